@@ -1,0 +1,226 @@
+"""Joint layouts: names, edges, bone parents, centre, left and right, body parts.
+
+The four layouts of the field are YAML files beside this module (`layouts/`), read by the same
+function as a user's own, so each of them is also an example to copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Skeleton", "from_dict", "get", "load", "names"]
+
+_LAYOUTS = Path(__file__).with_name("layouts")
+_REQUIRED = {"name", "joints", "edges", "center"}
+_OPTIONAL = {"edge_sets", "bones", "align", "mirror", "parts"}
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A joint layout. Joints are numbered from 0 in the order of `joints`.
+
+    Args:
+        name: the layout's name, e.g. "ntu25".
+        joints: joint names, unique.
+        edges: undirected pairs of joints; the graph of the convolutions.
+        parents: for each joint, the joint its bone starts at; a root is its own parent.
+        center: the joint that centring and the body's root refer to.
+        edge_set: which variant of the edges this is, where a layout has several.
+        up: (from, to): the joints whose line PreNormalize3D turns parallel to z.
+        across: (from, to): the joints whose line it turns parallel to x.
+        mirror: pairs (left, right).
+        parts: body part -> joints.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+    parents: tuple[int, ...]
+    center: int
+    edge_set: str | None = None
+    up: tuple[int, int] | None = None
+    across: tuple[int, int] | None = None
+    mirror: tuple[tuple[int, int], ...] = ()
+    parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
+
+    @property
+    def num_joints(self) -> int:
+        """V."""
+        return len(self.joints)
+
+    @property
+    def adjacency(self) -> np.ndarray:
+        """The binary, symmetric adjacency without self-loops: (V, V) float64."""
+        A = np.zeros((self.num_joints, self.num_joints))
+        for i, j in self.edges:
+            A[i, j] = A[j, i] = 1
+        return A
+
+    @property
+    def bones(self) -> tuple[tuple[int, int], ...]:
+        """(joint, parent) of every joint that has a parent other than itself."""
+        return tuple((v, p) for v, p in enumerate(self.parents) if v != p)
+
+    @property
+    def label(self) -> str:
+        """The name with the edge set, as people read it: `ntu25 (star)`."""
+        return self.name if self.edge_set is None else f"{self.name} ({self.edge_set})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, in plain types; `from_record` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Skeleton:
+        """Rebuild what `to_dict` gave, also after a trip through JSON."""
+
+        def pair(p: Sequence[int] | None) -> tuple[int, int] | None:
+            return None if p is None else (int(p[0]), int(p[1]))
+
+        return cls(
+            name=record["name"],
+            joints=tuple(record["joints"]),
+            edges=tuple((int(i), int(j)) for i, j in record["edges"]),
+            parents=tuple(int(p) for p in record["parents"]),
+            center=int(record["center"]),
+            edge_set=record["edge_set"],
+            up=pair(record["up"]),
+            across=pair(record["across"]),
+            mirror=tuple((int(i), int(j)) for i, j in record["mirror"]),
+            parts={k: tuple(int(i) for i in v) for k, v in record["parts"].items()},
+        )
+
+
+def names() -> list[str]:
+    """The names of the layouts that come with the library."""
+    return sorted(path.stem for path in _LAYOUTS.glob("*.yaml"))
+
+
+def get(name: str, *, edge_set: str | None = None) -> Skeleton:
+    """Return a layout that comes with the library.
+
+    Args:
+        name: one of `names()`.
+        edge_set: for "ntu25": "chain" (the author's, the default) or "star" (mmaction2, pyskl).
+
+    Raises:
+        ValueError: unknown name or edge set.
+
+    Example:
+        >>> get("ntu25", edge_set="star").num_joints
+        25
+    """
+    if name not in names():
+        raise ValueError(
+            f"unknown layout {name!r}: expected one of {', '.join(names())}; "
+            "for a layout of your own, write a YAML file and use skeletons.load(path)"
+        )
+    return load(_LAYOUTS / f"{name}.yaml", edge_set=edge_set)
+
+
+def load(path: str | Path, *, edge_set: str | None = None) -> Skeleton:
+    """Read a layout from YAML.
+
+    The file has `name`, `joints`, `edges`, `center` and, where wanted, `edge_sets`, `bones`
+    (without it the parents follow from walking the edges outwards from the centre), `align`,
+    `mirror` and `parts`. Joints are given by name or by 0-based number.
+
+    Raises:
+        ValueError: the file is not such a layout; the message names the file and the entry.
+    """
+    import yaml
+
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(document, dict):
+            raise ValueError("expected a mapping with name, joints, edges and center")
+        return from_dict(document, edge_set=edge_set)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path} is not a joint layout: {error}") from error
+
+
+def from_dict(document: Mapping[str, Any], *, edge_set: str | None = None) -> Skeleton:
+    """Build a `Skeleton` from a layout document (see `load`).
+
+    Raises:
+        ValueError: a missing or unknown entry, an unknown joint, a joint named twice, an edge
+            from a joint to itself, a bone parent missing.
+    """
+    missing, unknown = _REQUIRED - set(document), set(document) - _REQUIRED - _OPTIONAL
+    if missing or unknown:
+        raise ValueError(
+            f"missing entries {sorted(missing)}, unknown entries {sorted(unknown)}; "
+            f"expected {sorted(_REQUIRED)} and, if wanted, {sorted(_OPTIONAL)}"
+        )
+    joints = tuple(str(j) for j in document["joints"])
+    twice = sorted({j for j in joints if joints.count(j) > 1})
+    if twice or not joints:
+        raise ValueError(f"joint names must be unique and at least one; found twice: {twice}")
+    number = {j: i for i, j in enumerate(joints)}
+
+    def joint(value: Any) -> int:
+        if isinstance(value, int) and 0 <= value < len(joints):
+            return value
+        if str(value) not in number:
+            raise ValueError(f"unknown joint {value!r}; the joints are {', '.join(joints)}")
+        return number[str(value)]
+
+    def pair(value: Any) -> tuple[int, int]:
+        if not isinstance(value, (list, tuple)) or len(value) != 2:
+            raise ValueError(f"expected a pair of joints, found {value!r}")
+        return joint(value[0]), joint(value[1])
+
+    edge_sets = document.get("edge_sets") or {}
+    if edge_set is None and edge_sets:
+        edge_set = next(iter(edge_sets))
+    if edge_set is not None and edge_set not in edge_sets:
+        raise ValueError(
+            f"unknown edge set {edge_set!r} of {document['name']}: "
+            f"expected one of {list(edge_sets) or 'none (it has a single edge set)'}"
+        )
+    extra = edge_sets[edge_set] if edge_set is not None else []
+    edges = tuple(pair(e) for e in [*document["edges"], *extra])
+    loops = [joints[i] for i, j in edges if i == j]
+    if loops:
+        raise ValueError(f"an edge joins {loops[0]!r} to itself; self-loops are added by the graph")
+    center = joint(document["center"])
+    if "bones" in document:
+        parent_of = dict(pair(b) for b in document["bones"])
+        orphans = [joints[v] for v in range(len(joints)) if v not in parent_of]
+        if orphans:
+            raise ValueError(f"bones give no parent for {orphans}; a root is its own parent")
+        parents = tuple(parent_of[v] for v in range(len(joints)))
+    else:
+        parents = _parents_from_edges(len(joints), edges, center)
+    align = document.get("align") or {}
+    return Skeleton(
+        name=str(document["name"]),
+        joints=joints,
+        edges=edges,
+        parents=parents,
+        center=center,
+        edge_set=edge_set,
+        up=pair(align["z"]) if "z" in align else None,
+        across=pair(align["x"]) if "x" in align else None,
+        mirror=tuple(pair(p) for p in document.get("mirror") or []),
+        parts={str(k): tuple(joint(j) for j in v) for k, v in (document.get("parts") or {}).items()},
+    )
+
+
+def _parents_from_edges(
+    num_joints: int, edges: Sequence[tuple[int, int]], center: int
+) -> tuple[int, ...]:
+    """Parents of a breadth-first walk from the centre; unreached joints are their own parent."""
+    import networkx as nx
+
+    graph = nx.Graph(edges)
+    graph.add_nodes_from(range(num_joints))
+    parents = list(range(num_joints))
+    for parent, child in nx.bfs_edges(graph, center):
+        parents[child] = parent
+    return tuple(parents)
