@@ -8,14 +8,18 @@ Source: Liu et al., CVPR 2020 (arXiv 2003.14111), sections 3.1 to 3.3.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import networkx as nx
 import numpy as np
+from numpy.typing import DTypeLike
 
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = [
+    "AGGREGATIONS",
+    "NORMALIZATIONS",
+    "WINDOW_EDGES",
     "Aggregation",
     "Normalization",
     "WindowEdges",
@@ -32,6 +36,9 @@ __all__ = [
 Aggregation = Literal["disentangled", "powers"]
 Normalization = Literal["symmetric", "column"]
 WindowEdges = Literal["dense", "grid"]
+AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
+NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
+WINDOW_EDGES: tuple[WindowEdges, ...] = get_args(WindowEdges)
 
 
 def hop_distance(A: np.ndarray) -> np.ndarray:
@@ -93,7 +100,13 @@ def k_adjacency(A: np.ndarray, k: int, *, self_loops: bool = True) -> np.ndarray
     return exact
 
 
-def adjacency_power(A: np.ndarray, k: int, *, normalization: Normalization = "symmetric") -> np.ndarray:
+def adjacency_power(
+    A: np.ndarray,
+    k: int,
+    *,
+    normalization: Normalization = "symmetric",
+    dtype: DTypeLike = np.float64,
+) -> np.ndarray:
     """Return the k-th power of the normalised adjacency with self-loops.
 
     The multi-scale aggregation that the disentangled one replaces: `(D^-1/2 (A + I) D^-1/2)^k`.
@@ -106,23 +119,35 @@ def adjacency_power(A: np.ndarray, k: int, *, normalization: Normalization = "sy
     if k < 0:
         raise ValueError(f"k is a power and must be 0 or more, found {k}")
     with_loops = np.maximum(_binary(A), np.eye(len(A)))
-    return np.linalg.matrix_power(normalize(with_loops, normalization), k)
+    return np.linalg.matrix_power(normalize(with_loops, normalization, dtype=dtype), k)
 
 
-def normalize(A: np.ndarray, normalization: Normalization = "symmetric") -> np.ndarray:
+def normalize(
+    A: np.ndarray,
+    normalization: Normalization = "symmetric",
+    *,
+    dtype: DTypeLike = np.float64,
+) -> np.ndarray:
     """Normalise an adjacency by its degrees, ready to aggregate (rows receive).
 
     "symmetric" is `D^-1/2 A D^-1/2` (the author's code). "column" is `A D^-1`, which mmaction2 and
     pyskl contract over its first index; as rows receive here, that is `D^-1 A^T`: the mean over
     neighbours. A joint without edges keeps a row of zeros.
 
+    Args:
+        A: (V, V) adjacency.
+        normalization: which one.
+        dtype: in which degrees, roots and result are rounded. The published networks hold float32,
+            and their logits are reproduced to float64 round-off only with the same rounding.
+
     Raises:
         ValueError: unknown normalisation.
     """
+    A = A.astype(dtype)
     degree = A.sum(axis=0)
-    inverse = np.divide(1.0, degree, out=np.zeros(len(A)), where=degree > 0)
+    inverse = np.divide(1, degree, out=np.zeros_like(degree), where=degree > 0)
     if normalization == "symmetric":
-        root = np.sqrt(inverse)
+        root = np.power(degree, -0.5, out=np.zeros_like(degree), where=degree > 0)
         return root[:, None] * A * root[None, :]
     if normalization == "column":
         return inverse[:, None] * A.T
@@ -135,6 +160,7 @@ def scale_adjacencies(
     *,
     aggregation: Aggregation = "disentangled",
     normalization: Normalization = "symmetric",
+    dtype: DTypeLike = np.float64,
 ) -> np.ndarray:
     """Return the normalised adjacencies of all scales, k = 0 to num_scales - 1.
 
@@ -142,6 +168,8 @@ def scale_adjacencies(
         A: (V, V) adjacency of the body or of a G3D window.
         num_scales: K + 1; the highest hop is K.
         aggregation: "disentangled" (k-adjacencies) or "powers".
+        normalization: see `normalize`.
+        dtype: see `normalize`.
 
     Shapes:
         (V, V) -> (num_scales, V, V), receiver first.
@@ -150,11 +178,14 @@ def scale_adjacencies(
         ValueError: fewer than one scale, or an unknown aggregation.
     """
     if num_scales < 1:
-        raise ValueError(f"num_scales counts the hops 0 to K and must be 1 or more, found {num_scales}")
+        raise ValueError(
+            f"num_scales counts the hops 0 to K and must be 1 or more, found {num_scales}"
+        )
+    ks = range(num_scales)
     if aggregation == "disentangled":
-        scales = [normalize(k_adjacency(A, k), normalization) for k in range(num_scales)]
+        scales = [normalize(k_adjacency(A, k), normalization, dtype=dtype) for k in ks]
     elif aggregation == "powers":
-        scales = [adjacency_power(A, k, normalization=normalization) for k in range(num_scales)]
+        scales = [adjacency_power(A, k, normalization=normalization, dtype=dtype) for k in ks]
     else:
         raise ValueError(f"aggregation is 'disentangled' or 'powers', found {aggregation!r}")
     return np.stack(scales)
@@ -195,7 +226,7 @@ def window_graph(A: np.ndarray, window_size: int, *, edges: WindowEdges = "dense
 def to_networkx(skeleton: Skeleton) -> nx.Graph:
     """Return the body graph with joint numbers as nodes and `name`, `part` as attributes."""
     part_of = {joint: part for part, joints in skeleton.parts.items() for joint in joints}
-    graph = nx.Graph(name=skeleton.label)
+    graph: nx.Graph = nx.Graph(name=skeleton.label)
     for joint, name in enumerate(skeleton.joints):
         graph.add_node(joint, name=name, part=part_of.get(joint))
     graph.add_edges_from(skeleton.edges)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Skeleton", "from_dict", "get", "load", "names"]
+__all__ = ["Skeleton", "edge_sets", "from_dict", "get", "load", "names"]
 
 _LAYOUTS = Path(__file__).with_name("layouts")
 _REQUIRED = {"name", "joints", "edges", "center"}
@@ -101,6 +101,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in _LAYOUTS.glob("*.yaml"))
 
 
+def edge_sets(name: str) -> list[str]:
+    """The edge sets of a layout that comes with the library; empty where it has only one."""
+    return list(_read(_LAYOUTS / f"{name}.yaml").get("edge_sets", {}))
+
+
 def get(name: str, *, edge_set: str | None = None) -> Skeleton:
     """Return a layout that comes with the library.
 
@@ -133,15 +138,25 @@ def load(path: str | Path, *, edge_set: str | None = None) -> Skeleton:
     Raises:
         ValueError: the file is not such a layout; the message names the file and the entry.
     """
+    document = _read(Path(path))
+    try:
+        return from_dict(document, edge_set=edge_set)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a joint layout: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(document, dict):
-            raise ValueError("expected a mapping with name, joints, edges and center")
-        return from_dict(document, edge_set=edge_set)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"{path} is not a joint layout: {error}") from error
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ValueError(
+            f"{path} is not a joint layout: expected a mapping, found {document!r:.60}"
+        )
+    return document
 
 
 def from_dict(document: Mapping[str, Any], *, edge_set: str | None = None) -> Skeleton:
@@ -208,7 +223,9 @@ def from_dict(document: Mapping[str, Any], *, edge_set: str | None = None) -> Sk
         up=pair(align["z"]) if "z" in align else None,
         across=pair(align["x"]) if "x" in align else None,
         mirror=tuple(pair(p) for p in document.get("mirror") or []),
-        parts={str(k): tuple(joint(j) for j in v) for k, v in (document.get("parts") or {}).items()},
+        parts={
+            str(k): tuple(joint(j) for j in v) for k, v in (document.get("parts") or {}).items()
+        },
     )
 
 

@@ -1,0 +1,314 @@
+"""Checkpoints: our own, the author's, mmaction2's and pyskl's; read, written, converted.
+
+Ours is a safetensors file whose metadata holds the arguments that rebuild the model. Nothing here
+executes a pickle: PyTorch files are read with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from msg3d_lab.files import write_aside
+from msg3d_lab.model import upstream
+from msg3d_lab.model.msg3d import MSG3D
+from msg3d_lab.skeletons import Skeleton
+
+__all__ = ["Format", "convert", "load_model", "read_notes", "save_model"]
+
+Format = Literal["lab", "mmaction2", "author"]
+_KEY = "msg3d_lab"
+
+
+def load_model(path: str | Path, *, skeleton: Skeleton | None = None, **arguments: Any) -> MSG3D:
+    """Return the model of a checkpoint, in eval mode, whatever wrote it.
+
+    Args:
+        path: our `model.safetensors` (or the run folder that holds it), the author's `.pt`, or a
+            `.pth` of mmaction2 or pyskl. The content decides, not the name.
+        skeleton: the joint layout, for published files on a layout that is not one of ours.
+        arguments: arguments of `MSG3D` that a published file does not tell, such as
+            `window_dilations`; they overrule what was inferred.
+
+    Returns:
+        A model that takes (N, M, T, V, C), float32, on the CPU.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is broken, would run code, is of another network, or has tensors
+            missing, left over or misshapen; the message lists them.
+    """
+    path = _checkpoint_path(path)
+    try:
+        if _is_safetensors(path):
+            if skeleton is not None or arguments:
+                raise ValueError("our own checkpoints know their arguments; give none")
+            return _load_own(path)
+        state = _read_torch(path)
+        dialect, head = upstream.recognise(state)
+        inferred = upstream.infer_arguments(state, dialect=dialect, head=head, skeleton=skeleton)
+        model = MSG3D(**{**inferred, **arguments})
+        model.load_state_dict(_from_upstream(state, model, dialect, head))
+    except ValueError as error:
+        raise ValueError(f"cannot load {path}: {error}") from error
+    return model.eval()
+
+
+def save_model(
+    model: MSG3D,
+    path: str | Path,
+    *,
+    notes: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a model in our format; the file alone rebuilds it.
+
+    Args:
+        model: any MSG3D.
+        path: the file to write.
+        notes: anything JSON can hold, such as label names or the recipe; see `read_notes`.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        FileExistsError: the file exists.
+    """
+    from safetensors.torch import save_file
+
+    arguments = {**model.arguments, "skeleton": model.skeleton.to_dict()}
+    record = json.dumps({"version": 1, "arguments": arguments, "notes": dict(notes or {})})
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    with write_aside(path, overwrite=overwrite) as aside:
+        save_file(state, aside, metadata={_KEY: record})
+
+
+def read_notes(path: str | Path) -> dict[str, Any]:
+    """Return the notes saved with a checkpoint of ours.
+
+    Raises:
+        ValueError: the file is not ours.
+    """
+    notes: dict[str, Any] = _read_record(_checkpoint_path(path))["notes"]
+    return notes
+
+
+def convert(
+    source: str | Path, target: str | Path, *, to: Format = "lab", overwrite: bool = False
+) -> None:
+    """Write a checkpoint in another format; back and forth gives the same tensors, bit by bit.
+
+    Args:
+        source: any file `load_model` reads.
+        target: the file to write.
+        to: "lab", "mmaction2" (also for pyskl, but for the classifier's name) or "author".
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        FileExistsError: the target exists.
+        ValueError: see `load_model`; or the other side cannot express the model.
+    """
+    model = load_model(source)
+    if to == "lab":
+        save_model(model, target, overwrite=overwrite)
+        return
+    _check_expressible(model, to)
+    dialect: upstream.Dialect = "author" if to == "author" else "openmmlab"
+    own = model.state_dict()
+    state: dict[str, Tensor] = {}
+    for rule in upstream.rules(model, dialect=dialect, head=upstream.HEADS[to]):
+        state |= zip(rule.theirs, rule.write(own[rule.own]), strict=True)
+    if to == "mmaction2":
+        state["backbone.A"] = torch.from_numpy(model.skeleton.adjacency).float()
+        for _, theirs, layer in upstream.adjacencies(model, prefix="backbone."):
+            state[f"{theirs}.A"] = layer.adjacency.A.transpose(1, 2).contiguous()
+    with write_aside(target, overwrite=overwrite) as aside:
+        torch.save({"state_dict": state, "meta": {}} if to == "mmaction2" else state, aside)
+
+
+def _check_expressible(model: MSG3D, to: Format) -> None:
+    """Refuse what the other implementation would compute differently."""
+    has = model.arguments
+    needed: dict[str, Any] = {
+        "residual_mask": True,
+        "pathways": ("factorized", "g3d"),
+    }
+    if to == "author":
+        # The author's files carry no adjacency: the code that reads them builds it.
+        needed |= {
+            "aggregation": "disentangled",
+            "normalization": "symmetric",
+            "window_edges": "dense",
+        }
+        has = {**has, "edge_set": model.skeleton.edge_set}
+        needed["edge_set"] = "chain" if model.skeleton.name == "ntu25" else None
+    wrong = {k: has[k] for k, v in needed.items() if has[k] != v}
+    if set(has["pathways"]) == {"factorized", "g3d"}:
+        wrong.pop("pathways", None)
+    if wrong:
+        expected = ", ".join(f"{k}={needed[k]!r}" for k in wrong)
+        found = ", ".join(f"{k}={v!r}" for k, v in wrong.items())
+        raise ValueError(f"{to}'s MS-G3D cannot express this model: it has {expected}, not {found}")
+
+
+def _checkpoint_path(path: str | Path) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    return path
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Eight bytes of length, then a JSON object."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error})") from error
+    if _KEY not in metadata:
+        raise ValueError(f"{path} is a safetensors file, but not one of MS-G3D Lab's")
+    record: dict[str, Any] = json.loads(metadata[_KEY])
+    if record["version"] != 1:
+        raise ValueError(
+            f"{path} has format version {record['version']}, this library reads 1: update it"
+        )
+    return record
+
+
+def _load_own(path: Path) -> MSG3D:
+    from safetensors.torch import load_file
+
+    arguments = _read_record(path)["arguments"]
+    arguments["skeleton"] = Skeleton.from_record(arguments["skeleton"])
+    model = MSG3D(**arguments)
+    state = load_file(path)
+    expected = model.state_dict()
+    _check_names(missing=expected.keys() - state.keys(), unused=state.keys() - expected.keys())
+    _check_shapes(state, expected)
+    model.load_state_dict(state)
+    return model.eval()
+
+
+class _Ignored:
+    """Stands in for a training log object in a checkpoint; holds nothing."""
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    """The state dict of a PyTorch file, without running anything that is in it."""
+    logs = "mmengine.logging.history_buffer.HistoryBuffer"
+    try:
+        with torch.serialization.safe_globals([(_Ignored, logs), *_numpy_globals()]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("WeightsUnpickler error: ")[-1].splitlines()[0]
+        raise ValueError(
+            f"the file was refused: it holds more than tensors and plain values ({reason}); "
+            "if you trust it, save its state dict alone: torch.save(model.state_dict(), path)"
+        ) from error
+    except (RuntimeError, EOFError, OSError, KeyError, AttributeError, IndexError) as error:
+        raise ValueError(f"the file is truncated or not a PyTorch checkpoint ({error})") from error
+    if isinstance(content, Mapping):
+        content = content.get("state_dict", content)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"expected a state dict, found {type(content).__name__}")
+    return {
+        str(name).removeprefix("module."): tensor
+        for name, tensor in content.items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def _numpy_globals() -> list[Any]:
+    """What plain NumPy numbers and arrays in training logs need; none of it can run code."""
+    import numpy as np
+
+    # The function moved between NumPy 1 and 2, and files remember the old address.
+    rebuild = np.empty(0).__reduce__()[0]
+    scalar = np.float64(0).__reduce__()[0]
+    return [
+        *((rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+        *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+        np.ndarray,
+        np.dtype,
+        *{type(np.dtype(t)) for t in (float, "float32", "float16", int, "int32", bool)},
+    ]
+
+
+def _from_upstream(
+    state: Mapping[str, Tensor], model: MSG3D, dialect: upstream.Dialect, head: str
+) -> dict[str, Tensor]:
+    """Our state dict from theirs; every tensor used, none missing, all shapes right."""
+    table = list(upstream.rules(model, dialect=dialect, head=head))
+    needed = {name for rule in table for name in rule.theirs}
+    if dialect == "openmmlab":
+        graphs = {
+            f"{theirs}.A": layer.adjacency.A
+            for _, theirs, layer in upstream.adjacencies(model, prefix="backbone.")
+        }
+        needed |= {"backbone.A", *graphs}
+    _check_names(missing=needed - state.keys(), unused=state.keys() - needed)
+    if dialect == "openmmlab":
+        other = [
+            name
+            for name, A in graphs.items()
+            if state[name].shape != A.shape
+            or not torch.allclose(state[name].transpose(1, 2).float(), A, rtol=0, atol=1e-6)
+        ]
+        if other:
+            raise ValueError(
+                f"{len(other)} adjacencies are not those of {model.skeleton.label}, "
+                f"{model.arguments['normalization']}, {model.arguments['aggregation']}: "
+                f"{_some(other)}"
+            )
+    own = {}
+    for rule in table:
+        try:
+            own[rule.own] = rule.read([state[name] for name in rule.theirs])
+        except (RuntimeError, IndexError) as error:
+            raise ValueError(f"misshapen: {_some(rule.theirs)} ({error})") from error
+    _check_shapes(own, model.state_dict())
+    return own
+
+
+def _check_names(*, missing: set[str], unused: set[str]) -> None:
+    if missing or unused:
+        raise ValueError(
+            f"{len(missing)} tensors are missing ({_some(missing)}), "
+            f"{len(unused)} are not MS-G3D's ({_some(unused)})"
+        )
+
+
+def _check_shapes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    wrong = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if state[name].shape != tensor.shape
+    ]
+    if wrong:
+        raise ValueError(f"{len(wrong)} tensors have another shape: {_some(wrong)}")
+
+
+def _some(names: Any) -> str:
+    """All names up to ten, then how many more."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - 10} more" if len(ordered) > 10 else ""
+    return ", ".join(ordered[:10]) + more if ordered else "none"
