@@ -1,0 +1,52 @@
+"""What a clip is, and the checks every importer runs on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Clip", "check_clip"]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording of one action.
+
+    Args:
+        id: unique in its data set, e.g. "S001C001P001R001A001".
+        keypoints: (M, T, V, C) float32; a person who is absent in a frame is all zeros there.
+        label: class number, 0-based.
+        splits: the splits this clip belongs to, e.g. ("xsub_train", "xview_val").
+        subject: the performer's number, where known.
+        camera: the camera's or view's number, where known.
+        setup: the camera set-up's number, where known.
+    """
+
+    id: str
+    keypoints: np.ndarray
+    label: int
+    splits: tuple[str, ...] = ()
+    subject: int | None = None
+    camera: int | None = None
+    setup: int | None = None
+
+
+def check_clip(clip: Clip, *, num_joints: int, channels: int, num_classes: int) -> None:
+    """Check that a clip fits its data set.
+
+    Raises:
+        ValueError: wrong shape, no frames, no persons, a value that is not finite, or a label
+            outside 0..num_classes - 1; the message names the clip.
+    """
+    shape = clip.keypoints.shape
+    if len(shape) != 4 or shape[2:] != (num_joints, channels) or 0 in shape:
+        raise ValueError(
+            f"clip {clip.id}: expected keypoints (M, T, {num_joints}, {channels}) with at least one "
+            f"person and frame, found {shape}"
+        )
+    if not np.isfinite(clip.keypoints).all():
+        count = int((~np.isfinite(clip.keypoints)).sum())
+        raise ValueError(f"clip {clip.id}: {count} coordinates are NaN or infinite")
+    if not 0 <= clip.label < num_classes:
+        raise ValueError(f"clip {clip.id}: label {clip.label} is outside 0..{num_classes - 1}")

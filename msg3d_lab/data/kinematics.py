@@ -1,0 +1,243 @@
+"""A puppet with the 25 joints of NTU RGB+D: bone lengths, smooth motion, forward kinematics.
+
+The embedded data set (`synthetic.py`) needs people whose joints move as joints of people do: bones
+keep their length, feet stay on the floor, motion starts and stops smoothly. A `Motion` says, over
+time, where the pelvis, the hands and the feet should be; `joint_positions` turns it into joints.
+The knee and the elbow follow from two-bone inverse kinematics, so a bone never stretches.
+
+The body frame is right-handed, in metres: x to the person's left, y up, z to the front; its origin
+is on the floor between the feet. Side 0 is left, side 1 is right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = [
+    "Body",
+    "Contact",
+    "Motion",
+    "bump",
+    "drift",
+    "joint_positions",
+    "minimum_jerk",
+    "rotation",
+    "swing",
+]
+
+# Lengths as shares of the height: Winter, "Biomechanics and Motor Control of Human Movement",
+# figure 4.1 (after Drillis and Contini, 1966). What Kinect's joints split further is our estimate.
+_SHARES = {
+    "upper_arm": 0.186,
+    "forearm": 0.146,
+    "hand": 0.050,  # wrist to the middle of the hand; the tip is as far again
+    "thigh": 0.245,
+    "shin": 0.246,
+    "ankle": 0.039,  # height above the floor
+    "foot": 0.075,  # ankle to Kinect's foot joint
+    "shoulder": 0.105,  # half of the distance between Kinect's shoulder joints
+    "hip": 0.050,  # half of the distance between Kinect's hip joints
+    "spine": 0.150,  # spine base to spine middle
+    "chest": 0.140,  # spine middle to spine shoulder
+    "neck": 0.045,
+    "head": 0.070,
+}
+_SIDES = np.array([1.0, -1.0]).reshape(2, 1, 1)  # the sign of x on the left and on the right
+
+
+@dataclass(frozen=True)
+class Body:
+    """Bone lengths of one person, in metres (see `Body.of`)."""
+
+    upper_arm: float
+    forearm: float
+    hand: float
+    thigh: float
+    shin: float
+    ankle: float
+    foot: float
+    shoulder: float
+    hip: float
+    spine: float
+    chest: float
+    neck: float
+    head: float
+
+    @classmethod
+    def of(cls, height: float, build: np.ndarray | None = None) -> Body:
+        """The body of a person of this height (metres); `build` scales its 13 lengths one by one."""
+        scale = np.ones(len(_SHARES)) if build is None else build
+        return cls(**{k: height * s * float(b) for (k, s), b in zip(_SHARES.items(), scale)})
+
+    @property
+    def arm(self) -> float:
+        """Shoulder to wrist of a straight arm: the unit of hand targets."""
+        return self.upper_arm + self.forearm
+
+    @property
+    def leg(self) -> float:
+        """Hip to ankle of a straight leg: the unit of foot and pelvis targets."""
+        return self.thigh + self.shin
+
+
+@dataclass(frozen=True)
+class Contact:
+    """Draws a hand to a point: weight (T,) 0 = free, 1 = there.
+
+    `point` is (T, 3) in the body frame, or the side of the knee that the hand goes to.
+    """
+
+    side: int
+    weight: np.ndarray
+    point: np.ndarray | int
+
+
+@dataclass
+class Motion:
+    """What one person does over T frames; starts as standing still, scripts add to it.
+
+    Args:
+        frames: T.
+        hands: (2, T, 3): each wrist from its shoulder as (outwards, up, front), in arm lengths;
+            turns with the chest.
+        feet: (2, T, 3): each ankle from where it stands as (outwards, up, front), in leg lengths.
+        pelvis: (T, 3) displacement in leg lengths (left, up, front).
+        lean: (T, 3) angles of the chest in radians: forwards, turned to the left, tilted to the right.
+        knees_in: how far the knees of lifted legs point inwards rather than to the front.
+        contacts: hands that go to a point instead.
+    """
+
+    frames: int
+    hands: np.ndarray = field(init=False)
+    feet: np.ndarray = field(init=False)
+    pelvis: np.ndarray = field(init=False)
+    lean: np.ndarray = field(init=False)
+    knees_in: np.ndarray = field(init=False)
+    contacts: list[Contact] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.hands = np.tile(np.array(HANGING), (2, self.frames, 1))
+        self.feet = np.zeros((2, self.frames, 3))
+        self.pelvis = np.zeros((self.frames, 3))
+        self.lean = np.zeros((self.frames, 3))
+        self.knees_in = np.zeros((2, self.frames))
+
+
+HANGING = (0.13, -0.96, 0.10)
+
+
+def minimum_jerk(u: np.ndarray, start: float = 0.0, stop: float = 1.0) -> np.ndarray:
+    """Go from 0 (until `start`) to 1 (from `stop`) as a reaching hand does.
+
+    Source: Flash and Hogan, J. Neuroscience 1985: x = 10 u^3 - 15 u^4 + 6 u^5.
+    """
+    s = np.clip((u - start) / (stop - start), 0.0, 1.0)
+    return s * s * s * (10 + s * (6 * s - 15))
+
+
+def bump(u: np.ndarray, start: float, stop: float, *, ramp: float = 0.35) -> np.ndarray:
+    """Go from 0 to 1 and back between `start` and `stop`; `ramp` is the share of either way."""
+    way = ramp * (stop - start)
+    return minimum_jerk(u, start, start + way) - minimum_jerk(u, stop - way, stop)
+
+
+def swing(start: np.ndarray, target: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Move a hand from `start` to `target` on an arc around its shoulder: (T, 3).
+
+    A straight line would fold the arm when it passes the shoulder; the arc bulges to the front
+    and keeps the distance between those of the two ends.
+    """
+    s = s[:, None]
+    line = start + s * (target - start) + 4 * s * (1 - s) * np.array([0.15, 0.0, 0.35])
+    radius = (1 - s) * np.linalg.norm(start, axis=-1, keepdims=True) + s * np.linalg.norm(target)
+    return np.asarray(line * (radius / np.linalg.norm(line, axis=-1, keepdims=True)))
+
+
+def drift(rng: np.random.Generator, frames: int, size: int) -> np.ndarray:
+    """Slow, aimless motion of unit size: (frames, size), a sum of sines of 0.1 to 0.7 Hz."""
+    frequency = rng.uniform(0.1, 0.7, (3, 1, size)) * (2 * np.pi / 30)
+    phase = rng.uniform(0, 2 * np.pi, (3, 1, size))
+    return np.asarray(np.sin(frequency * np.arange(frames)[:, None] + phase).sum(0) * 0.8)
+
+
+def rotation(angles: np.ndarray) -> np.ndarray:
+    """Rotation matrices for (..., 3) angles: about x, then y, then z, in radians."""
+    (cx, cy, cz), (sx, sy, sz) = np.moveaxis(np.cos(angles), -1, 0), np.moveaxis(np.sin(angles), -1, 0)
+    rows = [
+        [cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx],
+        [sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx],
+        [-sy, cy * sx, cy * cx],
+    ]
+    return np.stack([np.stack(row, -1) for row in rows], -2)
+
+
+def joint_positions(body: Body, motion: Motion) -> np.ndarray:
+    """Forward kinematics: the joints of the ntu25 layout in the body frame, (T, 25, 3), metres."""
+    out = np.empty((motion.frames, 25, 3))
+    # Trunk: half of the bend is in the lower spine, all of it in the chest.
+    lower, upper = rotation(0.5 * motion.lean), rotation(motion.lean)
+    stand = np.array([0.0, body.ankle + 0.985 * body.leg, 0.0])
+    base = out[:, 0] = stand + body.leg * motion.pelvis
+    out[:, 1] = base + lower[:, :, 1] * body.spine
+    chest = out[:, 20] = out[:, 1] + upper[:, :, 1] * body.chest
+    out[:, 2] = chest + upper[:, :, 1] * body.neck
+    # The head looks up halfway: people who bend look where they go.
+    out[:, 3] = out[:, 2] + (0.4 * lower + 0.6 * upper)[:, :, 1] * body.head
+
+    hip = base + _SIDES * (lower[:, :, 0] * body.hip)
+    ground = np.array([0.0, body.ankle, 0.0]) + _SIDES * np.array([1.5 * body.hip, 0.0, 0.0])
+    outwards = np.concatenate([_SIDES, np.ones((2, 1, 2))], axis=-1)
+    ankle = ground + body.leg * outwards * motion.feet
+    pole = np.zeros((2, motion.frames, 3))
+    pole[..., 0] = _SIDES[..., 0] * (0.25 - motion.knees_in)
+    pole[..., 1], pole[..., 2] = 0.3, 1.0
+    knee, ankle = _bend(hip, ankle, body.thigh, body.shin, pole)
+    toes = np.array([0.0, -0.5 * body.ankle, body.foot]) + _SIDES * np.array([0.2 * body.foot, 0, 0])
+    out[:, [12, 16]], out[:, [13, 17]] = np.moveaxis(hip, 0, 1), np.moveaxis(knee, 0, 1)
+    out[:, [14, 18]], out[:, [15, 19]] = np.moveaxis(ankle, 0, 1), np.moveaxis(ankle + toes, 0, 1)
+
+    def with_chest(vectors: np.ndarray) -> np.ndarray:
+        return np.einsum("tij,stj->sti", upper, outwards * vectors)
+
+    at_shoulder = np.broadcast_to(np.array([body.shoulder, -0.1 * body.shoulder, 0]), (2, 1, 3))
+    shoulder = chest + with_chest(np.broadcast_to(at_shoulder, motion.hands.shape))
+    wrist = shoulder + body.arm * with_chest(motion.hands)
+    for contact in motion.contacts:
+        point = knee[contact.point] if isinstance(contact.point, int) else contact.point
+        wrist[contact.side] += contact.weight[:, None] * (point - wrist[contact.side])
+    pole = with_chest(np.broadcast_to(np.array([0.7, -0.5, -0.6]), motion.hands.shape))
+    elbow, wrist = _bend(shoulder, wrist, body.upper_arm, body.forearm, pole)
+    along = (wrist - elbow) / body.forearm
+    inwards = np.cross(along, pole)
+    inwards *= -_SIDES / np.maximum(np.linalg.norm(inwards, axis=-1, keepdims=True), 1e-6)
+    joints = (
+        ([4, 8], shoulder),
+        ([5, 9], elbow),
+        ([6, 10], wrist),
+        ([7, 11], wrist + body.hand * along),
+        ([21, 23], wrist + 2 * body.hand * along),
+        ([22, 24], wrist + body.hand * (0.8 * along + 0.6 * inwards)),
+    )
+    for index, positions in joints:
+        out[:, index] = np.moveaxis(positions, 0, 1)
+    return out
+
+
+def _bend(
+    origin: np.ndarray, target: np.ndarray, first: float, second: float, pole: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two-bone inverse kinematics: (middle joint, end); the middle bends towards `pole`.
+
+    A target out of reach is approached as far as the bones allow.
+    """
+    line = target - origin
+    distance = np.linalg.norm(line, axis=-1, keepdims=True)
+    line = line / np.maximum(distance, 1e-6)
+    distance = np.clip(distance, abs(first - second) + 0.12 * first, 0.999 * (first + second))
+    aside = pole - (pole * line).sum(-1, keepdims=True) * line
+    aside /= np.maximum(np.linalg.norm(aside, axis=-1, keepdims=True), 1e-6)
+    cosine = (first**2 + distance**2 - second**2) / (2 * first * distance)
+    middle = origin + first * (cosine * line + np.sqrt(1 - np.minimum(cosine**2, 1)) * aside)
+    return middle, origin + distance * line

@@ -1,0 +1,134 @@
+"""What is done to coordinates once, at import, because it is the same every time.
+
+Sources: PreNormalize3D and PreNormalize2D of mmaction2 (`mmaction/datasets/transforms/
+pose_transforms.py`), restated; CTR-GCN's feeder for NW-UCLA (`feeders/feeder_ucla.py`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from msg3d_lab.skeletons import Skeleton
+
+__all__ = ["center_on", "prepare_2d", "prepare_3d"]
+
+_SMALL = 1e-6  # shorter than this, a direction says nothing and its rotation is left out
+
+
+def prepare_3d(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Bring a 3D clip to the place and direction of its main person's first frame.
+
+    The person seen in most frames comes first, and frames without that person are dropped. The
+    upper joint of `skeleton.up` (the middle of the spine) in frame 0 becomes the origin. Then the
+    clip is turned so that the line `up` points along z, and after that so that `across` (right
+    minus left shoulder) points along x, each by the smallest rotation that does it.
+
+    Args:
+        keypoints: coordinates; a joint at exactly zero counts as not seen and stays zero.
+        skeleton: a layout with `up` and `across`.
+
+    Shapes:
+        keypoints: (M, T, V, 3) -> (M, T', V, 3), T' <= T; 0 if nobody is there in any frame.
+
+    Units: as given (metres for Kinect).
+
+    Returns:
+        float32, computed in float64.
+
+    Raises:
+        ValueError: another shape, or a layout without `up` and `across`.
+
+    Source: mmaction2's PreNormalize3D, which knows one or two persons; with more, the fullest one
+        comes first here and the others keep their order.
+    """
+    _check_shape(keypoints, skeleton.num_joints, 3)
+    if skeleton.up is None or skeleton.across is None:
+        raise ValueError(
+            f"layout {skeleton.name} has no `align` entry: prepare_3d needs the joints that point "
+            "up (align.z) and across (align.x)"
+        )
+    present = ~np.isclose(keypoints, 0).all(axis=(2, 3))  # (M, T)
+    main = int(present.sum(axis=1).argmax())
+    order = [main, *(m for m in range(len(keypoints)) if m != main)]
+    clip = keypoints[order][:, present[main]].astype(np.float64)
+    if clip.shape[1] == 0:
+        return clip.astype(np.float32)
+    seen = (clip != 0).any(axis=-1, keepdims=True)
+    clip = (clip - clip[0, 0, skeleton.up[1]]) * seen
+    low, high = skeleton.up
+    clip = clip @ _rotation(clip[0, 0, high] - clip[0, 0, low], np.array([0.0, 0, 1])).T
+    right, left = skeleton.across
+    clip = clip @ _rotation(clip[0, 0, right] - clip[0, 0, left], np.array([1.0, 0, 0])).T
+    return clip.astype(np.float32)
+
+
+def prepare_2d(
+    keypoints: np.ndarray, scores: np.ndarray, image_size: tuple[int, int]
+) -> np.ndarray:
+    """Scale pixels to [-1, 1] and append the score as a third channel.
+
+    x' = (x - w/2) / (w/2), y' = (y - h/2) / (h/2).
+
+    Args:
+        keypoints: pixels.
+        scores: confidence of each joint.
+        image_size: (height, width), the order of OpenMMLab's `img_shape`.
+
+    Shapes:
+        keypoints (M, T, V, 2), scores (M, T, V) -> (M, T, V, 3)
+
+    Raises:
+        ValueError: shapes that do not belong together, or an empty image.
+
+    Source: mmaction2's PreNormalize2D. As there, a joint that was not found (pixel (0, 0), score 0)
+        goes to (-1, -1) with score 0: the published 2D networks were trained on that.
+    """
+    _check_shape(keypoints, keypoints.shape[2] if keypoints.ndim == 4 else 0, 2)
+    if scores.shape != keypoints.shape[:3]:
+        raise ValueError(
+            f"expected scores {keypoints.shape[:3]} to go with keypoints {keypoints.shape}, "
+            f"found {scores.shape}"
+        )
+    height, width = image_size
+    if height <= 0 or width <= 0:
+        raise ValueError(f"expected an image size (height, width) above 0, found {image_size}")
+    half = np.array([width / 2, height / 2])
+    xy = (keypoints.astype(np.float64) - half) / half
+    return np.concatenate([xy, scores[..., None]], axis=-1).astype(np.float32)
+
+
+def center_on(keypoints: np.ndarray, joint: int) -> np.ndarray:
+    """Subtract where the first person's `joint` is in frame 0; absent persons stay zero.
+
+    Shapes:
+        keypoints: (M, T, V, C) -> (M, T, V, C)
+
+    Source: CTR-GCN's NW-UCLA feeder, with joint 1 (spine).
+    """
+    present = keypoints.any(axis=(2, 3), keepdims=True)
+    centered = keypoints.astype(np.float64) - keypoints[0, 0, joint].astype(np.float64)
+    return (centered * present).astype(np.float32)
+
+
+def _check_shape(keypoints: np.ndarray, num_joints: int, channels: int) -> None:
+    if keypoints.ndim != 4 or keypoints.shape[2:] != (num_joints, channels) or not len(keypoints):
+        raise ValueError(
+            f"expected keypoints (M, T, {num_joints or 'V'}, {channels}) with at least one person, "
+            f"found {keypoints.shape}"
+        )
+
+
+def _rotation(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The smallest rotation that turns `source` parallel to the unit vector `target`.
+
+    Rodrigues' formula: R = cos I + sin [u]x + (1 - cos) u u^T about the unit axis u. No rotation
+    where the direction or the axis vanishes (also for opposite directions, where it is undefined).
+    """
+    length = float(np.linalg.norm(source))
+    axis = np.cross(source, target)
+    if length < _SMALL or np.abs(axis).sum() < _SMALL:
+        return np.eye(3)
+    cosine, sine = float(source @ target) / length, float(np.linalg.norm(axis)) / length
+    x, y, z = unit = axis / np.linalg.norm(axis)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return cosine * np.eye(3) + sine * cross + (1 - cosine) * np.outer(unit, unit)

@@ -1,0 +1,153 @@
+"""Which frames of a recording the network sees.
+
+Three ways, after the recipes that use them:
+
+- `uniform` (openmmlab; Duan et al., CVPR 2022, "PoseC3D"): one frame from each of `clip_len` equal
+  segments; short recordings are run through in a circle.
+- `replay` (the MS-G3D paper): the recording from its start, again and again, up to `clip_len`.
+- `resize` (CTR-GCN on NW-UCLA): `clip_len` frames spread over the recording.
+
+The functions for training take the lengths of many recordings at once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = [
+    "SAMPLINGS",
+    "replay",
+    "resize",
+    "resize_train",
+    "uniform_sample",
+    "uniform_sample_train",
+]
+
+SAMPLINGS = ("uniform", "replay", "resize")
+
+
+def uniform_sample(
+    num_frames: int, *, clip_len: int = 100, num_clips: int = 10, seed: int = 255
+) -> np.ndarray:
+    """Choose the frames of the test clips of one recording; always the same for the same seed.
+
+    Args:
+        num_frames: n, the recording's length.
+        clip_len: L, frames per clip.
+        num_clips: clips, whose scores are averaged afterwards.
+        seed: of NumPy's legacy generator, started anew for every recording.
+
+    Returns:
+        (num_clips, clip_len) int64 frame numbers. n < L: L frames in a circle from a start that
+        moves with the clip. L <= n < 2L: frame j moves on by one at n - L randomly chosen places.
+        Otherwise one random frame per segment.
+
+    Raises:
+        ValueError: a length, clip length or number of clips below 1.
+
+    Source: mmaction2's `UniformSampleFrames` in test mode, index for index.
+    """
+    _check(num_frames, clip_len)
+    if num_clips < 1:
+        raise ValueError(f"expected at least one test clip, found {num_clips}")
+    if num_frames < clip_len:
+        clips = np.arange(num_clips)
+        starts = clips if num_frames < num_clips else clips * num_frames // num_clips
+        return (starts[:, None] + np.arange(clip_len)) % num_frames
+    rng = np.random.RandomState(seed)
+    if num_frames < 2 * clip_len:
+        steps = np.zeros((num_clips, clip_len + 1), dtype=np.int64)
+        for row in steps:
+            row[rng.choice(clip_len + 1, num_frames - clip_len, replace=False)] = 1
+        return np.arange(clip_len) + np.cumsum(steps, axis=1)[:, :-1]
+    edges = np.arange(clip_len + 1) * num_frames // clip_len
+    draws = [rng.randint(np.diff(edges)) for _ in range(num_clips)]
+    return edges[:-1] + np.array(draws, dtype=np.int64)
+
+
+def uniform_sample_train(
+    num_frames: int | np.ndarray, *, clip_len: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Choose frames for training: as `uniform_sample`, with a random start for short recordings.
+
+    Args:
+        num_frames: the length of one recording, or an array of lengths.
+        clip_len: frames per clip.
+        rng: draws clip_len + 1 numbers per recording, whatever its length, so that one recording's
+            choice does not depend on its neighbours'.
+
+    Shapes:
+        num_frames: () or (N,) -> (clip_len,) or (N, clip_len), int64.
+    """
+    lengths = _check(num_frames, clip_len)
+    n, j = lengths[:, None], np.arange(clip_len)
+    draws = rng.random((len(lengths), clip_len + 1))
+    frames = np.empty((len(lengths), clip_len), dtype=np.int64)
+
+    short = lengths < clip_len
+    frames[short] = (np.floor(draws[short, :1] * n[short]).astype(np.int64) + j) % n[short]
+
+    # The n - L places of the smallest draws are a choice without replacement.
+    middle = ~short & (lengths < 2 * clip_len)
+    order = np.argsort(draws[middle], axis=1)
+    steps = np.zeros_like(order)
+    np.put_along_axis(steps, order, np.arange(clip_len + 1) < n[middle] - clip_len, axis=1)
+    frames[middle] = j + np.cumsum(steps, axis=1)[:, :-1]
+
+    long = lengths >= 2 * clip_len
+    edges = np.arange(clip_len + 1) * n[long] // clip_len
+    frames[long] = edges[:, :-1] + np.floor(draws[long, :-1] * np.diff(edges)).astype(np.int64)
+    return frames if np.ndim(num_frames) else frames[0]
+
+
+def replay(num_frames: int | np.ndarray, clip_len: int) -> np.ndarray:
+    """Run through the recording again and again; a longer one is cut.
+
+    Shapes:
+        num_frames: () or (N,) -> (clip_len,) or (N, clip_len), int64.
+
+    Source: the padding to 300 frames of the MS-G3D paper (and ST-GCN and 2s-AGCN before it).
+    """
+    lengths = _check(num_frames, clip_len)
+    frames = np.arange(clip_len) % lengths[:, None]
+    return frames if np.ndim(num_frames) else frames[0]
+
+
+def resize(num_frames: int | np.ndarray, clip_len: int) -> np.ndarray:
+    """Spread clip_len frames evenly from the first frame to the last, rounded down.
+
+    Shapes:
+        num_frames: () or (N,) -> (clip_len,) or (N, clip_len), int64.
+
+    Source: CTR-GCN's NW-UCLA feeder, test.
+    """
+    lengths = _check(num_frames, clip_len)
+    frames = np.linspace(0, lengths - 1, clip_len, axis=1).astype(np.int64)
+    return frames if np.ndim(num_frames) else frames[0]
+
+
+def resize_train(
+    num_frames: int | np.ndarray, *, clip_len: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw clip_len frames from 100 copies of the recording and put them in order.
+
+    Shapes:
+        num_frames: () or (N,) -> (clip_len,) or (N, clip_len), int64.
+
+    Source: CTR-GCN's NW-UCLA feeder, training.
+    """
+    lengths = _check(num_frames, clip_len)
+    draws = [rng.choice(100 * n, clip_len, replace=False) % n for n in lengths]
+    frames = np.sort(np.array(draws, dtype=np.int64), axis=1)
+    return frames if np.ndim(num_frames) else frames[0]
+
+
+def _check(num_frames: int | np.ndarray, clip_len: int) -> np.ndarray:
+    """Check the lengths and return them as an array (N,)."""
+    lengths = np.atleast_1d(num_frames)
+    if clip_len < 1 or (lengths < 1).any():
+        raise ValueError(
+            f"expected recordings and clips of at least one frame, found recordings of "
+            f"{lengths.min()} frames and clips of {clip_len}"
+        )
+    return lengths

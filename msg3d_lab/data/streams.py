@@ -1,0 +1,88 @@
+"""The four streams: joints, bones, and how both move.
+
+bone[v] = x[v] - x[parent of v]; motion[t] = x[t + 1] - x[t], the last frame zero. In 2D with
+scores, the score of a bone or a motion is the mean of the two it is made of.
+
+Sources: Shi et al., CVPR 2019 (2s-AGCN), for bones; mmaction2's `GenSkeFeat`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+
+from msg3d_lab.skeletons import Skeleton
+
+__all__ = ["STREAMS", "Stream", "bones", "make_stream", "motion"]
+
+Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
+STREAMS: tuple[str, ...] = get_args(Stream)
+
+
+def make_stream(
+    clip: np.ndarray, stream: str, skeleton: Skeleton, *, scored: bool = False
+) -> np.ndarray:
+    """Make a stream of whole clips.
+
+    Do this before frames are chosen: motion is to the next frame of the recording.
+
+    Args:
+        clip: prepared keypoints.
+        stream: "joint" (the clip itself), "bone", "joint_motion" or "bone_motion".
+        skeleton: the clip's layout; its parents define the bones.
+        scored: whether the last channel is a confidence score (`Store.scored` knows).
+
+    Shapes:
+        clip: (..., T, V, C) -> (..., T, V, C)
+
+    Raises:
+        ValueError: unknown stream, or a number of joints that is not the layout's.
+    """
+    check_stream(stream)
+    if clip.ndim < 3 or clip.shape[-2] != skeleton.num_joints:
+        raise ValueError(
+            f"expected a clip (..., T, {skeleton.num_joints}, C) for layout {skeleton.name}, "
+            f"found {clip.shape}"
+        )
+    if stream.startswith("bone"):
+        clip = bones(clip, skeleton, scored=scored)
+    if stream.endswith("motion"):
+        after = np.concatenate([clip[..., 1:, :, :], clip[..., -1:, :, :]], axis=-3)
+        last = np.arange(clip.shape[-3]) == clip.shape[-3] - 1
+        clip = motion(clip, after, last, scored=scored)
+    return clip
+
+
+def check_stream(stream: str) -> None:
+    """Raise ValueError if there is no such stream."""
+    if stream not in STREAMS:
+        raise ValueError(f"unknown stream {stream!r}: expected one of {', '.join(STREAMS)}")
+
+
+def bones(x: np.ndarray, skeleton: Skeleton, *, scored: bool) -> np.ndarray:
+    """Subtract each joint's parent: (..., V, C) -> (..., V, C)."""
+    parents = x.take(skeleton.parents, axis=-2)
+    bone = x - parents
+    if scored:
+        bone[..., -1] = (x[..., -1] + parents[..., -1]) / 2
+    return bone
+
+
+def motion(x: np.ndarray, after: np.ndarray, last: np.ndarray, *, scored: bool) -> np.ndarray:
+    """Subtract each frame from the one after it.
+
+    Args:
+        x: frames.
+        after: for each frame the one that follows it.
+        last: which frames have none; they become zero, also in their score.
+        scored: whether the last channel is a score.
+
+    Shapes:
+        x, after: (..., T, V, C); last: (T,), or with leading dimensions that broadcast.
+    """
+    moved = after - x
+    if scored:
+        moved[..., -1] = (x[..., -1] + after[..., -1]) / 2
+    moved[np.broadcast_to(last, x.shape[:-2])] = 0
+    return moved

@@ -1,0 +1,45 @@
+"""Accuracies and counts from scores, through torchmetrics."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from msg3d_lab.evaluation.scores import Scores
+
+__all__ = ["accuracies", "confusion_counts"]
+
+
+def accuracies(scores: Scores) -> dict[str, float]:
+    """Return top-1, top-5 and mean-class accuracy, as shares of 1.
+
+    Mean-class accuracy is the mean of the per-class accuracies over the classes that occur. With
+    five classes or fewer top-5 says nothing and is left out.
+    """
+    from torchmetrics.functional.classification import multiclass_accuracy
+
+    num_classes = len(scores.label_names)
+    values, labels = torch.from_numpy(scores.values), torch.from_numpy(scores.labels)
+
+    def accuracy(top_k: int, average: str) -> float:
+        result = multiclass_accuracy(
+            values, labels, num_classes=num_classes, top_k=top_k, average=average
+        )
+        return float(result)
+
+    found = {"top1": accuracy(1, "micro"), "mean_class": accuracy(1, "macro")}
+    if num_classes > 5:
+        found["top5"] = accuracy(5, "micro")
+    return found
+
+
+def confusion_counts(scores: Scores) -> np.ndarray:
+    """Return how often class i (row) was taken for class j (column): (classes, classes) int64."""
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+    counts = multiclass_confusion_matrix(
+        torch.from_numpy(scores.predictions),
+        torch.from_numpy(scores.labels),
+        num_classes=len(scores.label_names),
+    )
+    return counts.numpy()

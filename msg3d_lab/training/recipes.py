@@ -1,0 +1,290 @@
+"""Recipes: everything that decides a run, in one YAML file without inheritance.
+
+Recipes of the library are files beside this module. One file stands for its siblings on the other
+streams, splits and NTU data sets, which differ in those names alone; what `get` returns, and what a
+run folder keeps, is always the whole recipe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
+from msg3d_lab.model.msg3d import Pathway
+
+__all__ = ["Data", "Model", "Recipe", "Training", "get", "load", "names", "save", "with_settings"]
+
+_FOLDER = Path(__file__).with_name("recipes")
+_STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+_NTU_SPLITS = (("ntu60", "xsub"), ("ntu60", "xview"), ("ntu120", "xsub"), ("ntu120", "xset"))
+_PAPER_SPLITS = _NTU_SPLITS[:2]  # its milestones are those of NTU60
+
+Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
+Sampling = Literal["uniform", "replay", "resize"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(_Section):
+    """Which clips, and what happens to them on the way into the network.
+
+    Args:
+        dataset: the data set's name, as `msg3d-lab data import --dataset` calls it.
+        layout: the joint layout the store must have.
+        train_split: trained on.
+        test_split: tested on; it is watched during training and decides nothing.
+        stream: joint, bone, joint_motion or bone_motion.
+        clip_len: T, frames per clip.
+        sampling: "uniform" (PoseC3D), "replay" (the paper: whole clip, repeated) or "resize".
+        rotation: largest random rotation about x, y, z, degrees.
+        scale: range of the random scale.
+        rescale: "minmax" scales each axis to [-1, 1], "none" leaves it.
+    """
+
+    dataset: str
+    layout: str
+    train_split: str
+    test_split: str
+    stream: Stream
+    clip_len: int = Field(ge=1)
+    sampling: Sampling
+    rotation: tuple[float, float, float]
+    scale: tuple[float, float]
+    rescale: Literal["none", "minmax"]
+
+
+class Model(_Section):
+    """The network: arguments of `MSG3D`, which documents them."""
+
+    edge_set: str | None
+    normalization: Normalization
+    aggregation: Aggregation
+    num_persons: int = Field(ge=1)
+    base_channels: int = Field(ge=1)
+    num_gcn_scales: int = Field(ge=1)
+    num_g3d_scales: int = Field(ge=1)
+    pathways: tuple[Pathway, ...]
+    window_sizes: tuple[int, ...]
+    window_dilations: tuple[int, ...]
+    window_edges: WindowEdges
+    residual_mask: bool
+    tcn_dilations: tuple[int, ...]
+    dropout: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _windows_match(self) -> Model:
+        if len(self.window_sizes) != len(self.window_dilations):
+            raise ValueError(
+                f"window_sizes {list(self.window_sizes)} and window_dilations "
+                f"{list(self.window_dilations)} must have the same length"
+            )
+        return self
+
+
+class Training(_Section):
+    """How the weights are found, by stochastic gradient descent.
+
+    Args:
+        seed: of the weights' start, the clips' order, frames and augmentation.
+        epochs: how often the (repeated) training set is gone through.
+        repeat: how often an epoch goes through the training clips.
+        batch_size: clips per process and step.
+        learning_rate: at a total batch of `learning_rate_batch` clips; scaled in proportion.
+        learning_rate_batch: the batch the learning rate was found for.
+        schedule: "cosine" (to 0, per step) or "steps" (a tenth at each of `milestones`).
+        milestones: epochs after which the learning rate drops, for "steps".
+        warmup_epochs: epochs of linear growth at the start.
+        momentum: Nesterov momentum.
+        weight_decay: of all parameters.
+        label_smoothing: share of the target spread over all classes.
+        watch_every: epochs between two looks at the test split; 0 for never.
+    """
+
+    seed: int = Field(ge=0)
+    epochs: int = Field(ge=1)
+    repeat: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    learning_rate_batch: int = Field(ge=1)
+    schedule: Literal["cosine", "steps"]
+    milestones: tuple[int, ...]
+    warmup_epochs: float = Field(ge=0)
+    momentum: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    label_smoothing: float = Field(ge=0, lt=1)
+    watch_every: int = Field(ge=0)
+
+
+class Recipe(_Section):
+    """A whole recipe.
+
+    Args:
+        name: its name.
+        source: where its settings come from.
+        data: which clips.
+        model: which network.
+        training: how it learns.
+        test_clips: clips per sample at test time, softmax scores averaged.
+    """
+
+    name: str
+    source: str
+    data: Data
+    model: Model
+    training: Training
+    test_clips: int = Field(ge=1)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits that change with any setting but the seed."""
+        content = self.model_dump(mode="json", exclude={"training": {"seed"}})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def default_store(self) -> Path:
+        """Where the data set's store lies if nobody says otherwise."""
+        dimensions = {"coco17": "-2d", "ntu25": "-3d"}.get(self.data.layout, "")
+        suffix = dimensions if self.data.dataset.startswith("ntu") else ""
+        return Path("data") / f"{self.data.dataset}{suffix}.arrow"
+
+
+def names() -> list[str]:
+    """The names of the library's recipes."""
+    return sorted(_library())
+
+
+def get(name: str) -> Recipe:
+    """Return a recipe of the library, or of a YAML file if `name` is a path to one.
+
+    Raises:
+        ValueError: no such recipe; the message lists those there are. A file that is no recipe.
+    """
+    if name in _library():
+        return _library()[name]
+    if name.endswith((".yaml", ".yml")):
+        return load(name)
+    listed = ", ".join(names())
+    raise ValueError(f"unknown recipe {name!r}: expected a YAML file's path or one of {listed}")
+
+
+def load(path: str | Path) -> Recipe:
+    """Read a recipe from YAML.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a setting is missing, misspelt or out of range; the message names each.
+    """
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"{path} is not a recipe: expected a mapping, found {document!r:.60}")
+    return _validated(document, origin=str(path))
+
+
+def save(recipe: Recipe, path: str | Path) -> None:
+    """Write the whole recipe as YAML."""
+    document = recipe.model_dump(mode="json")
+    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def with_settings(recipe: Recipe, settings: Sequence[str] | Mapping[str, Any]) -> Recipe:
+    """Return the recipe with some settings changed.
+
+    Args:
+        recipe: the recipe to start from.
+        settings: ("epochs=5", "data.stream=bone", ...) as in the shell, values in YAML, or a
+            mapping. A name without its section will do where only one section has it.
+
+    Raises:
+        ValueError: an unknown setting (the message lists near names) or a value out of range.
+
+    Example:
+        >>> with_settings(get("synthetic-joint"), ["epochs=1"]).training.epochs
+        1
+    """
+    if not isinstance(settings, Mapping):
+        wrong = [s for s in settings if "=" not in s]
+        if wrong:
+            raise ValueError(f"expected key=value, found {wrong[0]!r}")
+        settings = {k: yaml.safe_load(v) for k, v in (s.split("=", 1) for s in settings)}
+    document = recipe.model_dump(mode="json")
+    for name, value in settings.items():
+        section, key = _find(document, name)
+        section[key] = value
+    return _validated(document, origin="the settings")
+
+
+def _find(document: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """The mapping and key a setting's name stands for."""
+    sections = {k: v for k, v in document.items() if isinstance(v, dict)}
+    head, _, key = name.partition(".")
+    if key and key in sections.get(head, {}):
+        return sections[head], key
+    if not key and name in document and name not in sections:
+        return document, name
+    holders = [section for section in sections.values() if name in section]
+    if len(holders) == 1:
+        return holders[0], name
+    import difflib
+
+    every = [k for k in document if k not in sections]
+    every += [f"{s}.{k}" for s, section in sections.items() for k in section]
+    leaves = {k.rpartition(".")[2]: k for k in every}
+    near = difflib.get_close_matches(name.rpartition(".")[2], leaves, n=3)
+    hint = f"did you mean {', '.join(leaves[n] for n in near)}?" if near else ", ".join(every)
+    raise ValueError(f"unknown setting {name!r}: {hint}")
+
+
+def _validated(document: Mapping[str, Any], *, origin: str) -> Recipe:
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        problems = []
+        for e in error.errors():
+            where = ".".join(str(part) for part in e["loc"])
+            found = "" if e["type"] == "missing" else f" (found {e['input']!r:.60})"
+            problems.append(f"{where or 'recipe'}: {e['msg']}{found}")
+        raise ValueError(f"{origin} is not a recipe: " + "; ".join(problems)) from error
+
+
+@cache
+def _library() -> dict[str, Recipe]:
+    recipes = {}
+    for path in sorted(_FOLDER.glob("*.yaml")):
+        recipes |= {recipe.name: recipe for recipe in _siblings(load(path))}
+    return recipes
+
+
+def _siblings(recipe: Recipe) -> Iterator[Recipe]:
+    """The recipe for every stream and, on NTU, for every data set and split."""
+    data = recipe.data
+    own = (data.dataset, data.train_split.partition("_")[0])
+    splits: Sequence[tuple[str, str]] = [own]
+    if data.dataset == "ntu60":
+        splits = _PAPER_SPLITS if recipe.name.endswith("-paper") else _NTU_SPLITS
+    for dataset, split in splits:
+        for stream in _STREAMS:
+            name = recipe.name.replace(f"{own[0]}-{own[1]}", f"{dataset}-{split}")
+            name = name.replace("-joint", f"-{stream.replace('_', '-')}")
+            change = {
+                "dataset": dataset,
+                "train_split": f"{split}_train",
+                "test_split": f"{split}_val",
+                "stream": stream,
+            }
+            yield recipe.model_copy(
+                update={"name": name, "data": data.model_copy(update=change)}
+            )

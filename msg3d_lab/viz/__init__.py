@@ -1,0 +1,39 @@
+"""Figures: arrays, tables and a `Skeleton` go in, Axes, figures or HTML come out.
+
+Functions that take `ax` return an Axes and can be put into a figure of yours; those that return a
+Figure or HTML show once as the last line of a notebook cell. Widgets are in `viz.widgets`.
+"""
+
+from msg3d_lab.viz.adjacency import (
+    adjacency_heatmap,
+    body_graph,
+    body_heat,
+    scales_figure,
+    window_heat,
+)
+from msg3d_lab.viz.confusion import class_table, confusion_matrix
+from msg3d_lab.viz.hops import disentangled_figure, hop_figure, hop_share, hop_share_table
+from msg3d_lab.viz.report import render_report
+from msg3d_lab.viz.skeleton import body_layout, filmstrip, player_html, pose
+from msg3d_lab.viz.training import learning_curve, training_figure
+
+__all__ = [
+    "adjacency_heatmap",
+    "body_graph",
+    "body_heat",
+    "body_layout",
+    "class_table",
+    "confusion_matrix",
+    "disentangled_figure",
+    "filmstrip",
+    "hop_figure",
+    "hop_share",
+    "hop_share_table",
+    "learning_curve",
+    "player_html",
+    "pose",
+    "render_report",
+    "scales_figure",
+    "training_figure",
+    "window_heat",
+]

@@ -1,0 +1,107 @@
+"""The confusion matrix and what it says about each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from msg3d_lab.viz.style import FAINT, INK, new_axes, sequential, styled
+
+__all__ = ["class_table", "confusion_matrix"]
+
+
+@styled
+def confusion_matrix(
+    counts: np.ndarray,
+    *,
+    labels: Sequence[str],
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how often each class was taken for each other one, in percent of the true class.
+
+    Args:
+        counts: (K, K): row = true class, column = predicted class.
+        labels: class names.
+
+    Raises:
+        ValueError: `counts` is not square or negative, or there is not one label per class.
+    """
+    counts = _checked(counts, labels)
+    K = len(counts)
+    total = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
+    side = float(np.clip(0.42 * K, 2.2, 11))
+    ax = new_axes(ax, (side + 2.2, side + 1.7))
+    image = ax.imshow(np.ma.masked_equal(share, 0), cmap=sequential(), vmin=0, vmax=1)
+    if K <= 30:
+        size = float(np.clip(9.5 - 0.1 * K, 6, 9))
+        for (true, predicted), value in np.ndenumerate(share):
+            if value >= 0.005:
+                red, green, blue, _ = image.cmap(image.norm(value))
+                dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
+                color = "white" if dark else INK
+                place = {"ha": "center", "va": "center", "fontsize": size, "color": color}
+                ax.text(predicted, true, f"{100 * value:.0f}", **place)
+    font = 9 if K <= 15 else 8 if K <= 30 else 6 if K <= 70 else 4.5
+    ax.set_xticks(range(K), labels, rotation=90 if K > 30 else 45, ha="center" if K > 30 else "right")
+    if K <= 30:
+        for text in ax.get_xticklabels():
+            text.set_rotation_mode("anchor")
+    ax.set_yticks(range(K), labels)
+    ax.tick_params(labelsize=font, length=0)
+    ax.set_xticks(np.arange(1, K) - 0.5, minor=True)
+    ax.set_yticks(np.arange(1, K) - 0.5, minor=True)
+    ax.grid(which="minor", color=FAINT, lw=0.5)
+    ax.tick_params(which="minor", length=0)
+    ax.spines[:].set_visible(False)
+    ax.set(xlabel="predicted", ylabel="true", title=title or "")
+    return ax
+
+
+def class_table(counts: np.ndarray, *, labels: Sequence[str]) -> pd.DataFrame:
+    """Return per class: clips, recall, precision and the class it is most often taken for.
+
+    Shares without a single clip to count are NaN. Hardest classes first.
+
+    Args:
+        counts: (K, K): row = true class, column = predicted class.
+        labels: class names.
+
+    Raises:
+        ValueError: as in `confusion_matrix`.
+
+    Example:
+        >>> table = class_table(np.array([[8, 2], [0, 5]]), labels=["sit", "stand"])
+        >>> table.loc["sit", ["clips", "recall", "taken for"]].tolist()
+        [10, 0.8, 'stand']
+    """
+    counts = _checked(counts, labels)
+    hits, true, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    unknown = np.full(len(counts), np.nan)
+    wrong = counts - np.diag(hits)
+    taken_for = [labels[int(row.argmax())] if row.any() else "" for row in wrong]
+    table = pd.DataFrame(
+        {
+            "clips": true.astype(int),
+            "recall": np.divide(hits, true, out=unknown.copy(), where=true > 0),
+            "precision": np.divide(hits, predicted, out=unknown.copy(), where=predicted > 0),
+            "taken for": taken_for,
+            "times": wrong.max(axis=1).astype(int),
+        },
+        index=pd.Index(list(labels), name="class"),
+    )
+    return table.sort_values("recall", kind="stable")
+
+
+def _checked(counts: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    counts = np.asarray(counts, dtype=float)
+    if counts.shape != (len(labels), len(labels)) or not len(labels) or (counts < 0).any():
+        raise ValueError(
+            f"expected counts of 0 or more, shape ({len(labels)}, {len(labels)}) for "
+            f"{len(labels)} labels, found shape {counts.shape}, smallest {counts.min(initial=0):g}"
+        )
+    return counts

@@ -1,0 +1,130 @@
+"""One look for every figure: colours that colour-blind readers can tell apart, fonts, sizes.
+
+Figures have an opaque white background, so that they stay readable on a dark page.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+__all__ = [
+    "ACCENT",
+    "CATEGORIES",
+    "CENTER",
+    "FAINT",
+    "INK",
+    "LEFT",
+    "MUTED",
+    "RC",
+    "RIGHT",
+    "diverging",
+    "new_axes",
+    "new_figure",
+    "png",
+    "sequential",
+    "styled",
+]
+
+INK = "#1b1f24"
+MUTED = "#5f6771"
+FAINT = "#d5d9de"
+# Okabe and Ito's palette (jfly.uni-koeln.de/color): safe for the common forms of colour blindness.
+LEFT = "#0072b2"
+RIGHT = "#d55e00"
+CENTER = "#3f4750"
+ACCENT = "#d55e00"
+CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+RC: dict[str, Any] = {
+    "figure.facecolor": "white",
+    "figure.dpi": 110,
+    "axes.facecolor": "white",
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 10,
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.frameon": False,
+}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Run a drawing function under this style, without touching the caller's settings."""
+
+    @wraps(draw)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with mpl.rc_context(RC):
+            return draw(*args, **kwargs)
+
+    return wrapped
+
+
+def new_axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """Return `ax`, or the Axes of a new figure of this size in inches."""
+    if ax is not None:
+        return ax
+    _, ax = plt.subplots(figsize=size, layout="constrained")
+    return ax
+
+
+def new_figure(
+    size: tuple[float, float], rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure and its Axes as a (rows, columns) array.
+
+    The figure is closed in pyplot: the function that returns it shows it once in a notebook (as the
+    cell's result, not again by the backend) and leaves nothing open behind.
+    """
+    figure, axes = plt.subplots(
+        rows, columns, figsize=size, layout="constrained", squeeze=False, **options
+    )
+    plt.close(figure)
+    return figure, axes
+
+
+def sequential() -> Colormap:
+    """The map of weights and shares, from near white to near black, perceptually uniform."""
+    import seaborn as sns
+
+    # The very dark end would hide the ring and the text drawn on a joint.
+    colors = sns.color_palette("mako_r", 256)[:232]
+    return LinearSegmentedColormap.from_list("lab_sequential", colors).with_extremes(bad="white")
+
+
+def diverging() -> Colormap:
+    """The map of signed values; draw it with its centre at 0."""
+    import seaborn as sns
+
+    return sns.color_palette("vlag", as_cmap=True).with_extremes(bad="white")
+
+
+def png(figure: Figure, *, dpi: int = 160) -> bytes:
+    """Return the figure as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()

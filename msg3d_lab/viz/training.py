@@ -1,0 +1,121 @@
+"""Learning curves."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from msg3d_lab.viz.style import CATEGORIES, FAINT, MUTED, new_axes, new_figure, styled
+
+__all__ = ["learning_curve", "training_figure"]
+
+Quantity = Literal["top1", "loss"]
+
+
+@styled
+def learning_curve(
+    metrics: pd.DataFrame,
+    *,
+    quantity: Quantity = "top1",
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the accuracy or the loss per epoch, on training and held-out clips.
+
+    Args:
+        metrics: a run's `metrics.csv`: columns `epoch`, `train_<quantity>`, `val_<quantity>`.
+            Epochs without validation are NaN and are bridged. Accuracies are fractions.
+        quantity: "top1" or "loss".
+
+    Raises:
+        ValueError: no epochs, or a column is missing.
+    """
+    wanted = ["epoch", f"train_{quantity}", f"val_{quantity}"]
+    missing = [name for name in wanted if name not in metrics]
+    if missing or metrics.empty:
+        raise ValueError(
+            f"expected metrics with columns {', '.join(wanted)} and at least one epoch, "
+            f"found {len(metrics)} epochs, missing columns {missing}"
+        )
+    ax = new_axes(ax, (6, 3.6))
+    factor = 100 if quantity == "top1" else 1
+    ends: list[tuple[float, float, str, str]] = []
+    # Held-out clips are what counts: the stronger line, on top.
+    styles = (("train", CATEGORIES[0], 1.5, "--", None), ("val", CATEGORIES[1], 2.2, "-", "o"))
+    for part, color, width, dash, marker in styles:
+        line = metrics[["epoch", f"{part}_{quantity}"]].dropna()
+        if line.empty:
+            continue
+        x, y = line.to_numpy(dtype=float).T
+        y = y * factor
+        few = marker if len(x) <= 40 else None
+        ax.plot(x, y, color=color, lw=width, ls=dash, marker=few, ms=4, label=part)
+        name = "training" if part == "train" else "held out"
+        last = f"{y[-1]:.1f} %" if quantity == "top1" else f"{y[-1]:.2f}"
+        ends.append((x[-1], y[-1], f"{name} {last}", color))
+    ax.grid(axis="y", color=FAINT, lw=0.7)
+    ax.set_axisbelow(True)
+    if quantity == "top1":
+        ax.set_ylim(0, 104)
+        ax.set_yticks(range(0, 101, 20))
+    else:
+        ax.set_ylim(bottom=0)
+    _label_ends(ax, ends)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    label = "top-1 accuracy (%)" if quantity == "top1" else "loss"
+    ax.set(xlabel="epoch", ylabel=label, title=title or "")
+    return ax
+
+
+@styled
+def training_figure(metrics: pd.DataFrame, *, title: str | None = None) -> Figure:
+    """Draw a run: accuracy, loss and, below, the learning rate.
+
+    Args:
+        metrics: as in `learning_curve`, with `lr`.
+
+    Raises:
+        ValueError: as in `learning_curve`.
+    """
+    if "lr" not in metrics:
+        raise ValueError(f"expected metrics with a column lr, found {list(metrics.columns)}")
+    figure, axes = new_figure((10.4, 3.6), 1, 3, width_ratios=[3, 3, 1.7])
+    accuracy, loss, rate = axes[0]
+    learning_curve(metrics, title="Accuracy", ax=accuracy)
+    learning_curve(metrics, quantity="loss", title="Loss", ax=loss)
+    rate.plot(metrics["epoch"], metrics["lr"], color=MUTED, lw=1.8)
+    rate.grid(axis="y", color=FAINT, lw=0.7)
+    rate.set(xlabel="epoch", title="Learning rate")
+    rate.set_ylim(bottom=0)
+    rate.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """Write each line's name at its end, apart from each other: no legend to look up."""
+    low, high = ax.get_ylim()
+    gap = 0.08 * (high - low)
+    places = np.array([y for _, y, _, _ in ends])
+    order = np.argsort(places)
+    for below, above in zip(order, order[1:], strict=False):
+        places[above] = max(places[above], places[below] + gap)
+    overflow = max(places.max(initial=low) - high, 0) if len(places) else 0
+    for (x, _, text, color), y in zip(ends, places - overflow, strict=True):
+        ax.annotate(
+            text,
+            (x, y),
+            (8, 0),
+            textcoords="offset points",
+            color=color,
+            fontsize=9,
+            fontweight="bold",
+            va="center",
+            annotation_clip=False,
+        )

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+
+from msg3d_lab import skeletons
+from msg3d_lab.data import datasets
+
+
+@pytest.mark.parametrize(("name", "classes"), [("ntu60", 60), ("ntu120", 120), ("nw-ucla", 10)])
+def test_dataset_has_distinct_class_names_and_known_layouts(name, classes):
+    dataset = datasets.get(name)
+    assert len(set(dataset.label_names)) == len(dataset.label_names) == classes
+    assert set(dataset.layouts) <= set(skeletons.names())
+
+
+def test_label_names_are_in_the_order_of_the_action_numbers():
+    names = datasets.get("ntu120").label_names
+    numbers = {1: "drink water", 43: "falling", 58: "handshaking", 60: "walking apart"}
+    numbers |= {61: "put on headphone", 80: "squat down", 99: "running on the spot"}
+    numbers |= {100: "butt kicks", 112: "high-five", 120: "finger-guessing game"}
+    for number, start in numbers.items():
+        assert names[number - 1].startswith(start)
+    assert datasets.get("ntu60").label_names == names[:60]
+    assert datasets.get("nw-ucla").label_names[6:8] == ("donning", "doffing")
+
+
+def test_get_names_the_data_sets_it_knows():
+    with pytest.raises(ValueError, match="unknown data set 'ntu': expected one of ntu60, ntu120"):
+        datasets.get("ntu")
+
+
+def test_ntu_splits_follow_the_authors_rules():
+    assert datasets.ntu_splits("S001C001P001R001A001") == ("xsub_train", "xview_val")
+    assert datasets.ntu_splits("S001C002P003R002A060") == ("xsub_val", "xview_train")
+    assert datasets.ntu_splits("S018C003P045R001A061", dataset="ntu120") == (
+        "xsub_train",
+        "xset_train",
+    )
+    assert datasets.ntu_splits("S031C003P106R001A061", dataset="ntu120") == ("xsub_val", "xset_val")
+
+
+@pytest.mark.parametrize(("dataset", "subjects", "train"), [("ntu60", 40, 20), ("ntu120", 106, 53)])
+def test_ntu_splits_train_on_half_of_the_subjects(dataset, subjects, train):
+    splits = [
+        datasets.ntu_splits(f"S001C001P{p:03d}R001A001", dataset=dataset)[0]
+        for p in range(1, subjects + 1)
+    ]
+    assert splits.count("xsub_train") == train
+    assert splits.count("xsub_val") == subjects - train
+
+
+@pytest.mark.parametrize("name", ["", "S001", "S001C002P003R002A013.skeleton", "s001c002p003r002a013"])
+def test_ntu_splits_refuse_other_names(name):
+    assert datasets.parse_ntu_name(name) is None
+    with pytest.raises(ValueError, match="expected a name such as"):
+        datasets.ntu_splits(name)
+
+
+def test_ntu_splits_refuse_other_data_sets():
+    with pytest.raises(ValueError, match="'nw-ucla'"):
+        datasets.ntu_splits("S001C002P003R002A013", dataset="nw-ucla")
