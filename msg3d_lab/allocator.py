@@ -35,4 +35,5 @@ def tune_allocator(*, enabled: bool = True) -> bool:
     except (OSError, AttributeError):
         return False
     options = _TUNED if enabled else _DEFAULT
-    return all([mallopt(option, value) == 1 for option, value in options.items()])
+    results = [mallopt(option, value) for option, value in options.items()]
+    return all(result == 1 for result in results)

@@ -53,7 +53,8 @@ class TrainBatches:
         num_persons: persons per clip; further ones are left out, missing ones are zeros.
         batch_size: clips per process; the global batch is batch_size * world_size.
         sampling: "uniform", "replay" or "resize" (see `msg3d_lab.data.sampling`).
-        rotation: largest angles about x, y and z, degrees; each clip draws from +-.
+        rotation: largest angles about x, y and z, degrees; each clip draws its own evenly between
+            minus and plus these (CTR-GCN draws whole degrees).
         scale: smallest and largest factor; each clip draws one.
         rescale: "minmax" scales each axis of each clip to [-1, 1] over its frames and joints.
         repeat: how often an epoch goes through the clips.

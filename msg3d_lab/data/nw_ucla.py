@@ -29,6 +29,7 @@ __all__ = ["is_member", "read_clips"]
 _NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 _ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)  # in the order of the labels
 _TRAIN_VIEWS, _TEST_VIEWS = (1, 2), (3,)
+_ZIP_ERRORS = (zlib.error, zipfile.BadZipFile, EOFError)
 _CENTER = 1  # the spine: CTR-GCN's choice
 
 
@@ -66,7 +67,7 @@ def read_clips(path: str | Path) -> Recordings:
                 try:
                     text = archive.read(member) if archive else (path / member).read_bytes()
                     yield _clip(PurePosixPath(member).stem, json.loads(text))
-                except (ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+                except (ValueError, TypeError, RuntimeError, *_ZIP_ERRORS) as error:
                     raise ValueError(
                         f"{path}: {member} cannot be used ({error}): get the data set again"
                     ) from error

@@ -1,9 +1,10 @@
 """Reading pickles of plain data and NumPy arrays without letting them run anything.
 
-A pickle is a program: it names functions and calls them. Here only seven names of NumPy (and one
-of Python) are answered, and not with NumPy's own functions but with the stand-ins below, which
-check what they are given: NumPy's would also build arrays of arbitrary objects, or of record types
-whose fields point anywhere in memory. Everything else is refused before anything is called.
+A pickle is a program: it names functions and calls them. Here only the names that arrays, NumPy's
+numbers and bytes need are answered (`_ALLOWED`), and not with NumPy's own functions but with the
+stand-ins below, which check what they are given: NumPy's would also build arrays of arbitrary
+objects, or of record types whose fields point anywhere in memory. Everything else is refused before
+anything is called.
 """
 
 from __future__ import annotations
@@ -128,6 +129,11 @@ def _encode(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """How they spell empty bytes."""
+    return b""
+
+
 def _not_callable(*args: Any) -> Any:
     raise _RefusedError("the pickle calls numpy.ndarray")
 
@@ -139,12 +145,14 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "_frombuffer": _from_buffer,
     "scalar": _scalar,
     "encode": _encode,
+    "bytes": _no_bytes,
 }
 _NDARRAY = _Function("ndarray")
 _ALLOWED = {
     ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _Function("dtype"),
     ("_codecs", "encode"): _Function("encode"),
+    ("__builtin__", "bytes"): _Function("bytes"),
     **{
         (f"numpy.{core}.{module}", name): _Function(name)
         for core in ("core", "_core")  # before and after NumPy 2

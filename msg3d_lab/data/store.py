@@ -64,6 +64,8 @@ def write_store(
     """
     import pyarrow as pa
 
+    from msg3d_lab import __version__
+
     document = {
         "version": _VERSION,
         "dataset": dataset,
@@ -72,7 +74,7 @@ def write_store(
         "channels": channels,
         "preparation": dict(preparation),
         "synthetic": synthetic,
-        "library": _library_version(),
+        "library": __version__,
     }
     columns = [(name, arrow_type) for name, arrow_type, _ in _columns(pa)]
     schema = pa.schema(
@@ -118,6 +120,10 @@ def open_store(path: str | Path) -> Store:
 
 class Store:
     """A data set on disk. Made by `open_store`; pickles as its path.
+
+    Besides the properties below: `path`, `dataset`, `skeleton`, `label_names`, `channels`,
+    `preparation` and `synthetic` as given to `write_store`, and the arrays `persons` and `frames`
+    (clips,) int64.
 
     Example:
         >>> store = open_store("ntu60-3d.arrow")  # doctest: +SKIP
@@ -291,12 +297,3 @@ def _locate(file: Any, column: Any) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError("offsets outside the coordinates")
         places.append(first + np.stack([offsets[:-1], offsets[1:]]))
     return floats, np.concatenate(places, axis=1)
-
-
-def _library_version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("msg3d-lab")
-    except PackageNotFoundError:  # run from a source tree that was never installed
-        return "unknown"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 
@@ -19,9 +21,9 @@ def accuracies(scores: Scores) -> dict[str, float]:
     from torchmetrics.functional.classification import multiclass_accuracy
 
     num_classes = len(scores.label_names)
-    values, labels = torch.from_numpy(scores.values), torch.from_numpy(scores.labels)
+    values, labels = torch.tensor(scores.values), torch.tensor(scores.labels)
 
-    def accuracy(top_k: int, average: str) -> float:
+    def accuracy(top_k: int, average: Literal["micro", "macro"]) -> float:
         result = multiclass_accuracy(
             values, labels, num_classes=num_classes, top_k=top_k, average=average
         )
@@ -38,8 +40,8 @@ def confusion_counts(scores: Scores) -> np.ndarray:
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
     counts = multiclass_confusion_matrix(
-        torch.from_numpy(scores.predictions),
-        torch.from_numpy(scores.labels),
+        torch.tensor(scores.predictions),
+        torch.tensor(scores.labels),
         num_classes=len(scores.label_names),
     )
     return counts.numpy()

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -162,9 +162,9 @@ def open_recipe_store(recipe: Recipe, data: Store | str | Path | None = None) ->
         data = open_store(path)
     if data.skeleton.name != wanted.layout:
         raise ValueError(
-            f"{recipe.name} needs joints of {wanted.layout}, but {data.path} holds "
-            f"{data.dataset} with {data.skeleton.num_joints} joints of {data.skeleton.name}; choose "
-            "a recipe for that layout (msg3d-lab recipes) or another store"
+            f"{recipe.name} needs joints of {wanted.layout}, but {data.path} holds {data.dataset} "
+            f"with {data.skeleton.num_joints} joints of {data.skeleton.name}; choose a recipe for "
+            "that layout (msg3d-lab recipes) or another store"
         )
     for split in (wanted.train_split, wanted.test_split):
         data.indices(split)
@@ -178,9 +178,7 @@ def build_model(recipe: Recipe, store: Store) -> MSG3D:
         skeleton: Any = {"skeleton": store.skeleton.name, "edge_set": arguments.pop("edge_set")}
     else:
         skeleton = {"skeleton": store.skeleton, "edge_set": arguments.pop("edge_set")}
-    return MSG3D(
-        num_classes=store.num_classes, in_channels=store.channels, **skeleton, **arguments
-    )
+    return MSG3D(num_classes=store.num_classes, in_channels=store.channels, **skeleton, **arguments)
 
 
 def test_batches(
@@ -239,9 +237,7 @@ def _clip_settings(recipe: Recipe) -> dict[str, Any]:
 def _launch(device: str, devices: int, num_nodes: int, precision: Precision) -> Fabric:
     from lightning_fabric import Fabric
 
-    fabric = Fabric(
-        accelerator=device, devices=devices, num_nodes=num_nodes, precision=precision
-    )
+    fabric = Fabric(accelerator=device, devices=devices, num_nodes=num_nodes, precision=precision)
     fabric.launch()
     if fabric.world_size != devices * num_nodes:
         raise ValueError(
@@ -322,8 +318,8 @@ def _watch(
 
 
 def _sum_over_processes(fabric: Fabric, values: list[float]) -> np.ndarray:
-    total = fabric.all_reduce(torch.tensor(values, dtype=torch.float64), reduce_op="sum")
-    return np.asarray(total.cpu())
+    mine = torch.tensor(values, device=fabric.device)
+    return cast(torch.Tensor, fabric.all_reduce(mine, reduce_op="sum")).cpu().numpy()
 
 
 class _Progress:

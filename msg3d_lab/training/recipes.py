@@ -20,7 +20,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
 from msg3d_lab.model.msg3d import Pathway
 
-__all__ = ["Data", "Model", "Recipe", "Training", "get", "load", "names", "save", "with_settings"]
+__all__ = [
+    "Data",
+    "Model",
+    "Recipe",
+    "Training",
+    "get",
+    "load",
+    "names",
+    "save",
+    "to_yaml",
+    "with_settings",
+]
 
 _FOLDER = Path(__file__).with_name("recipes")
 _STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
@@ -195,9 +206,17 @@ def load(path: str | Path) -> Recipe:
 
 def save(recipe: Recipe, path: str | Path) -> None:
     """Write the whole recipe as YAML."""
-    document = recipe.model_dump(mode="json")
-    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
-    Path(path).write_text(text, encoding="utf-8")
+    Path(path).write_text(to_yaml(recipe), encoding="utf-8")
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """Return the whole recipe as YAML."""
+    lines = [f"name: {recipe.name}", f"source: {recipe.source}"]
+    for section, settings in recipe.model_dump(mode="json").items():
+        if isinstance(settings, dict):
+            lines.append(f"{section}:")
+            lines += [f"  {key}: {json.dumps(value)}" for key, value in settings.items()]
+    return "\n".join([*lines, f"test_clips: {recipe.test_clips}", ""])
 
 
 def with_settings(recipe: Recipe, settings: Sequence[str] | Mapping[str, Any]) -> Recipe:
@@ -262,7 +281,7 @@ def _validated(document: Mapping[str, Any], *, origin: str) -> Recipe:
 
 @cache
 def _library() -> dict[str, Recipe]:
-    recipes = {}
+    recipes: dict[str, Recipe] = {}
     for path in sorted(_FOLDER.glob("*.yaml")):
         recipes |= {recipe.name: recipe for recipe in _siblings(load(path))}
     return recipes
@@ -285,6 +304,4 @@ def _siblings(recipe: Recipe) -> Iterator[Recipe]:
                 "test_split": f"{split}_val",
                 "stream": stream,
             }
-            yield recipe.model_copy(
-                update={"name": name, "data": data.model_copy(update=change)}
-            )
+            yield recipe.model_copy(update={"name": name, "data": data.model_copy(update=change)})

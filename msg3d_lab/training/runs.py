@@ -1,10 +1,10 @@
 """The run folder: everything about one training, written aside and renamed.
 
-    recipe.yaml         the whole recipe
-    environment.json    versions, device, data, what the recipe leaves to the machine
-    metrics.csv         a row per epoch
-    model.safetensors   the weights after the last epoch, and how to rebuild the model
-    scores.parquet      test scores by sample id (written by `msg3d_lab.evaluation.test`)
+recipe.yaml         the whole recipe
+environment.json    versions, device, data, what the recipe leaves to the machine
+metrics.csv         a row per epoch
+model.safetensors   the weights after the last epoch, and how to rebuild the model
+scores.parquet      test scores by sample id (written by `msg3d_lab.evaluation.test`)
 """
 
 from __future__ import annotations

@@ -49,7 +49,9 @@ def test_ntu_splits_train_on_half_of_the_subjects(dataset, subjects, train):
     assert splits.count("xsub_val") == subjects - train
 
 
-@pytest.mark.parametrize("name", ["", "S001", "S001C002P003R002A013.skeleton", "s001c002p003r002a013"])
+@pytest.mark.parametrize(
+    "name", ["", "S001", "S001C002P003R002A013.skeleton", "s001c002p003r002a013"]
+)
 def test_ntu_splits_refuse_other_names(name):
     assert datasets.parse_ntu_name(name) is None
     with pytest.raises(ValueError, match="expected a name such as"):

@@ -17,7 +17,8 @@ GOLDENS = Path(__file__).parents[1] / "goldens"
 
 def clip(persons=2, frames=6, seed=0):
     rng = np.random.default_rng(seed)
-    return (rng.standard_normal((persons, frames, 25, 3)) + [0.5, 0.2, 3]).astype(np.float32)
+    x = rng.standard_normal((persons, frames, 25, 3)) + np.array([0.5, 0.2, 3])
+    return x.astype(np.float32)
 
 
 def turned_by_scipy(x, source, target):

@@ -1,0 +1,47 @@
+# Everything on a fresh machine: `make demo` or `make test`. Needs Python 3.11+ and make.
+PYTHON ?= python3
+# Where torch comes from. The default has CPU builds; for CUDA: make demo TORCH_INDEX=https://download.pytorch.org/whl/cu130
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lab lint clean
+
+help: ## this list
+	@echo "MS-G3D Lab: make TARGET"
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: .venv/installed ## environment, then training and testing on the embedded data set, with a report
+	@$(BIN)/msg3d-lab demo
+
+test: .venv/installed-dev ## environment, then all tests
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+lab: .venv/installed ## environment, then JupyterLab on the notebooks
+	@$(BIN)/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb
+
+lint: .venv/installed-dev ## formatting, lint and types
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+clean: ## remove the environment and caches; runs and data stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MS-G3D Lab needs Python 3.11 or newer, found " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
+	@echo "Making a virtual environment in .venv"
+	@$(PYTHON) -m venv .venv
+
+# torch first and alone, because only torch is looked for on the second index.
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing the dependencies (about 1.2 GB, some minutes the first time)"
+	@$(PIP) --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) torch
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@echo "Installing what the tests need"
+	@$(PIP) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,181 @@
+"""A run's results as a table and as one web page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from msg3d_lab import graph, viz
+from msg3d_lab.data.store import Store
+from msg3d_lab.evaluation import Scores, accuracies, confusion_counts, read_scores
+from msg3d_lab.files import write_aside
+from msg3d_lab.training.fit import open_recipe_store
+from msg3d_lab.training.runs import Run
+
+__all__ = ["results_table", "write_report"]
+
+
+def results_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return a row per tested run: what it was, and its accuracies in percent.
+
+    Raises:
+        FileNotFoundError: a run has not been tested.
+    """
+    rows = []
+    for run in runs:
+        if not run.scores_path.is_file():
+            raise FileNotFoundError(
+                f"{run.path} has no test scores: run `msg3d-lab test {run.path}`"
+            )
+        scores = read_scores(run.scores_path)
+        found = accuracies(scores)
+        environment = run.environment
+        rows.append(
+            {
+                "run": run.path.name,
+                "data": _data_name(scores),
+                "split": scores.facts["split"],
+                "stream": scores.facts["stream"],
+                "clips": scores.facts["num_clips"],
+                "samples": len(scores.ids),
+                "top-1 %": round(100 * found["top1"], 2),
+                "top-5 %": round(100 * found["top5"], 2) if "top5" in found else np.nan,
+                "mean class %": round(100 * found["mean_class"], 2),
+                "parameters": environment["parameters"],
+                "training min": round(environment["seconds"] / 60, 1),
+            }
+        )
+    return pd.DataFrame(rows).set_index("run")
+
+
+def write_report(run: Run, *, out: str | Path | None = None, store: Store | None = None) -> Path:
+    """Write `report.html` for a tested run: results, learning curve, confusion, graph, clips.
+
+    Args:
+        run: a tested run.
+        out: the file; `report.html` in the run's folder if left out. Written over.
+        store: the run's data; opened from where it was if left out.
+
+    Raises:
+        FileNotFoundError: the run has not been tested, or its data are gone.
+    """
+    store = store or open_recipe_store(run.recipe, run.environment["data"]["path"])
+    table = results_table([run])
+    scores = read_scores(run.scores_path)
+    counts = confusion_counts(scores)
+    row, environment, recipe = table.iloc[0], run.environment, run.recipe
+    missed = viz.class_table(counts, labels=scores.label_names)
+    facts = {
+        "recipe": f"{recipe.name} ({recipe.hash}), seed {recipe.training.seed}",
+        "data": f"{store.dataset}, {len(store)} clips, fingerprint {store.fingerprint}",
+        "training split": f"{recipe.data.train_split}, "
+        f"{store.splits[recipe.data.train_split]} clips",
+        "test split": f"{scores.facts['split']}, {len(scores.ids)} clips, never used for a choice",
+        "network": f"MS-G3D, {environment['parameters']:,} parameters, "
+        f"width {recipe.model.base_channels}, {store.skeleton.name} ({recipe.model.edge_set})",
+        "machine": f"{environment['processor']}, {environment['threads']} threads, "
+        f"torch {environment['packages']['torch']}",
+    }
+    title = f"MS-G3D on {row['data']}"
+    subtitle = (
+        f"{row['top-1 %']:.1f} % of {len(scores.ids)} test clips recognised after "
+        f"{row['training min']:.1f} minutes of training."
+    )
+    page = viz.render_report(
+        title=title,
+        subtitle=subtitle,
+        synthetic=store.synthetic,
+        facts=facts,
+        results=table,
+        figures=[
+            (_learning_caption(run), viz.training_figure(run.metrics)),
+            (
+                "Confusion matrix of the test split. The hardest class is "
+                f"{missed['recall'].idxmin()} ({100 * missed['recall'].min():.0f} % found).",
+                cast(Figure, viz.confusion_matrix(counts, labels=scores.label_names).figure),
+            ),
+            (
+                "Disentangled adjacency: joints at exactly k hops and the joint itself, the "
+                "neighbourhoods MS-G3D aggregates, next to what adjacency powers give.",
+                viz.disentangled_figure(run.model().skeleton, focus=_focus(store)),
+            ),
+            (
+                "The scales of the graph convolution, k-adjacencies after normalisation.",
+                _scales_figure(run, hops=(0, 1, 2, 4, 8)),
+            ),
+        ],
+        players=[
+            viz.player_html(clip, store.skeleton, title=name)
+            for name, clip in _examples(scores, store, count=6)
+        ],
+        next_steps=[
+            "`make lab` opens the notebooks; `00_start_here` reads this run.",
+            "Real data without a form: NW-UCLA. `msg3d-lab data import all_sqe.zip --dataset "
+            "nw-ucla --out data/nw-ucla.arrow`, then `msg3d-lab train nw-ucla-joint-compact`.",
+            "NTU RGB+D 60 and 120: see Data sets in README.md.",
+        ],
+    )
+    path = Path(out) if out is not None else run.path / "report.html"
+    with write_aside(path, overwrite=True) as aside:
+        aside.write_text(page, encoding="utf-8")
+    return path
+
+
+def _data_name(scores: Scores) -> str:
+    """The data set's name; made-up data are called synthetic even if their name does not say so."""
+    name = str(scores.facts["dataset"])
+    made_up = scores.facts["synthetic"] and "synthetic" not in name
+    return f"{name} (synthetic)" if made_up else name
+
+
+def _learning_caption(run: Run) -> str:
+    last = run.metrics.iloc[-1]
+    return (
+        f"Learning curve. After the last epoch {100 * last['train_top1']:.1f} % of the training "
+        f"clips and {100 * last['val_top1']:.1f} % of the test clips are recognised; test clips "
+        "are watched only."
+    )
+
+
+def _focus(store: Store) -> int:
+    """The joint the figures look from: a wrist if the layout has one, else its last joint."""
+    names = store.skeleton.joints
+    return names.index("left wrist") if "left wrist" in names else len(names) - 1
+
+
+def _scales_figure(run: Run, *, hops: Sequence[int]) -> Figure:
+    model = run.recipe.model
+    scales = graph.scale_adjacencies(
+        run.model().skeleton.adjacency,
+        model.num_gcn_scales,
+        aggregation=model.aggregation,
+        normalization=model.normalization,
+    )
+    return viz.scales_figure({f"k = {k}": scales[k] for k in hops if k < len(scales)})
+
+
+def _examples(scores: Scores, store: Store, *, count: int) -> list[tuple[str, np.ndarray]]:
+    """Test clips of different classes with what the network said; its surest mistakes first."""
+    where = {sample: i for i, sample in enumerate(store.ids)}
+    wrong = scores.predictions != scores.labels
+    order = np.lexsort((-scores.values.max(axis=1), ~wrong))
+    mistakes = [i for i in order if wrong[i]][: count // 3]
+    seen = {int(scores.labels[i]) for i in mistakes}
+    chosen = list(mistakes)
+    for i in (i for i in order if not wrong[i]):
+        if len(chosen) == count:
+            break
+        if int(scores.labels[i]) not in seen:
+            seen.add(int(scores.labels[i]))
+            chosen.append(i)
+    examples = []
+    for i in chosen:
+        true, said = (scores.label_names[j] for j in (scores.labels[i], scores.predictions[i]))
+        verdict = f"{true}: recognised" if true == said else f"{true}: taken for {said}"
+        examples.append((verdict, store.keypoints(where[scores.ids[i]])))
+    return examples

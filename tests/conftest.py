@@ -1,0 +1,99 @@
+import os
+from pathlib import Path
+
+import pytest
+
+# Several test processes share the cores; results must not depend on how many there are.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+
+@pytest.fixture(autouse=True)
+def _seeded_and_tidy():
+    import matplotlib.pyplot as plt
+    import torch
+
+    torch.manual_seed(0)
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="session")
+def shared_dir():
+    """The developers' reference data and goldens, beside the checkout."""
+    path = Path(__file__).parents[1].parent / "shared"
+    if not (path / "golden").is_dir():
+        pytest.skip("needs the developers' reference data, which are not part of the project")
+    return path
+
+
+@pytest.fixture(scope="session")
+def toy_skeleton():
+    """Five joints: a spine of three and two arms."""
+    from msg3d_lab import skeletons
+
+    return skeletons.from_dict(
+        {
+            "name": "toy5",
+            "joints": ["hip", "chest", "head", "left hand", "right hand"],
+            "edges": [
+                ["hip", "chest"],
+                ["chest", "head"],
+                ["chest", "left hand"],
+                ["chest", "right hand"],
+            ],
+            "center": "chest",
+            "mirror": [["left hand", "right hand"]],
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def toy_store(tmp_path_factory, toy_skeleton):
+    """48 noise clips of three classes; the class is the height of one joint."""
+    import numpy as np
+
+    from msg3d_lab.data import Clip, open_store, write_store
+
+    rng = np.random.default_rng(0)
+    clips = []
+    for i in range(48):
+        keypoints = rng.normal(0, 0.3, (1 + i % 2, 12 + i % 7, 5, 3)).astype(np.float32)
+        keypoints[0, :, 2 + i % 3, 1] += 2
+        split = "xsub_train" if i < 36 else "xsub_val"
+        clips.append(Clip(f"clip{i:02d}", keypoints, i % 3, (split,), subject=i % 4))
+    path = tmp_path_factory.mktemp("store") / "toy.arrow"
+    names = ["head up", "left up", "right up"]
+    return open_store(
+        write_store(
+            path,
+            clips,
+            dataset="toy",
+            skeleton=toy_skeleton,
+            label_names=names,
+            channels=3,
+            preparation={"name": "none"},
+            synthetic=True,
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def toy_recipe():
+    """Seconds of training on `toy_store`."""
+    from msg3d_lab.training import recipes
+
+    recipe = recipes.get("synthetic-joint")
+    data = recipe.data.model_copy(update={"dataset": "toy", "layout": "toy5", "clip_len": 8})
+    recipe = recipe.model_copy(update={"name": "toy-joint", "data": data})
+    return recipes.with_settings(
+        recipe,
+        {
+            "edge_set": None,
+            "base_channels": 6,
+            "num_gcn_scales": 3,
+            "num_g3d_scales": 2,
+            "epochs": 2,
+            "batch_size": 8,
+        },
+    )

@@ -1,0 +1,235 @@
+import numpy as np
+import pytest
+import torch
+from oracles.plain_msg3d import PlainMSG3D
+
+from msg3d_lab import MSG3D, skeletons
+from msg3d_lab.model import upstream
+from msg3d_lab.model.layers import graph_product
+
+SMALL = {
+    "num_classes": 4,
+    "base_channels": 12,
+    "num_gcn_scales": 4,
+    "num_g3d_scales": 3,
+    "num_persons": 2,
+}
+VARIANTS = {
+    "author": {},
+    "openmmlab": {"edge_set": "star", "normalization": "column"},
+    "powers": {"aggregation": "powers"},
+    "powers, columns": {"aggregation": "powers", "normalization": "column"},
+    "no masks": {"residual_mask": False},
+    "factorized only": {"pathways": ("factorized",)},
+    "g3d only": {"pathways": ("g3d",)},
+    "one window": {"window_sizes": (5,), "window_dilations": (1,)},
+    "dilated windows": {"window_sizes": (3, 3), "window_dilations": (1, 2)},
+    "grid edges": {"window_edges": "grid"},
+    "grid edges, powers": {"window_edges": "grid", "aggregation": "powers"},
+    "two dilations": {"tcn_dilations": (1, 3)},
+    "uneven branches": {"base_channels": 14},
+    "two channels": {"in_channels": 2},
+    "one scale": {"num_gcn_scales": 1, "num_g3d_scales": 1},
+}
+
+
+def filled(model, seed=0):
+    """The model in float64 with every tensor away from its start, graphs in full precision."""
+    g = torch.Generator().manual_seed(seed)
+    model = model.double()
+    for name, tensor in model.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.uniform_(0.5, 1.5, generator=g)
+        elif not name.endswith("num_batches_tracked"):
+            tensor.add_(torch.randn(tensor.shape, generator=g, dtype=tensor.dtype), alpha=0.1)
+    return model
+
+
+def oracle_for(model, **options):
+    state, params = {}, {}
+    own = model.state_dict()
+    for rule in upstream.rules(model, dialect="author", head="fc"):
+        for name, tensor in zip(rule.theirs, rule.write(own[rule.own]), strict=True):
+            state[name] = params[name] = tensor.detach().clone()
+            if tensor.is_floating_point() and "running" not in name:
+                state[name].requires_grad_()
+    a = model.arguments
+    keys = (
+        "normalization aggregation num_gcn_scales num_g3d_scales window_sizes window_dilations "
+        "window_edges tcn_dilations pathways"
+    ).split()
+    arguments = {key: a[key] for key in keys}
+    return PlainMSG3D(state, model.skeleton.adjacency, **arguments, **options), state
+
+
+def with_exact_graphs(model):
+    """Graphs in float64, as the oracle computes them, instead of float32 rounding."""
+    from msg3d_lab.graph import scale_adjacencies, window_graph
+
+    a = model.arguments
+    kinds = {"aggregation": a["aggregation"], "normalization": a["normalization"]}
+    A = model.skeleton.adjacency
+    for _, _, layer in upstream.adjacencies(model, prefix=""):
+        graph, scales = A, a["num_gcn_scales"]
+        if hasattr(layer, "window_size"):
+            graph = window_graph(A, layer.window_size, edges=a["window_edges"])
+            scales = a["num_g3d_scales"]
+        layer.adjacency.A = torch.from_numpy(scale_adjacencies(graph, scales, **kinds))
+    return model
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("training", [False, True])
+def test_msg3d_equals_the_plain_formulation(variant, training):
+    model = with_exact_graphs(filled(MSG3D(**{**SMALL, **VARIANTS[variant]}))).train(training)
+    plain, state = oracle_for(model, training=training)
+    C = model.in_channels
+    x = torch.randn(3, 2, 9, 25, C, dtype=torch.float64)
+    mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+
+    logits, expected = model(mine), plain(theirs)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
+
+    weights = torch.randn(logits.shape, dtype=torch.float64)
+    (logits * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-10, atol=1e-10)
+    parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    for rule in upstream.rules(model, dialect="author", head="fc"):
+        tensors = [state[name] for name in rule.theirs]
+        if rule.own in parameters:
+            gradient = rule.read([t.grad for t in tensors])
+            torch.testing.assert_close(
+                parameters[rule.own].grad, gradient, rtol=1e-9, atol=1e-10, msg=rule.own
+            )
+        elif "running" in rule.own:
+            torch.testing.assert_close(
+                buffers[rule.own], rule.read(tensors), rtol=1e-10, atol=1e-10, msg=rule.own
+            )
+
+
+def test_msg3d_single_precision_is_close_to_double():
+    model = filled(MSG3D(**SMALL)).eval()
+    x = torch.randn(2, 2, 16, 25, 3)
+    with torch.no_grad():
+        double = model(x.double())
+        single = model.float()(x)
+    assert (single - double).norm() / double.norm() < 1e-6
+
+
+def test_msg3d_has_the_published_number_of_parameters():
+    assert sum(p.numel() for p in MSG3D(num_classes=60).parameters()) == 3_194_595
+
+
+def test_msg3d_relabelled_joints_give_the_same_logits(toy_skeleton):
+    order = [3, 0, 4, 2, 1]
+    where = {old: new for new, old in enumerate(order)}
+    relabelled = skeletons.Skeleton(
+        name="toy5r",
+        joints=tuple(toy_skeleton.joints[i] for i in order),
+        edges=tuple((where[i], where[j]) for i, j in toy_skeleton.edges),
+        parents=tuple(where[toy_skeleton.parents[i]] for i in order),
+        center=where[toy_skeleton.center],
+    )
+    arguments = {**SMALL, "num_persons": 1}
+    model = filled(MSG3D(skeleton=toy_skeleton, **arguments)).eval()
+    other = MSG3D(skeleton=relabelled, **arguments).double().eval()
+    state = model.state_dict()
+    for name, tensor in state.items():
+        if name.endswith("A_res"):
+            V, steps = 5, tensor.shape[-1] // 5
+            nodes = [s * V + i for s in range(steps) for i in order]
+            state[name] = tensor[:, nodes][:, :, nodes]
+        elif name.startswith("data_bn") and tensor.ndim:
+            state[name] = tensor.view(5, 3)[order].flatten()
+    other.load_state_dict(state)
+    x = torch.randn(2, 1, 10, 5, 3, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), other(x[:, :, :, order]), rtol=0, atol=1e-12)
+
+
+def test_msg3d_batch_equals_one_by_one():
+    model = filled(MSG3D(**SMALL)).eval()
+    x = torch.randn(3, 2, 12, 25, 3, dtype=torch.float64)
+    with torch.no_grad():
+        single = torch.cat([model(clip[None]) for clip in x])
+        torch.testing.assert_close(model(x), single, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 5, 31])
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_msg3d_takes_any_length_and_window(num_frames, size):
+    windows = {"window_sizes": (size,), "window_dilations": (1,)}
+    model = MSG3D(**{**SMALL, "base_channels": 6, **windows}).eval()
+    with torch.no_grad():
+        assert model(torch.randn(1, 2, num_frames, 25, 3)).shape == (1, 4)
+
+
+def test_msg3d_dropout_acts_in_training_only():
+    model = MSG3D(**SMALL, dropout=0.5)
+    x = torch.randn(2, 2, 8, 25, 3)
+    assert not torch.equal(model(x), model(x))
+    model.eval()
+    assert torch.equal(model(x), model(x))
+
+
+def test_msg3d_arguments_build_it_again():
+    model = MSG3D(**SMALL, edge_set="star", window_edges="grid", pathways=["g3d"])
+    again = MSG3D(**model.arguments)
+    assert again.arguments == model.arguments
+    assert again.state_dict().keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"skeleton": "ntu26"}, "unknown layout 'ntu26'"),
+        ({"edge_set": "ring"}, "unknown edge set 'ring'"),
+        ({"skeleton": skeletons.get("ntu25"), "edge_set": "star"}, r"ntu25 \(chain\)"),
+        ({"pathways": ()}, "pathways are"),
+        ({"window_sizes": (3,)}, "one window dilation per window size"),
+        ({"base_channels": 3}, "cannot be shared by 6 temporal branches"),
+        ({"num_gcn_scales": 0}, "num_scales"),
+        ({"normalization": "rows"}, "normalization is"),
+        ({"aggregation": "mean"}, "aggregation is"),
+        ({"window_edges": "ring"}, "window edges are"),
+    ],
+)
+def test_msg3d_explains_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MSG3D(**{**SMALL, **arguments})
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 9, 25, 2), (2, 1, 9, 25, 3), (2, 2, 9, 17, 3), (9, 25, 3)])
+def test_msg3d_explains_wrong_input(shape):
+    with pytest.raises(ValueError, match=r"takes \(N, 2, T, 25, 3\)"):
+        MSG3D(**SMALL)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(("size", "stride", "dilation"), [(1, 1, 1), (3, 1, 1), (3, 2, 1), (2, 2, 3)])
+def test_graph_product_equals_a_slow_loop(size, stride, dilation):
+    B, T, S, C, R = 2, 11, 4, 3, 5
+    A = torch.randn(R, size * S, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(B, T, S, C, dtype=torch.float64, requires_grad=True)
+    out = graph_product(A, x, window_size=size, stride=stride, dilation=dilation)
+    starts = range(0, T - dilation * (size - 1), stride)
+    expected = torch.zeros(B, len(starts), R, C, dtype=torch.float64)
+    for t, start in enumerate(starts):
+        for step in range(size):
+            columns = A[:, step * S : (step + 1) * S]
+            expected[:, t] += columns @ x[:, start + step * dilation]
+    np.testing.assert_allclose(out.detach(), expected.detach(), rtol=0, atol=1e-12)
+
+    def product(A, x):
+        return graph_product(A, x, window_size=size, stride=stride, dilation=dilation)
+
+    assert torch.autograd.gradcheck(product, (A, x))
+    with torch.no_grad():
+        assert torch.equal(product(A, x), out)
+
+
+def test_graph_product_leaves_out_gradients_nobody_needs():
+    A, x = torch.randn(3, 4, requires_grad=True), torch.randn(2, 5, 4, 2)
+    graph_product(A, x).sum().backward()
+    assert A.grad is not None
+    assert x.grad is None
