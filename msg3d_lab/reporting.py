@@ -14,8 +14,8 @@ from msg3d_lab import graph, viz
 from msg3d_lab.data.store import Store
 from msg3d_lab.evaluation import Scores, accuracies, confusion_counts, read_scores
 from msg3d_lab.files import write_aside
-from msg3d_lab.training.fit import open_recipe_store
 from msg3d_lab.training.runs import Run
+from msg3d_lab.training.setup import open_store_of
 
 __all__ = ["results_table", "write_report"]
 
@@ -64,7 +64,7 @@ def write_report(run: Run, *, out: str | Path | None = None, store: Store | None
     Raises:
         FileNotFoundError: the run has not been tested, or its data are gone.
     """
-    store = store or open_recipe_store(run.recipe, run.environment["data"]["path"])
+    store = store or open_store_of(run.recipe, run.environment["data"]["path"])
     table = results_table([run])
     scores = read_scores(run.scores_path)
     counts = confusion_counts(scores)

@@ -73,7 +73,7 @@ class Assembler:
             return x
         if self.sampling == "uniform":
             last = chosen == self.store.frames[indices][:, None] - 1
-            after = self._points(indices, np.where(last, chosen, chosen + 1), linear)
+            after = self._points(indices, chosen + 1, linear)
             if self.stream == "bone_motion":
                 after = bones(after, self.store.skeleton, scored=scored)
         else:
@@ -84,7 +84,10 @@ class Assembler:
     def _points(
         self, indices: np.ndarray, chosen: np.ndarray, linear: np.ndarray | None
     ) -> np.ndarray:
-        """The chosen frames, turned and scaled; absent persons are zeros."""
+        """The chosen frames, turned and scaled; absent persons are zeros.
+
+        Past the end there is the last frame again.
+        """
         shape = (self.store.skeleton.num_joints, self.store.channels)
         x = np.zeros((len(indices), self.num_persons, self.clip_len, *shape), dtype=np.float32)
         low, high = np.zeros((2, len(indices), self.dimensions), dtype=np.float32)

@@ -72,7 +72,7 @@ class _DType:
 
     def __setstate__(self, state: Any) -> None:
         _, order, subarray, names, fields = state[:5]
-        if order not in ("<", ">", "|", "=") or (subarray, names, fields) != (None, None, None):
+        if (subarray, names, fields) != (None, None, None):
             raise _RefusedError("the pickle asks for an array of a made-up type")
         self.dtype = self.dtype.newbyteorder(order)
 

@@ -137,7 +137,7 @@ def resize_train(
     Source: CTR-GCN's NW-UCLA feeder, training.
     """
     lengths = _check(num_frames, clip_len)
-    draws = [rng.choice(100 * n, clip_len, replace=False) % n for n in lengths]
+    draws = [rng.choice(max(100 * n, clip_len), clip_len, replace=False) % n for n in lengths]
     frames = np.sort(np.array(draws, dtype=np.int64), axis=1)
     return frames if np.ndim(num_frames) else frames[0]
 

@@ -291,7 +291,7 @@ def _locate(file: Any, column: Any) -> tuple[np.ndarray, np.ndarray]:
     places = [np.zeros((2, 0), dtype=np.int64)]
     for chunk in column.chunks:
         values = chunk.values
-        first = (values.buffers()[1].address - whole.address) // 4 + values.offset
+        first = (values.buffers()[1].address - whole.address) // 4
         offsets = chunk.offsets.to_numpy()
         if not 0 <= offsets[0] <= offsets[-1] <= len(values):
             raise ValueError("offsets outside the coordinates")

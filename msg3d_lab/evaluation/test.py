@@ -14,8 +14,8 @@ from msg3d_lab.data.store import Store
 from msg3d_lab.evaluation.metrics import accuracies
 from msg3d_lab.evaluation.scores import Scores, write_scores
 from msg3d_lab.model.predict import predict
-from msg3d_lab.training.fit import open_recipe_store, test_batches
 from msg3d_lab.training.runs import Run, open_run
+from msg3d_lab.training.setup import open_store_of, test_batches_of
 
 __all__ = ["TestResult", "test"]
 
@@ -71,7 +71,7 @@ def test(
     run = run if isinstance(run, Run) else open_run(run)
     recipe = run.recipe
     trained_on = run.environment["data"]
-    store = open_recipe_store(recipe, data if data is not None else trained_on["path"])
+    store = open_store_of(recipe, data if data is not None else trained_on["path"])
     model = run.model()
     arguments = model.arguments
     if (store.num_classes, store.channels) != (arguments["num_classes"], arguments["in_channels"]):
@@ -83,7 +83,7 @@ def test(
     chosen_device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model.to(chosen_device)
     clips = recipe.test_clips if num_clips is None else num_clips
-    batches = test_batches(
+    batches = test_batches_of(
         recipe, store, batch_size=max(1, batch_size // clips), num_clips=clips, split=split
     )
     values, labels, indices = [], [], []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -214,9 +215,10 @@ class _Ignored:
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     """The state dict of a PyTorch file, without running anything that is in it."""
-    logs = "mmengine.logging.history_buffer.HistoryBuffer"
+    known = [(_Ignored, "mmengine.logging.history_buffer.HistoryBuffer"), *_numpy_globals()]
     try:
-        with torch.serialization.safe_globals([(_Ignored, logs), *_numpy_globals()]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(known):
+            warnings.simplefilter("ignore")  # that it is unusual: it is refused, if it must be
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).split("WeightsUnpickler error: ")[-1].splitlines()[0]

@@ -14,17 +14,18 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from msg3d_lab.data.loader import TestBatches, TrainBatches, prefetch
-from msg3d_lab.data.store import Store, open_store
-from msg3d_lab.model import MSG3D, save_model
+from msg3d_lab.data.store import Store
+from msg3d_lab.model import save_model
 from msg3d_lab.model.predict import predict
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run, create_run, machine_facts
+from msg3d_lab.training.setup import build_model_of, clip_settings, open_store_of, test_batches_of
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["build_model", "fit", "learning_rate_factor", "open_recipe_store", "test_batches"]
+__all__ = ["fit", "learning_rate_factor"]
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def fit(
     """
     recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
     path = Path(run) if run is not None else Path("runs") / recipe.name
-    store = open_recipe_store(recipe, data)
+    store = open_store_of(recipe, data)
     fabric = _launch(device, devices, num_nodes, precision)
     if fabric.is_global_zero and path.exists():
         raise FileExistsError(f"{path} exists already: name another run folder with --run")
@@ -80,9 +81,9 @@ def fit(
         scale=recipe.data.scale,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
-        **_clip_settings(recipe),
+        **clip_settings(recipe),
     )
-    watched = test_batches(
+    watched = test_batches_of(
         recipe,
         store,
         batch_size=settings.batch_size,
@@ -91,7 +92,7 @@ def fit(
     )
     total_batch = settings.batch_size * fabric.world_size
     peak = settings.learning_rate * total_batch / settings.learning_rate_batch
-    net = build_model(recipe, store)
+    net = build_model_of(recipe, store)
     optimizer = torch.optim.SGD(
         net.parameters(),
         lr=peak,
@@ -138,71 +139,6 @@ def fit(
     return result
 
 
-def open_recipe_store(recipe: Recipe, data: Store | str | Path | None = None) -> Store:
-    """Open the store a recipe trains on and check that they fit.
-
-    The embedded synthetic set is made on the way if it is the one wanted.
-
-    Raises:
-        FileNotFoundError: no such file; the message says how to make it.
-        ValueError: another data set, joint layout or number of joints than the recipe's.
-    """
-    wanted = recipe.data
-    if data is None and wanted.dataset == "synthetic":
-        from msg3d_lab.data.synthetic import load_synthetic
-
-        return load_synthetic()
-    if not isinstance(data, Store):
-        path = Path(data) if data is not None else recipe.default_store
-        if not path.exists():
-            raise FileNotFoundError(
-                f"no store at {path}: make it with `msg3d-lab data import SOURCE --dataset "
-                f"{wanted.dataset} --out {path}`, or name yours with --data"
-            )
-        data = open_store(path)
-    if data.skeleton.name != wanted.layout:
-        raise ValueError(
-            f"{recipe.name} needs joints of {wanted.layout}, but {data.path} holds {data.dataset} "
-            f"with {data.skeleton.num_joints} joints of {data.skeleton.name}; choose a recipe for "
-            "that layout (msg3d-lab recipes) or another store"
-        )
-    for split in (wanted.train_split, wanted.test_split):
-        data.indices(split)
-    return data
-
-
-def build_model(recipe: Recipe, store: Store) -> MSG3D:
-    """Build the recipe's network for the store's classes, joints and channels."""
-    arguments = recipe.model.model_dump()
-    if store.skeleton.edge_set is not None:
-        skeleton: Any = {"skeleton": store.skeleton.name, "edge_set": arguments.pop("edge_set")}
-    else:
-        skeleton = {"skeleton": store.skeleton, "edge_set": arguments.pop("edge_set")}
-    return MSG3D(num_classes=store.num_classes, in_channels=store.channels, **skeleton, **arguments)
-
-
-def test_batches(
-    recipe: Recipe,
-    store: Store,
-    *,
-    batch_size: int,
-    num_clips: int = 1,
-    split: str | None = None,
-    rank: int = 0,
-    world_size: int = 1,
-) -> TestBatches:
-    """The test clips of a recipe, each sample once."""
-    return TestBatches(
-        store,
-        store.indices(split or recipe.data.test_split),
-        batch_size=batch_size,
-        num_clips=num_clips,
-        rank=rank,
-        world_size=world_size,
-        **_clip_settings(recipe),
-    )
-
-
 def learning_rate_factor(step: int, *, steps_per_epoch: int, settings: recipes.Training) -> float:
     """The learning rate at a step, as a share of its peak.
 
@@ -220,18 +156,6 @@ def learning_rate_factor(step: int, *, steps_per_epoch: int, settings: recipes.T
         return float(0.1 ** sum(step >= m * steps_per_epoch for m in settings.milestones))
     share = (step - warmup) / (settings.epochs * steps_per_epoch - warmup)
     return 0.5 * (1 + math.cos(math.pi * share))
-
-
-def _clip_settings(recipe: Recipe) -> dict[str, Any]:
-    """What training and test clips have in common."""
-    data = recipe.data
-    return {
-        "stream": data.stream,
-        "clip_len": data.clip_len,
-        "num_persons": recipe.model.num_persons,
-        "sampling": data.sampling,
-        "rescale": data.rescale,
-    }
 
 
 def _launch(device: str, devices: int, num_nodes: int, precision: Precision) -> Fabric:

@@ -61,6 +61,14 @@ def test_test_batches_make_the_stream_after_replay_and_resize(store, stream, sam
         assert not x[n, 0, len(made) :].any()
 
 
+def test_test_batches_draw_their_clips_from_their_seed(store):
+    longest = np.array([int(store.frames.argmax())])
+    x = next(iter(TestBatches(store, longest, clip_len=8, num_clips=2, seed=9))).x
+    chosen = uniform_sample(int(store.frames.max()), clip_len=8, num_clips=2, seed=9)
+    for clip, frames in zip(x[0], chosen, strict=True):
+        np.testing.assert_array_equal(clip, by_hand(store, longest[0], frames, "joint", 2))
+
+
 @pytest.mark.parametrize("world_size", [1, 2, 3, 20])
 def test_test_batches_give_every_sample_once_whatever_the_number_of_processes(store, world_size):
     wanted = store.indices("all")[::-1]
@@ -231,9 +239,7 @@ def test_ctr_gcn_recipe_in_test_mode_agrees_with_a_slow_loop(ucla_store, stream)
         clip = (clip - low) / (high - low) * 2 - 1
         clip = clip[np.linspace(0, len(clip) - 1, 10).astype(int)]
         if stream.startswith("bone"):
-            clip = np.stack(
-                [clip[:, v] - clip[:, p] for v, p in enumerate(parents)], 1
-            )
+            clip = np.stack([clip[:, v] - clip[:, p] for v, p in enumerate(parents)], 1)
         if stream.endswith("motion"):
             clip = np.concatenate([clip[1:] - clip[:-1], 0 * clip[:1]])
         np.testing.assert_allclose(x[n, 0, 0], clip, atol=2e-6)

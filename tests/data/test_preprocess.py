@@ -141,6 +141,13 @@ def test_prepare_2d_maps_the_image_to_the_unit_square():
     )
 
 
+def test_prepare_2d_does_not_calculate_in_half_precision():
+    pixels = np.random.default_rng(0).uniform(0, 1080, (1, 3, 17, 2)).astype(np.float16)
+    expected = pixels.astype(np.float64) / [960, 540] - 1
+    prepared = prepare_2d(pixels, np.ones((1, 3, 17), np.float16), (1080, 1920))
+    np.testing.assert_allclose(prepared[..., :2], expected, atol=1e-6)
+
+
 def test_prepare_2d_refuses_what_does_not_belong_together():
     keypoints, scores = np.ones((1, 4, 17, 2)), np.ones((1, 4, 17))
     with pytest.raises(ValueError, match="expected scores"):

@@ -172,7 +172,7 @@ RECORD = (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0)
         forge("numpy", "dtype.__init__", "f8"),
         forge("numpy", "load", "x.npy"),
         forge("numpy._core.multiarray", "fromfile", "x"),
-        forge("numpy._core.multiarray", "_reconstruct", list, (0,), b"b"),
+        forge("numpy._core.multiarray", "_reconstruct", "list", (0,), b"b"),
         forge("builtins", "getattr", "x", "__class__"),
         forge("builtins", "object"),
         forge("copyreg", "_reconstructor", 1, 2, 3),

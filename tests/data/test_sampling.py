@@ -101,7 +101,7 @@ def test_uniform_sample_train_draws_like_the_test_mode():
 
 def test_uniform_sample_train_starts_short_recordings_anywhere():
     starts = uniform_sample_train(np.full(500, 5), clip_len=8, rng=np.random.default_rng(0))[:, 0]
-    assert np.bincount(starts).min() > 60  # 100 expected of each
+    assert np.bincount(starts, minlength=5).min() > 60  # 100 expected of each
 
 
 def test_uniform_sample_train_gives_each_recording_its_own_draw():
@@ -134,7 +134,7 @@ def test_resize_spreads_frames_from_first_to_last(num_frames, clip_len):
     assert (np.diff(frames) >= 0).all()
 
 
-@given(LENGTHS, st.integers(1, 100), st.integers(0, 99))
+@given(LENGTHS, st.integers(1, 250), st.integers(0, 99))
 def test_resize_train_draws_ordered_frames(num_frames, clip_len, seed):
     frames = resize_train(num_frames, clip_len=clip_len, rng=np.random.default_rng(seed))
     assert frames.shape == (clip_len,)

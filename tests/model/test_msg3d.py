@@ -54,10 +54,8 @@ def oracle_for(model, **options):
             if tensor.is_floating_point() and "running" not in name:
                 state[name].requires_grad_()
     a = model.arguments
-    keys = (
-        "normalization aggregation num_gcn_scales num_g3d_scales window_sizes window_dilations "
-        "window_edges tcn_dilations pathways"
-    ).split()
+    keys = ["normalization", "aggregation", "num_gcn_scales", "num_g3d_scales", "window_sizes"]
+    keys += ["window_dilations", "window_edges", "tcn_dilations", "pathways"]
     arguments = {key: a[key] for key in keys}
     return PlainMSG3D(state, model.skeleton.adjacency, **arguments, **options), state
 
@@ -200,13 +198,17 @@ def test_msg3d_explains_wrong_arguments(arguments, message):
         MSG3D(**{**SMALL, **arguments})
 
 
-@pytest.mark.parametrize("shape", [(2, 2, 9, 25, 2), (2, 1, 9, 25, 3), (2, 2, 9, 17, 3), (9, 25, 3)])
+@pytest.mark.parametrize(
+    "shape", [(2, 2, 9, 25, 2), (2, 1, 9, 25, 3), (2, 2, 9, 17, 3), (9, 25, 3)]
+)
 def test_msg3d_explains_wrong_input(shape):
     with pytest.raises(ValueError, match=r"takes \(N, 2, T, 25, 3\)"):
         MSG3D(**SMALL)(torch.zeros(shape))
 
 
-@pytest.mark.parametrize(("size", "stride", "dilation"), [(1, 1, 1), (3, 1, 1), (3, 2, 1), (2, 2, 3)])
+@pytest.mark.parametrize(
+    ("size", "stride", "dilation"), [(1, 1, 1), (3, 1, 1), (3, 2, 1), (2, 2, 3)]
+)
 def test_graph_product_equals_a_slow_loop(size, stride, dilation):
     B, T, S, C, R = 2, 11, 4, 3, 5
     A = torch.randn(R, size * S, dtype=torch.float64, requires_grad=True)

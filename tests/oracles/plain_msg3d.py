@@ -108,16 +108,18 @@ class PlainMSG3D:
         return F.conv2d(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"], **options)
 
     def gcn(self, name, x, A):
-        N, C, T, V = x.shape
+        N, _, T, V = x.shape
         if f"{name}.A_res" in self.state:
             A = A + self.state[f"{name}.A_res"].view_as(A)
         support = torch.einsum("kvu,nctu->nkctv", A, x).reshape(N, -1, T, V)
         return F.relu(self.bn(f"{name}.mlp.layers.1", self.conv(f"{name}.mlp.layers.0", support)))
 
     def g3d(self, name, x, A, size, dilation, stride):
-        N, C, T, V = x.shape
+        N, C, _, V = x.shape
         pad = dilation * (size - 1) // 2
-        columns = F.unfold(x, (size, 1), dilation=(dilation, 1), stride=(stride, 1), padding=(pad, 0))
+        columns = F.unfold(
+            x, (size, 1), dilation=(dilation, 1), stride=(stride, 1), padding=(pad, 0)
+        )
         windows = columns.view(N, C, size, -1, V).transpose(2, 3).reshape(N, C, -1, size * V)
         y = self.gcn(f"{name}.gcn3d.1", windows, A)
         y = y.view(N, y.shape[1], -1, size, V)

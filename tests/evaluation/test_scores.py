@@ -1,0 +1,83 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msg3d_lab.evaluation import Scores, accuracies, confusion_counts, read_scores, write_scores
+
+
+def scores_of(values, labels):
+    values = np.asarray(values, dtype=np.float32)
+    names = tuple(f"class {i}" for i in range(values.shape[1]))
+    ids = tuple(f"s{i}" for i in range(len(values)))
+    return Scores(ids, np.asarray(labels, dtype=np.int64), values, names, {"split": "xsub_val"})
+
+
+def test_read_scores_gives_back_what_was_written(tmp_path):
+    rng = np.random.default_rng(0)
+    scores = scores_of(rng.random((7, 4)), rng.integers(0, 4, 7))
+    write_scores(scores, tmp_path / "scores.parquet")
+    back = read_scores(tmp_path / "scores.parquet")
+    assert (back.ids, back.label_names, back.facts) == (
+        scores.ids,
+        scores.label_names,
+        scores.facts,
+    )
+    np.testing.assert_array_equal(back.labels, scores.labels)
+    np.testing.assert_array_equal(back.values, scores.values)
+    with pytest.raises(FileExistsError):
+        write_scores(scores, tmp_path / "scores.parquet")
+
+
+def test_write_scores_is_readable_without_us(tmp_path):
+    write_scores(scores_of([[0.1, 0.9]], [1]), tmp_path / "s.parquet")
+    table = pq.read_table(tmp_path / "s.parquet").to_pydict()
+    assert table == {
+        "id": ["s0"],
+        "label": [1],
+        "prediction": [1],
+        "scores": [[np.float32(0.1), np.float32(0.9)]],
+    }
+
+
+def test_read_scores_refuses_other_files(tmp_path):
+    (tmp_path / "text").write_text("no table")
+    with pytest.raises(ValueError, match="not a whole Parquet file"):
+        read_scores(tmp_path / "text")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    with pytest.raises(ValueError, match="holds no scores"):
+        read_scores(tmp_path / "other.parquet")
+
+
+def test_scores_refuse_ids_that_occur_twice():
+    with pytest.raises(ValueError, match="must be unique"):
+        Scores(("a", "a"), np.zeros(2, np.int64), np.zeros((2, 2), np.float32), ("x", "y"))
+    with pytest.raises(ValueError, match=r"scores \(1, 2\)"):
+        Scores(("a",), np.zeros(1, np.int64), np.zeros((2, 2), np.float32), ("x", "y"))
+
+
+@given(st.integers(6, 9), st.integers(1, 30), st.integers(0, 2**32 - 1))
+def test_accuracies_equal_a_slow_loop(num_classes, count, seed):
+    rng = np.random.default_rng(seed)
+    values = rng.permutation(count * num_classes).reshape(count, num_classes) / 1000
+    labels = rng.integers(0, num_classes, count)
+    found = accuracies(scores_of(values, labels))
+    ranks = [int((v > v[y]).sum()) for v, y in zip(values, labels, strict=True)]
+    assert found["top1"] == pytest.approx(np.mean([r < 1 for r in ranks]))
+    assert found["top5"] == pytest.approx(np.mean([r < 5 for r in ranks]))
+    by_class = [
+        np.mean([r < 1 for r, y in zip(ranks, labels, strict=True) if y == k]) for k in set(labels)
+    ]
+    assert found["mean_class"] == pytest.approx(np.mean(by_class))
+
+
+def test_accuracies_leave_out_top5_where_it_says_nothing():
+    assert "top5" not in accuracies(scores_of(np.eye(5), range(5)))
+    assert accuracies(scores_of(np.eye(6), range(6)))["top5"] == 1
+
+
+def test_confusion_counts_by_hand():
+    scores = scores_of([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], [0, 0, 1])
+    np.testing.assert_array_equal(confusion_counts(scores), [[1, 1], [1, 0]])

@@ -1,0 +1,135 @@
+"""The house rules a machine can hold: import directions, import time, equal dependency lists."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "msg3d_lab"
+# What each part may import of the others. The top parts may import anything below them.
+ALLOWED = {
+    "files": set(),
+    "allocator": set(),
+    "skeletons": set(),
+    "graph": {"skeletons"},
+    "model": {"skeletons", "graph", "files"},
+    "data": {"skeletons", "files"},
+    "training": {"skeletons", "graph", "files", "model", "data"},
+    "evaluation": {"files", "model", "data", "training"},
+    "viz": {"skeletons", "graph"},
+}
+TOP = {"reporting", "demo", "cli", "__main__", "__init__"}
+
+
+def part(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "msg3d_lab" and len(parts) > 1:
+                yield parts[1]
+
+
+def test_imports_point_one_way():
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        own = part(path)
+        if own in TOP:
+            continue
+        assert own in ALLOWED, f"{own} is in no row of the table of imports"
+        bad = set(imported(path)) - ALLOWED[own] - {own, "__version__"}
+        wrong += [f"{path.relative_to(ROOT)} imports {name}" for name in sorted(bad)]
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
+def test_modules_are_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
+
+
+def test_import_is_quick_beyond_torch():
+    code = (
+        "import time, torch; start = time.process_time(); import msg3d_lab; "
+        "print(time.process_time() - start)"
+    )
+    seconds = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(seconds) < 0.3
+
+
+def test_import_leaves_slow_libraries_for_later():
+    code = "import sys, msg3d_lab; print(' '.join(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    slow = {
+        "pandas",
+        "pyarrow",
+        "matplotlib",
+        "pydantic",
+        "lightning_fabric",
+        "torchmetrics",
+        "scipy",
+    }
+    assert not slow & set(loaded.stdout.split())
+
+
+def test_public_names_are_there():
+    import msg3d_lab
+
+    for name in msg3d_lab.__all__:
+        assert getattr(msg3d_lab, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'modle'"):
+        _ = msg3d_lab.modle
+
+
+def test_environment_yml_has_the_dependencies_of_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    python, pip, nested = conda
+    assert python == f"python{project['requires-python']}"
+    assert pip == "pip"
+    packages = [line for line in nested["pip"] if not line.startswith("-")]
+    assert packages == project["dependencies"]
+    assert "-e ." in nested["pip"]
+
+
+def test_constraints_pin_every_dependency():
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {
+        canonicalize_name(r.name): next(iter(r.specifier)).version
+        for r in map(Requirement, (line for line in lines if not line.startswith("#")))
+    }
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    for requirement in map(Requirement, wanted):
+        version = pinned[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), requirement
+
+
+def test_the_package_never_mentions_a_machine():
+    """Paths of one machine help nobody else."""
+    for path in [*PACKAGE.rglob("*.py"), *ROOT.glob("*.md"), *ROOT.glob("notebooks/*.ipynb")]:
+        text = path.read_text(encoding="utf-8")
+        for word in ("/home/", "/root/", "/tmp/", "../shared"):
+            assert word not in text, f"{path.name} mentions {word}"

@@ -1,0 +1,194 @@
+import logging
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from msg3d_lab import load_model, skeletons
+from msg3d_lab.data import Clip, write_store
+from msg3d_lab.model.checkpoints import read_notes
+from msg3d_lab.training import fit, open_run, recipes
+from msg3d_lab.training.fit import learning_rate_factor
+
+
+@pytest.fixture(scope="module")
+def run(toy_store, toy_recipe, tmp_path_factory):
+    path = tmp_path_factory.mktemp("fit") / "toy"
+    recipe = recipes.with_settings(toy_recipe, ["epochs=8"])
+    return fit(recipe, data=toy_store, run=path, device="cpu", progress=False)
+
+
+def test_fit_learns(run):
+    metrics = run.metrics
+    assert metrics["epoch"].tolist() == list(range(1, 9))
+    assert metrics["train_loss"].iloc[-1] < 0.7 * metrics["train_loss"].iloc[0]
+    assert metrics["val_top1"].iloc[-1] > 0.8
+    assert (metrics["clips_per_s"] > 0).all()
+
+
+def test_fit_leaves_a_whole_run_folder(run, toy_store, toy_recipe):
+    names = {p.name for p in run.path.iterdir()}
+    assert names == {"recipe.yaml", "environment.json", "metrics.csv", "model.safetensors"}
+    again = open_run(run.path)
+    assert again.recipe == recipes.with_settings(toy_recipe, ["epochs=8"])
+    environment = again.environment
+    assert environment["data"]["fingerprint"] == toy_store.fingerprint
+    assert environment["synthetic"] is True
+    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["seconds"] > 0
+    assert read_notes(run.checkpoint)["label_names"] == list(toy_store.label_names)
+    model = load_model(run.path)
+    assert sum(p.numel() for p in model.parameters()) == environment["parameters"]
+
+
+def test_fit_is_the_same_every_time(run, toy_store, toy_recipe, tmp_path):
+    again = fit(
+        recipes.with_settings(toy_recipe, ["epochs=8"]),
+        data=toy_store.path,
+        run=tmp_path / "again",
+        device="cpu",
+        progress=False,
+    )
+    one, other = (r.model().state_dict() for r in (run, again))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_fit_another_seed_gives_another_network(run, toy_store, toy_recipe, tmp_path):
+    other = fit(
+        recipes.with_settings(toy_recipe, ["epochs=1", "seed=2", "watch_every=0"]),
+        data=toy_store,
+        run=tmp_path / "seed2",
+        device="cpu",
+        progress=False,
+    )
+    assert not torch.equal(other.model().fc.weight, run.model().fc.weight)
+    # The last epoch is always looked at.
+    assert other.metrics["val_top1"].notna().all()
+
+
+def test_fit_watches_every_so_often(toy_store, toy_recipe, tmp_path):
+    recipe = recipes.with_settings(toy_recipe, ["epochs=3", "watch_every=2"])
+    metrics = fit(recipe, data=toy_store, run=tmp_path / "r", device="cpu", progress=False).metrics
+    assert metrics["val_top1"].isna().tolist() == [True, False, False]
+
+
+def test_fit_scales_the_learning_rate_and_says_so(toy_store, toy_recipe, tmp_path, caplog):
+    recipe = recipes.with_settings(
+        toy_recipe, ["epochs=1", "learning_rate=0.1", "learning_rate_batch=128", "batch_size=16"]
+    )
+    with caplog.at_level(logging.INFO, logger="msg3d_lab"):
+        run = fit(recipe, data=toy_store, run=tmp_path / "r", device="cpu", progress=False)
+    assert run.environment["learning_rate"] == 0.0125
+    assert "learning rate 0.0125 = 0.1 * 16 / 128" in caplog.text
+
+
+def test_fit_shows_progress_with_an_eta(toy_store, toy_recipe, tmp_path, capsys):
+    fit(toy_recipe, data=toy_store, run=tmp_path / "r", device="cpu")
+    shown = capsys.readouterr()
+    assert "clips/s" in shown.err
+    assert "top-1" in shown.err
+    assert "<00:00" in shown.err  # the bar's ETA at its end
+    assert "epoch   2: loss" in shown.out + shown.err
+
+
+def test_fit_refuses_an_existing_run_folder(run, toy_store, toy_recipe):
+    before = {p: p.stat().st_mtime_ns for p in run.path.iterdir()}
+    with pytest.raises(FileExistsError, match="exists already"):
+        fit(toy_recipe, data=toy_store, run=run.path, device="cpu", progress=False)
+    assert before == {p: p.stat().st_mtime_ns for p in run.path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nw-ucla-joint", "needs joints of nw-ucla20, but .*5 joints of toy5"),
+        ("synthetic-joint", "needs joints of ntu25"),
+    ],
+)
+def test_fit_refuses_a_store_of_another_layout(name, message, toy_store, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        fit(name, data=toy_store.path, run=tmp_path / "r", progress=False)
+    assert not (tmp_path / "r").exists()
+
+
+def test_fit_says_how_to_get_missing_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="msg3d-lab data import SOURCE --dataset ntu60"):
+        fit("ntu60-xsub-3d-joint", progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fit_refuses_a_store_without_the_split(toy_store, toy_recipe, tmp_path):
+    recipe = recipes.with_settings(toy_recipe, ["test_split=xview_val"])
+    with pytest.raises(ValueError, match="xview_val"):
+        fit(recipe, data=toy_store, run=tmp_path / "r", progress=False)
+    assert not (tmp_path / "r").exists()
+
+
+def test_fit_stops_at_a_loss_that_is_not_finite(toy_store, toy_recipe, tmp_path):
+    recipe = recipes.with_settings(toy_recipe, ["learning_rate=1e30", "warmup_epochs=0"])
+    with pytest.raises(ValueError, match=r"loss is .* at epoch 1, step \d.*clip\d\d"):
+        fit(recipe, data=toy_store, run=tmp_path / "r", device="cpu", progress=False)
+
+
+def test_fit_gives_each_dialect_its_graph(tmp_path):
+    """The edge set is the recipe's, whatever the store was imported with."""
+    rng = np.random.default_rng(0)
+    clips = [
+        Clip(f"c{i}", rng.normal(size=(1, 9, 25, 3)).astype(np.float32), i % 2, (split,))
+        for i, split in enumerate(["xsub_train", "xsub_train", "xsub_val", "xsub_val"])
+    ]
+    store = write_store(
+        tmp_path / "ntu.arrow",
+        clips,
+        dataset="ntu60",
+        skeleton=skeletons.get("ntu25"),
+        label_names=["a", "b"],
+        channels=3,
+        preparation={"name": "none"},
+    )
+    recipe = recipes.with_settings(
+        recipes.get("ntu60-xsub-3d-joint"),
+        ["epochs=1", "repeat=1", "base_channels=6", "clip_len=8", "batch_size=2"],
+    )
+    run = fit(recipe, data=store, run=tmp_path / "run", device="cpu", progress=False)
+    model = run.model()
+    assert model.skeleton == skeletons.get("ntu25", edge_set="star")
+    assert model.arguments["normalization"] == "column"
+
+
+def test_learning_rate_factor_cosine_has_a_closed_form(toy_recipe):
+    settings = recipes.with_settings(toy_recipe, ["epochs=4", "warmup_epochs=0"]).training
+    factors = [learning_rate_factor(s, steps_per_epoch=5, settings=settings) for s in range(20)]
+    expected = [(1 + math.cos(math.pi * s / 20)) / 2 for s in range(20)]
+    assert factors == pytest.approx(expected)
+
+
+def test_learning_rate_factor_grows_then_drops_at_milestones(toy_recipe):
+    settings = recipes.with_settings(
+        toy_recipe, ["epochs=6", "warmup_epochs=1", "schedule=steps", "milestones=[3, 5]"]
+    ).training
+    factors = [learning_rate_factor(s, steps_per_epoch=4, settings=settings) for s in range(24)]
+    warmup = [0.2, 0.4, 0.6, 0.8]
+    assert factors == pytest.approx([*warmup, *[1] * 8, *[0.1] * 8, *[0.01] * 4])
+
+
+@pytest.mark.slow
+def test_fit_under_torchrun_uses_every_process_and_writes_once(toy_store, toy_recipe, tmp_path):
+    recipes.save(recipes.with_settings(toy_recipe, ["batch_size=4"]), tmp_path / "toy.yaml")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-port", "29533", "-m", "msg3d_lab", "train", str(tmp_path / "toy.yaml")]
+    command += ["--data", str(toy_store.path), "--run", str(tmp_path / "run"), "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    run = open_run(tmp_path / "run")
+    assert run.environment["world_size"] == 2
+    # 0.05 at a batch of 16; two processes with 4 clips each.
+    assert run.environment["learning_rate"] == pytest.approx(0.025)
+    assert run.metrics["val_top1"].between(0, 1).all()
+    assert done.stdout.count("Run folder") == 1
