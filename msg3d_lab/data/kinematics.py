@@ -207,7 +207,7 @@ def joint_positions(body: Body, motion: Motion) -> np.ndarray:
     for contact in motion.contacts:
         point = knee[contact.point] if isinstance(contact.point, int) else contact.point
         wrist[contact.side] += contact.weight[:, None] * (point - wrist[contact.side])
-    pole = with_chest(np.broadcast_to(np.array([0.7, -0.5, -0.6]), motion.hands.shape))
+    pole = with_chest(np.broadcast_to(np.array([0.45, -0.5, -0.75]), motion.hands.shape))
     elbow, wrist = _bend(shoulder, wrist, body.upper_arm, body.forearm, pole)
     along = (wrist - elbow) / body.forearm
     inwards = np.cross(along, pole)

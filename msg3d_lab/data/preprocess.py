@@ -93,7 +93,7 @@ def prepare_2d(
     if height <= 0 or width <= 0:
         raise ValueError(f"expected an image size (height, width) above 0, found {image_size}")
     half = np.array([width / 2, height / 2])
-    xy = (keypoints.astype(np.float64) - half) / half
+    xy = (keypoints - half) / half  # in float64, as half is
     return np.concatenate([xy, scores[..., None]], axis=-1).astype(np.float32)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 __all__ = ["load_pickle"]
 
-_PLAIN = re.compile(r"[biuf][1248]|U\d{1,6}")  # bool, integers, floats, text
+_PLAIN = re.compile(r"[biuf][1248]|U[1-9]\d{0,5}")  # bool, integers, floats, text
 
 
 def load_pickle(path: str | Path) -> Any:

@@ -23,15 +23,15 @@ def accuracies(scores: Scores) -> dict[str, float]:
     num_classes = len(scores.label_names)
     values, labels = torch.tensor(scores.values), torch.tensor(scores.labels)
 
-    def accuracy(top_k: int, average: Literal["micro", "macro"]) -> float:
-        result = multiclass_accuracy(
+    def accuracy(top_k: int, average: Literal["micro", "none"]) -> torch.Tensor:
+        return multiclass_accuracy(
             values, labels, num_classes=num_classes, top_k=top_k, average=average
         )
-        return float(result)
 
-    found = {"top1": accuracy(1, "micro"), "mean_class": accuracy(1, "macro")}
+    per_class = accuracy(1, "none")[labels.unique()]
+    found = {"top1": float(accuracy(1, "micro")), "mean_class": float(per_class.mean())}
     if num_classes > 5:
-        found["top5"] = accuracy(5, "micro")
+        found["top5"] = float(accuracy(5, "micro"))
     return found
 
 

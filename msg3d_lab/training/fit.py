@@ -227,8 +227,8 @@ def _watch(
     fabric: Fabric, model: Any, watched: TestBatches, epoch: int, settings: recipes.Training
 ) -> dict[str, float]:
     """Loss and accuracy on the test split with one clip per sample, if this epoch is a turn."""
-    last = epoch + 1 == settings.epochs
-    if settings.watch_every == 0 or not (last or (epoch + 1) % settings.watch_every == 0):
+    turn = settings.watch_every and (epoch + 1) % settings.watch_every == 0
+    if not turn and epoch + 1 < settings.epochs:
         return {"val_loss": math.nan, "val_top1": math.nan}
     model.eval()
     loss_sum = correct = seen = 0.0
@@ -250,7 +250,7 @@ class _Progress:
     """One bar over all epochs, so that its ETA is the run's."""
 
     def __init__(self, recipe: Recipe, steps_per_epoch: int, *, enabled: bool) -> None:
-        self._epochs = recipe.training.epochs
+        self._name, self._epochs = recipe.name, recipe.training.epochs
         self._epoch = 1
         self._bar = tqdm(
             total=self._epochs * steps_per_epoch,
@@ -286,5 +286,4 @@ class _Progress:
             )
         self._epoch += 1
         if self._epoch <= self._epochs:
-            name = self._bar.desc.rpartition(" epoch ")[0]
-            self._bar.set_description(f"{name} epoch {self._epoch}/{self._epochs}")
+            self._bar.set_description(f"{self._name} epoch {self._epoch}/{self._epochs}")

@@ -118,7 +118,7 @@ class Training(_Section):
         momentum: Nesterov momentum.
         weight_decay: of all parameters.
         label_smoothing: share of the target spread over all classes.
-        watch_every: epochs between two looks at the test split; 0 for never.
+        watch_every: epochs between two looks at the test split; 0 for the last epoch only.
     """
 
     seed: int = Field(ge=0)

@@ -39,6 +39,13 @@ def test_ntu_splits_follow_the_authors_rules():
     assert datasets.ntu_splits("S031C003P106R001A061", dataset="ntu120") == ("xsub_val", "xset_val")
 
 
+def test_ntu60_tests_on_the_other_subjects():
+    val = [
+        p for p in range(1, 41) if "xsub_val" in datasets.ntu_splits(f"S001C001P{p:03d}R001A001")
+    ]
+    assert val == [3, 6, 7, 10, 11, 12, 20, 21, 22, 23, 24, 26, 29, 30, 32, 33, 36, 37, 39, 40]
+
+
 @pytest.mark.parametrize(("dataset", "subjects", "train"), [("ntu60", 40, 20), ("ntu120", 106, 53)])
 def test_ntu_splits_train_on_half_of_the_subjects(dataset, subjects, train):
     splits = [

@@ -38,6 +38,7 @@ def test_import_makes_the_folder_of_the_store(ucla, tmp_path):
 def test_import_does_not_overwrite(ucla, tmp_path):
     out = tmp_path / "a.arrow"
     out.write_text("mine")
+    ucla.write_bytes(b"not even read")
     with pytest.raises(FileExistsError, match=r"a\.arrow exists already"):
         import_dataset(ucla, dataset="nw-ucla", out=out)
     assert out.read_text() == "mine"

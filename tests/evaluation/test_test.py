@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from msg3d_lab import evaluation
 from msg3d_lab.data.sampling import uniform_sample
-from msg3d_lab.evaluation import read_scores, test
+from msg3d_lab.evaluation import read_scores
 from msg3d_lab.training import fit, recipes
 
 
@@ -14,7 +15,7 @@ def run(toy_store, toy_recipe, tmp_path_factory):
 
 
 def test_test_scores_every_sample_once_under_its_id(run, toy_store):
-    result = test(run, device="cpu", progress=False)
+    result = evaluation.test(run, device="cpu", progress=False)
     scores = read_scores(run.scores_path)
     expected = [toy_store.ids[i] for i in toy_store.indices("xsub_val")]
     assert list(scores.ids) == expected
@@ -27,7 +28,7 @@ def test_test_scores_every_sample_once_under_its_id(run, toy_store):
 
 
 def test_test_averages_softmax_scores_over_clips(run, toy_store):
-    result = test(run, num_clips=4, device="cpu", progress=False, batch_size=8)
+    result = evaluation.test(run, num_clips=4, device="cpu", progress=False, batch_size=8)
     model = run.model()
     for i, sample in list(enumerate(toy_store.indices("xsub_val")))[:4]:
         keypoints = toy_store.keypoints(sample)
@@ -42,14 +43,14 @@ def test_test_averages_softmax_scores_over_clips(run, toy_store):
 
 
 def test_test_agrees_with_what_was_watched_in_training(run):
-    result = test(run, num_clips=1, device="cpu", progress=False)
+    result = evaluation.test(run, num_clips=1, device="cpu", progress=False)
     assert result.top1 == pytest.approx(run.metrics["val_top1"].iloc[-1])
 
 
 def test_test_on_another_split_leaves_the_scores_alone(run):
-    test(run, device="cpu", progress=False)
+    evaluation.test(run, device="cpu", progress=False)
     before = run.scores_path.read_bytes()
-    result = test(run, split="xsub_train", device="cpu", progress=False)
+    result = evaluation.test(run, split="xsub_train", device="cpu", progress=False)
     assert len(result.scores.ids) == 36
     assert run.scores_path.read_bytes() == before
 
@@ -71,7 +72,7 @@ def test_test_refuses_a_store_with_other_classes(run, toy_store, tmp_path):
         preparation={"name": "none"},
     )
     with pytest.raises(ValueError, match="knows 3 classes"):
-        test(run, data=other, progress=False)
+        evaluation.test(run, data=other, progress=False)
 
 
 def test_test_needs_weights(toy_store, toy_recipe, tmp_path):
@@ -79,11 +80,11 @@ def test_test_needs_weights(toy_store, toy_recipe, tmp_path):
 
     run = create_run(tmp_path / "run", toy_recipe, {"data": {"path": str(toy_store.path)}})
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
-        test(run, progress=False)
+        evaluation.test(run, progress=False)
 
 
 def test_test_with_several_clips_needs_uniform_sampling(toy_store, toy_recipe, tmp_path):
     recipe = recipes.with_settings(toy_recipe, ["sampling=resize", "epochs=1"])
     run = fit(recipe, data=toy_store, run=tmp_path / "r", device="cpu", progress=False)
     with pytest.raises(ValueError, match="uniform"):
-        test(run, num_clips=3, progress=False)
+        evaluation.test(run, num_clips=3, progress=False)

@@ -18,14 +18,14 @@ from msg3d_lab.training.fit import learning_rate_factor
 @pytest.fixture(scope="module")
 def run(toy_store, toy_recipe, tmp_path_factory):
     path = tmp_path_factory.mktemp("fit") / "toy"
-    recipe = recipes.with_settings(toy_recipe, ["epochs=8"])
+    recipe = recipes.with_settings(toy_recipe, ["epochs=8", "repeat=4"])
     return fit(recipe, data=toy_store, run=path, device="cpu", progress=False)
 
 
 def test_fit_learns(run):
     metrics = run.metrics
     assert metrics["epoch"].tolist() == list(range(1, 9))
-    assert metrics["train_loss"].iloc[-1] < 0.7 * metrics["train_loss"].iloc[0]
+    assert metrics["train_loss"].iloc[-1] < 0.8 * metrics["train_loss"].iloc[0]
     assert metrics["val_top1"].iloc[-1] > 0.8
     assert (metrics["clips_per_s"] > 0).all()
 
@@ -34,7 +34,7 @@ def test_fit_leaves_a_whole_run_folder(run, toy_store, toy_recipe):
     names = {p.name for p in run.path.iterdir()}
     assert names == {"recipe.yaml", "environment.json", "metrics.csv", "model.safetensors"}
     again = open_run(run.path)
-    assert again.recipe == recipes.with_settings(toy_recipe, ["epochs=8"])
+    assert again.recipe == recipes.with_settings(toy_recipe, ["epochs=8", "repeat=4"])
     environment = again.environment
     assert environment["data"]["fingerprint"] == toy_store.fingerprint
     assert environment["synthetic"] is True
@@ -47,7 +47,7 @@ def test_fit_leaves_a_whole_run_folder(run, toy_store, toy_recipe):
 
 def test_fit_is_the_same_every_time(run, toy_store, toy_recipe, tmp_path):
     again = fit(
-        recipes.with_settings(toy_recipe, ["epochs=8"]),
+        recipes.with_settings(toy_recipe, ["epochs=8", "repeat=4"]),
         data=toy_store.path,
         run=tmp_path / "again",
         device="cpu",
@@ -181,7 +181,15 @@ def test_learning_rate_factor_grows_then_drops_at_milestones(toy_recipe):
 def test_fit_under_torchrun_uses_every_process_and_writes_once(toy_store, toy_recipe, tmp_path):
     recipes.save(recipes.with_settings(toy_recipe, ["batch_size=4"]), tmp_path / "toy.yaml")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-port", "29533", "-m", "msg3d_lab", "train", str(tmp_path / "toy.yaml")]
+    command += [
+        "--master-port",
+        "29533",
+        "-m",
+        "--",
+        "msg3d_lab",
+        "train",
+        str(tmp_path / "toy.yaml"),
+    ]
     command += ["--data", str(toy_store.path), "--run", str(tmp_path / "run"), "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -73,8 +73,14 @@ def test_hash_changes_with_settings_but_not_with_the_seed():
 def test_with_settings_takes_yaml_values_and_short_names():
     recipe = recipes.with_settings(
         recipes.get("synthetic-joint"),
-        ["window_sizes=[3, 5]", "model.window_dilations=[1,2]", "edge_set=null"]
-        + ["weight_decay=1e-3", "test_clips=4", "name=mine"],
+        [
+            "window_sizes=[3, 5]",
+            "model.window_dilations=[1,2]",
+            "edge_set=null",
+            "weight_decay=1e-3",
+            "test_clips=4",
+            "name=mine",
+        ],
     )
     assert recipe.model.window_sizes == (3, 5)
     assert recipe.model.edge_set is None
