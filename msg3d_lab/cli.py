@@ -103,36 +103,19 @@ def train(
     from msg3d_lab.training import fit, recipes
 
     tune_allocator()
-    local, nodes = _processes()
     finished = fit(
         recipes.with_settings(recipes.get(recipe), settings),
         data=data,
         run=run,
         device=device,
-        devices=devices or local,
-        num_nodes=num_nodes or nodes,
+        devices=devices,
+        num_nodes=num_nodes,
         precision=precision,
     )
-    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0:
+    if _first_process():
         last = finished.metrics.iloc[-1]
         print(f"Run folder: {finished.path}; test (1 clip) {100 * last['val_top1']:.2f} % top-1")
         print(f"Next: msg3d-lab test {finished.path}")
-
-
-def _processes() -> tuple[int, int]:
-    """(processes per machine, machines) as torchrun or srun announce them; (1, 1) without."""
-    environment = os.environ
-    if "LOCAL_WORLD_SIZE" in environment:
-        local = int(environment["LOCAL_WORLD_SIZE"])
-        return local, int(environment["WORLD_SIZE"]) // local
-    # Fabric takes srun's processes for its own under the same conditions.
-    if "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in (
-        "bash",
-        "interactive",
-    ):
-        nodes = int(environment.get("SLURM_NNODES", "1"))
-        return int(environment["SLURM_NTASKS"]) // nodes, nodes
-    return 1, 1
 
 
 def test(
@@ -141,7 +124,9 @@ def test(
     clips: int | None = None,
     split: str | None = None,
     batch_size: int = 16,
-    device: str | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    devices: int | None = None,
+    num_nodes: int | None = None,
 ) -> None:
     """Test a run: top-1, top-5 and mean-class accuracy; writes scores.parquet and report.html.
 
@@ -151,7 +136,9 @@ def test(
         clips: clips per sample, softmax scores averaged; the recipe's number if left out.
         split: another split than the recipe's; nothing is written then.
         batch_size: clips at a time.
-        device: cpu, cuda, ...; cuda where there is one if left out.
+        device: where to compute.
+        devices: processes on this machine; what torchrun or srun started if left out.
+        num_nodes: machines; what torchrun or srun started on if left out.
     """
     from msg3d_lab.allocator import tune_allocator
     from msg3d_lab.data import open_store
@@ -163,18 +150,26 @@ def test(
     opened = open_run(run)
     store = open_store(data) if data is not None else None
     result = run_test(
-        opened, data=store, num_clips=clips, split=split, batch_size=batch_size, device=device
+        opened,
+        data=store,
+        num_clips=clips,
+        split=split,
+        batch_size=batch_size,
+        device=device,
+        devices=devices,
+        num_nodes=num_nodes,
     )
-    top5 = "" if result.top5 is None else f", top-5 {100 * result.top5:.2f} %"
-    facts = result.scores.facts
-    print(
-        f"{facts['dataset']}{' (SYNTHETIC)' if facts['synthetic'] else ''} {facts['split']}, "
-        f"{len(result.scores.ids)} samples, {facts['num_clips']} clips each: "
-        f"top-1 {100 * result.top1:.2f} %{top5}, mean class {100 * result.mean_class:.2f} %"
-    )
-    if split in (None, opened.recipe.data.test_split):
-        print(f"\n{_text(results_table([opened]))}\n")
-        print(f"Scores: {opened.scores_path}\nReport: {write_report(opened, store=store)}")
+    if not _first_process():
+        return
+    if split not in (None, opened.recipe.data.test_split):
+        top5 = "" if result.top5 is None else f", top-5 {100 * result.top5:.2f} %"
+        print(
+            f"{split}, {len(result.scores.ids)} samples: top-1 {100 * result.top1:.2f} %{top5}, "
+            f"mean class {100 * result.mean_class:.2f} %; nothing is written"
+        )
+        return
+    print(f"\n{_text(results_table([opened]))}\n")
+    print(f"Scores: {opened.scores_path}\nReport: {write_report(opened, store=store)}")
 
 
 def convert(
@@ -240,6 +235,11 @@ def data_info(store: Positional[Path]) -> None:
 
 def data_help() -> None:
     """Import data and look into stores: msg3d-lab data --help."""
+
+
+def _first_process() -> bool:
+    """Whether this is the process that talks, of those that torchrun or srun started."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def _text(table: Any) -> str:

@@ -28,7 +28,7 @@ def accuracies(scores: Scores) -> dict[str, float]:
             values, labels, num_classes=num_classes, top_k=top_k, average=average
         )
 
-    per_class = accuracy(1, "none")[labels.unique()]
+    per_class = accuracy(1, "none")[torch.from_numpy(np.unique(scores.labels))]
     found = {"top1": float(accuracy(1, "micro")), "mean_class": float(per_class.mean())}
     if num_classes > 5:
         found["top5"] = float(accuracy(5, "micro"))

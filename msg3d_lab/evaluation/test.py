@@ -14,6 +14,7 @@ from msg3d_lab.data.store import Store
 from msg3d_lab.evaluation.metrics import accuracies
 from msg3d_lab.evaluation.scores import Scores, write_scores
 from msg3d_lab.model.predict import predict
+from msg3d_lab.training.processes import gather, launch
 from msg3d_lab.training.runs import Run, open_run
 from msg3d_lab.training.setup import open_store_of, test_batches_of
 
@@ -46,12 +47,15 @@ def test(
     num_clips: int | None = None,
     split: str | None = None,
     batch_size: int = 16,
-    device: str | None = None,
+    device: str = "auto",
+    devices: int | None = None,
+    num_nodes: int | None = None,
     progress: bool = True,
 ) -> TestResult:
     """Test a run on its recipe's test split and write `scores.parquet` into its folder.
 
-    Softmax scores are averaged over a sample's clips.
+    Softmax scores are averaged over a sample's clips. Under torchrun or srun the samples are
+    shared out, each to one process; every process returns the whole result, the first writes.
 
     Args:
         run: a run or its folder.
@@ -59,12 +63,15 @@ def test(
         num_clips: clips per sample; the recipe's `test_clips` if left out.
         split: another split than the recipe's test split; its scores are returned, not written.
         batch_size: clips at a time.
-        device: "cpu", "cuda", ...; CUDA where there is one if left out.
+        device: "auto", "cpu", "cuda" or "mps".
+        devices: processes per machine; what torchrun or srun started if left out, else one.
+        num_nodes: machines, likewise.
         progress: whether to show a progress bar.
 
     Raises:
         FileNotFoundError: no run, no weights, or the store is gone.
-        ValueError: the store does not fit the run.
+        ValueError: the store does not fit the run; another number of processes runs than was asked
+            for.
 
     Source: softmax averaged over test clips as in mmaction2 (`average_clips="prob"`).
     """
@@ -80,28 +87,36 @@ def test(
             f"{arguments['in_channels']} channels, but {store.path} has {store.num_classes} and "
             f"{store.channels}"
         )
-    chosen_device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(chosen_device)
+    fabric = launch(device, devices=devices, num_nodes=num_nodes)
+    model.to(fabric.device)
     clips = recipe.test_clips if num_clips is None else num_clips
     batches = test_batches_of(
-        recipe, store, batch_size=max(1, batch_size // clips), num_clips=clips, split=split
+        recipe,
+        store,
+        batch_size=max(1, batch_size // clips),
+        num_clips=clips,
+        split=split,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
     )
-    values, labels, indices = [], [], []
-    for logits, true, where in tqdm(
-        predict(model, prefetch(batches), device=chosen_device),
+    found: dict[int, np.ndarray] = {}
+    for logits, _, where in tqdm(
+        predict(model, prefetch(batches), device=fabric.device),
         total=len(batches),
         desc=f"testing {run.path.name}",
         unit="batch",
-        disable=not progress,
+        disable=not (progress and fabric.is_global_zero),
         dynamic_ncols=True,
     ):
-        values.append(torch.from_numpy(logits).softmax(-1).mean(1).numpy())
-        labels.append(true)
-        indices.append(where)
+        softmax = torch.from_numpy(logits).softmax(-1).mean(1).numpy()
+        found.update(zip(where.tolist(), softmax, strict=True))
+    for others in gather(fabric, found):
+        found.update(others)
+    indices = store.indices(split or recipe.data.test_split)
     scores = Scores(
-        ids=tuple(store.ids[i] for i in np.concatenate(indices)),
-        labels=np.concatenate(labels),
-        values=np.concatenate(values),
+        ids=tuple(store.ids[i] for i in indices),
+        labels=store.labels[indices],
+        values=np.stack([found[i] for i in indices.tolist()]),
         label_names=tuple(store.label_names),
         facts={
             "dataset": store.dataset,
@@ -116,12 +131,12 @@ def test(
             "trained_on": trained_on["fingerprint"],
         },
     )
-    if split in (None, recipe.data.test_split):
+    if fabric.is_global_zero and split in (None, recipe.data.test_split):
         write_scores(scores, run.scores_path, overwrite=True)
-    found = accuracies(scores)
+    shares = accuracies(scores)
     return TestResult(
-        top1=found["top1"],
-        top5=found.get("top5"),
-        mean_class=found["mean_class"],
+        top1=shares["top1"],
+        top5=shares.get("top5"),
+        mean_class=shares["mean_class"],
         scores=scores,
     )

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from msg3d_lab.data.store import Store
 from msg3d_lab.model import save_model
 from msg3d_lab.model.predict import predict
 from msg3d_lab.training import recipes
+from msg3d_lab.training.processes import Precision, launch
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run, create_run, machine_facts
 from msg3d_lab.training.setup import build_model_of, clip_settings, open_store_of, test_batches_of
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["fit", "learning_rate_factor"]
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 log = logging.getLogger(__name__)
 
 
@@ -37,8 +37,8 @@ def fit(
     data: Store | str | Path | None = None,
     run: str | Path | None = None,
     device: str = "auto",
-    devices: int = 1,
-    num_nodes: int = 1,
+    devices: int | None = None,
+    num_nodes: int | None = None,
     precision: Precision = "32-true",
     progress: bool = True,
 ) -> Run:
@@ -52,20 +52,21 @@ def fit(
         data: the store; the recipe's default place if left out.
         run: the run's folder, which must not exist; `runs/<recipe's name>` if left out.
         device: "auto", "cpu", "cuda" or "mps".
-        devices: processes on this machine; more than one under torchrun or srun.
-        num_nodes: machines.
+        devices: processes per machine; what torchrun or srun started if left out, else one.
+        num_nodes: machines, likewise.
         precision: of the arithmetic, in Lightning Fabric's words.
         progress: whether to show a progress bar.
 
     Raises:
         FileExistsError: the run folder exists.
         FileNotFoundError: no store.
-        ValueError: the store does not fit the recipe; the loss is not finite.
+        ValueError: the store does not fit the recipe; another number of processes runs than was
+            asked for; the loss is not finite.
     """
     recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
     path = Path(run) if run is not None else Path("runs") / recipe.name
     store = open_store_of(recipe, data)
-    fabric = _launch(device, devices, num_nodes, precision)
+    fabric = launch(device, devices=devices, num_nodes=num_nodes, precision=precision)
     if fabric.is_global_zero and path.exists():
         raise FileExistsError(f"{path} exists already: name another run folder with --run")
 
@@ -156,19 +157,6 @@ def learning_rate_factor(step: int, *, steps_per_epoch: int, settings: recipes.T
         return float(0.1 ** sum(step >= m * steps_per_epoch for m in settings.milestones))
     share = (step - warmup) / (settings.epochs * steps_per_epoch - warmup)
     return 0.5 * (1 + math.cos(math.pi * share))
-
-
-def _launch(device: str, devices: int, num_nodes: int, precision: Precision) -> Fabric:
-    from lightning_fabric import Fabric
-
-    fabric = Fabric(accelerator=device, devices=devices, num_nodes=num_nodes, precision=precision)
-    fabric.launch()
-    if fabric.world_size != devices * num_nodes:
-        raise ValueError(
-            f"{devices} devices on {num_nodes} nodes were asked for, but {fabric.world_size} "
-            "processes run: start them with torchrun or srun and the same numbers"
-        )
-    return fabric
 
 
 def _train_epoch(

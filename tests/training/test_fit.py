@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from msg3d_lab import load_model, skeletons
+from msg3d_lab import evaluation, load_model, skeletons
 from msg3d_lab.data import Clip, write_store
+from msg3d_lab.evaluation import read_scores
 from msg3d_lab.model.checkpoints import read_notes
 from msg3d_lab.training import fit, open_run, recipes
 from msg3d_lab.training.fit import learning_rate_factor
@@ -180,23 +181,38 @@ def test_learning_rate_factor_grows_then_drops_at_milestones(toy_recipe):
 @pytest.mark.slow
 def test_fit_under_torchrun_uses_every_process_and_writes_once(toy_store, toy_recipe, tmp_path):
     recipes.save(recipes.with_settings(toy_recipe, ["batch_size=4"]), tmp_path / "toy.yaml")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += [
-        "--master-port",
-        "29533",
-        "-m",
-        "--",
-        "msg3d_lab",
-        "train",
-        str(tmp_path / "toy.yaml"),
-    ]
-    command += ["--data", str(toy_store.path), "--run", str(tmp_path / "run"), "--device", "cpu"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    torchrun += ["--master-port", "29533", "-m", "--", "msg3d_lab"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    run = open_run(tmp_path / "run")
+
+    def shell(*words):
+        command = [*torchrun, *map(str, words), "--device", "cpu"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    folder = tmp_path / "run"
+    shown = shell("train", tmp_path / "toy.yaml", "--data", toy_store.path, "--run", folder)
+    run = open_run(folder)
     assert run.environment["world_size"] == 2
     # 0.05 at a batch of 16; two processes with 4 clips each.
     assert run.environment["learning_rate"] == pytest.approx(0.025)
     assert run.metrics["val_top1"].between(0, 1).all()
-    assert done.stdout.count("Run folder") == 1
+    assert shown.count("Run folder") == 1
+    assert shell("test", folder).count("Scores:") == 1
+    several = read_scores(run.scores_path)
+    one = evaluation.test(run, device="cpu", progress=False).scores
+    assert several.ids == one.ids
+    np.testing.assert_allclose(several.values, one.values, atol=1e-6)
+
+
+def test_fit_asserts_the_number_of_processes(toy_store, toy_recipe, tmp_path):
+    with pytest.raises(ValueError, match="2 devices on 1 machines were asked for, but 1"):
+        fit(toy_recipe, data=toy_store, run=tmp_path / "r", device="cpu", devices=2)
+    assert not (tmp_path / "r").exists()
+
+
+def test_fit_says_when_there_is_no_such_device(toy_store, toy_recipe, tmp_path):
+    device = "mps" if not torch.backends.mps.is_available() else "cuda"
+    with pytest.raises(ValueError, match=f"cannot compute on '{device}'"):
+        fit(toy_recipe, data=toy_store, run=tmp_path / "r", device=device)
