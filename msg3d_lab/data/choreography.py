@@ -117,9 +117,9 @@ def _raise_hand(waves: bool) -> Script:
         u, motion = scene.u, scene.motions[0]
         _hand(scene, scene.side, (0.35, 0.62, 0.40), bump(u, 0, 1, ramp=0.22))
         if waves:
-            times = 2 * np.pi * scene.rng.uniform(2.5, 3.5)
+            times = 2 * np.pi * scene.rng.uniform(2.2, 2.8)
             wave = np.sin(times * u + scene.rng.uniform(0, 6.3)) * bump(u, 0.15, 0.85, ramp=0.2)
-            motion.hands[scene.side, :, 0] += scene.vary(0.26) * wave
+            motion.hands[scene.side, :, 0] += scene.vary(0.34) * wave
         return (_ARM[scene.side],)
 
     return script
@@ -146,9 +146,8 @@ def _touch_knee(opposite: bool) -> Script:
         # Both knees are lifted to the middle, so where the hand goes does not tell which it meets.
         lift = bump(u, 0, 1, ramp=0.4)
         _lift_knee(scene, leg, lift, height=scene.vary(1.0))
-        _stand_on(scene, 1 - leg, lift)
-        motion.knees_in[leg] += 0.4
-        motion.lean[:, 0] += scene.vary(0.35) * lift
+        motion.knees_in[leg] += 0.6
+        motion.lean[:, 0] += scene.vary(0.45) * lift
         reach = bump(u, 0.02, 0.98, ramp=0.42)
         motion.contacts.append(Contact(hand, reach, leg))
         return _ARM[hand], _LEG[leg]
@@ -161,7 +160,8 @@ def _hand_and_foot(together: bool) -> Script:
         u, hand = scene.u, scene.either()
         foot = 1 - hand
         envelope = bump(u, 0, 1, ramp=0.12)
-        turns = 2 * np.pi * scene.rng.uniform(2.3, 2.9) * u + scene.rng.uniform(0, 2 * np.pi)
+        start = scene.rng.choice([0, np.pi]) + scene.rng.normal(0, 0.3)
+        turns = 2 * np.pi * scene.rng.uniform(1.9, 2.3) * u + start
         _hand(scene, hand, (0.15, 0.15, 0.90), envelope * (0.5 - 0.5 * np.cos(turns)))
         shift = 0.0 if together else np.pi
         lift = envelope * (0.5 - 0.5 * np.cos(turns + shift))
@@ -172,41 +172,29 @@ def _hand_and_foot(together: bool) -> Script:
     return script
 
 
-def _drum(together: bool) -> Script:
-    def script(scene: Scene) -> tuple[Limb, ...]:
-        u, motion = scene.u, scene.motions[0]
-        ready, envelope = bump(u, 0, 1, ramp=0.18), bump(u, 0.12, 0.88, ramp=0.2)
-        turns = 2 * np.pi * scene.rng.uniform(3.2, 4.2) * u + scene.rng.uniform(0, 2 * np.pi)
-        size = scene.vary(0.24)
-        for side in (0, 1):
-            _hand(scene, side, (-0.05, -0.35, 0.68), ready)
-            shift = 0.0 if together or side == 0 else np.pi
-            motion.hands[side, :, 1] += size * envelope * np.cos(turns + shift)
-        return _ARM
+def _reach_and_kick(reach: tuple[float, float], kick: tuple[float, float]) -> Script:
+    """Each of the two has its place on the clock: (start, stop)."""
 
-    return script
-
-
-def _reach_and_kick(reach_first: bool) -> Script:
     def script(scene: Scene) -> tuple[Limb, ...]:
         u, motion, foot = scene.u, scene.motions[0], scene.either()
-        early, late = bump(u, 0, 0.52), bump(u, 0.48, 1)
-        reach, kick = (early, late) if reach_first else (late, early)
-        _hand(scene, scene.side, (0.15, 0.95, 0.25), reach)
-        motion.feet[foot] += scene.vary(1.0) * kick[:, None] * np.array([0.0, 0.22, 0.50])
-        motion.lean[:, 0] -= 0.18 * kick
-        _stand_on(scene, 1 - foot, kick)
+        kicks = bump(u, *kick)
+        _hand(scene, scene.side, (0.15, 0.95, 0.25), bump(u, *reach))
+        motion.feet[foot] += scene.vary(1.0) * kicks[:, None] * np.array([0.0, 0.22, 0.50])
+        motion.lean[:, 0] -= 0.18 * kicks
+        _stand_on(scene, 1 - foot, kicks)
         return _ARM[scene.side], _LEG[foot]
 
     return script
 
 
-def _raise_arms(together: bool) -> Script:
+def _raise_arms(lag: float) -> Script:
+    """One arm follows the other after this share of the event."""
+
     def script(scene: Scene) -> tuple[Limb, ...]:
-        u, first, lag = scene.u, scene.either(), scene.vary(0.30)
-        start = np.full(2, lag / 2) if together else np.array([0.0, lag])
-        for side, begin in ((first, start[0]), (1 - first, start[1])):
-            _hand(scene, side, (0.45, 0.80, 0.25), bump(u, begin, begin + 1 - lag, ramp=0.45))
+        u, first, late = scene.u, scene.either(), scene.vary(lag)
+        start = 0.5 * (0.4 - late)
+        for side, begin in ((first, start), (1 - first, start + late)):
+            _hand(scene, side, (0.45, 0.80, 0.25), bump(u, begin, begin + 0.6, ramp=0.45))
         return _ARM
 
     return script
@@ -220,9 +208,9 @@ def _meet_hands(shakes: bool) -> Script:
         reach, aside = bump(u, 0, 1, ramp=0.3), rng.uniform(-0.06, 0.06)
         lift = np.zeros_like(u)
         if shakes:
-            times = 2 * np.pi * rng.uniform(2.6, 3.6)
+            times = 2 * np.pi * rng.uniform(2.0, 2.6)
             wave = np.sin(times * u + rng.uniform(0, 6.3)) * bump(u, 0.18, 0.82, ramp=0.2)
-            lift = scene.vary(0.085) * wave
+            lift = scene.vary(0.12) * wave
         for person, motion in enumerate(scene.motions):
             to_front = 0.5 * scene.gap
             across = aside if person == 0 else -aside
@@ -237,11 +225,11 @@ def _meet_hands(shakes: bool) -> Script:
 CLASSES: tuple[ActionClass, ...] = (
     ActionClass(
         "wave", "One hand is raised and waves.",
-        "motion", _ARM, 2.0, _raise_hand(waves=True),
+        "motion", _ARM, 2.2, _raise_hand(waves=True),
     ),
     ActionClass(
         "raise hand", "One hand is raised, held and lowered.",
-        "motion", _ARM, 2.0, _raise_hand(waves=False),
+        "motion", _ARM, 2.2, _raise_hand(waves=False),
     ),
     ActionClass(
         "sit down", "From standing to sitting.",
@@ -268,35 +256,35 @@ CLASSES: tuple[ActionClass, ...] = (
         "relation", (*_ARM, *_LEG), 2.2, _hand_and_foot(together=False),
     ),
     ActionClass(
-        "drum together", "Both hands beat a drum at the same time.",
-        "relation", _ARM, 2.0, _drum(together=True),
-    ),
-    ActionClass(
-        "drum in turn", "The hands beat a drum one after the other.",
-        "relation", _ARM, 2.0, _drum(together=False),
-    ),
-    ActionClass(
         "reach then kick", "A hand reaches up, then a foot kicks.",
-        "order", (*_ARM, *_LEG), 2.2, _reach_and_kick(reach_first=True),
+        "order", (*_ARM, *_LEG), 2.2, _reach_and_kick((0, 0.52), (0.48, 1)),
     ),
     ActionClass(
         "kick then reach", "A foot kicks, then a hand reaches up.",
-        "order", (*_ARM, *_LEG), 2.2, _reach_and_kick(reach_first=False),
+        "order", (*_ARM, *_LEG), 2.2, _reach_and_kick((0.48, 1), (0, 0.52)),
+    ),
+    ActionClass(
+        "reach and kick", "A hand reaches up while a foot kicks.",
+        "order", (*_ARM, *_LEG), 2.2, _reach_and_kick((0.24, 0.76), (0.24, 0.76)),
     ),
     ActionClass(
         "raise arms together", "Both arms go up and down at the same time.",
-        "lag", _ARM, 1.8, _raise_arms(together=True),
+        "lag", _ARM, 2.0, _raise_arms(0.0),
     ),
     ActionClass(
-        "raise arms in turn", "Both arms go up and down, one a moment after the other.",
-        "lag", _ARM, 1.8, _raise_arms(together=False),
+        "raise arms, one behind", "Both arms go up and down, one a little behind the other.",
+        "lag", _ARM, 2.0, _raise_arms(0.17),
+    ),
+    ActionClass(
+        "raise arms in turn", "Both arms go up and down, one when the other is up already.",
+        "lag", _ARM, 2.0, _raise_arms(0.36),
     ),
     ActionClass(
         "shake hands", "Two people take each other's right hand and shake it.",
-        "motion", ("right arm",), 2.0, _meet_hands(shakes=True), persons=2,
+        "motion", ("right arm",), 2.2, _meet_hands(shakes=True), persons=2,
     ),
     ActionClass(
         "hand over", "Two people stretch out their right hands; a small thing changes hands.",
-        "motion", ("right arm",), 2.0, _meet_hands(shakes=False), persons=2,
+        "motion", ("right arm",), 2.2, _meet_hands(shakes=False), persons=2,
     ),
 )  # fmt: skip

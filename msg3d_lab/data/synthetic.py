@@ -223,7 +223,7 @@ def _subject(number: int, seed: int) -> _Subject:
 def _clock(rng: np.random.Generator, seconds: float) -> tuple[int, int, int]:
     """Frames of the clip; start and stop of the event, which lies anywhere in it."""
     event = round(30 * seconds * rng.uniform(0.9, 1.1))
-    frames = int(rng.integers(max(_FRAMES[0], event + 8), min(_FRAMES[1], event + 40) + 1))
+    frames = int(rng.integers(max(_FRAMES[0], event + 8), min(_FRAMES[1], event + 32) + 1))
     start = int(rng.integers(3, frames - event - 3))
     return frames, start, start + event
 

@@ -1,0 +1,40 @@
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from msg3d_lab.allocator import tune_allocator
+
+GLIBC = platform.libc_ver()[0] == "glibc"
+
+
+def test_tune_allocator_takes_effect_on_glibc_and_can_be_undone():
+    assert tune_allocator() is GLIBC
+    assert tune_allocator(enabled=False) is GLIBC
+
+
+@pytest.mark.skipif(not GLIBC, reason="the setting exists in glibc only")
+def test_tune_allocator_keeps_freed_memory():
+    """A large tensor that is freed and made again costs no new pages."""
+    code = """
+import resource, sys, torch
+from msg3d_lab.allocator import tune_allocator
+if sys.argv[1] == "tuned":
+    tune_allocator()
+for _ in range(2):
+    torch.ones(16 << 20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    torch.ones(16 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = {
+        kind: int(
+            subprocess.run(
+                [sys.executable, "-c", code, kind], capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for kind in ("default", "tuned")
+    }
+    assert faults["tuned"] * 20 < faults["default"]

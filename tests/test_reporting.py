@@ -1,0 +1,49 @@
+import re
+
+import pytest
+
+from msg3d_lab import evaluation
+from msg3d_lab.reporting import results_table, write_report
+from msg3d_lab.training import fit
+
+
+@pytest.fixture(scope="module")
+def run(toy_store, toy_recipe, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "toy"
+    run = fit(toy_recipe, data=toy_store, run=path, device="cpu", progress=False)
+    evaluation.test(run, device="cpu", progress=False)
+    return run
+
+
+def test_results_table_is_what_the_scores_say(run):
+    scores = evaluation.read_scores(run.scores_path)
+    row = results_table([run]).loc["toy"]
+    assert row["top-1 %"] == pytest.approx(
+        100 * (scores.predictions == scores.labels).mean(), abs=0.01
+    )
+    assert (row["samples"], row["clips"], row["split"]) == (12, 1, "xsub_val")
+    assert row["data"] == "toy (synthetic)"
+    assert row["parameters"] == sum(p.numel() for p in run.model().parameters())
+
+
+def test_results_table_wants_tested_runs(toy_store, toy_recipe, tmp_path):
+    untested = fit(toy_recipe, data=toy_store, run=tmp_path / "r", device="cpu", progress=False)
+    with pytest.raises(FileNotFoundError, match="run `msg3d-lab test"):
+        results_table([untested])
+
+
+def test_write_report_is_one_file_that_names_its_data(run):
+    path = write_report(run)
+    page = path.read_text(encoding="utf-8")
+    assert path == run.path / "report.html"
+    assert "ynthetic" in page
+    assert page.count("data:image/png;base64,") == 4
+    assert page.count("<canvas") >= 3
+    assert run.recipe.hash in page
+    # Nothing is fetched: no address of anything to load but inline data.
+    assert not re.findall(r'(?:src|href)\s*=\s*"(?!data:|#)[^"]*"', page)
+    assert write_report(run) == path  # a report may be made again
+
+
+def test_write_report_goes_where_it_is_told(run, tmp_path):
+    assert write_report(run, out=tmp_path / "page.html") == tmp_path / "page.html"
