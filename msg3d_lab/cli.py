@@ -172,6 +172,20 @@ def test(
     print(f"Scores: {opened.scores_path}\nReport: {write_report(opened, store=store)}")
 
 
+def record(run: Positional[Path], table: Path = Path("data/results.csv")) -> None:
+    """Append a tested run, with its facts, to the table of results worth keeping.
+
+    Args:
+        run: the run's folder.
+        table: the table.
+    """
+    from msg3d_lab.reporting import record_result
+    from msg3d_lab.training import open_run
+
+    rows = len(record_result(open_run(run), table))
+    print(f"{table}: row {rows} is {run}")
+
+
 def convert(
     source: Positional[Path],
     target: Positional[Path],
@@ -253,6 +267,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "recipes": recipes,
     "train": train,
     "test": test,
+    "record": record,
     "convert": convert,
 }
 DATA_COMMANDS: dict[str, Callable[..., None]] = {"import": data_import, "info": data_info}

@@ -1,4 +1,4 @@
-"""A run's results as a table and as one web page."""
+"""A run's results: as a table, as a row worth keeping, as one web page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from msg3d_lab.files import write_aside
 from msg3d_lab.training.runs import Run
 from msg3d_lab.training.setup import open_store_of
 
-__all__ = ["results_table", "write_report"]
+__all__ = ["record_result", "results_table", "write_report"]
 
 
 def results_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -28,11 +28,7 @@ def results_table(runs: Sequence[Run]) -> pd.DataFrame:
     """
     rows = []
     for run in runs:
-        if not run.scores_path.is_file():
-            raise FileNotFoundError(
-                f"{run.path} has no test scores: run `msg3d-lab test {run.path}`"
-            )
-        scores = read_scores(run.scores_path)
+        scores = _scores_of(run)
         found = accuracies(scores)
         environment = run.environment
         rows.append(
@@ -51,6 +47,62 @@ def results_table(runs: Sequence[Run]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).set_index("run")
+
+
+def record_result(run: Run, path: str | Path) -> pd.DataFrame:
+    """Append a tested run to the table of results worth keeping; return the whole table.
+
+    Args:
+        run: a tested run.
+        path: a CSV such as `data/results.csv`; made if it is not there.
+
+    Raises:
+        FileNotFoundError: the run has not been tested.
+        ValueError: this very result is in the table already.
+    """
+    scores, environment, recipe = _scores_of(run), run.environment, run.recipe
+    shares = {k: round(100 * v, 2) for k, v in accuracies(scores).items()}
+    row = {
+        "dataset": scores.facts["dataset"],
+        "synthetic": scores.facts["synthetic"],
+        "split": scores.facts["split"],
+        "streams": scores.facts["stream"],
+        "top1_percent": shares["top1"],
+        "top5_percent": shares.get("top5"),
+        "mean_class_percent": shares["mean_class"],
+        "test_clips": scores.facts["num_clips"],
+        "samples": len(scores.ids),
+        "recipe": recipe.name,
+        "recipe_hash": recipe.hash,
+        "seed": recipe.training.seed,
+        "edge_set": run.model().skeleton.label,
+        "normalization": recipe.model.normalization,
+        "parameters": environment["parameters"],
+        "device": f"{environment['world_size']} x {environment['device']}, "
+        f"{environment['processor']}, {environment['threads']} threads",
+        "training_minutes": round(environment["seconds"] / 60, 1),
+        "data_fingerprint": scores.facts["data_fingerprint"],
+        "commit": environment["commit"],
+        "date": environment["started"][:10],
+    }
+    path = Path(path)
+    table = pd.DataFrame([row])
+    if path.exists():
+        before = pd.read_csv(path, dtype={"commit": str})
+        same = ["recipe_hash", "seed", "commit", "data_fingerprint", "split", "test_clips"]
+        known = before[same].astype(str).eq(table[same].astype(str).iloc[0]).all(axis=1)
+        if known.any():
+            raise ValueError(f"{path} has this result already, in row {known.idxmax() + 1}")
+        table = pd.concat([before, table], ignore_index=True) if len(before) else table
+    with write_aside(path, overwrite=True) as aside:
+        table.to_csv(aside, index=False)
+    return table
+
+
+def _scores_of(run: Run) -> Scores:
+    if not run.scores_path.is_file():
+        raise FileNotFoundError(f"{run.path} has no test scores: run `msg3d-lab test {run.path}`")
+    return read_scores(run.scores_path)
 
 
 def write_report(run: Run, *, out: str | Path | None = None, store: Store | None = None) -> Path:

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from msg3d_lab import evaluation
-from msg3d_lab.reporting import results_table, write_report
+from msg3d_lab.reporting import record_result, results_table, write_report
 from msg3d_lab.training import fit
 
 
@@ -30,6 +30,20 @@ def test_results_table_wants_tested_runs(toy_store, toy_recipe, tmp_path):
     untested = fit(toy_recipe, data=toy_store, run=tmp_path / "r", device="cpu", progress=False)
     with pytest.raises(FileNotFoundError, match="run `msg3d-lab test"):
         results_table([untested])
+
+
+def test_record_result_appends_each_result_once(run, tmp_path):
+    path = tmp_path / "results.csv"
+    assert len(record_result(run, path)) == 1
+    with pytest.raises(ValueError, match="has this result already, in row 1"):
+        record_result(run, path)
+    evaluation.test(run, num_clips=3, device="cpu", progress=False)
+    table = record_result(run, path)
+    evaluation.test(run, device="cpu", progress=False)
+    assert table["test_clips"].tolist() == [1, 3]
+    assert table["top1_percent"][0] == results_table([run]).loc["toy", "top-1 %"]
+    assert table["synthetic"].all()
+    assert table["recipe_hash"][0] == run.recipe.hash
 
 
 def test_write_report_is_one_file_that_names_its_data(run):

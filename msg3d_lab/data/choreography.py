@@ -1,11 +1,11 @@
 """The actions of the embedded data set: what each class is, and how it is performed.
 
-The classes come in pairs that share their poses, so that what tells two of them apart is known:
-whether the hand moves, the direction of time, a relation between far joints, an order, a lag. Every
-side is drawn anew for each clip, so each joint taken alone moves alike in both classes of a pair.
+The classes come in pairs and threes that share their poses, so that what tells them apart is known:
+a motion, the direction of time, a relation between far joints, an order, a lag. Sides are drawn
+anew for each clip, so that one joint alone moves alike in all classes of a group.
 
-A script writes one action into the `Motion`s of its performers, on a clock `u` that runs from 0 to 1
-over the event (below 0 before it, above 1 after it), and returns the limbs that carried it.
+A script writes one action into the `Motion`s of its performers, on a clock `u` that runs from 0 to
+1 over the event (below 0 before it, above 1 after it), and returns the limbs that carried it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from msg3d_lab.data.kinematics import Body, Contact, Motion, bump, minimum_jerk,
 __all__ = ["CLASSES", "LIMBS", "ActionClass", "Scene"]
 
 Difference = Literal["motion", "direction", "relation", "order", "lag"]
-Limb = Literal["left arm", "right arm", "left leg", "right leg", "trunk"]
+Limb = Literal["left arm", "right arm", "left leg", "right leg", "trunk", "hips"]
 
-# The joints of each limb that move when it acts (numbers of the ntu25 layout).
+# The joints that move when a limb acts (numbers of the ntu25 layout).
 LIMBS: dict[str, tuple[int, ...]] = {
     "left arm": (5, 6, 7, 21, 22),
     "right arm": (9, 10, 11, 23, 24),
     "left leg": (13, 14, 15),
     "right leg": (17, 18, 19),
     "trunk": (0, 1, 2, 3, 20),
+    "hips": (12, 13, 16, 17),
 }
 _ARM: tuple[Limb, Limb] = ("left arm", "right arm")
 _LEG: tuple[Limb, Limb] = ("left leg", "right leg")
@@ -74,7 +75,7 @@ class ActionClass:
     Args:
         name: what is done.
         description: the same in a sentence.
-        differs: what tells it from its partner, the other class of its pair.
+        differs: what tells it from the class or classes it shares its poses with.
         limbs: the limbs that can carry it; a clip's own are given by `synthetic.evidence`.
         seconds: how long the event takes at a normal tempo.
         script: performs it.
@@ -114,12 +115,12 @@ def _stand_on(scene: Scene, side: int, s: np.ndarray) -> None:
 
 def _raise_hand(waves: bool) -> Script:
     def script(scene: Scene) -> tuple[Limb, ...]:
-        u, motion = scene.u, scene.motions[0]
-        _hand(scene, scene.side, (0.35, 0.62, 0.40), bump(u, 0, 1, ramp=0.22))
+        u, motion, rng = scene.u, scene.motions[0], scene.rng
+        _hand(scene, scene.side, (0.40, 0.60, 0.35), bump(u, 0, 1, ramp=0.22))
         if waves:
-            times = 2 * np.pi * scene.rng.uniform(2.2, 2.8)
-            wave = np.sin(times * u + scene.rng.uniform(0, 6.3)) * bump(u, 0.15, 0.85, ramp=0.2)
-            motion.hands[scene.side, :, 0] += scene.vary(0.34) * wave
+            turns = 2 * np.pi * (rng.uniform(2.0, 2.5) * u + rng.uniform())
+            wave = scene.vary(0.38) * np.sin(turns) * bump(u, 0.12, 0.88, ramp=0.2)
+            motion.hands[scene.side] += wave[:, None] * np.array([1.0, -0.4, 0.0])
         return (_ARM[scene.side],)
 
     return script
@@ -134,7 +135,7 @@ def _chair(down: bool) -> Script:
         motion.lean[:, 0] += scene.vary(0.65) * bump(u, -0.1, 1.1, ramp=0.5)
         for side in (0, 1):
             motion.hands[side] = swing(motion.hands[side], np.array([-0.1, -0.62, 0.5]), sits)
-        return ("trunk", *_LEG)
+        return ("trunk", "hips")
 
     return script
 
@@ -143,11 +144,11 @@ def _touch_knee(opposite: bool) -> Script:
     def script(scene: Scene) -> tuple[Limb, ...]:
         u, motion, hand = scene.u, scene.motions[0], scene.either()
         leg = 1 - hand if opposite else hand
-        # Both knees are lifted to the middle, so where the hand goes does not tell which it meets.
+        # Either knee is lifted to the middle, so where the hand goes hardly tells which it meets.
         lift = bump(u, 0, 1, ramp=0.4)
         _lift_knee(scene, leg, lift, height=scene.vary(1.0))
-        motion.knees_in[leg] += 0.6
-        motion.lean[:, 0] += scene.vary(0.45) * lift
+        motion.knees_in[leg] += 0.36
+        motion.lean[:, 0] += scene.vary(0.50) * lift
         reach = bump(u, 0.02, 0.98, ramp=0.42)
         motion.contacts.append(Contact(hand, reach, leg))
         return _ARM[hand], _LEG[leg]
@@ -233,11 +234,11 @@ CLASSES: tuple[ActionClass, ...] = (
     ),
     ActionClass(
         "sit down", "From standing to sitting.",
-        "direction", ("trunk", *_LEG), 1.5, _chair(down=True),
+        "direction", ("trunk", "hips"), 1.5, _chair(down=True),
     ),
     ActionClass(
         "stand up", "From sitting to standing.",
-        "direction", ("trunk", *_LEG), 1.5, _chair(down=False),
+        "direction", ("trunk", "hips"), 1.5, _chair(down=False),
     ),
     ActionClass(
         "touch opposite knee", "A knee is lifted; the hand of the other side touches it.",

@@ -67,9 +67,11 @@ class Body:
 
     @classmethod
     def of(cls, height: float, build: np.ndarray | None = None) -> Body:
-        """The body of a person of this height (metres); `build` scales its 13 lengths one by one."""
+        """The body of a person of this height (metres); `build` scales its 13 lengths each."""
         scale = np.ones(len(_SHARES)) if build is None else build
-        return cls(**{k: height * s * float(b) for (k, s), b in zip(_SHARES.items(), scale)})
+        return cls(
+            **{k: height * s * float(b) for (k, s), b in zip(_SHARES.items(), scale, strict=True)}
+        )
 
     @property
     def arm(self) -> float:
@@ -104,8 +106,8 @@ class Motion:
             turns with the chest.
         feet: (2, T, 3): each ankle from where it stands as (outwards, up, front), in leg lengths.
         pelvis: (T, 3) displacement in leg lengths (left, up, front).
-        lean: (T, 3) angles of the chest in radians: forwards, turned to the left, tilted to the right.
-        knees_in: how far the knees of lifted legs point inwards rather than to the front.
+        lean: (T, 3) angles of the chest in radians: forwards, turned left, tilted to the right.
+        knees_in: (2, T) how far the knees point inwards rather than to the front.
         contacts: hands that go to a point instead.
     """
 
@@ -164,7 +166,8 @@ def drift(rng: np.random.Generator, frames: int, size: int) -> np.ndarray:
 
 def rotation(angles: np.ndarray) -> np.ndarray:
     """Rotation matrices for (..., 3) angles: about x, then y, then z, in radians."""
-    (cx, cy, cz), (sx, sy, sz) = np.moveaxis(np.cos(angles), -1, 0), np.moveaxis(np.sin(angles), -1, 0)
+    cx, cy, cz = np.moveaxis(np.cos(angles), -1, 0)
+    sx, sy, sz = np.moveaxis(np.sin(angles), -1, 0)
     rows = [
         [cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx],
         [sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx],
@@ -183,8 +186,8 @@ def joint_positions(body: Body, motion: Motion) -> np.ndarray:
     out[:, 1] = base + lower[:, :, 1] * body.spine
     chest = out[:, 20] = out[:, 1] + upper[:, :, 1] * body.chest
     out[:, 2] = chest + upper[:, :, 1] * body.neck
-    # The head looks up halfway: people who bend look where they go.
-    out[:, 3] = out[:, 2] + (0.4 * lower + 0.6 * upper)[:, :, 1] * body.head
+    # The head bends less: people look where they go.
+    out[:, 3] = out[:, 2] + rotation(0.8 * motion.lean)[:, :, 1] * body.head
 
     hip = base + _SIDES * (lower[:, :, 0] * body.hip)
     ground = np.array([0.0, body.ankle, 0.0]) + _SIDES * np.array([1.5 * body.hip, 0.0, 0.0])
@@ -194,7 +197,7 @@ def joint_positions(body: Body, motion: Motion) -> np.ndarray:
     pole[..., 0] = _SIDES[..., 0] * (0.25 - motion.knees_in)
     pole[..., 1], pole[..., 2] = 0.3, 1.0
     knee, ankle = _bend(hip, ankle, body.thigh, body.shin, pole)
-    toes = np.array([0.0, -0.5 * body.ankle, body.foot]) + _SIDES * np.array([0.2 * body.foot, 0, 0])
+    toes = outwards * np.array([0.2 * body.foot, -0.5 * body.ankle, body.foot])
     out[:, [12, 16]], out[:, [13, 17]] = np.moveaxis(hip, 0, 1), np.moveaxis(knee, 0, 1)
     out[:, [14, 18]], out[:, [15, 19]] = np.moveaxis(ankle, 0, 1), np.moveaxis(ankle + toes, 0, 1)
 

@@ -1,10 +1,10 @@
 """The embedded data set: a made-up NTU RGB+D that needs no download. Always called "synthetic".
 
-Forty subjects of different size, build, tempo, posture and handedness perform the sixteen actions of
-`choreography.py` in front of three cameras. Recordings are named like NTU's (`SsssCcccPpppRrrrAaaa`), so
-X-Sub and X-View run unchanged. Unlike NTU's, cameras do not film the same performance: every clip
-is one of its own, drawn from a generator seeded by its name. So `evidence` can say for each clip
-which joints, persons and frames carry its action, and attribution can be scored against the truth.
+Forty subjects of different size, build, tempo, posture and handedness perform the sixteen actions
+of `choreography.py` in front of three cameras. Recordings are named like NTU's, so that X-Sub and
+X-View run unchanged. Unlike NTU's, cameras do not film the same performance: every clip is one of
+its own, drawn from a generator seeded by its name. So `evidence` can say for each clip which
+joints, persons and frames carry its action, and attribution can be scored against the truth.
 
 What makes it hard on purpose: people sway, shift their weight, fidget with the limbs that have
 nothing to do; the event starts anywhere in the clip; the sensor is noisy, more so for what the body
@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ NUM_SUBJECTS = 40  # the subjects of NTU60: the X-Sub rule trains on 20 of them
 SEED = 0
 _VIEWS = {1: -45.0, 2: 0.0, 3: 45.0}  # degrees, seen from the performer's front, to their left
 _FRAMES = (40, 110)
+_RESTLESS = ("left arm", "right arm", "left leg", "right leg", "trunk")
 # Noise of one coordinate in metres; ends of limbs are tracked worse than the trunk.
 _NOISE = 0.005 * np.array([1.0] * 25)
 _NOISE[[6, 7, 10, 11, 14, 15, 18, 19]] *= 1.5
@@ -73,7 +75,7 @@ class _Subject:
 def generate(
     repetitions: int = 1, *, subjects: Sequence[int] = range(1, NUM_SUBJECTS + 1), seed: int = SEED
 ) -> Iterator[Clip]:
-    """Make the clips: 16 classes x 3 cameras x subjects x repetitions, prepared as NTU's are.
+    """Make the clips, 16 classes x 3 cameras x subjects x repetitions, prepared as NTU's are.
 
     Args:
         repetitions: how often each subject performs each action before each camera.
@@ -81,22 +83,20 @@ def generate(
         seed: another seed gives other people and other performances.
     """
     skeleton = skeletons.get("ntu25")
-    for subject in subjects:
-        for camera in _VIEWS:
-            for repetition in range(1, repetitions + 1):
-                for label in range(len(CLASSES)):
-                    setup = (subject - 1) // 10 + 1
-                    name = f"S{setup:03d}C{camera:03d}P{subject:03d}R{repetition:03d}A{label + 1:03d}"
-                    keypoints, _ = record(name, seed=seed)
-                    yield Clip(
-                        id=name,
-                        keypoints=preprocess.prepare_3d(keypoints, skeleton),
-                        label=label,
-                        splits=ntu_splits(name),
-                        subject=subject,
-                        camera=camera,
-                        setup=setup,
-                    )
+    takes = product(subjects, _VIEWS, range(1, repetitions + 1), range(1, len(CLASSES) + 1))
+    for subject, camera, repetition, action in takes:
+        setup = (subject - 1) // 10 + 1
+        name = f"S{setup:03d}C{camera:03d}P{subject:03d}R{repetition:03d}A{action:03d}"
+        keypoints, _ = record(name, seed=seed)
+        yield Clip(
+            id=name,
+            keypoints=preprocess.prepare_3d(keypoints, skeleton),
+            label=action - 1,
+            splits=ntu_splits(name),
+            subject=subject,
+            camera=camera,
+            setup=setup,
+        )
 
 
 def evidence(sample_id: str, *, seed: int = SEED) -> Evidence:
@@ -120,8 +120,7 @@ def load_synthetic(folder: str | Path | None = None, *, repetitions: int = 1) ->
             user's cache folder.
         repetitions: see `generate`; 1 gives 1,920 clips.
     """
-    sources = [Path(m.__file__ or "").read_bytes() for m in (choreography, kinematics, preprocess)]
-    source = hashlib.sha256(b"".join([*sources, Path(__file__).read_bytes()])).hexdigest()[:12]
+    source = _source_hash()
     # The name says what made the file, so that a store of an older generator is never taken for it.
     path = Path(folder or _cache_folder()) / f"synthetic-r{repetitions}-{source}.arrow"
     if not path.exists():
@@ -139,6 +138,13 @@ def load_synthetic(folder: str | Path | None = None, *, repetitions: int = 1) ->
     return open_store(path)
 
 
+def _source_hash() -> str:
+    """Changes with anything that decides what the clips are."""
+    files = [__file__, *(str(m.__file__) for m in (choreography, kinematics, preprocess))]
+    digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files))
+    return digest.hexdigest()[:12]
+
+
 def _cache_folder() -> Path:
     if Path("data").is_dir() and Path("pyproject.toml").is_file():
         return Path("data")
@@ -148,8 +154,10 @@ def _cache_folder() -> Path:
 def record(sample_id: str, *, seed: int = SEED) -> tuple[np.ndarray, Evidence]:
     """Perform and film the clip of this name, before preparation.
 
-    Returns: keypoints (M, T, 25, 3) float32 in metres in the camera's frame (x to the sensor's left,
-        y up, z away from it) at 30 fps, zeros where a person is not tracked; and the evidence.
+    Returns:
+        Keypoints (M, T, 25, 3) float32, zeros where a person is not tracked; and the evidence.
+
+    Units: metres in the camera's frame (x to its left, y up, z away from it); frames at 30 fps.
 
     Raises:
         ValueError: not the name of a synthetic clip.
@@ -159,7 +167,7 @@ def record(sample_id: str, *, seed: int = SEED) -> tuple[np.ndarray, Evidence]:
     rng = np.random.default_rng((seed, 1, *astuple(name)))
     performers = [_subject(name.subject, seed)]
     if action.persons == 2:
-        performers.append(_subject(int(rng.integers(1, NUM_SUBJECTS + 1)), seed))
+        performers.append(_someone_else(rng, name, seed))
     frames, start, stop = _clock(rng, action.seconds / performers[0].tempo)
     bodies = [p.body for p in performers]
     motions = [_at_rest(rng, p, frames) for p in performers]
@@ -173,7 +181,7 @@ def record(sample_id: str, *, seed: int = SEED) -> tuple[np.ndarray, Evidence]:
     )
     limbs = action.script(scene)
     for performer, motion in zip(performers, motions, strict=True):
-        _fidget(rng, performer, motion, idle=[limb for limb in LIMBS if limb not in limbs])
+        _fidget(rng, performer, motion, idle=[limb for limb in _RESTLESS if limb not in limbs])
     people = [joint_positions(b, m) for b, m in zip(bodies, motions, strict=True)]
     if action.persons == 2:
         people[1] = people[1] * np.array([-1, 1, -1]) + np.array([0, 0, scene.gap])
@@ -182,12 +190,11 @@ def record(sample_id: str, *, seed: int = SEED) -> tuple[np.ndarray, Evidence]:
     else:
         heading = rng.normal(0, 15)
         if rng.random() < 0.06:
-            people.append(_bystander(rng, seed, frames))
+            people.append(_bystander(rng, _someone_else(rng, name, seed), frames))
     keypoints = _film(rng, np.stack(people), setup=name.setup, camera=name.camera, heading=heading)
     if len(people) > action.persons and rng.random() < 0.7:  # the bystander comes or goes
         cut = int(rng.integers(frames // 4, frames - frames // 4))
-        keypoints[1, :cut] = 0 if rng.random() < 0.5 else keypoints[1, :cut]
-        keypoints[1, cut:] = 0 if keypoints[1, 0].any() else keypoints[1, cut:]
+        keypoints[1, slice(cut) if rng.random() < 0.5 else slice(cut, None)] = 0
     joints = tuple(sorted(joint for limb in limbs for joint in LIMBS[limb]))
     return keypoints, Evidence(joints, (start, stop), tuple(range(action.persons)))
 
@@ -201,8 +208,9 @@ def _parse(sample_id: str) -> NTUName:
         or not 1 <= name.action <= len(CLASSES)
     ):
         raise ValueError(
-            f"{sample_id!r} is no clip of the synthetic data set: expected SsssCcccPpppRrrrAaaa with "
-            f"cameras 1 to {len(_VIEWS)}, subjects 1 to {NUM_SUBJECTS}, actions 1 to {len(CLASSES)}"
+            f"{sample_id!r} is no clip of the synthetic data set: expected SsssCcccPpppRrrrAaaa "
+            f"with cameras 1 to {len(_VIEWS)}, subjects 1 to {NUM_SUBJECTS} and actions 1 to "
+            f"{len(CLASSES)}"
         )
     return name
 
@@ -218,6 +226,18 @@ def _subject(number: int, seed: int) -> _Subject:
         hands=rng.normal(0, 0.04, 3),
         restless=rng.uniform(0.5, 1.3),
     )
+
+
+def _someone_else(rng: np.random.Generator, name: NTUName, seed: int) -> _Subject:
+    """Another subject from the same side of X-Sub, so that those held out are never seen."""
+    side = _xsub_side(name.subject)
+    others = [n for n in range(1, NUM_SUBJECTS + 1) if n != name.subject and _xsub_side(n) == side]
+    return _subject(int(rng.choice(others)), seed)
+
+
+@lru_cache(maxsize=NUM_SUBJECTS)
+def _xsub_side(subject: int) -> str:
+    return ntu_splits(f"S001C001P{subject:03d}R001A001")[0]
 
 
 def _clock(rng: np.random.Generator, seconds: float) -> tuple[int, int, int]:
@@ -261,11 +281,10 @@ def _fidget(
             motion.feet[side] += s[:, None] * rng.uniform([-0.05, 0.02, -0.15], [0.12, 0.06, 0.15])
 
 
-def _bystander(rng: np.random.Generator, seed: int, frames: int) -> np.ndarray:
-    """Someone who stands about, to the side and behind."""
-    other = _subject(int(rng.integers(1, NUM_SUBJECTS + 1)), seed)
+def _bystander(rng: np.random.Generator, other: _Subject, frames: int) -> np.ndarray:
+    """Someone who stands about, to the side and behind: (T, 25, 3)."""
     motion = _at_rest(rng, other, frames)
-    _fidget(rng, other, motion, idle=list(LIMBS))
+    _fidget(rng, other, motion, idle=_RESTLESS)
     turn = rotation(np.array([0, rng.uniform(-1, 1), 0]))
     place = np.array([rng.choice([-1, 1]) * rng.uniform(0.8, 1.3), 0, -rng.uniform(0.2, 0.8)])
     return joint_positions(other.body, motion) @ turn.T + place
@@ -288,7 +307,7 @@ def _film(
     seen += rng.standard_normal(seen.shape) * sigma[..., None]
     M, T = seen.shape[:2]
     for _ in range(rng.poisson(1.0)):
-        joints = list(list(LIMBS.values())[rng.integers(4)])
+        joints = list(LIMBS[_RESTLESS[rng.integers(4)]])
         person, first, length = rng.integers(M), rng.integers(1, T - 4), rng.integers(3, 9)
         lost = slice(first, first + length)
         if rng.random() < 0.5:  # frozen where it was seen last

@@ -67,9 +67,9 @@ def adjacency_heatmap(
     A = _square(A)
     V = len(A)
     if joints is not None and len(joints) != V:
-        raise ValueError(f"expected {V} joint names for a ({V}, {V}) adjacency, found {len(joints)}")
+        raise ValueError(f"expected {V} joint names, one per row, found {len(joints)}")
     if blocks is not None and (blocks < 1 or V % blocks):
-        raise ValueError(f"blocks is the number of joints per frame and must divide {V}, found {blocks}")
+        raise ValueError(f"blocks counts the joints per frame and must divide {V}, found {blocks}")
     signed = bool((A < 0).any())
     limit = float(np.abs(A).max() if vmax is None else vmax) or 1.0
     ax = new_axes(ax, (6.4, 5.4) if joints is not None else (4.6, 3.9))
@@ -95,7 +95,7 @@ def adjacency_heatmap(
         ax.tick_params(length=2)
     if colorbar:
         bar = ax.figure.colorbar(image, ax=ax, shrink=0.82, pad=0.02, label="weight")
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
     return ax
 
 
@@ -104,6 +104,7 @@ def scales_figure(
     matrices: Mapping[str, np.ndarray],
     *,
     columns: int | None = None,
+    blocks: int | None = None,
     vmax: float | None = None,
 ) -> Figure:
     """Draw several adjacencies with one colour scale.
@@ -111,6 +112,7 @@ def scales_figure(
     Args:
         matrices: title -> (V, V), in reading order.
         columns: panels per row; by default all in one row, up to 5.
+        blocks: rows per frame in windows' graphs, as in `adjacency_heatmap`.
         vmax: value at the end of the colours; by default the largest off the diagonals, so that the
             self-loops do not bleach everything else.
 
@@ -124,16 +126,17 @@ def scales_figure(
     rows = -(-len(panels) // columns)
     off_diagonal = [(A * ~np.eye(len(A), dtype=bool)).max() for A in panels.values()]
     limit = float(max(off_diagonal) if vmax is None else vmax) or 1.0
-    figure, axes = new_figure((2.05 * columns + 0.8, 2.25 * rows + 0.2), rows, columns)
+    panel = 2.05 if columns > 2 else 3.2
+    figure, axes = new_figure((panel * columns + 0.8, (panel + 0.2) * rows + 0.2), rows, columns)
     for ax, (title, A) in zip(axes.flat, panels.items(), strict=False):
-        adjacency_heatmap(A, vmax=limit, colorbar=False, title=title, ax=ax)
+        adjacency_heatmap(A, blocks=blocks, vmax=limit, colorbar=False, title=title, ax=ax)
         ax.set(xlabel="", ylabel="")
         ax.label_outer()
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     scale = ScalarMappable(Normalize(0, limit), sequential())
     bar = figure.colorbar(scale, ax=axes, shrink=0.7, pad=0.02, extend="max", label="weight")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     figure.supylabel("receives (joint)", fontsize=10)
     figure.supxlabel("sends (joint)", fontsize=10)
     return figure
@@ -148,9 +151,9 @@ def body_graph(
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the body graph, the performer facing the reader, with the joints' names or numbers."""
-    ax = new_axes(ax, (5.6, 5.6))
+    ax = new_axes(ax, (6.6, 4.8))
     xy = _draw_body(ax, skeleton)
-    ax.scatter(*xy.T, s=150 if labels == "numbers" else 36, color=CENTER, zorder=3)
+    ax.scatter(xy[:, 0], xy[:, 1], s=150 if labels == "numbers" else 36, color=CENTER, zorder=3)
     middle = xy[:, 0].mean()
     for v, (x, y) in enumerate(xy):
         if labels == "numbers":
@@ -169,7 +172,7 @@ def body_graph(
             )
     ax.set_title(title or "")
     if labels == "names":
-        ax.margins(x=0.3)
+        ax.margins(x=0.22, y=0.04)
     return ax
 
 
@@ -188,8 +191,12 @@ def body_heat(
 
     Args:
         weights: (V,), 0 or more; a joint with exactly 0 is a small grey dot.
+        skeleton: the joint layout.
         focus: the joint the weights belong to (the row of an adjacency); it gets a ring.
         vmax: weight of the largest dot; by default the largest weight.
+        colorbar: whether to draw the scale.
+        title: what it shows.
+        ax: where to draw; without it on a new figure.
 
     Raises:
         ValueError: not one weight per joint, or a negative one.
@@ -204,7 +211,7 @@ def body_heat(
     if colorbar:
         scale = ScalarMappable(Normalize(0, limit), sequential())
         bar = ax.figure.colorbar(scale, ax=ax, shrink=0.7, pad=0.02, label="weight")
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
     ax.set_title(title or "")
     return ax
 
@@ -223,7 +230,11 @@ def window_heat(
 
     Args:
         weights: (window_size, V): a row of the window's adjacency, folded.
+        skeleton: the joint layout.
         focus: (step, joint) that the row belongs to.
+        vmax: weight of the largest dot; by default the largest weight.
+        title: what it shows.
+        ax: where to draw; without it on a new figure.
 
     Raises:
         ValueError: the shape does not match, or a weight is negative.
@@ -233,7 +244,7 @@ def window_heat(
         raise ValueError(f"expected weights (window_size, V), found shape {weights.shape}")
     steps = len(weights)
     rows = [_weights(row, skeleton.num_joints) for row in weights]
-    ax = new_axes(ax, (2.2 * steps + 0.6, 3.2))
+    ax = new_axes(ax, (2.2 * steps + 0.4, 2.7))
     limit = float(weights.max() if vmax is None else vmax) or 1.0
     width = np.ptp(body_layout(skeleton)[:, 0]) * 1.25
     bodies = [_draw_body(ax, skeleton, shift=step * width) for step in range(steps)]
@@ -244,19 +255,20 @@ def window_heat(
                 # A small bow keeps links to the same joint of other frames apart from the bones.
                 bow = "arc3,rad=-0.18" if step > focus[0] else "arc3,rad=0.18"
                 arrow: dict[str, Any] = {"arrowstyle": "-", "color": ACCENT, "lw": 1, "alpha": 0.75}
-                ax.annotate("", xy[v], start, arrowprops={**arrow, "connectionstyle": bow}, zorder=2)
-        _draw_weights(ax, xy, rows[step], limit=limit, largest=150)
-        offset = step - (steps - 1) // 2
+                ax.annotate(
+                    "", xy[v], start, arrowprops={**arrow, "connectionstyle": bow}, zorder=2
+                )
+        _draw_weights(ax, xy, rows[step], limit=limit, largest=110)
         ax.text(
             step * width + body_layout(skeleton)[:, 0].mean(),
             -0.08,
-            "frame t" if offset == 0 else f"t {'+' if offset > 0 else '−'} {abs(offset)}",
+            f"frame {_frame_name(step, steps)}",
             ha="center",
             va="top",
             fontsize=9,
             color=MUTED,
         )
-    _ring(ax, start, rows[focus[0]][focus[1]] / limit, largest=150)
+    _ring(ax, start, rows[focus[0]][focus[1]] / limit, largest=110)
     ax.set_title(title or "")
     return ax
 
@@ -284,15 +296,21 @@ def _frame_ticks(ax: Axes, V: int, blocks: int) -> None:
         ax.axhline(edge * blocks - 0.5, color=MUTED, lw=0.8)
         ax.axvline(edge * blocks - 0.5, color=MUTED, lw=0.8)
     centers = [(step + 0.5) * blocks - 0.5 for step in range(steps)]
-    names = [f"t{step - (steps - 1) // 2:+d}".replace("+0", "").replace("-", "−") for step in range(steps)]
+    names = [_frame_name(step, steps) for step in range(steps)]
     ax.set_xticks(centers, names)
     ax.set_yticks(centers, names)
     ax.tick_params(length=0)
 
 
+def _frame_name(step: int, steps: int) -> str:
+    """The frame of a window step, counted from the middle one: t, t+1, ..."""
+    offset = step - (steps - 1) // 2
+    return "t" if offset == 0 else f"t{offset:+d}".replace("-", "\N{MINUS SIGN}")
+
+
 def _draw_body(ax: Axes, skeleton: Skeleton, *, shift: float = 0.0) -> np.ndarray:
     """Draw the edges; return where the joints are."""
-    xy = body_layout(skeleton) + [shift, 0.0]
+    xy: np.ndarray = body_layout(skeleton) + np.array([shift, 0.0])
     for i, j in skeleton.edges:
         ax.plot(*xy[[i, j]].T, color=FAINT, lw=2.5, solid_capstyle="round", zorder=1)
     ax.set_aspect("equal")
@@ -305,10 +323,11 @@ def _draw_weights(
     ax: Axes, xy: np.ndarray, weights: np.ndarray, *, limit: float, largest: float = 210
 ) -> None:
     none = weights == 0
-    ax.scatter(*xy[none].T, s=10, color=FAINT, zorder=3)
+    ax.scatter(xy[none, 0], xy[none, 1], s=10, color=FAINT, zorder=3)
     relative = np.clip(weights[~none] / limit, 0, 1)
     ax.scatter(
-        *xy[~none].T,
+        xy[~none, 0],
+        xy[~none, 1],
         s=_area(relative, largest),
         c=relative,
         cmap=sequential(),
@@ -322,7 +341,7 @@ def _draw_weights(
 
 def _ring(ax: Axes, xy: np.ndarray, relative: float, *, largest: float = 210) -> None:
     size = _area(np.array(min(relative, 1.0)), largest) + 90
-    ax.scatter(*xy, s=size, facecolors="none", edgecolors=ACCENT, linewidths=1.8, zorder=4)
+    ax.scatter(xy[0], xy[1], s=size, facecolors="none", edgecolors=ACCENT, linewidths=1.8, zorder=4)
 
 
 def _area(relative: np.ndarray, largest: float) -> np.ndarray:

@@ -23,9 +23,13 @@ def confusion_matrix(
 ) -> Axes:
     """Draw how often each class was taken for each other one, in percent of the true class.
 
+    Below half a percent a cell stays white.
+
     Args:
         counts: (K, K): row = true class, column = predicted class.
         labels: class names.
+        title: what it shows.
+        ax: where to draw; without it on a new figure.
 
     Raises:
         ValueError: `counts` is not square or negative, or there is not one label per class.
@@ -36,7 +40,7 @@ def confusion_matrix(
     share = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
     side = float(np.clip(0.42 * K, 2.2, 11))
     ax = new_axes(ax, (side + 2.2, side + 1.7))
-    image = ax.imshow(np.ma.masked_equal(share, 0), cmap=sequential(), vmin=0, vmax=1)
+    image = ax.imshow(np.ma.masked_less(share, 0.005), cmap=sequential(), vmin=0, vmax=1)
     if K <= 30:
         size = float(np.clip(9.5 - 0.1 * K, 6, 9))
         for (true, predicted), value in np.ndenumerate(share):
@@ -44,13 +48,14 @@ def confusion_matrix(
                 red, green, blue, _ = image.cmap(image.norm(value))
                 dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
                 color = "white" if dark else INK
-                place = {"ha": "center", "va": "center", "fontsize": size, "color": color}
-                ax.text(predicted, true, f"{100 * value:.0f}", **place)
+                text = f"{100 * value:.0f}"
+                ax.text(predicted, true, text, ha="center", va="center", fontsize=size, color=color)
     font = 9 if K <= 15 else 8 if K <= 30 else 6 if K <= 70 else 4.5
-    ax.set_xticks(range(K), labels, rotation=90 if K > 30 else 45, ha="center" if K > 30 else "right")
-    if K <= 30:
-        for text in ax.get_xticklabels():
-            text.set_rotation_mode("anchor")
+    many = K > 30
+    ax.set_xticks(range(K), labels, rotation=90 if many else 45, ha="center" if many else "right")
+    if not many:
+        for tick in ax.get_xticklabels():
+            tick.set_rotation_mode("anchor")
     ax.set_yticks(range(K), labels)
     ax.tick_params(labelsize=font, length=0)
     ax.set_xticks(np.arange(1, K) - 0.5, minor=True)

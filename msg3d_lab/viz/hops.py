@@ -1,7 +1,7 @@
 """How the weight of a scale spreads over hops: adjacency powers against disentangled scales.
 
-Powers count walks, and walks wander near where they start; the k-adjacency of MS-G3D gives its weight
-to the joints at exactly k hops (and the joint itself).
+Powers count walks, and walks wander near where they start; the k-adjacency of MS-G3D gives its
+weight to the joints at exactly k hops (and the joint itself).
 
 Source: Liu et al., CVPR 2020 (arXiv 2003.14111), section 3.2.
 """
@@ -9,18 +9,32 @@ Source: Liu et al., CVPR 2020 (arXiv 2003.14111), section 3.2.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from msg3d_lab.graph import Normalization, hop_distance, scale_adjacencies
+from msg3d_lab.graph import Aggregation, Normalization, hop_distance, scale_adjacencies
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.adjacency import body_heat
-from msg3d_lab.viz.style import CATEGORIES, FAINT, INK, MUTED, new_axes, new_figure, sequential, styled
+from msg3d_lab.viz.style import (
+    CATEGORIES,
+    FAINT,
+    INK,
+    MUTED,
+    new_axes,
+    new_figure,
+    sequential,
+    styled,
+)
 
 __all__ = ["disentangled_figure", "hop_figure", "hop_share", "hop_share_table"]
+
+_NAMES: dict[Aggregation, str] = {"powers": "adjacency powers", "disentangled": "disentangled"}
+# The weight drawn as the largest dot: one scale for all pictures, so that they can be compared.
+_LARGEST = 0.5
 
 
 def hop_share_table(
@@ -33,6 +47,7 @@ def hop_share_table(
 
     Args:
         scales: non-negative adjacencies, receiver first, as `graph.scale_adjacencies` gives them.
+        skeleton: the joint layout.
         focus: count this joint's rows only.
 
     Shapes:
@@ -45,7 +60,8 @@ def hop_share_table(
         >>> from msg3d_lab import graph, skeletons
         >>> body = skeletons.get("ntu25")
         >>> scales = graph.scale_adjacencies(body.adjacency, 3, normalization="column")
-        >>> hop_share_table(scales, body, focus=body.joints.index("head")).loc[2, [0, 1, 2]].tolist()
+        >>> head = body.joints.index("head")
+        >>> hop_share_table(scales, body, focus=head).loc[2, [0, 1, 2]].tolist()
         [0.5, 0.0, 0.5]
     """
     scales, V = np.asarray(scales, dtype=float), skeleton.num_joints
@@ -106,8 +122,10 @@ def hop_figure(
     """Draw what one joint hears at scale k: by the power, by the k-adjacency, and by hop distance.
 
     Args:
+        skeleton: the joint layout.
         k: the scale, 0 or more.
         focus: the receiving joint.
+        normalization: of the adjacencies; see `graph.normalize`.
 
     Raises:
         ValueError: k is negative, or there is no such joint.
@@ -115,16 +133,16 @@ def hop_figure(
     _check_joint(focus, skeleton)
     rows = _focus_rows(skeleton, [k], focus, normalization)
     figure, axes = new_figure((9.6, 3.9), 1, 3, width_ratios=[1, 1, 1.15])
-    titles = {"powers": f"adjacency power, $A^{{{k}}}$", "disentangled": f"disentangled, $A_{{({k})}}$"}
-    limit = 0.5
-    for ax, (kind, title) in zip(axes[0], titles.items(), strict=False):
-        body_heat(rows[kind][0], skeleton, focus=focus, vmax=limit, title=title, ax=ax)
-    bars = axes[0, 2]
+    power, disentangled, bars = axes[0]
+    for ax, (kind, name), sign in zip((power, disentangled), _NAMES.items(), "^_", strict=True):
+        title = f"{name}, $A{sign}{{{k if sign == '^' else f'({k})'}}}$"
+        body_heat(rows[kind][0], skeleton, focus=focus, vmax=_LARGEST, title=title, ax=ax)
     distance = hop_distance(skeleton.adjacency)[focus]
     hops = np.unique(distance[np.isfinite(distance)]).astype(int)
-    for offset, kind, color in ((-0.2, "powers", CATEGORIES[1]), (0.2, "disentangled", CATEGORIES[0])):
+    sides = zip(_NAMES.items(), (-0.2, 0.2), CATEGORIES[1::-1], strict=True)
+    for (kind, name), offset, color in sides:
         share = [100 * rows[kind][0][distance == d].sum() for d in hops]
-        bars.bar(hops + offset, share, width=0.4, color=color, label=kind)
+        bars.bar(hops + offset, share, width=0.4, color=color, label=name)
     bars.set(xlabel="hops away", ylabel="share of the weight (%)", ylim=(0, 100))
     bars.set_xticks(hops)
     bars.grid(axis="y", color=FAINT, lw=0.7)
@@ -145,71 +163,61 @@ def disentangled_figure(
     skeleton: Skeleton,
     *,
     focus: int,
-    hops: Sequence[int] = (1, 2, 4, 6, 8),
+    hops: Sequence[int] | None = None,
     normalization: Normalization = "symmetric",
 ) -> Figure:
     """Draw, scale by scale, which joints one joint hears: adjacency powers above, MS-G3D's below.
 
-    The README's figure is this one, for the left hand of "ntu25", saved at 150 dpi.
+    The README's figure is this one, for the left wrist of "ntu25", saved at 110 dpi.
 
     Args:
+        skeleton: the joint layout.
         focus: the receiving joint.
-        hops: the scales k to show, one column each.
+        hops: the scales k to show, one column each; by default up to five, spread evenly from 1 to
+            the farthest joint.
+        normalization: of the adjacencies; see `graph.normalize`.
 
     Raises:
         ValueError: no scale, a negative one, or there is no such joint.
     """
     _check_joint(focus, skeleton)
+    distance = hop_distance(skeleton.adjacency)[focus]
+    if hops is None:
+        farthest = max(distance[np.isfinite(distance)].max(), 1)
+        hops = np.unique(np.linspace(1, farthest, 5).round()).astype(int).tolist()
     if not hops:
         raise ValueError("expected at least one scale k to show, found none")
     rows = _focus_rows(skeleton, hops, focus, normalization)
-    distance = hop_distance(skeleton.adjacency)[focus]
-    figure, axes = new_figure((1.95 * len(hops) + 0.9, 5.9), 2, len(hops))
-    labels = {"powers": "adjacency powers", "disentangled": "disentangled (MS-G3D)"}
-    for line, (kind, label) in zip(axes, labels.items(), strict=True):
+    figure, axes = new_figure((1.95 * len(hops) + 0.7, 5.0), 2, len(hops))
+    heading = f"What the {skeleton.joints[focus]} (ringed) hears at scale k"
+    figure.suptitle(f"{heading}: larger and darker dots have more weight", fontsize=12.5)
+    for line, (kind, name) in zip(axes, _NAMES.items(), strict=True):
         for ax, k, weights in zip(line, hops, rows[kind], strict=True):
-            body_heat(weights, skeleton, focus=focus, vmax=0.5, ax=ax)
+            body_heat(weights, skeleton, focus=focus, vmax=_LARGEST, ax=ax)
             share = 100 * weights[distance == k].sum()
-            ax.text(
-                0.5,
-                -0.02,
-                f"{share:.0f} % at {k} hop{'s' * (k != 1)}",
-                transform=ax.transAxes,
-                ha="center",
-                va="top",
-                fontsize=10,
-                color=INK if kind == "disentangled" else MUTED,
-                fontweight="bold" if kind == "disentangled" else "normal",
-            )
+            percent = f"{share:.0f} %" if share >= 0.5 else "under 1 %" if share > 0 else "nothing"
+            caption = f"{percent} at {k} hop{'s' * (k != 1)}"
+            style: Any = {"color": INK, "fontweight": "bold"} if kind == "disentangled" else {}
+            style = {"color": MUTED, "ha": "center", "va": "top", "fontsize": 10, **style}
+            ax.text(0.5, -0.01, caption, transform=ax.transAxes, **style)
             if kind == "powers":
                 ax.set_title(f"k = {k}", loc="center", fontsize=11)
-        line[0].text(
-            -0.06,
-            0.5,
-            label,
-            transform=line[0].transAxes,
-            rotation=90,
-            ha="right",
-            va="center",
-            fontsize=11,
-            fontweight="bold",
-        )
+        name = f"{name} (MS-G3D)" if kind == "disentangled" else name
+        beside: Any = {"rotation": 90, "ha": "right", "va": "center", "fontsize": 11}
+        line[0].text(-0.04, 0.5, name, transform=line[0].transAxes, fontweight="bold", **beside)
     return figure
 
 
 def _focus_rows(
     skeleton: Skeleton, hops: Sequence[int], focus: int, normalization: Normalization
-) -> dict[str, np.ndarray]:
+) -> dict[Aggregation, np.ndarray]:
     """For both aggregations, the focus joint's row at each scale, summing to 1: (len(hops), V)."""
     if min(hops) < 0:
         raise ValueError(f"a scale k counts hops and must be 0 or more, found {min(hops)}")
-    rows = {}
-    for kind in ("powers", "disentangled"):
+    rows: dict[Aggregation, np.ndarray] = {}
+    for kind in _NAMES:
         scales = scale_adjacencies(
-            skeleton.adjacency,
-            max(hops) + 1,
-            aggregation=kind,  # type: ignore[arg-type]
-            normalization=normalization,
+            skeleton.adjacency, max(hops) + 1, aggregation=kind, normalization=normalization
         )
         row = scales[list(hops), focus]
         rows[kind] = row / row.sum(axis=1, keepdims=True)
@@ -219,5 +227,5 @@ def _focus_rows(
 def _check_joint(focus: int, skeleton: Skeleton) -> None:
     if not 0 <= focus < skeleton.num_joints:
         raise ValueError(
-            f"focus is a joint number, 0 to {skeleton.num_joints - 1} for {skeleton.label}, found {focus}"
+            f"focus is a joint of {skeleton.label}, 0 to {skeleton.num_joints - 1}, found {focus}"
         )

@@ -75,11 +75,12 @@ def template(name: str) -> jinja2.Template:
 def _cell(value: Any) -> tuple[str, bool]:
     """A table cell's text, and whether it is a number."""
     if value is None or value is pd.NaT or (isinstance(value, float) and value != value):
-        return "–", True
+        return "\N{EN DASH}", True
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        return f"{value:,}".replace(",", " "), True
+        return f"{value:,}".replace(",", "\N{NO-BREAK SPACE}"), True
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return f"{value:.4g}" if abs(value) < 1 else f"{value:.2f}", True
+        number = float(value)
+        return f"{number:.4g}" if abs(number) < 1 else f"{number:.2f}", True
     return str(value), False
 
 

@@ -63,6 +63,8 @@ def to_view(
     and at a recorded one from where the camera stood.
 
     Args:
+        keypoints: (..., V, C); the leading axes may be persons and frames.
+        skeleton: the joint layout.
         view: a name in `VIEWS`, or (degrees round the body, degrees up). 2D is always as it is.
 
     Shapes:
@@ -79,8 +81,9 @@ def to_view(
             f"expected keypoints (..., {V}, 2 or 3) for {skeleton.label}, found {keypoints.shape}"
         )
     if isinstance(view, str) and view not in VIEWS:
-        raise ValueError(f"unknown view {view!r}: expected one of {', '.join(VIEWS)}, or two angles")
-    present = np.broadcast_to(keypoints.any(axis=(-2, -1))[..., None], keypoints.shape[:-1])
+        raise ValueError(f"unknown view {view!r}: expected {', '.join(VIEWS)}, or two angles")
+    absent = np.all(keypoints == 0, axis=(-2, -1), keepdims=True)[..., 0]
+    present = np.broadcast_to(~absent, keypoints.shape[:-1])
     if skeleton.up is None or C == 2:
         seen = present & (keypoints[..., 2] > _SMALLEST_SCORE) if C == 3 else present
         flat = np.zeros((*keypoints.shape[:-1], 3))
@@ -108,7 +111,11 @@ def pose(
 
     Args:
         keypoints: (V, C), or (M, V, C) for several persons; absent ones are left out.
+        skeleton: the joint layout.
         view: see `to_view`.
+        legend: whether to say which colour is left and which is right.
+        title: what it shows.
+        ax: where to draw; without it on a new figure.
 
     Raises:
         ValueError: as in `to_view`.
@@ -116,14 +123,17 @@ def pose(
     points, seen = to_view(keypoints, skeleton, view=view)
     ax = new_axes(ax, (3.4, 3.8))
     V = skeleton.num_joints
-    for person, (xyz, ok) in enumerate(zip(points.reshape(-1, V, 3), seen.reshape(-1, V), strict=True)):
+    bodies = zip(points.reshape(-1, V, 3), seen.reshape(-1, V), strict=True)
+    for person, (xyz, ok) in enumerate(bodies):
         _draw_person(ax, xyz, ok, skeleton, hollow=person > 0)
     ax.set_aspect("equal")
     ax.set_axis_off()
     ax.margins(0.06)
     ax.set_title(title or "")
     if legend:
-        ax.legend(handles=_side_legend(), loc="lower right", fontsize=8, handlelength=1)
+        ax.legend(
+            handles=_side_legend(), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, fontsize=8
+        )
     return ax
 
 
@@ -140,7 +150,10 @@ def filmstrip(
 
     Args:
         clip: (M, T, V, C).
+        skeleton: the joint layout.
         frames: how many; all of them when the clip is shorter.
+        view: see `to_view`.
+        title: what it shows.
 
     Raises:
         ValueError: not a clip, no frame wanted, or as in `to_view`.
@@ -179,6 +192,7 @@ def player_html(clip: np.ndarray, skeleton: Skeleton, *, title: str, fps: float 
 
     Args:
         clip: (M, T, V, C).
+        skeleton: the joint layout.
         title: what it shows; read out to readers who cannot see it.
         fps: frames per second of the recording.
 
@@ -261,7 +275,9 @@ def _sides(skeleton: Skeleton) -> np.ndarray:
     return sides
 
 
-def _draw_person(ax: Axes, xyz: np.ndarray, ok: np.ndarray, skeleton: Skeleton, *, hollow: bool) -> None:
+def _draw_person(
+    ax: Axes, xyz: np.ndarray, ok: np.ndarray, skeleton: Skeleton, *, hollow: bool
+) -> None:
     sides = _sides(skeleton)
     for i, j in skeleton.edges:
         if ok[i] and ok[j]:
@@ -273,10 +289,16 @@ def _draw_person(ax: Axes, xyz: np.ndarray, ok: np.ndarray, skeleton: Skeleton, 
     colors = np.array(_SIDE_COLORS)[sides]
     face = "white" if hollow else colors[ok]
     ax.scatter(
-        *xyz[ok, :2].T, s=size[ok], facecolors=face, edgecolors=colors[ok], linewidths=1, zorder=2
+        xyz[ok, 0],
+        xyz[ok, 1],
+        s=size[ok],
+        facecolors=face,
+        edgecolors=colors[ok],
+        linewidths=1,
+        zorder=2,
     )
 
 
 def _side_legend() -> list[Line2D]:
-    names = ("left", "right")
-    return [Line2D([], [], color=c, lw=2.5, label=n) for n, c in zip(names, (LEFT, RIGHT), strict=True)]
+    colors = {"left": LEFT, "right": RIGHT}
+    return [Line2D([], [], color=color, lw=2.5, label=name) for name, color in colors.items()]

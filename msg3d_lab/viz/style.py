@@ -45,7 +45,7 @@ CENTER = "#3f4750"
 ACCENT = "#d55e00"
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
-RC: dict[str, Any] = {
+RC: Any = {
     "figure.facecolor": "white",
     "figure.dpi": 110,
     "axes.facecolor": "white",
@@ -78,8 +78,17 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with mpl.rc_context(RC):
-            return draw(*args, **kwargs)
+        interactive = mpl.is_interactive()
+        try:
+            with mpl.rc_context(RC):
+                try:
+                    return draw(*args, **kwargs)
+                finally:
+                    interactive = mpl.is_interactive()
+        finally:
+            # A notebook's first figure loads the backend, which turns this on; the context would
+            # turn it off again, and no later figure would show.
+            mpl.interactive(interactive)
 
     return wrapped
 
@@ -120,7 +129,8 @@ def diverging() -> Colormap:
     """The map of signed values; draw it with its centre at 0."""
     import seaborn as sns
 
-    return sns.color_palette("vlag", as_cmap=True).with_extremes(bad="white")
+    vlag: Colormap = sns.color_palette("vlag", as_cmap=True)
+    return vlag.with_extremes(bad="white")
 
 
 def png(figure: Figure, *, dpi: int = 160) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -31,6 +32,8 @@ def learning_curve(
         metrics: a run's `metrics.csv`: columns `epoch`, `train_<quantity>`, `val_<quantity>`.
             Epochs without validation are NaN and are bridged. Accuracies are fractions.
         quantity: "top1" or "loss".
+        title: what it shows.
+        ax: where to draw; without it on a new figure.
 
     Raises:
         ValueError: no epochs, or a column is missing.
@@ -74,10 +77,11 @@ def learning_curve(
 
 @styled
 def training_figure(metrics: pd.DataFrame, *, title: str | None = None) -> Figure:
-    """Draw a run: accuracy, loss and, below, the learning rate.
+    """Draw a run: accuracy, loss and learning rate, epoch by epoch.
 
     Args:
         metrics: as in `learning_curve`, with `lr`.
+        title: what it shows.
 
     Raises:
         ValueError: as in `learning_curve`.
@@ -104,7 +108,7 @@ def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     gap = 0.08 * (high - low)
     places = np.array([y for _, y, _, _ in ends])
     order = np.argsort(places)
-    for below, above in zip(order, order[1:], strict=False):
+    for below, above in pairwise(order):
         places[above] = max(places[above], places[below] + gap)
     overflow = max(places.max(initial=low) - high, 0) if len(places) else 0
     for (x, _, text, color), y in zip(ends, places - overflow, strict=True):

@@ -36,6 +36,7 @@ def hop_slider(
     """Return a slider for the scale k and a choice of joint, with `hop_figure` following them.
 
     Args:
+        skeleton: the joint layout.
         focus: the joint at the start.
         k: the scale at the start.
         num_scales: K + 1; the slider goes from 0 to K.
@@ -54,7 +55,12 @@ def hop_slider(
     )
     names = [(name, joint) for joint, name in enumerate(skeleton.joints)]
     joint = ipywidgets.Dropdown(options=names, value=focus, description="joint")
-    picture = ipywidgets.Image(format="png", layout={"max_width": "100%"})
+    picture = _described(ipywidgets.Image, "The slider's picture, while a kernel runs.")(
+        format="png", layout={"max_width": "100%"}
+    )
+    controls = _described(ipywidgets.HBox, "A slider for k and a choice of joint, in a kernel.")(
+        [slider, joint]
+    )
 
     def redraw(_: Any = None) -> None:
         picture.value = png(hop_figure(skeleton, slider.value, focus=joint.value), dpi=100)
@@ -62,4 +68,9 @@ def hop_slider(
     for control in (slider, joint):
         control.observe(redraw, names="value")
     redraw()
-    return HopSlider(ipywidgets.HBox([slider, joint]), picture, slider, joint)
+    return HopSlider(controls, picture, slider, joint)
+
+
+def _described(kind: type, text: str) -> Any:
+    """The widget class with `text` in its place on pages that have no kernel."""
+    return type(kind.__name__, (kind,), {"__repr__": lambda _: text})

@@ -1,29 +1,25 @@
-"""A walking toy figure, and figures that are closed after every test."""
+from collections.abc import Callable
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
-
-import matplotlib
 import numpy as np
 import pytest
 
-matplotlib.use("Agg")
+from msg3d_lab import skeletons
+from msg3d_lab.viz import body_layout
 
 
-@pytest.fixture(autouse=True)
-def _close_figures() -> Iterator[None]:
-    yield
-    import matplotlib.pyplot as plt
+@pytest.fixture(scope="session")
+def body() -> skeletons.Skeleton:
+    return skeletons.get("ntu25")
 
-    plt.close("all")
+
+@pytest.fixture(scope="session")
+def make_walk() -> Callable[..., np.ndarray]:
+    """Make toy clips of walking: call with `num_frames` and `persons`."""
+    return walking
 
 
 def walking(*, num_frames: int = 60, persons: int = 1) -> np.ndarray:
     """A flat body of ntu25 that swings its arms and legs: (M, T, 25, 3), z up, front towards -y."""
-    from msg3d_lab import skeletons
-    from msg3d_lab.viz import body_layout
-
     skeleton = skeletons.get("ntu25")
     xy = body_layout(skeleton)
     phase = 2 * np.pi * np.arange(num_frames) / 30
@@ -43,8 +39,3 @@ def walking(*, num_frames: int = 60, persons: int = 1) -> np.ndarray:
             clip[person][:, joints, 1] += reach * np.sin(angle)
             clip[person][:, joints, 2] += reach * (1 - np.cos(angle))
     return clip
-
-
-@pytest.fixture
-def make_walk() -> Callable[..., np.ndarray]:
-    return walking

@@ -99,15 +99,16 @@
       root.dataset.frame = frame;
       root.dataset.view = `${azimuth.toFixed(2)} ${elevation.toFixed(2)}`;
       scrub.value = frame;
-      const text = `frame ${frame + 1} of ${T}, ${(frame / clip.fps).toFixed(2)} s`;
-      scrub.setAttribute("aria-valuetext", text);
-      output.textContent = text;
+      const seconds = (frame / clip.fps).toFixed(2);
+      scrub.setAttribute("aria-valuetext", `frame ${frame + 1} of ${T}, ${seconds} seconds`);
+      output.textContent = `${frame + 1} / ${T} · ${seconds} s`;
     };
 
     const tick = (now) => {
       if (!playing || !onScreen) return;
-      // A tab that slept would otherwise jump ahead by the time it slept.
-      time = (time + Math.min((now - last) / 1000, 0.25) * clip.fps * Number(speed.value)) % T;
+      // A tab that slept must not jump ahead; the first tick may carry a time before the start.
+      const seconds = Math.min(Math.max(now - last, 0) / 1000, 0.25);
+      time = (time + seconds * clip.fps * Number(speed.value)) % T;
       last = now;
       draw();
       requestAnimationFrame(tick);

@@ -1,0 +1,44 @@
+"""Run notebooks and keep their outputs clean, for committing.
+
+python notebooks/execute.py [NOTEBOOK ...]      all of them, in order, without arguments
+"""
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def execute(path: Path) -> None:
+    """Run a notebook from its own folder and write it back, unless a cell fails."""
+    notebook = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=1800, record_timing=False, resources=resources).execute()
+    clean(notebook)
+    nbformat.write(notebook, path)
+
+
+def clean(notebook: nbformat.NotebookNode) -> None:
+    """Drop what is no result: widget state, progress bars and warnings, machine-made metadata."""
+    notebook.metadata = nbformat.from_dict(METADATA)
+    for cell in notebook.cells:
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags"})
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+        for output in cell.outputs:
+            # Without its state a widget's view is an error message; its text stays.
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+
+
+if __name__ == "__main__":
+    for path in [Path(name).resolve() for name in sys.argv[1:]] or sorted(HERE.glob("*.ipynb")):
+        print(path.name, flush=True)
+        execute(path)
