@@ -119,8 +119,8 @@ def _raise_hand(waves: bool) -> Script:
         _hand(scene, scene.side, (0.40, 0.60, 0.35), bump(u, 0, 1, ramp=0.22))
         if waves:
             turns = 2 * np.pi * (rng.uniform(2.0, 2.5) * u + rng.uniform())
-            wave = scene.vary(0.38) * np.sin(turns) * bump(u, 0.12, 0.88, ramp=0.2)
-            motion.hands[scene.side] += wave[:, None] * np.array([1.0, -0.4, 0.0])
+            wave = scene.vary(0.50) * np.sin(turns) * bump(u, 0.12, 0.88, ramp=0.2)
+            motion.hands[scene.side] += wave[:, None] * np.array([1.0, -0.6, 0.0])
         return (_ARM[scene.side],)
 
     return script
@@ -147,6 +147,7 @@ def _touch_knee(opposite: bool) -> Script:
         # Either knee is lifted to the middle, so where the hand goes hardly tells which it meets.
         lift = bump(u, 0, 1, ramp=0.4)
         _lift_knee(scene, leg, lift, height=scene.vary(1.0))
+        _stand_on(scene, 1 - leg, lift)
         motion.knees_in[leg] += 0.36
         motion.lean[:, 0] += scene.vary(0.50) * lift
         reach = bump(u, 0.02, 0.98, ramp=0.42)
@@ -211,7 +212,7 @@ def _meet_hands(shakes: bool) -> Script:
         if shakes:
             times = 2 * np.pi * rng.uniform(2.0, 2.6)
             wave = np.sin(times * u + rng.uniform(0, 6.3)) * bump(u, 0.18, 0.82, ramp=0.2)
-            lift = scene.vary(0.12) * wave
+            lift = scene.vary(0.145) * wave
         for person, motion in enumerate(scene.motions):
             to_front = 0.5 * scene.gap
             across = aside if person == 0 else -aside

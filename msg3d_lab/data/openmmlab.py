@@ -83,7 +83,7 @@ def _check(annotation: Any, where: str) -> None:
     if not isinstance(annotation, dict) or not isinstance(annotation.get("frame_dir"), str):
         raise ValueError(f"{where}: expected a dict with 'frame_dir', a text")
     where = f"{where} ({annotation['frame_dir']})"
-    if not isinstance(annotation.get("label"), int):
+    if not isinstance(annotation.get("label"), (int, np.integer)):
         raise ValueError(f"{where}: expected a whole number 'label'")
     keypoint = annotation.get("keypoint")
     if not isinstance(keypoint, np.ndarray) or keypoint.ndim != 4 or keypoint.dtype.kind != "f":
@@ -114,7 +114,7 @@ def _clip(annotation: dict[str, Any], skeleton: Skeleton, splits: tuple[str, ...
     return Clip(
         id=clip_id,
         keypoints=prepared,
-        label=annotation["label"],
+        label=int(annotation["label"]),
         splits=splits,
         subject=numbers.subject if numbers else None,
         camera=numbers.camera if numbers else None,

@@ -266,15 +266,15 @@ def _fidget(
     """Distract: now and then a limb that has nothing to do does something."""
     u = np.arange(motion.frames) / motion.frames
     for limb in idle:
-        if rng.random() > 0.35 * subject.restless:
+        if rng.random() > subject.restless * (0.6 if limb.endswith("arm") else 0.35):
             continue
-        start = rng.uniform(-0.1, 0.7)
-        s = bump(u, start, start + rng.uniform(0.3, 0.8), ramp=0.4)
+        start = rng.uniform(-0.5, 0.7)
+        s = bump(u, start, start + rng.uniform(0.3, 1.2), ramp=0.3)
         if limb == "trunk":
             motion.lean += s[:, None] * rng.normal(0, [0.08, 0.15, 0.05])
         elif limb.endswith("arm"):
             side = int(limb == "right arm")
-            goal = np.array([0.0, -0.6, 0.35]) + rng.normal(0, 0.12, 3)
+            goal = np.array([-0.2, -0.5, 0.4]) + rng.normal(0, 0.15, 3)
             motion.hands[side] = swing(motion.hands[side], goal, s * rng.uniform(0.4, 1.0))
         else:
             side = int(limb == "right leg")

@@ -135,7 +135,8 @@ def scales_figure(
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     scale = ScalarMappable(Normalize(0, limit), sequential())
-    bar = figure.colorbar(scale, ax=axes, shrink=0.7, pad=0.02, extend="max", label="weight")
+    extend: Any = "max" if max(A.max() for A in panels.values()) > limit else "neither"
+    bar = figure.colorbar(scale, ax=axes, shrink=0.7, pad=0.02, extend=extend, label="weight")
     bar.outline.set_visible(False)
     figure.supylabel("receives (joint)", fontsize=10)
     figure.supxlabel("sends (joint)", fontsize=10)
@@ -160,11 +161,10 @@ def body_graph(
             ax.text(x, y, str(v), color="white", fontsize=7.5, ha="center", va="center", zorder=4)
         elif labels == "names":
             side = 1 if x >= middle - 1e-9 else -1
-            offset = (7 * side, 0)
             ax.annotate(
                 skeleton.joints[v],
                 (x, y),
-                offset,
+                (7 * side, 0),
                 textcoords="offset points",
                 ha="left" if side > 0 else "right",
                 va="center",

@@ -81,8 +81,8 @@ def class_table(counts: np.ndarray, *, labels: Sequence[str]) -> pd.DataFrame:
 
     Example:
         >>> table = class_table(np.array([[8, 2], [0, 5]]), labels=["sit", "stand"])
-        >>> table.loc["sit", ["clips", "recall", "taken for"]].tolist()
-        [10, 0.8, 'stand']
+        >>> f"{table.recall['sit']:.0%} of the clips; else {table['taken for']['sit']}"
+        '80% of the clips; else stand'
     """
     counts = _checked(counts, labels)
     hits, true, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)

@@ -92,8 +92,9 @@ def to_view(
     start, end = skeleton.up
     line = (keypoints[..., end, :] - keypoints[..., start, :]).reshape(-1, 3).mean(axis=0)
     x, y, z = np.moveaxis(keypoints, -1, 0)
-    # Both are rotations: (x, z, -y) and (-x, y, -z) have determinant 1.
-    upright = np.stack((x, z, -y) if abs(line[2]) > abs(line[1]) else (-x, y, -z), axis=-1)
+    # `prepare_3d` turns the right shoulder to +x, so that the body faces +y; a Kinect's x points to
+    # its own left, its z away from it. Both of these are rotations, with determinant 1.
+    upright = np.stack((-x, z, y) if abs(line[2]) > abs(line[1]) else (-x, y, -z), axis=-1)
     return upright @ _rotation(*(VIEWS[view] if isinstance(view, str) else view)).T, present
 
 

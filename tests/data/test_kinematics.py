@@ -39,7 +39,8 @@ def test_joint_positions_keeps_every_bone_as_long_as_it_is(seed):
     joints, parents = np.array(NTU.bones).T
     lengths = np.linalg.norm(x[:, joints] - x[:, parents], axis=-1)
     assert np.ptp(lengths, axis=0).max() < 1e-9
-    assert lengths.min() > 0.02 and lengths.max() < 0.5
+    assert lengths.min() > 0.02
+    assert lengths.max() < 0.5
 
 
 def test_joint_positions_of_someone_standing_still_is_a_person_of_that_height():
@@ -49,7 +50,8 @@ def test_joint_positions_of_someone_standing_still_is_a_person_of_that_height():
     assert abs(x[[15, 19], 1]).max() < 0.06  # feet on the floor
     left, right = np.array(NTU.mirror).T
     np.testing.assert_allclose(x[left], x[right] * [-1, 1, 1], atol=1e-12)
-    assert (x[left, 0] > 0).all() and x[15, 2] > x[14, 2]  # left is left, toes are in front
+    assert (x[left, 0] > 0).all()
+    assert x[15, 2] > x[14, 2]
 
 
 def test_joint_positions_mirrors_a_mirrored_motion():
@@ -71,7 +73,8 @@ def test_joint_positions_brings_a_hand_to_its_contact():
     weight = np.array([0.0, 0.5, 1.0])
     motion.contacts.append(Contact(1, weight, np.tile(point, (3, 1))))
     distance = np.linalg.norm(joint_positions(BODY, motion)[:, 10] - point, axis=-1)
-    assert distance[2] < 1e-9 and distance[0] > distance[1] > 0.1
+    assert distance[2] < 1e-9
+    assert distance[0] > distance[1] > 0.1
 
 
 def test_joint_positions_stretches_a_limb_towards_what_is_out_of_reach():
@@ -85,7 +88,9 @@ def test_joint_positions_stretches_a_limb_towards_what_is_out_of_reach():
 def test_minimum_jerk_starts_and_stops_at_rest():
     u = np.linspace(-0.5, 1.5, 2001)
     s = minimum_jerk(u)
-    assert s[0] == 0 and s[-1] == 1 and (np.diff(s) >= 0).all()
+    assert s[0] == 0
+    assert s[-1] == 1
+    assert (np.diff(s) >= 0).all()
     speed = np.gradient(s, u)
     assert speed.max() == pytest.approx(1.875, abs=1e-3)  # 15/8, the closed form
     assert abs(np.gradient(speed, u)[[500, 1500]]).max() < 0.1  # no jump in acceleration

@@ -19,13 +19,13 @@ def make_walk() -> Callable[..., np.ndarray]:
 
 
 def walking(*, num_frames: int = 60, persons: int = 1) -> np.ndarray:
-    """A flat body of ntu25 that swings its arms and legs: (M, T, 25, 3), z up, front towards -y."""
+    """A flat body of ntu25 swinging its limbs: (M, T, 25, 3), facing +y as after `prepare_3d`."""
     skeleton = skeletons.get("ntu25")
     xy = body_layout(skeleton)
     phase = 2 * np.pi * np.arange(num_frames) / 30
     clip = np.zeros((persons, num_frames, 25, 3), dtype=np.float32)
     for person in range(persons):
-        clip[person, ..., 0] = xy[:, 0] + 1.2 * person
+        clip[person, ..., 0] = -xy[:, 0] - 1.2 * person
         clip[person, ..., 2] = xy[:, 1]
         for part, top, sign in (
             ("left arm", "left shoulder", 1),

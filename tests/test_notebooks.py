@@ -1,0 +1,99 @@
+"""Every notebook runs from top to bottom, and is committed with clean outputs."""
+
+import ast
+import re
+from pathlib import Path
+
+import matplotlib
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+# Values that make a notebook quick; `{tmp}` is a folder of the test's own.
+QUICK = {
+    "00_start_here": {
+        "RUN": "{tmp}/demo",
+        "SETTINGS": [
+            "epochs=1",
+            "base_channels=6",
+            "clip_len=8",
+            "num_gcn_scales=2",
+            "num_g3d_scales=2",
+        ],
+    },
+    "01_disentangled_adjacency": {"LAYOUT": "coco17", "EDGE_SET": None, "NUM_SCALES": 8},
+}
+MEGABYTE = 1_000_000
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path):
+    return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+
+
+def test_notebooks_are_found():
+    assert NOTEBOOKS
+
+
+@pytest.mark.slow
+# The notebook stack warns about its own future; the notebooks' warnings are in their outputs.
+@pytest.mark.filterwarnings("ignore")
+@every_notebook
+def test_notebook_runs(path, tmp_path, tmp_path_factory, monkeypatch):
+    import papermill
+
+    # What notebooks cache goes away with the tests; matplotlib keeps the fonts it found.
+    monkeypatch.setenv("MPLCONFIGDIR", matplotlib.get_configdir())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    # The kernel's figures are its own, not those of a test.
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    values = {
+        name: value.format(tmp=tmp_path) if isinstance(value, str) else value
+        for name, value in QUICK.get(path.stem, {}).items()
+    }
+    copy = tmp_path / path.name
+    papermill.execute_notebook(
+        path, copy, parameters=values, cwd=FOLDER, progress_bar=False, execution_timeout=600
+    )
+    outputs = [out for cell in code_cells(copy) for out in cell.outputs]
+    assert outputs
+    assert not [out.text for out in outputs if "Warning" in out.get("text", "")]
+
+
+@every_notebook
+def test_notebook_is_committed_clean(path):
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    refresh = f"run: python notebooks/execute.py {path.relative_to(FOLDER.parent)}"
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), refresh
+    outputs = [out for cell in cells for out in cell.outputs]
+    assert outputs, refresh
+    assert not [out for out in outputs if out.output_type == "error"]
+    assert not [out for out in outputs if out.get("name") == "stderr"], refresh
+    assert not [out for out in outputs if any("widget" in kind for kind in out.get("data", {}))]
+    assert "widgets" not in notebook.metadata, refresh
+    assert path.stat().st_size < MEGABYTE
+    texts = [
+        out.get("text", "") + str(out.get("data", {}).get("text/plain", "")) for out in outputs
+    ]
+    home = re.compile(r"(/home/|/Users/|/root/|[A-Z]:\\)" + f"|{re.escape(str(FOLDER.parent))}")
+    assert not [text for text in texts + [c.source for c in notebook.cells] if home.search(text)]
+
+
+@every_notebook
+def test_notebook_keeps_the_house_rules(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert re.match(r"\d\d_", path.name)
+    assert notebook.cells[0].cell_type == "markdown"
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1, "one cell of parameters, tagged `parameters`"
+    for cell in cells:
+        assert not re.search(r"^\s*[!%].*pip\b", cell.source, re.M), "no pip install"
+        tree = ast.parse(cell.source)
+        for node in ast.walk(tree):
+            assert not isinstance(node, ast.ClassDef), "no class"
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 5, "no function over five lines"

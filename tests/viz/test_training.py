@@ -1,0 +1,62 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from msg3d_lab import viz
+
+
+@pytest.fixture
+def metrics():
+    """Invented: five epochs, validated every second one."""
+    return pd.DataFrame(
+        {
+            "epoch": [1, 2, 3, 4, 5],
+            "lr": [0.1, 0.08, 0.05, 0.02, 0.0],
+            "train_loss": [2.0, 1.0, 0.5, 0.3, 0.2],
+            "train_top1": [0.2, 0.5, 0.7, 0.8, 0.9],
+            "val_loss": [np.nan, 1.2, np.nan, 0.6, 0.5],
+            "val_top1": [np.nan, 0.4, np.nan, 0.7, 0.75],
+            "seconds": 10.0,
+            "clips_per_s": 100.0,
+        }
+    )
+
+
+def test_learning_curve_draws_percent_and_bridges_missing_epochs(metrics):
+    ax = viz.learning_curve(metrics)
+    train, val = ax.lines
+    np.testing.assert_allclose(train.get_ydata(), [20, 50, 70, 80, 90])
+    np.testing.assert_allclose(val.get_xydata(), [[2, 40], [4, 70], [5, 75]])
+    assert [text.get_text() for text in ax.texts] == ["training 90.0 %", "held out 75.0 %"]
+
+
+def test_learning_curve_of_the_loss(metrics):
+    ax = viz.learning_curve(metrics, quantity="loss", title="Loss")
+    assert [text.get_text() for text in ax.texts] == ["training 0.20", "held out 0.50"]
+    assert ax.get_ylim()[0] == 0
+
+
+def test_learning_curve_keeps_its_labels_apart(metrics):
+    metrics["val_top1"] = metrics["train_top1"] = 0.999
+    places = sorted(text.xy[1] for text in viz.learning_curve(metrics).texts)
+    assert places[1] - places[0] > 6
+    assert places[1] <= 104
+
+
+def test_learning_curve_without_validation(metrics):
+    ax = viz.learning_curve(metrics.assign(val_top1=np.nan, val_loss=np.nan))
+    assert len(ax.lines) == 1
+
+
+@pytest.mark.parametrize("broken", [lambda m: m.drop(columns="val_top1"), lambda m: m.iloc[:0]])
+def test_learning_curve_says_what_is_missing(metrics, broken):
+    with pytest.raises(ValueError, match="at least one epoch"):
+        viz.learning_curve(broken(metrics))
+
+
+def test_training_figure_has_three_panels(metrics):
+    figure = viz.training_figure(metrics, title="run")
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles == ["Accuracy", "Loss", "Learning rate"]
+    with pytest.raises(ValueError, match="column lr"):
+        viz.training_figure(metrics.drop(columns="lr"))
