@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -90,9 +91,9 @@ def record_result(run: Run, path: str | Path) -> pd.DataFrame:
     if path.exists():
         before = pd.read_csv(path, dtype={"commit": str})
         same = ["recipe_hash", "seed", "commit", "data_fingerprint", "split", "test_clips"]
-        known = before[same].astype(str).eq(table[same].astype(str).iloc[0]).all(axis=1)
+        known = before[same].astype(str).eq(table[same].astype(str).iloc[0]).all(axis=1).to_numpy()
         if known.any():
-            raise ValueError(f"{path} has this result already, in row {known.idxmax() + 1}")
+            raise ValueError(f"{path} has this result already, in row {known.argmax() + 1}")
         table = pd.concat([before, table], ignore_index=True) if len(before) else table
     with write_aside(path, overwrite=True) as aside:
         table.to_csv(aside, index=False)
@@ -149,7 +150,7 @@ def write_report(run: Run, *, out: str | Path | None = None, store: Store | None
             (
                 "Confusion matrix of the test split. The hardest class is "
                 f"{missed['recall'].idxmin()} ({100 * missed['recall'].min():.0f} % found).",
-                cast(Figure, viz.confusion_matrix(counts, labels=scores.label_names).figure),
+                _confusion_figure(scores, counts),
             ),
             (
                 "Disentangled adjacency: joints at exactly k hops and the joint itself, the "
@@ -198,6 +199,12 @@ def _focus(store: Store) -> int:
     """The joint the figures look from: a wrist if the layout has one, else its last joint."""
     names = store.skeleton.joints
     return names.index("left wrist") if "left wrist" in names else len(names) - 1
+
+
+def _confusion_figure(scores: Scores, counts: np.ndarray) -> Figure:
+    ax = viz.confusion_matrix(counts, labels=scores.label_names)
+    plt.close(cast(Figure, ax.figure))  # it goes into the page, not onto a screen
+    return cast(Figure, ax.figure)
 
 
 def _scales_figure(run: Run, *, hops: Sequence[int]) -> Figure:

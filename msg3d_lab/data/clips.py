@@ -15,7 +15,8 @@ class Clip:
 
     Args:
         id: unique in its data set, e.g. "S001C001P001R001A001".
-        keypoints: (M, T, V, C) float32; a person who is absent in a frame is all zeros there.
+        keypoints: (M, T, V, C) float32; in 3D a person who is absent in a frame is all zeros there
+            (prepared 2D clips have (-1, -1) and score 0 for a joint that was not found).
         label: class number, 0-based.
         splits: the splits this clip belongs to, e.g. ("xsub_train", "xview_val").
         subject: the performer's number, where known.
@@ -42,8 +43,8 @@ def check_clip(clip: Clip, *, num_joints: int, channels: int, num_classes: int) 
     shape = clip.keypoints.shape
     if len(shape) != 4 or shape[2:] != (num_joints, channels) or 0 in shape:
         raise ValueError(
-            f"clip {clip.id}: expected keypoints (M, T, {num_joints}, {channels}) with at least one "
-            f"person and frame, found {shape}"
+            f"clip {clip.id}: expected keypoints (M, T, {num_joints}, {channels}) with at least "
+            f"one person and frame, found {shape}"
         )
     if not np.isfinite(clip.keypoints).all():
         count = int((~np.isfinite(clip.keypoints)).sum())
