@@ -146,8 +146,10 @@ def _source_hash() -> str:
 
 
 def _cache_folder() -> Path:
-    if Path("data").is_dir() and Path("pyproject.toml").is_file():
-        return Path("data")
+    """`data/` of the project the working folder is in, as for notebooks; or the user's cache."""
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "data").is_dir() and (folder / "pyproject.toml").is_file():
+            return folder / "data"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msg3d-lab"
 
 

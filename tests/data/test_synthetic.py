@@ -289,6 +289,9 @@ def test_load_synthetic_keeps_it_in_the_project_or_in_the_users_cache(tmp_path, 
     (tmp_path / "data").mkdir()
     (tmp_path / "pyproject.toml").touch()
     assert load_synthetic().path.parent == tmp_path / "data"
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert load_synthetic().path.parent == tmp_path / "data"
 
 
 def test_stored_clips_can_be_made_again_from_their_names(made):
