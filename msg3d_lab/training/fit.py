@@ -246,6 +246,7 @@ class _Progress:
             unit="step",
             disable=not enabled,
             dynamic_ncols=True,
+            smoothing=0,  # the mean over the run, looks at the test split included
         )
 
     def __enter__(self) -> _Progress:
