@@ -125,7 +125,7 @@ def machine_facts() -> dict[str, Any]:
 
 def _commit() -> str | None:
     """The commit of this library's checkout, `+` if files differ from it; None if installed."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    git = ["git", "-C", str(Path(__file__).parents[1])]
     try:
         commit = subprocess.run(
             [*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True
