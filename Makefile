@@ -36,7 +36,7 @@ clean: ## remove the environment and caches; runs and data stay
 
 # torch first and alone, because only torch is looked for on the second index.
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
-	@echo "Installing the dependencies (about 1.2 GB, some minutes the first time)"
+	@echo "Installing the dependencies (some minutes the first time, about 2 GB on disk)"
 	@$(PIP) --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) torch
 	@$(PIP) --editable .
 	@touch $@

@@ -144,7 +144,7 @@ def write_report(run: Run, *, out: str | Path | None = None, store: Store | None
         subtitle=subtitle,
         synthetic=store.synthetic,
         facts=facts,
-        results=table,
+        results=table.drop(columns="parameters").reset_index(drop=True),
         figures=[
             (_learning_caption(run), viz.training_figure(run.metrics)),
             (
