@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 help: ## this list
 	@echo "MS-G3D Lab: make TARGET"
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/installed ## environment, then training and testing on the embedded data set, with a report
 	@$(BIN)/msg3d-lab demo

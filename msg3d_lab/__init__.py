@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from msg3d_lab import graph, skeletons
+from msg3d_lab.allocator import tune_allocator
 from msg3d_lab.model import MSG3D, load_model, save_model
 from msg3d_lab.skeletons import Skeleton
 
@@ -29,6 +30,7 @@ __all__ = [
     "save_model",
     "skeletons",
     "training",
+    "tune_allocator",
     "viz",
 ]
 

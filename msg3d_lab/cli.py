@@ -5,7 +5,6 @@ What a user can get wrong ends in one line on stderr and exit code 2, without a 
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -30,8 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands, program = COMMANDS, "msg3d-lab"
     if words[:1] == ["data"]:
         commands, program, words = DATA_COMMANDS, "msg3d-lab data", words[1:]
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("msg3d_lab").setLevel(logging.INFO)
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog=program, description=DESCRIPTION, args=words or ["--help"]
@@ -73,8 +70,9 @@ def demo(run: Path | None = None, settings: Settings = ()) -> None:
     )
     print(f"Report:        {(finished.path / 'report.html').resolve()}")
     print(f"Run folder:    {finished.path}")
-    print("What next:     make lab             the notebooks, 00_start_here first")
-    print("               msg3d-lab recipes    recipes for NW-UCLA and NTU RGB+D; data: README.md")
+    print("What next:     make lab                     the notebooks, 00_start_here first")
+    print("               . .venv/bin/activate         then msg3d-lab works in this shell:")
+    print("               msg3d-lab recipes            NW-UCLA, NTU RGB+D; data sets: README.md")
 
 
 def train(
@@ -91,7 +89,7 @@ def train(
 
     Args:
         recipe: a recipe's name (see msg3d-lab recipes) or the path of its YAML.
-        data: the store; data/DATASET.arrow if left out.
+        data: the store; where `data import` puts it if left out.
         run: the run's folder, which must not exist; runs/RECIPE if left out.
         settings: changes to the recipe, e.g. epochs=5 model.dropout=0.1.
         device: where to compute.
@@ -226,12 +224,12 @@ def data_import(source: Positional[Path], dataset: str, out: Path | None = None)
     Args:
         source: an OpenMMLab pickle, or NW-UCLA's all_sqe folder or zip.
         dataset: ntu60, ntu120 or nw-ucla; decides class names, splits and joint layout.
-        out: the new store; data/DATASET.arrow if left out.
+        out: the new store; data/DATASET.arrow, for NTU with -2d or -3d, if left out.
     """
     from msg3d_lab.data import import_dataset, open_store
     from msg3d_lab.data.importing import describe
 
-    path = import_dataset(source, dataset=dataset, out=out or Path("data") / f"{dataset}.arrow")
+    path = import_dataset(source, dataset=dataset, out=out)
     print(describe(open_store(path)))
 
 

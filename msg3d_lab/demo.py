@@ -40,9 +40,18 @@ def demo(
 
 
 def demo_run(run: str | Path = "runs/demo", *, settings: Sequence[str] = ()) -> Run:
-    """Return the demo's run, made now if it is not there yet."""
+    """Return the demo's run, made now if it is not there yet.
+
+    Raises:
+        FileExistsError: the folder holds a run that was stopped before its end.
+    """
     path = Path(run)
-    return open_run(path) if path.exists() else demo(path, settings=settings)
+    if not path.exists():
+        return demo(path, settings=settings)
+    finished = open_run(path)
+    if not finished.scores_path.is_file():
+        raise FileExistsError(f"{path} holds a run that was stopped before its end: remove it")
+    return finished
 
 
 def _free(path: Path) -> Path:

@@ -205,7 +205,8 @@ def window_graph(A: np.ndarray, window_size: int, *, edges: WindowEdges = "dense
     Raises:
         ValueError: window_size below 1, unknown edges, `A` not square or not symmetric.
 
-    Source: Liu et al., CVPR 2020, equation 4 and the comparison of section 4.3.
+    Source: Liu et al., CVPR 2020, section 3.3; "grid" is the graph of ST-GCN (Yan et al.
+        2018).
     """
     if window_size < 1:
         raise ValueError(f"window_size counts frames and must be 1 or more, found {window_size}")

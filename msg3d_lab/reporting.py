@@ -69,7 +69,7 @@ def record_result(run: Run, path: str | Path) -> pd.DataFrame:
         "split": scores.facts["split"],
         "streams": scores.facts["stream"],
         "top1_percent": shares["top1"],
-        "top5_percent": shares.get("top5"),
+        "top5_percent": shares.get("top5", ""),
         "mean_class_percent": shares["mean_class"],
         "test_clips": scores.facts["num_clips"],
         "samples": len(scores.ids),
@@ -83,18 +83,19 @@ def record_result(run: Run, path: str | Path) -> pd.DataFrame:
         f"{environment['processor']}, {environment['threads']} threads",
         "training_minutes": round(environment["seconds"] / 60, 1),
         "data_fingerprint": scores.facts["data_fingerprint"],
-        "commit": environment["commit"],
+        "commit": environment["commit"] or "unknown",
         "date": environment["started"][:10],
     }
     path = Path(path)
     table = pd.DataFrame([row])
     if path.exists():
-        before = pd.read_csv(path, dtype={"commit": str})
+        # As text: hashes of digits alone are no numbers, and rows stay as they were written.
+        before = pd.read_csv(path, dtype=str, keep_default_na=False)
         same = ["recipe_hash", "seed", "commit", "data_fingerprint", "split", "test_clips"]
-        known = before[same].astype(str).eq(table[same].astype(str).iloc[0]).all(axis=1).to_numpy()
+        known = before[same].eq([str(row[name]) for name in same]).all(axis=1).to_numpy()
         if known.any():
             raise ValueError(f"{path} has this result already, in row {known.argmax() + 1}")
-        table = pd.concat([before, table], ignore_index=True) if len(before) else table
+        table = pd.concat([before, table.astype(str)], ignore_index=True)
     with write_aside(path, overwrite=True) as aside:
         table.to_csv(aside, index=False)
     return table
@@ -166,17 +167,24 @@ def write_report(run: Run, *, out: str | Path | None = None, store: Store | None
             viz.player_html(clip, store.skeleton, title=name)
             for name, clip in _examples(scores, store, count=6)
         ],
-        next_steps=[
-            "`make lab` opens the notebooks; `00_start_here` reads this run.",
-            "Real data without a form: NW-UCLA. `msg3d-lab data import all_sqe.zip --dataset "
-            "nw-ucla --out data/nw-ucla.arrow`, then `msg3d-lab train nw-ucla-joint-compact`.",
-            "NTU RGB+D 60 and 120: see Data sets in README.md.",
-        ],
+        next_steps=_next_steps(run, store),
     )
     path = Path(out) if out is not None else run.path / "report.html"
     with write_aside(path, overwrite=True) as aside:
         aside.write_text(page, encoding="utf-8")
     return path
+
+
+def _next_steps(run: Run, store: Store) -> list[str]:
+    steps = [f"`msg3d_lab.training.open_run('{run.path}')` opens this run in a notebook."]
+    if store.synthetic:
+        steps += [
+            "`make lab` opens the notebooks, `00_start_here` first.",
+            "Real data without a form: NW-UCLA. `msg3d-lab data import all_sqe.zip --dataset "
+            "nw-ucla`, then `msg3d-lab train nw-ucla-joint-compact`.",
+            "NTU RGB+D 60 and 120: see Data sets in README.md.",
+        ]
+    return steps
 
 
 def _data_name(scores: Scores) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Skeleton", "edge_sets", "from_dict", "get", "load", "names"]
+__all__ = ["Skeleton", "edge_sets", "from_dict", "get", "load", "names", "variants"]
 
 _LAYOUTS = Path(__file__).with_name("layouts")
 _REQUIRED = {"name", "joints", "edges", "center"}
@@ -29,7 +29,7 @@ class Skeleton:
         joints: joint names, unique.
         edges: undirected pairs of joints; the graph of the convolutions.
         parents: for each joint, the joint its bone starts at; a root is its own parent.
-        center: the joint that centring and the body's root refer to.
+        center: the body's root, where parents are walked from if no bones are given.
         edge_set: which variant of the edges this is, where a layout has several.
         up: (from, to): the joints whose line PreNormalize3D turns parallel to z.
         across: (from, to): the joints whose line it turns parallel to x.
@@ -126,6 +126,12 @@ def get(name: str, *, edge_set: str | None = None) -> Skeleton:
             "for a layout of your own, write a YAML file and use skeletons.load(path)"
         )
     return load(_LAYOUTS / f"{name}.yaml", edge_set=edge_set)
+
+
+def variants(name: str) -> list[Skeleton]:
+    """Return a layout that comes with the library with each of its edge sets, the default first."""
+    sets: list[str | None] = [*edge_sets(name)]
+    return [get(name, edge_set=edge_set) for edge_set in sets or [None]]
 
 
 def load(path: str | Path, *, edge_set: str | None = None) -> Skeleton:

@@ -1,6 +1,7 @@
 """The house rules a machine can hold: import directions, import time, equal dependency lists."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -125,6 +126,10 @@ def test_constraints_pin_every_dependency():
     for requirement in map(Requirement, wanted):
         version = pinned[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), requirement
+
+
+def test_readme_has_no_gaps():
+    assert not re.findall(r"@[A-Z]+@", (ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 def test_the_package_never_mentions_a_machine():

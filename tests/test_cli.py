@@ -56,7 +56,7 @@ QUICK = ["--set", "epochs=1", "repeat=1", "base_channels=6", "batch_size=4", "cl
 QUICK += ["num_gcn_scales=2", "num_g3d_scales=2"]
 
 
-def test_import_train_test_from_the_shell(shell, tmp_path, caplog):
+def test_import_train_test_from_the_shell(shell, tmp_path):
     nw_ucla_zip(tmp_path / "all_sqe.zip")
     code, out, err = shell("data", "import", "all_sqe.zip", "--dataset", "nw-ucla")
     assert (code, Path("data/nw-ucla.arrow").is_file()) == (0, True), err
@@ -64,7 +64,7 @@ def test_import_train_test_from_the_shell(shell, tmp_path, caplog):
     assert shell("data", "info", "data/nw-ucla.arrow")[1] == out
     code, out, err = shell("train", "nw-ucla-joint-compact", *QUICK, "--device", "cpu")
     assert code == 0, err
-    assert "learning rate 0.0125" in caplog.text
+    assert "learning rate 0.0125" in out
     assert "Next: msg3d-lab test runs/nw-ucla-joint-compact" in out
     code, out, err = shell("test", "runs/nw-ucla-joint-compact", "--device", "cpu")
     assert code == 0, err
@@ -186,6 +186,10 @@ def bad_inputs(folder):
             "training.epochs",
         ),
         "unknown recipe": (["train", "ntu61", "--run", "new"], "unknown recipe"),
+        "malformed setting": (
+            ["train", "synthetic-joint", "--run", "new", "--set", "scale=[0.5"],
+            "is not YAML",
+        ),
         "store of other joints": (
             ["train", "synthetic-joint", "--data", "ucla.arrow", "--run", "new"],
             "nw-ucla20",
@@ -193,6 +197,19 @@ def bad_inputs(folder):
         "existing run folder": (
             ["train", "nw-ucla-joint", "--data", "ucla.arrow", "--run", "run"],
             "exists",
+        ),
+        "store of another layout": (
+            [
+                "train",
+                "synthetic-joint",
+                "--data",
+                "ucla.arrow",
+                "--run",
+                "new",
+                "--set",
+                "dataset=nw-ucla",
+            ],
+            "needs joints of ntu25",
         ),
         "no store": (["train", "nw-ucla-joint", "--run", "new"], "data import"),
         "not a run": (["test", "run"], "not a run folder"),
@@ -216,8 +233,10 @@ BAD = [
     "misspelt key",
     "misspelt setting",
     "unknown recipe",
+    "malformed setting",
     "store of other joints",
     "existing run folder",
+    "store of another layout",
     "no store",
     "not a run",
     "not a model",

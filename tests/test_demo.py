@@ -30,3 +30,6 @@ def test_demo_goes_from_nothing_to_a_report(tmp_path, monkeypatch, capsys):
     assert demo_run("runs/demo").path == run.path
     with pytest.raises(FileExistsError):
         demo("runs/demo", settings=QUICK, progress=False)
+    run.scores_path.unlink()
+    with pytest.raises(FileExistsError, match="stopped before its end: remove it"):
+        demo_run("runs/demo")

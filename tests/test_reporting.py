@@ -21,7 +21,7 @@ def test_results_table_is_what_the_scores_say(run):
     assert row["top-1 %"] == pytest.approx(
         100 * (scores.predictions == scores.labels).mean(), abs=0.01
     )
-    assert (row["samples"], row["clips"], row["split"]) == (12, 1, "xsub_val")
+    assert (row["samples"], row["clips"], row["split"]) == (13, 1, "xsub_val")
     assert row["data"] == "toy (synthetic)"
     assert row["parameters"] == sum(p.numel() for p in run.model().parameters())
 
@@ -40,10 +40,25 @@ def test_record_result_appends_each_result_once(run, tmp_path):
     evaluation.test(run, num_clips=3, device="cpu", progress=False)
     table = record_result(run, path)
     evaluation.test(run, device="cpu", progress=False)
-    assert table["test_clips"].tolist() == [1, 3]
-    assert table["top1_percent"][0] == results_table([run]).loc["toy", "top-1 %"]
-    assert table["synthetic"].all()
+    assert table["test_clips"].tolist() == ["1", "3"]
+    assert float(table["top1_percent"][0]) == results_table([run]).loc["toy", "top-1 %"]
+    assert table["synthetic"].tolist() == ["True", "True"]
     assert table["recipe_hash"][0] == run.recipe.hash
+
+
+def test_record_result_keeps_older_rows_to_the_letter(run, tmp_path):
+    path = tmp_path / "results.csv"
+    record_result(run, path)
+    row = path.read_text().splitlines()[1]
+    older = row.replace(run.recipe.hash, "012345678901").replace(",toy,", ",x,")
+    older = older.replace(read_fingerprint(run), "123456789e12")
+    path.write_text(path.read_text().replace(row, older))
+    record_result(run, path)
+    assert path.read_text().splitlines()[1:] == [older, row]
+
+
+def read_fingerprint(run):
+    return evaluation.read_scores(run.scores_path).facts["data_fingerprint"]
 
 
 def test_write_report_is_one_file_that_names_its_data(run):
@@ -57,6 +72,7 @@ def test_write_report_is_one_file_that_names_its_data(run):
     # Nothing is fetched: no address of anything to load but inline data.
     assert not re.findall(r'(?:src|href)\s*=\s*"(?!data:|#)[^"]*"', page)
     assert write_report(run) == path  # a report may be made again
+    assert str(run.path) in page
 
 
 def test_write_report_goes_where_it_is_told(run, tmp_path):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["DATASETS", "Dataset", "NTUName", "get", "ntu_splits", "parse_ntu_name"]
+__all__ = ["DATASETS", "Dataset", "NTUName", "default_store", "get", "ntu_splits", "parse_ntu_name"]
 
 # https://github.com/shahroudy/NTURGB-D, "Action Classes": A1 to A120, one a line. Typing slips of
 # the list ("hush (quite)", a doubled full stop) are corrected.
@@ -174,6 +175,12 @@ class Dataset:
     layouts: tuple[str, ...]
     label_names: tuple[str, ...]
     protocols: tuple[str, ...]
+
+
+def default_store(dataset: str, layout: str) -> Path:
+    """Return where a data set's store lies if nobody says otherwise; NTU comes in 2D and 3D."""
+    dimensions = {"coco17": "-2d", "ntu25": "-3d"}.get(layout, "")
+    return Path("data") / f"{dataset}{dimensions if dataset.startswith('ntu') else ''}.arrow"
 
 
 def _lines(text: str) -> tuple[str, ...]:

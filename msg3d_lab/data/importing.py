@@ -17,14 +17,15 @@ _FORMATS = "an OpenMMLab annotation pickle (ntu60, ntu120) or NW-UCLA's all_sqe 
 
 
 def import_dataset(
-    source: str | Path, *, dataset: str, out: str | Path, progress: bool = True
+    source: str | Path, *, dataset: str, out: str | Path | None = None, progress: bool = True
 ) -> Path:
     """Import a download into a new store. The format is recognised from the source itself.
 
     Args:
         source: an OpenMMLab pickle, or NW-UCLA's `all_sqe` as a folder or zip.
         dataset: "ntu60", "ntu120" or "nw-ucla"; decides class names and layouts.
-        out: the new store. Nothing is left there if the import fails.
+        out: the new store; `data/DATASET.arrow`, for NTU with -2d or -3d, if left out. Nothing is
+            left there if the import fails.
         progress: whether to show a progress bar.
 
     Returns:
@@ -38,12 +39,13 @@ def import_dataset(
     """
     from tqdm.auto import tqdm
 
-    source, out, facts = Path(source), Path(out), datasets.get(dataset)
+    source, facts = Path(source), datasets.get(dataset)
     if not source.exists():
         raise FileNotFoundError(f"no file or folder {source} to import")
-    if out.exists():
-        raise FileExistsError(f"{out} exists already: choose another path or remove it first")
+    _check_free(out)  # before reading for minutes
     found = _read(source, facts)
+    out = Path(out) if out is not None else datasets.default_store(dataset, found.skeleton.name)
+    _check_free(out)
     bar = tqdm(found.clips, total=found.count, desc=dataset, unit="clip", disable=not progress)
     with bar:
         return write_store(
@@ -55,6 +57,11 @@ def import_dataset(
             channels=found.channels,
             preparation=found.preparation,
         )
+
+
+def _check_free(out: str | Path | None) -> None:
+    if out is not None and Path(out).exists():
+        raise FileExistsError(f"{out} exists already: choose another path or remove it first")
 
 
 def _read(source: Path, facts: datasets.Dataset) -> Recordings:

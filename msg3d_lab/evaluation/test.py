@@ -90,6 +90,8 @@ def test(
     fabric = launch(device, devices=devices, num_nodes=num_nodes)
     model.to(fabric.device)
     clips = recipe.test_clips if num_clips is None else num_clips
+    if clips < 1:
+        raise ValueError(f"expected at least one clip per sample, found {clips}")
     batches = test_batches_of(
         recipe,
         store,

@@ -115,7 +115,8 @@ def convert(
     """
     model = load_model(source)
     if to == "lab":
-        save_model(model, target, overwrite=overwrite)
+        own_notes = read_notes(source) if _is_safetensors(_checkpoint_path(source)) else None
+        save_model(model, target, notes=own_notes, overwrite=overwrite)
         return
     _check_expressible(model, to)
     dialect: upstream.Dialect = "author" if to == "author" else "openmmlab"
@@ -134,9 +135,15 @@ def convert(
 def _check_expressible(model: MSG3D, to: Format) -> None:
     """Refuse what the other implementation would compute differently."""
     has = model.arguments
+    windows = len(has["window_sizes"])
     needed: dict[str, Any] = {
         "residual_mask": True,
         "pathways": ("factorized", "g3d"),
+        # Dilations leave no trace in a file; the other side has these built in. It also pads
+        # windows on both sides alike, which an even number of steps does not allow.
+        "window_dilations": (1,) * windows,
+        "tcn_dilations": tuple(range(1, 1 + len(has["tcn_dilations"]))),
+        "window_sizes": tuple(size + (size + 1) % 2 for size in has["window_sizes"]),
     }
     if to == "author":
         # The author's files carry no adjacency: the code that reads them builds it.
@@ -145,15 +152,20 @@ def _check_expressible(model: MSG3D, to: Format) -> None:
             "normalization": "symmetric",
             "window_edges": "dense",
         }
-        has = {**has, "edge_set": model.skeleton.edge_set}
-        needed["edge_set"] = "chain" if model.skeleton.name == "ntu25" else None
+        # By the number of joints a reader takes a layout for the one of ours that has as many.
+        taken_for = upstream.author_layout(model.skeleton.num_joints) or model.skeleton
+        needed["skeleton"] = taken_for
     wrong = {k: has[k] for k, v in needed.items() if has[k] != v}
     if set(has["pathways"]) == {"factorized", "g3d"}:
         wrong.pop("pathways", None)
     if wrong:
-        expected = ", ".join(f"{k}={needed[k]!r}" for k in wrong)
-        found = ", ".join(f"{k}={v!r}" for k, v in wrong.items())
+        expected = ", ".join(f"{k}={_short(needed[k])}" for k in wrong)
+        found = ", ".join(f"{k}={_short(v)}" for k, v in wrong.items())
         raise ValueError(f"{to}'s MS-G3D cannot express this model: it has {expected}, not {found}")
+
+
+def _short(value: Any) -> str:
+    return value.label if isinstance(value, Skeleton) else repr(value)
 
 
 def _checkpoint_path(path: str | Path) -> Path:

@@ -45,7 +45,7 @@ class G3D(nn.Module):
     Shapes:
         x: (B, T, V, C) -> (B, ceil(T / window_stride), V, O).
 
-    Source: Liu et al., CVPR 2020, section 3.3, equations 4 to 6; mid_channels = C except in the
+    Source: Liu et al., CVPR 2020, section 3.3; mid_channels = C except in the
     first block as in kenziyuliu/MS-G3D.
     """
 

@@ -31,7 +31,16 @@ from msg3d_lab.model.ms_tcn import MSTCN
 from msg3d_lab.model.msg3d import MSG3D, STGCBlock
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["HEADS", "Dialect", "Rule", "adjacencies", "infer_arguments", "recognise", "rules"]
+__all__ = [
+    "HEADS",
+    "Dialect",
+    "Rule",
+    "adjacencies",
+    "author_layout",
+    "infer_arguments",
+    "recognise",
+    "rules",
+]
 
 Dialect = Literal["author", "openmmlab"]
 HEADS = {"author": "fc", "mmaction2": "cls_head.fc", "pyskl": "cls_head.fc_cls"}
@@ -234,7 +243,13 @@ def infer_arguments(
         "tcn_dilations": tuple(range(1, branches - 1)),
     }
     if dialect == "author":
-        arguments["skeleton"] = skeleton or _author_layout(V)
+        arguments["skeleton"] = skeleton or author_layout(V)
+        if arguments["skeleton"] is None:
+            known = ", ".join(skeletons.names())
+            raise ValueError(
+                f"the file's graph has {V} joints, none of our layouts ({known}) has; give the "
+                "layout: load_model(path, skeleton=skeletons.load('layout.yaml'))"
+            )
     else:
         arguments |= _read_graph(state, V, num_gcn_scales, arguments["num_g3d_scales"], skeleton)
     return arguments
@@ -242,20 +257,12 @@ def infer_arguments(
 
 def _layouts() -> Iterator[Skeleton]:
     for name in skeletons.names():
-        variants: list[str | None] = [*skeletons.edge_sets(name)]
-        for edge_set in variants or [None]:
-            yield skeletons.get(name, edge_set=edge_set)
+        yield from skeletons.variants(name)
 
 
-def _author_layout(V: int) -> Skeleton:
-    """The layout the author's code has for V joints: the first edge set of ours."""
-    for layout in _layouts():
-        if layout.num_joints == V:
-            return layout
-    raise ValueError(
-        f"the file's graph has {V} joints, none of our layouts ({', '.join(skeletons.names())}) "
-        "has; give the layout: load_model(path, skeleton=skeletons.load('layout.yaml'))"
-    )
+def author_layout(num_joints: int) -> Skeleton | None:
+    """Return the layout the author's code has for so many joints: our first edge set; or None."""
+    return next((s for s in _layouts() if s.num_joints == num_joints), None)
 
 
 def _read_graph(

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from msg3d_lab.data.loader import TestBatches, TrainBatches, prefetch
 from msg3d_lab.data.store import Store
-from msg3d_lab.model import save_model
+from msg3d_lab.model import MSG3D, save_model
 from msg3d_lab.model.predict import predict
 from msg3d_lab.training import recipes
 from msg3d_lab.training.processes import Precision, launch
@@ -65,11 +65,12 @@ def fit(
     """
     recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
     path = Path(run) if run is not None else Path("runs") / recipe.name
+    if path.exists():  # on every process, before any waits for another
+        raise FileExistsError(
+            f"{path} exists already: name another run folder with --run, or remove it"
+        )
     store = open_store_of(recipe, data)
     fabric = launch(device, devices=devices, num_nodes=num_nodes, precision=precision)
-    if fabric.is_global_zero and path.exists():
-        raise FileExistsError(f"{path} exists already: name another run folder with --run")
-
     settings = recipe.training
     torch.manual_seed(settings.seed)
     batches = TrainBatches(
@@ -116,17 +117,17 @@ def fit(
     result = Run(path)
     if fabric.is_global_zero:
         result = create_run(path, recipe, environment)
-    log.info(
-        "learning rate %.4g = %.4g * %d / %d (recipe's rate, this batch, recipe's batch)",
-        *(peak, settings.learning_rate, total_batch, settings.learning_rate_batch),
-    )
     model, optimizer = fabric.setup(net, optimizer)
     rows = []
     start = time.perf_counter()
     with _Progress(recipe, len(batches), enabled=progress and fabric.is_global_zero) as bar:
+        bar.say(
+            f"learning rate {peak:.4g} = {settings.learning_rate:.4g} * {total_batch} / "
+            f"{settings.learning_rate_batch} (recipe's rate, this batch, recipe's batch)"
+        )
         for epoch in range(settings.epochs):
             row = _train_epoch(fabric, model, optimizer, batches, epoch, recipe, peak, bar)
-            row |= _watch(fabric, model, watched, epoch, settings)
+            row |= _watch(fabric, net, watched, epoch, settings)
             rows.append(row)
             bar.finish_epoch(row)
             if fabric.is_global_zero:
@@ -212,15 +213,22 @@ def _train_epoch(
 
 
 def _watch(
-    fabric: Fabric, model: Any, watched: TestBatches, epoch: int, settings: recipes.Training
+    fabric: Fabric, net: MSG3D, watched: TestBatches, epoch: int, settings: recipes.Training
 ) -> dict[str, float]:
     """Loss and accuracy on the test split with one clip per sample, if this epoch is a turn."""
     turn = settings.watch_every and (epoch + 1) % settings.watch_every == 0
     if not turn and epoch + 1 < settings.epochs:
         return {"val_loss": math.nan, "val_top1": math.nan}
-    model.eval()
+    net.eval()
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        # The bare network: DDP would wait for the other processes at every batch, and their
+        # shares of the samples may be a batch longer or shorter.
+        with fabric.autocast():
+            return net(x)
+
     loss_sum = correct = seen = 0.0
-    for logits, labels, _ in predict(model, prefetch(watched), device=fabric.device):
+    for logits, labels, _ in predict(forward, prefetch(watched), device=fabric.device):
         scores, targets = torch.from_numpy(logits[:, 0]), torch.from_numpy(labels)
         loss_sum += F.cross_entropy(scores, targets, reduction="sum").item()
         correct += (scores.argmax(1) == targets).sum().item()
@@ -255,6 +263,13 @@ class _Progress:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
+    def say(self, line: str) -> None:
+        """Leave a line above the bar, or in the log where no bar is shown."""
+        if self._bar.disable:
+            log.info(line)
+        else:
+            self._bar.write(line)
+
     def step(
         self, loss_sum: torch.Tensor, correct: torch.Tensor, seen: int, *, seconds: float
     ) -> None:
@@ -268,11 +283,10 @@ class _Progress:
     def finish_epoch(self, row: dict[str, Any]) -> None:
         """Leave a line about the epoch above the bar."""
         watched = "" if math.isnan(row["val_top1"]) else f", test {100 * row['val_top1']:.1f} %"
-        if not self._bar.disable:
-            self._bar.write(
-                f"epoch {row['epoch']:3d}: loss {row['train_loss']:.3f}, "
-                f"train {100 * row['train_top1']:.1f} %{watched}, {row['clips_per_s']:.0f} clips/s"
-            )
+        self.say(
+            f"epoch {row['epoch']:3d}: loss {row['train_loss']:.3f}, "
+            f"train {100 * row['train_top1']:.1f} %{watched}, {row['clips_per_s']:.0f} clips/s"
+        )
         self._epoch += 1
         if self._epoch <= self._epochs:
             self._bar.set_description(f"{self._name} epoch {self._epoch}/{self._epochs}")

@@ -47,6 +47,8 @@ def launch(
             "processes were started: start them with torchrun or srun and the same numbers"
         )
     fabric.launch()
+    if fabric.world_size != devices * num_nodes:
+        raise ValueError(f"expected {devices * num_nodes} processes, found {fabric.world_size}")
     return fabric
 
 
@@ -70,6 +72,11 @@ def _started() -> tuple[int, int]:
     # Fabric takes srun's processes for its own under the same conditions.
     interactive = environment.get("SLURM_JOB_NAME") in ("bash", "interactive")
     if "SLURM_NTASKS" in environment and not interactive:
-        machines = int(environment.get("SLURM_NNODES", "1"))
-        return int(environment["SLURM_NTASKS"]) // machines, machines
+        tasks, machines = (int(environment.get(f"SLURM_{n}", "1")) for n in ("NTASKS", "NNODES"))
+        if tasks % machines:
+            raise ValueError(
+                f"srun started {tasks} tasks on {machines} machines: start as many on each, with "
+                "--ntasks-per-node"
+            )
+        return tasks // machines, machines
     return 1, 1

@@ -12,11 +12,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from msg3d_lab.data.datasets import default_store
 from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
 from msg3d_lab.model.msg3d import Pathway
 
@@ -40,10 +41,11 @@ _PAPER_SPLITS = _NTU_SPLITS[:2]  # its milestones are those of NTU60
 
 Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
 Sampling = Literal["uniform", "replay", "resize"]
+Count = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Data(_Section):
@@ -85,11 +87,11 @@ class Model(_Section):
     num_gcn_scales: int = Field(ge=1)
     num_g3d_scales: int = Field(ge=1)
     pathways: tuple[Pathway, ...]
-    window_sizes: tuple[int, ...]
-    window_dilations: tuple[int, ...]
+    window_sizes: tuple[Count, ...]
+    window_dilations: tuple[Count, ...]
     window_edges: WindowEdges
     residual_mask: bool
-    tcn_dilations: tuple[int, ...]
+    tcn_dilations: tuple[Count, ...]
     dropout: float = Field(ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -128,7 +130,7 @@ class Training(_Section):
     learning_rate: float = Field(gt=0)
     learning_rate_batch: int = Field(ge=1)
     schedule: Literal["cosine", "steps"]
-    milestones: tuple[int, ...]
+    milestones: tuple[Count, ...]
     warmup_epochs: float = Field(ge=0)
     momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
@@ -164,9 +166,7 @@ class Recipe(_Section):
     @property
     def default_store(self) -> Path:
         """Where the data set's store lies if nobody says otherwise."""
-        dimensions = {"coco17": "-2d", "ntu25": "-3d"}.get(self.data.layout, "")
-        suffix = dimensions if self.data.dataset.startswith("ntu") else ""
-        return Path("data") / f"{self.data.dataset}{suffix}.arrow"
+        return default_store(self.data.dataset, self.data.layout)
 
 
 def names() -> list[str]:
@@ -211,7 +211,8 @@ def save(recipe: Recipe, path: str | Path) -> None:
 
 def to_yaml(recipe: Recipe) -> str:
     """Return the whole recipe as YAML."""
-    lines = [f"name: {recipe.name}", f"source: {recipe.source}"]
+    texts = {"name": recipe.name, "source": recipe.source}
+    lines = [yaml.safe_dump(texts, sort_keys=False, allow_unicode=True, width=1000).rstrip()]
     for section, settings in recipe.model_dump(mode="json").items():
         if isinstance(settings, dict):
             lines.append(f"{section}:")
@@ -238,12 +239,20 @@ def with_settings(recipe: Recipe, settings: Sequence[str] | Mapping[str, Any]) -
         wrong = [s for s in settings if "=" not in s]
         if wrong:
             raise ValueError(f"expected key=value, found {wrong[0]!r}")
-        settings = {k: yaml.safe_load(v) for k, v in (s.split("=", 1) for s in settings)}
+        settings = dict(map(_parsed, settings))
     document = recipe.model_dump(mode="json")
     for name, value in settings.items():
         section, key = _find(document, name)
         section[key] = value
     return _validated(document, origin="the settings")
+
+
+def _parsed(setting: str) -> tuple[str, Any]:
+    name, _, value = setting.partition("=")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"the value of {setting!r} is not YAML: {error}") from error
 
 
 def _find(document: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:

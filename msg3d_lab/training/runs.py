@@ -127,6 +127,10 @@ def _commit() -> str | None:
     """The commit of this library's checkout, `+` if files differ from it; None if installed."""
     git = ["git", "-C", str(Path(__file__).parents[1])]
     try:
+        # An installed copy may lie inside somebody else's repository, which does not track it.
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, check=True
+        )
         commit = subprocess.run(
             [*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()

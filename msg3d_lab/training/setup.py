@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from msg3d_lab import skeletons
 from msg3d_lab.data.loader import TestBatches
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.model import MSG3D
+from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.training.recipes import Recipe
 
 __all__ = ["build_model_of", "clip_settings", "open_store_of", "test_batches_of"]
@@ -23,7 +25,7 @@ def open_store_of(recipe: Recipe, data: Store | str | Path | None = None) -> Sto
         ValueError: another data set, joint layout or number of joints than the recipe's.
     """
     wanted = recipe.data
-    if data is None and wanted.dataset == "synthetic":
+    if wanted.dataset == "synthetic" and (data is None or _is_gone(data)):
         from msg3d_lab.data.synthetic import load_synthetic
 
         return load_synthetic()
@@ -35,6 +37,12 @@ def open_store_of(recipe: Recipe, data: Store | str | Path | None = None) -> Sto
                 f"{wanted.dataset} --out {path}`, or name yours with --data"
             )
         data = open_store(path)
+    if data.dataset != wanted.dataset:
+        raise ValueError(
+            f"{recipe.name} is for {wanted.dataset}, but {data.path} holds {data.dataset} "
+            f"({data.skeleton.num_joints} joints of {data.skeleton.name}); choose a recipe for it "
+            f"(msg3d-lab recipes) or set dataset={data.dataset}"
+        )
     if data.skeleton.name != wanted.layout:
         raise ValueError(
             f"{recipe.name} needs joints of {wanted.layout}, but {data.path} holds {data.dataset} "
@@ -49,11 +57,17 @@ def open_store_of(recipe: Recipe, data: Store | str | Path | None = None) -> Sto
 def build_model_of(recipe: Recipe, store: Store) -> MSG3D:
     """Build the recipe's network for the store's classes, joints and channels."""
     arguments = recipe.model.model_dump()
-    if store.skeleton.edge_set is not None:
-        skeleton: Any = {"skeleton": store.skeleton.name, "edge_set": arguments.pop("edge_set")}
-    else:
-        skeleton = {"skeleton": store.skeleton, "edge_set": arguments.pop("edge_set")}
-    return MSG3D(num_classes=store.num_classes, in_channels=store.channels, **skeleton, **arguments)
+    skeleton: str | Skeleton = store.skeleton
+    name = store.skeleton.name
+    if name in skeletons.names() and store.skeleton in skeletons.variants(name):
+        skeleton = name  # of a layout of ours the recipe chooses the edge set
+    return MSG3D(
+        num_classes=store.num_classes, in_channels=store.channels, skeleton=skeleton, **arguments
+    )
+
+
+def _is_gone(data: Store | str | Path) -> bool:
+    return not isinstance(data, Store) and not Path(data).exists()
 
 
 def test_batches_of(

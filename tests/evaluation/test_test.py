@@ -83,6 +83,21 @@ def test_test_needs_weights(toy_store, toy_recipe, tmp_path):
         evaluation.test(run, progress=False)
 
 
+def test_test_makes_the_synthetic_set_again_if_its_cache_is_gone(tmp_path, monkeypatch):
+    from msg3d_lab.training.setup import open_store_of
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = open_store_of(recipes.get("synthetic-joint"), tmp_path / "gone.arrow")
+    assert store.synthetic
+    assert len(store) >= 1500
+
+
+def test_test_wants_at_least_one_clip(run):
+    with pytest.raises(ValueError, match="at least one clip per sample, found 0"):
+        evaluation.test(run, num_clips=0, progress=False)
+
+
 def test_test_with_several_clips_needs_uniform_sampling(toy_store, toy_recipe, tmp_path):
     recipe = recipes.with_settings(toy_recipe, ["sampling=resize", "epochs=1"])
     run = fit(recipe, data=toy_store, run=tmp_path / "r", device="cpu", progress=False)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pickle
 import zlib
@@ -196,6 +197,18 @@ def test_load_model_ignores_mmengine_training_logs(tmp_path, monkeypatch):
     assert_same_model(model, load_model(tmp_path / "epoch_16.pth"))
 
 
+def like_coco():
+    """A layout of one's own that has as many joints as one of ours."""
+    coco = skeletons.get("coco17")
+    return dataclasses.replace(coco, name="mine", edges=((0, 16), *coco.edges[1:]))
+
+
+def test_convert_keeps_the_notes_of_our_files(tmp_path):
+    _, path = own_checkpoint(tmp_path)
+    convert(path, tmp_path / "copy.safetensors")
+    assert checkpoints.read_notes(tmp_path / "copy.safetensors") == checkpoints.read_notes(path)
+
+
 def changed(tmp_path, to, change, **arguments):
     """A converted checkpoint after `change(state)`."""
     _, path = own_checkpoint(tmp_path, **arguments)
@@ -244,10 +257,11 @@ def test_load_model_knows_joint_counts_only_with_a_layout(tmp_path, toy_skeleton
 
 
 def test_load_model_takes_what_a_published_file_does_not_tell(tmp_path):
-    model, path = own_checkpoint(tmp_path, window_dilations=(1, 2))
+    _, path = own_checkpoint(tmp_path)
     convert(path, tmp_path / "theirs.pt", to="author")
     assert load_model(tmp_path / "theirs.pt").arguments["window_dilations"] == (1, 1)
-    assert_same_model(model, load_model(tmp_path / "theirs.pt", window_dilations=(1, 2)))
+    told = load_model(tmp_path / "theirs.pt", window_dilations=(1, 2))
+    assert told.arguments["window_dilations"] == (1, 2)
     with pytest.raises(ValueError, match="know their arguments"):
         load_model(path, window_dilations=(1, 2))
 
@@ -324,10 +338,14 @@ def test_load_model_refuses_safetensors_of_others(tmp_path):
 @pytest.mark.parametrize(
     ("to", "arguments", "message"),
     [
-        ("author", OPENMMLAB, "normalization='symmetric'.*edge_set='chain'"),
+        ("author", OPENMMLAB, "normalization='symmetric'.*skeleton=ntu25 .chain."),
         ("author", {"window_edges": "grid"}, "window_edges='dense'"),
         ("mmaction2", {"pathways": ("g3d",)}, "pathways"),
         ("mmaction2", {"residual_mask": False}, "residual_mask=True"),
+        ("mmaction2", {"window_dilations": (1, 2)}, r"window_dilations=\(1, 1\)"),
+        ("author", {"tcn_dilations": (1, 4)}, r"tcn_dilations=\(1, 2\)"),
+        ("author", {"window_sizes": (2, 3)}, r"window_sizes=\(3, 3\)"),
+        ("author", {"skeleton": like_coco()}, r"skeleton=coco17, not skeleton=mine"),
     ],
 )
 def test_convert_refuses_what_the_other_side_cannot_express(to, arguments, message, tmp_path):

@@ -81,7 +81,7 @@ def test_fit_scales_the_learning_rate_and_says_so(toy_store, toy_recipe, tmp_pat
     recipe = recipes.with_settings(
         toy_recipe, ["epochs=1", "learning_rate=0.1", "learning_rate_batch=128", "batch_size=16"]
     )
-    with caplog.at_level(logging.INFO, logger="msg3d_lab"):
+    with caplog.at_level(logging.INFO, logger="msg3d_lab"):  # where there is no bar
         run = fit(recipe, data=toy_store, run=tmp_path / "r", device="cpu", progress=False)
     assert run.environment["learning_rate"] == 0.0125
     assert "learning rate 0.0125 = 0.1 * 16 / 128" in caplog.text
@@ -93,7 +93,8 @@ def test_fit_shows_progress_with_an_eta(toy_store, toy_recipe, tmp_path, capsys)
     assert "clips/s" in shown.err
     assert "top-1" in shown.err
     assert "<00:00" in shown.err  # the bar's ETA at its end
-    assert "epoch   2: loss" in shown.out + shown.err
+    assert "epoch   2: loss" in shown.out
+    assert "learning rate 0.025 = 0.05 * 8 / 16" in shown.out
 
 
 def test_fit_refuses_an_existing_run_folder(run, toy_store, toy_recipe):
@@ -106,13 +107,20 @@ def test_fit_refuses_an_existing_run_folder(run, toy_store, toy_recipe):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nw-ucla-joint", "needs joints of nw-ucla20, but .*5 joints of toy5"),
-        ("synthetic-joint", "needs joints of ntu25"),
+        ("nw-ucla-joint", "is for nw-ucla, but .*holds toy .5 joints of toy5"),
+        ("synthetic-joint", "is for synthetic, but"),
     ],
 )
-def test_fit_refuses_a_store_of_another_layout(name, message, toy_store, tmp_path):
+def test_fit_refuses_a_store_of_another_data_set(name, message, toy_store, tmp_path):
     with pytest.raises(ValueError, match=message):
         fit(name, data=toy_store.path, run=tmp_path / "r", progress=False)
+    assert not (tmp_path / "r").exists()
+
+
+def test_fit_refuses_a_store_of_another_layout(toy_store, toy_recipe, tmp_path):
+    recipe = recipes.with_settings(toy_recipe, ["layout=ntu25"])
+    with pytest.raises(ValueError, match=r"needs joints of ntu25, but .*5 joints of toy5"):
+        fit(recipe, data=toy_store.path, run=tmp_path / "r", progress=False)
     assert not (tmp_path / "r").exists()
 
 
@@ -134,6 +142,7 @@ def test_fit_stops_at_a_loss_that_is_not_finite(toy_store, toy_recipe, tmp_path)
     recipe = recipes.with_settings(toy_recipe, ["learning_rate=1e30", "warmup_epochs=0"])
     with pytest.raises(ValueError, match=r"loss is .* at epoch 1, step \d.*clip\d\d"):
         fit(recipe, data=toy_store, run=tmp_path / "r", device="cpu", progress=False)
+    assert not (tmp_path / "r" / "model.safetensors").exists()
 
 
 def test_fit_gives_each_dialect_its_graph(tmp_path):
@@ -162,6 +171,39 @@ def test_fit_gives_each_dialect_its_graph(tmp_path):
     assert model.arguments["normalization"] == "column"
 
 
+def test_fit_trains_on_a_layout_with_edge_sets_of_its_own(toy_store, toy_recipe, tmp_path):
+    """Also under a name of ours: what the store says counts."""
+    own = skeletons.from_dict(
+        {
+            "name": "ntu25",
+            "joints": list(toy_store.skeleton.joints),
+            "edges": [["hip", "chest"], ["chest", "head"]],
+            "edge_sets": {
+                "arms": [["chest", "left hand"], ["chest", "right hand"]],
+                "loop": [["hip", "left hand"], ["hip", "right hand"]],
+            },
+            "center": "chest",
+        },
+        edge_set="loop",
+    )
+    clips = [
+        Clip(toy_store.ids[i], np.array(toy_store.keypoints(i)), int(toy_store.labels[i]), (split,))
+        for i, split in enumerate(["xsub_train"] * 8 + ["xsub_val"] * 4)
+    ]
+    store = write_store(
+        tmp_path / "own.arrow",
+        clips,
+        dataset="toy",
+        skeleton=own,
+        label_names=list(toy_store.label_names),
+        channels=3,
+        preparation={"name": "none"},
+    )
+    recipe = recipes.with_settings(toy_recipe, ["layout=ntu25", "epochs=1", "edge_set=loop"])
+    run = fit(recipe, data=store, run=tmp_path / "run", device="cpu", progress=False)
+    assert run.model().skeleton == own
+
+
 def test_learning_rate_factor_cosine_has_a_closed_form(toy_recipe):
     settings = recipes.with_settings(toy_recipe, ["epochs=4", "warmup_epochs=0"]).training
     factors = [learning_rate_factor(s, steps_per_epoch=5, settings=settings) for s in range(20)]
@@ -180,9 +222,9 @@ def test_learning_rate_factor_grows_then_drops_at_milestones(toy_recipe):
 
 @pytest.mark.slow
 def test_fit_under_torchrun_uses_every_process_and_writes_once(toy_store, toy_recipe, tmp_path):
-    recipes.save(recipes.with_settings(toy_recipe, ["batch_size=4"]), tmp_path / "toy.yaml")
+    recipes.save(recipes.with_settings(toy_recipe, ["batch_size=6"]), tmp_path / "toy.yaml")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    torchrun += ["--master-port", "29533", "-m", "--", "msg3d_lab"]
+    torchrun += ["--standalone", "-m", "--", "msg3d_lab"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def shell(*words):
@@ -195,9 +237,10 @@ def test_fit_under_torchrun_uses_every_process_and_writes_once(toy_store, toy_re
     shown = shell("train", tmp_path / "toy.yaml", "--data", toy_store.path, "--run", folder)
     run = open_run(folder)
     assert run.environment["world_size"] == 2
-    # 0.05 at a batch of 16; two processes with 4 clips each.
-    assert run.environment["learning_rate"] == pytest.approx(0.025)
-    assert run.metrics["val_top1"].between(0, 1).all()
+    # 0.05 at a batch of 16; two processes with 6 clips each. The 13 test clips are shared unevenly,
+    # so that one process has two batches of them and the other one.
+    assert run.environment["learning_rate"] == pytest.approx(0.0375)
+    assert 0 <= run.metrics["val_top1"].iloc[-1] <= 1
     assert shown.count("Run folder") == 1
     assert shell("test", folder).count("Scores:") == 1
     several = read_scores(run.scores_path)

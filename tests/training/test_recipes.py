@@ -1,5 +1,7 @@
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msg3d_lab import MSG3D
 from msg3d_lab.training import recipes
@@ -64,6 +66,13 @@ def test_get_reads_a_file_and_lists_names_otherwise(tmp_path):
         recipes.get("ntu61")
 
 
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"])))
+def test_to_yaml_keeps_any_text(text):
+    recipe = recipes.get("synthetic-joint").model_copy(update={"name": text, "source": text})
+    again = Recipe.model_validate(yaml.safe_load(recipes.to_yaml(recipe)))
+    assert again == recipe
+
+
 def test_hash_changes_with_settings_but_not_with_the_seed():
     recipe = recipes.get("synthetic-joint")
     assert recipes.with_settings(recipe, ["seed=7"]).hash == recipe.hash
@@ -99,6 +108,10 @@ def test_with_settings_takes_yaml_values_and_short_names():
         ("epochs=0", r"training\.epochs.*greater than or equal to 1"),
         ("stream=skin", r"data\.stream.*'joint'"),
         ("window_sizes=[3, 5]", "must have the same length"),
+        ("window_sizes=[0]", r"model\.window_sizes\.0.*greater than or equal to 1"),
+        ("scale=[0.5", r"the value of 'scale=\[0\.5' is not YAML"),
+        ("learning_rate=.inf", r"training\.learning_rate.*finite"),
+        ("rotation=[.nan, 0, 0]", r"data\.rotation.*finite"),
     ],
 )
 def test_with_settings_explains_what_is_wrong(setting, message):
