@@ -131,7 +131,7 @@ def write_report(run: Run, *, out: str | Path | None = None, store: Store | None
         f"{store.splits[recipe.data.train_split]} clips",
         "test split": f"{scores.facts['split']}, {len(scores.ids)} clips, never used for a choice",
         "network": f"MS-G3D, {environment['parameters']:,} parameters, "
-        f"width {recipe.model.base_channels}, {store.skeleton.name} ({recipe.model.edge_set})",
+        f"width {recipe.model.base_channels}, {run.model().skeleton.label}",
         "machine": f"{environment['processor']}, {environment['threads']} threads, "
         f"torch {environment['packages']['torch']}",
     }
