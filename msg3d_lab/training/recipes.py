@@ -212,7 +212,7 @@ def save(recipe: Recipe, path: str | Path) -> None:
 def to_yaml(recipe: Recipe) -> str:
     """Return the whole recipe as YAML."""
     texts = {"name": recipe.name, "source": recipe.source}
-    lines = [yaml.safe_dump(texts, sort_keys=False, allow_unicode=True, width=1000).rstrip()]
+    lines = [yaml.safe_dump(texts, sort_keys=False, width=1000).rstrip()]
     for section, settings in recipe.model_dump(mode="json").items():
         if isinstance(settings, dict):
             lines.append(f"{section}:")
