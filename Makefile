@@ -3,6 +3,8 @@ PYTHON ?= python3
 # Where torch comes from. The default has CPU builds; for CUDA: make demo TORCH_INDEX=https://download.pytorch.org/whl/cu130
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PYTEST_ARGS ?=
+# For example --no-browser --ip 0.0.0.0, or --allow-root in a container.
+LAB_ARGS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -21,7 +23,7 @@ test: .venv/installed-dev ## environment, then all tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 lab: .venv/installed ## environment, then JupyterLab on the notebooks
-	@$(BIN)/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb
+	@$(BIN)/jupyter lab $(LAB_ARGS) notebooks
 
 lint: .venv/installed-dev ## formatting, lint and types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
