@@ -1,6 +1,10 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
-from msg3d_lab.files import write_aside
+from msg3d_lab.files import locked, write_aside
 
 
 def test_write_aside_leaves_the_file_and_nothing_else(tmp_path):
@@ -46,3 +50,55 @@ def test_write_aside_never_overwrites_silently(tmp_path):
         write_aside(tmp_path / "folder", overwrite=True),
     ):
         pytest.fail("the block must not run")
+
+
+def test_write_aside_leaves_a_folder_that_another_made_meanwhile(tmp_path):
+    with (  # noqa: PT012
+        pytest.raises(FileExistsError, match="folder exists already"),
+        write_aside(tmp_path / "folder") as aside,
+    ):
+        aside.mkdir()
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "theirs").write_text("")
+    assert [p.name for p in tmp_path.rglob("*")] == ["folder", "theirs"]
+
+
+def test_write_aside_durable_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    seen = []
+    synchronise = os.fsync
+
+    def fsync(descriptor):
+        seen.append((tmp_path / "file").exists())
+        synchronise(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with write_aside(tmp_path / "file", durable=True) as aside:
+        aside.write_text("whole")
+    assert seen == [False, True]  # the content, then the name
+
+
+def test_locked_leaves_nothing_and_keeps_others_out(tmp_path):
+    path = tmp_path / ".lock"
+    with locked(path):
+        with (
+            pytest.raises(BlockingIOError, match=f"in use by process {os.getpid()} on"),
+            locked(path),
+        ):
+            pytest.fail("the block must not run")
+        assert path.exists()
+    assert list(tmp_path.iterdir()) == []
+    with locked(path):
+        pass
+
+
+def test_locked_ends_with_its_process(tmp_path):
+    """A killed one leaves the file, which locks nobody out."""
+    code = (
+        "import os, sys\nfrom msg3d_lab.files import locked\n"
+        "with locked(sys.argv[1]): os.kill(os.getpid(), 9)"
+    )
+    path = tmp_path / ".lock"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert path.read_text().startswith("process ")
+    with locked(path):
+        assert path.read_text().startswith(f"process {os.getpid()} ")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -121,10 +122,13 @@ class STGCBlock(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the block; see the class."""
-        outputs = [pathway(x) for pathway in (self.factorized, self.g3d) if pathway is not None]
-        out: Tensor = self.dropout(self.tcn(torch.relu(sum(outputs))))
+    def forward(self, x: Tensor, *, recompute: bool = False) -> Tensor:
+        """Run the block; see the class, and `MSG3D` for `recompute`."""
+        run = _recomputed if recompute else _run
+        outputs = [
+            run(pathway, x) for pathway in (self.factorized, self.g3d) if pathway is not None
+        ]
+        out: Tensor = self.dropout(run(self.tcn, torch.relu(cast(Tensor, sum(outputs)))))
         return out
 
 
@@ -155,6 +159,12 @@ class MSG3D(nn.Module):
         window_edges: "dense" or "grid".
         tcn_dilations: of the temporal convolutions.
         dropout: after each block.
+
+    Attributes:
+        recompute: set it to True to train with less memory: each pathway, and each block's last
+            layer, keeps its input only and is computed again in backward. Logits, gradients and
+            running statistics are the same to the bit. It is no argument, since it is no part of
+            the network: checkpoints do not know it.
 
     Shapes:
         x: (N, M, T, V, C) -> (N, num_classes) logits.
@@ -212,6 +222,7 @@ class MSG3D(nn.Module):
         }
         self.num_classes, self.num_persons, self.in_channels = num_classes, num_persons, in_channels
         self.base_channels = base_channels
+        self.recompute = False
         self._block_arguments = shared
         A = skeleton.adjacency
         c = base_channels
@@ -249,7 +260,44 @@ class MSG3D(nn.Module):
         N, M, T, V, C = x.shape
         x = self.data_bn(x.transpose(1, 2).reshape(N * T, M * V * C))
         x = x.view(N, T, M, V, C).transpose(1, 2).reshape(N * M, T, V, C)
+        recompute = self.recompute and self.training and torch.is_grad_enabled()
         for block in self.blocks:
-            x = block(x)
+            x = block(x, recompute=recompute)
         logits: Tensor = self.fc(x.mean(dim=(1, 2)).view(N, M, -1).mean(dim=1))
         return logits
+
+
+def _run(module: nn.Module, x: Tensor) -> Tensor:
+    return module(x)
+
+
+def _recomputed(module: nn.Module, x: Tensor) -> Tensor:
+    """The module's output, of whose activations only the input is kept until backward."""
+    from torch.utils.checkpoint import checkpoint
+
+    return checkpoint(
+        module,
+        x,
+        use_reentrant=False,
+        preserve_rng_state=False,  # dropout, the only layer that draws, is outside
+        context_fn=lambda: (nullcontext(), _statistics_kept(module)),
+    )
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Let batch normalisations update copies of their running statistics.
+
+    Otherwise a batch that is computed twice would count twice.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    own = [dict(norm.named_buffers()) for norm in norms]
+    for norm, buffers in zip(norms, own, strict=True):
+        for name, buffer in buffers.items():
+            setattr(norm, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for norm, buffers in zip(norms, own, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)

@@ -4,29 +4,49 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from tqdm.auto import tqdm
 
-from msg3d_lab.data.loader import TestBatches, TrainBatches, prefetch
+from msg3d_lab.data.loader import TestBatches, TrainBatches
 from msg3d_lab.data.store import Store
-from msg3d_lab.model import MSG3D, save_model
-from msg3d_lab.model.predict import predict
+from msg3d_lab.files import locked, sync
+from msg3d_lab.model import save_model
 from msg3d_lab.training import recipes
+from msg3d_lab.training.optimization import Average, build_optimizer
 from msg3d_lab.training.processes import Precision, launch
+from msg3d_lab.training.progress import Progress
 from msg3d_lab.training.recipes import Recipe
-from msg3d_lab.training.runs import Run, create_run, machine_facts
-from msg3d_lab.training.setup import build_model_of, clip_settings, open_store_of, test_batches_of
+from msg3d_lab.training.resume import (
+    Requeue,
+    StoreWatch,
+    check_resumable,
+    drop_newest,
+    read_checkpoint,
+    remove_checkpoints,
+    stop_signal,
+    write_checkpoint,
+)
+from msg3d_lab.training.runs import Run, create_run, machine_facts, open_run
+from msg3d_lab.training.setup import (
+    build_model_of,
+    open_store_of,
+    train_batches_of,
+    watched_batches_of,
+)
+from msg3d_lab.training.state import State
+from msg3d_lab.training.steps import OnNan, look, train_epoch
+from msg3d_lab.training.sync_norm import synchronise
+from msg3d_lab.training.together import any_process, together
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["fit", "learning_rate_factor"]
+__all__ = ["fit"]
 
 log = logging.getLogger(__name__)
 
@@ -36,72 +56,66 @@ def fit(
     *,
     data: Store | str | Path | None = None,
     run: str | Path | None = None,
+    resume: bool = False,
     device: str = "auto",
     devices: int | None = None,
     num_nodes: int | None = None,
     precision: Precision = "32-true",
+    on_nan: OnNan = "stop",
+    checkpoint_minutes: float = 5,
     progress: bool = True,
 ) -> Run:
     """Train the recipe's network and return its run.
 
-    The weights kept are those after the last epoch. The test split is only watched (column
-    `val_*` of metrics.csv); it decides nothing.
+    The recipe says which weights are kept. Without a validation part the test split is watched
+    (columns `val_*` of metrics.csv); it decides nothing.
+
+    A run that is killed loses what it did since its last checkpoint and no more: resumed, it ends
+    with the weights and metrics of one that was not, to the last bit on a CPU with as many threads.
 
     Args:
         recipe: a recipe, the name of one, or the path of its YAML.
         data: the store; the recipe's default place if left out.
-        run: the run's folder, which must not exist; `runs/<recipe's name>` if left out.
+        run: the run's folder; `runs/<recipe's name>` if left out.
+        resume: whether to go on with the run of that folder, if there is one. A finished one is
+            returned as it is.
         device: "auto", "cpu", "cuda" or "mps".
         devices: processes per machine; what torchrun or srun started if left out, else one.
         num_nodes: machines, likewise.
         precision: of the arithmetic, in Lightning Fabric's words.
+        on_nan: at a loss or a gradient that is not finite "stop", or "skip" the step; ten in a row
+            stop too.
+        checkpoint_minutes: between two checkpoints; there is one at the end of every epoch anyway.
         progress: whether to show a progress bar.
 
     Raises:
-        FileExistsError: the run folder exists.
-        FileNotFoundError: no store.
-        ValueError: the store does not fit the recipe; another number of processes runs than was
-            asked for; the loss is not finite.
+        FileExistsError: the run folder exists, and `resume` is not set.
+        FileNotFoundError: no store, or it was removed meanwhile; a folder to resume that is no run.
+        BlockingIOError: another process is at work in the run folder.
+        OSError: something cannot be written; the checkpoints are as they were.
+        Requeue: SIGTERM came; the run can be resumed.
+        ValueError: the store does not fit the recipe, or was changed meanwhile; another number of
+            processes runs than was asked for; an argument out of range; the run to resume is of
+            another recipe, store, precision or number of processes, or has no checkpoint that is
+            whole; the loss is not finite.
     """
+    if on_nan not in ("stop", "skip") or not checkpoint_minutes >= 0:
+        raise ValueError(
+            'expected on_nan "stop" or "skip" and checkpoint_minutes of 0 or more, found '
+            f"{on_nan!r} and {checkpoint_minutes}"
+        )
     recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
     path = Path(run) if run is not None else Path("runs") / recipe.name
-    if path.exists():  # on every process, before any waits for another
-        raise FileExistsError(
-            f"{path} exists already: name another run folder with --run, or remove it"
-        )
+    old = _existing(path, resume=resume)  # on every process, before any waits for another
     store = open_store_of(recipe, data)
     fabric = launch(device, devices=devices, num_nodes=num_nodes, precision=precision)
     settings = recipe.training
     torch.manual_seed(settings.seed)
-    batches = TrainBatches(
-        store,
-        store.indices(recipe.data.train_split),
-        batch_size=settings.batch_size,
-        repeat=settings.repeat,
-        seed=settings.seed,
-        rotation=recipe.data.rotation,
-        scale=recipe.data.scale,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-        **clip_settings(recipe),
-    )
-    watched = test_batches_of(
-        recipe,
-        store,
-        batch_size=settings.batch_size,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
-    total_batch = settings.batch_size * fabric.world_size
+    batches, watched = _batches(recipe, store, fabric)
+    total_batch = settings.batch_size * settings.accumulate * fabric.world_size
     peak = settings.learning_rate * total_batch / settings.learning_rate_batch
     net = build_model_of(recipe, store)
-    optimizer = torch.optim.SGD(
-        net.parameters(),
-        lr=peak,
-        momentum=settings.momentum,
-        nesterov=settings.momentum > 0,
-        weight_decay=settings.weight_decay,
-    )
+    optimizer = build_optimizer(net.parameters(), settings, learning_rate=peak)
     environment: dict[str, Any] = {
         **machine_facts(),
         "device": str(fabric.device),
@@ -114,179 +128,192 @@ def fit(
         "parameters": sum(p.numel() for p in net.parameters()),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    result = Run(path)
-    if fabric.is_global_zero:
-        result = create_run(path, recipe, environment)
-    model, optimizer = fabric.setup(net, optimizer)
-    rows = []
-    start = time.perf_counter()
-    with _Progress(recipe, len(batches), enabled=progress and fabric.is_global_zero) as bar:
+    changes = together(fabric, lambda: check_resumable(old, recipe, environment) if old else [])
+    if old is not None and old.finished:
+        log.info("%s is finished already", path)
+        return old
+    store_watch = StoreWatch(store)
+    together(fabric, store_watch.check)
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_signal())
+        result = together(
+            fabric,
+            lambda: _take(path, recipe, environment, old, stack),
+            first=True,
+        ) or Run(path)
+        model, fabric_optimizer = fabric.setup(synchronise(net, fabric), optimizer)
+        average = Average(net, settings.average_decay) if settings.average_decay else None
+        state = State(fabric, net, model, fabric_optimizer, average)
+        if fabric.global_rank:  # dropout of its own; the first process goes on with the seed's
+            torch.manual_seed(settings.seed + 1_000_003 * fabric.global_rank)
+        damaged = _restore(state, result)
+        done = state.epoch * len(batches) + state.step
+        bar = stack.enter_context(
+            Progress(recipe, len(batches), done=done, enabled=progress and fabric.is_global_zero)
+        )
         bar.say(
             f"learning rate {peak:.4g} = {settings.learning_rate:.4g} * {total_batch} / "
             f"{settings.learning_rate_batch} (recipe's rate, this batch, recipe's batch)"
         )
-        for epoch in range(settings.epochs):
-            row = _train_epoch(fabric, model, optimizer, batches, epoch, recipe, peak, bar)
-            row |= _watch(fabric, net, watched, epoch, settings)
-            rows.append(row)
-            bar.finish_epoch(row)
-            if fabric.is_global_zero:
-                result.write_metrics(rows)
-    environment["seconds"] = round(time.perf_counter() - start, 1)
-    if fabric.is_global_zero:
-        notes = {"label_names": list(store.label_names), "synthetic": store.synthetic}
-        save_model(net, result.checkpoint, notes=notes)
-        result.write_environment(environment)
-    fabric.barrier()
+        if old is not None:
+            notes = [damaged] if damaged else []
+            if changes:
+                notes.append(f"results may differ in their last digits ({', '.join(changes)})")
+            bar.say("; ".join([f"resumed from {state.place}", *notes]))
+        _train(
+            state, result, batches, watched, recipe,
+            peak=peak, on_nan=on_nan, seconds=60 * checkpoint_minutes,
+            stop=stop, store_watch=store_watch, bar=bar,
+        )  # fmt: skip
+        together(fabric, lambda: _finish(state, result, settings, store, environment), first=True)
     return result
 
 
-def learning_rate_factor(step: int, *, steps_per_epoch: int, settings: recipes.Training) -> float:
-    """The learning rate at a step, as a share of its peak.
-
-    Linear growth over the warm-up, then half a cosine to 0 per step, or a tenth at each milestone.
-
-    Args:
-        step: steps done so far.
-        steps_per_epoch: steps in an epoch.
-        settings: the recipe's training section.
-    """
-    warmup = settings.warmup_epochs * steps_per_epoch
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if settings.schedule == "steps":
-        return float(0.1 ** sum(step >= m * steps_per_epoch for m in settings.milestones))
-    share = (step - warmup) / (settings.epochs * steps_per_epoch - warmup)
-    return 0.5 * (1 + math.cos(math.pi * share))
+def _existing(path: Path, *, resume: bool) -> Run | None:
+    """The run to go on with; None where a new one can be made."""
+    if not path.exists():
+        return None
+    if resume:
+        return open_run(path)
+    unfinished = (path / "recipe.yaml").is_file() and not Run(path).finished
+    advice = "go on with it by --resume (resume=True), " if unfinished else ""
+    raise FileExistsError(
+        f"{path} exists already: {advice}name another run folder with --run, or remove it"
+    )
 
 
-def _train_epoch(
-    fabric: Fabric,
-    model: Any,
-    optimizer: Any,
-    batches: TrainBatches,
-    epoch: int,
-    recipe: Recipe,
-    peak: float,
-    bar: _Progress,
-) -> dict[str, Any]:
-    """Train one epoch; its row of metrics."""
+def _batches(recipe: Recipe, store: Store, fabric: Fabric) -> tuple[TrainBatches, TestBatches]:
+    """Batches to train on, each with the clips of a whole step, and batches to look at."""
     settings = recipe.training
-    model.train()
-    start = time.perf_counter()
-    loss_sum = torch.zeros((), device=fabric.device)
-    correct = torch.zeros((), device=fabric.device)
-    seen, lr = 0, peak
-    for step, batch in enumerate(prefetch(batches.epoch(epoch))):
-        lr = peak * learning_rate_factor(
-            epoch * len(batches) + step, steps_per_epoch=len(batches), settings=settings
+    share: dict[str, int] = {"rank": fabric.global_rank, "world_size": fabric.world_size}
+    step = settings.model_copy(update={"batch_size": settings.batch_size * settings.accumulate})
+    whole = recipe.model_copy(update={"training": step})
+    return (
+        train_batches_of(whole, store, **share),
+        watched_batches_of(recipe, store, batch_size=settings.batch_size, **share),
+    )
+
+
+def _take(
+    path: Path, recipe: Recipe, environment: dict[str, Any], old: Run | None, stack: ExitStack
+) -> Run:
+    """Make the run folder, or take over an old one, and lock it."""
+    result = old or create_run(path, recipe, environment)
+    stack.enter_context(locked(path / ".lock"))
+    if old is not None:
+        if old.finished:
+            raise FileExistsError(f"{path} was finished by another process meanwhile")
+        old.remove_parts()
+        facts = old.environment
+        old.write_environment({**facts, "resumed": facts.get("resumed", 0) + 1})
+    return result
+
+
+def _restore(state: State, run: Run) -> str | None:
+    """Go on from the newest checkpoint that is whole, if any; what is wrong with a damaged one."""
+    fabric = state.fabric
+    saved, damaged = together(fabric, lambda: read_checkpoint(run.path))
+    if saved is not None:
+        state.restore(saved)
+    fabric.barrier()
+    if damaged:
+        together(fabric, lambda: drop_newest(run.path), first=True)
+        return f"{damaged}: gone back to the one before it"
+    return None
+
+
+def _train(
+    state: State,
+    run: Run,
+    batches: TrainBatches,
+    watched: TestBatches,
+    recipe: Recipe,
+    *,
+    peak: float,
+    on_nan: OnNan,
+    seconds: float,
+    stop: threading.Event,
+    store_watch: StoreWatch,
+    bar: Progress,
+) -> None:
+    """Train until the last epoch or until patience ends."""
+    settings, fabric = recipe.training, state.fabric
+    saved_at = time.monotonic()
+
+    def save() -> None:
+        nonlocal saved_at
+        captured = together(fabric, state.capture)
+        together(fabric, lambda: write_checkpoint(run.path, captured), first=True)
+        state.saved, saved_at = state.place, time.monotonic()
+
+    def after_step() -> None:
+        # What one knows all do, or some would write and the others train on.
+        late = time.monotonic() - saved_at >= seconds
+        stopped, late = any_process(fabric, stop.is_set(), late)
+        if stopped or late:
+            save()
+        if stopped:
+            message = f"told to stop: the checkpoint is of {state.place}; go on with --resume"
+            bar.say(message)
+            raise Requeue(message)
+
+    while state.epoch < settings.epochs and not _out_of_patience(state, settings):
+        if any(any_process(fabric, stop.is_set())):
+            after_step()
+        together(fabric, store_watch.check)
+        bar.start_epoch(state.epoch)
+        row = train_epoch(
+            state, batches, settings, peak=peak, on_nan=on_nan, bar=bar, after_step=after_step
         )
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        x = torch.from_numpy(batch.x).to(fabric.device)
-        labels = torch.from_numpy(batch.labels).to(fabric.device)
-        logits = model(x)
-        loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
-        if not torch.isfinite(loss):
-            ids = ", ".join(batches.store.ids[i] for i in batch.indices[:4])
-            raise ValueError(
-                f"the loss is {loss.item()} at epoch {epoch + 1}, step {step + 1} (clips {ids}, "
-                "...): a smaller learning_rate or a longer warmup_epochs usually helps"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
-        seen += len(labels)
-        loss_sum += loss.detach() * len(labels)
-        correct += (logits.detach().argmax(1) == labels).sum()
-        bar.step(loss_sum, correct, seen, seconds=time.perf_counter() - start)
-    totals = _sum_over_processes(fabric, [loss_sum.item(), correct.item(), seen])
-    seconds = time.perf_counter() - start
-    return {
-        "epoch": epoch + 1,
-        "lr": lr,
-        "train_loss": totals[0] / totals[2],
-        "train_top1": totals[1] / totals[2],
-        "seconds": round(seconds, 2),
-        "clips_per_s": round(totals[2] / seconds, 1),
-    }
+        turn = settings.watch_every and (state.epoch + 1) % settings.watch_every == 0
+        seen: dict[str, float] | None = {"val_loss": math.nan, "val_top1": math.nan}
+        if turn or state.epoch + 1 == settings.epochs:
+            seen = look(state, watched, stop=stop)
+        if seen is not None:
+            row |= seen
+            bar.finish_epoch(row)
+            _choose(state, row, settings)
+            state.rows.append(row)
+            state.epoch += 1
+            state.start_epoch()
+            together(fabric, lambda: run.write_metrics(state.rows), first=True)
+            save()
+    together(fabric, store_watch.check)
 
 
-def _watch(
-    fabric: Fabric, net: MSG3D, watched: TestBatches, epoch: int, settings: recipes.Training
-) -> dict[str, float]:
-    """Loss and accuracy on the test split with one clip per sample, if this epoch is a turn."""
-    turn = settings.watch_every and (epoch + 1) % settings.watch_every == 0
-    if not turn and epoch + 1 < settings.epochs:
-        return {"val_loss": math.nan, "val_top1": math.nan}
-    net.eval()
-
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        # The bare network: DDP would wait for the other processes at every batch, and their
-        # shares of the samples may be a batch longer or shorter.
-        with fabric.autocast():
-            return net(x)
-
-    loss_sum = correct = seen = 0.0
-    for logits, labels, _ in predict(forward, prefetch(watched), device=fabric.device):
-        scores, targets = torch.from_numpy(logits[:, 0]), torch.from_numpy(labels)
-        loss_sum += F.cross_entropy(scores, targets, reduction="sum").item()
-        correct += (scores.argmax(1) == targets).sum().item()
-        seen += len(labels)
-    totals = _sum_over_processes(fabric, [loss_sum, correct, seen])
-    return {"val_loss": totals[0] / totals[2], "val_top1": totals[1] / totals[2]}
+def _choose(state: State, row: dict[str, Any], settings: recipes.Training) -> None:
+    """Keep the weights if they are the best so far, where the recipe wants them."""
+    if not settings.chooses or math.isnan(row["val_top1"]):
+        return
+    state.looks += 1
+    if state.best and row["val_top1"] <= state.best["val_top1"]:
+        return
+    state.looks = 0
+    state.best = {"epoch": row["epoch"], "val_top1": row["val_top1"]}
+    if settings.keep == "best":
+        weights = state.average.state_dict()["mean"] if state.average else state.net.state_dict()
+        state.best["network"] = {name: value.cpu().clone() for name, value in weights.items()}
 
 
-def _sum_over_processes(fabric: Fabric, values: list[float]) -> np.ndarray:
-    mine = torch.tensor(values, device=fabric.device)
-    return cast(torch.Tensor, fabric.all_reduce(mine, reduce_op="sum")).cpu().numpy()
+def _out_of_patience(state: State, settings: recipes.Training) -> bool:
+    return 0 < settings.patience <= state.looks
 
 
-class _Progress:
-    """One bar over all epochs, so that its ETA is the run's."""
-
-    def __init__(self, recipe: Recipe, steps_per_epoch: int, *, enabled: bool) -> None:
-        self._name, self._epochs = recipe.name, recipe.training.epochs
-        self._epoch = 1
-        self._bar = tqdm(
-            total=self._epochs * steps_per_epoch,
-            desc=f"{recipe.name} epoch 1/{self._epochs}",
-            unit="step",
-            disable=not enabled,
-            dynamic_ncols=True,
-            smoothing=0,  # the mean over the run, looks at the test split included
-        )
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()
-
-    def say(self, line: str) -> None:
-        """Leave a line above the bar, or in the log where no bar is shown."""
-        if self._bar.disable:
-            log.info(line)
-        else:
-            self._bar.write(line)
-
-    def step(
-        self, loss_sum: torch.Tensor, correct: torch.Tensor, seen: int, *, seconds: float
-    ) -> None:
-        """Count a step; numbers are read from the device only when the bar is drawn anyway."""
-        if self._bar.update():
-            self._bar.set_postfix_str(
-                f"loss {loss_sum.item() / seen:.3f}, top-1 {100 * correct.item() / seen:.1f} %, "
-                f"{seen / seconds:.0f} clips/s"
-            )
-
-    def finish_epoch(self, row: dict[str, Any]) -> None:
-        """Leave a line about the epoch above the bar."""
-        watched = "" if math.isnan(row["val_top1"]) else f", test {100 * row['val_top1']:.1f} %"
-        self.say(
-            f"epoch {row['epoch']:3d}: loss {row['train_loss']:.3f}, "
-            f"train {100 * row['train_top1']:.1f} %{watched}, {row['clips_per_s']:.0f} clips/s"
-        )
-        self._epoch += 1
-        if self._epoch <= self._epochs:
-            self._bar.set_description(f"{self._name} epoch {self._epoch}/{self._epochs}")
+def _finish(
+    state: State, run: Run, settings: recipes.Training, store: Store, environment: dict[str, Any]
+) -> None:
+    """Write the weights to keep, then remove what the run could have been resumed from."""
+    kept = state.epoch
+    if settings.keep == "best":
+        kept = state.best["epoch"]
+        state.net.load_state_dict(state.best["network"])
+    elif state.average:
+        state.net.load_state_dict(state.average.state_dict()["mean"])
+    run.write_metrics(state.rows)
+    notes = {"label_names": list(store.label_names), "synthetic": store.synthetic}
+    save_model(state.net, run.checkpoint, notes=notes, overwrite=True)
+    seconds = round(time.monotonic() - state.run_clock, 1)
+    run.write_environment({**run.environment, "kept_epoch": kept, "seconds": seconds})
+    for path in (run.checkpoint, run.path):
+        sync(path)
+    remove_checkpoints(run.path)

@@ -12,14 +12,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from msg3d_lab.data.datasets import default_store
-from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
-from msg3d_lab.model.msg3d import Pathway
+from msg3d_lab.training.settings import Data, Model, Section, Training
 
 __all__ = [
     "Data",
@@ -39,106 +38,8 @@ _STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 _NTU_SPLITS = (("ntu60", "xsub"), ("ntu60", "xview"), ("ntu120", "xsub"), ("ntu120", "xset"))
 _PAPER_SPLITS = _NTU_SPLITS[:2]  # its milestones are those of NTU60
 
-Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
-Sampling = Literal["uniform", "replay", "resize"]
-Count = Annotated[int, Field(ge=1)]
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Data(_Section):
-    """Which clips, and what happens to them on the way into the network.
-
-    Args:
-        dataset: the data set's name, as `msg3d-lab data import --dataset` calls it.
-        layout: the joint layout the store must have.
-        train_split: trained on.
-        test_split: tested on; it is watched during training and decides nothing.
-        stream: joint, bone, joint_motion or bone_motion.
-        clip_len: T, frames per clip.
-        sampling: "uniform" (PoseC3D), "replay" (the paper: whole clip, repeated) or "resize".
-        rotation: largest random rotation about x, y, z, degrees.
-        scale: range of the random scale.
-        rescale: "minmax" scales each axis to [-1, 1], "none" leaves it.
-    """
-
-    dataset: str
-    layout: str
-    train_split: str
-    test_split: str
-    stream: Stream
-    clip_len: int = Field(ge=1)
-    sampling: Sampling
-    rotation: tuple[float, float, float]
-    scale: tuple[float, float]
-    rescale: Literal["none", "minmax"]
-
-
-class Model(_Section):
-    """The network: arguments of `MSG3D`, which documents them."""
-
-    edge_set: str | None
-    normalization: Normalization
-    aggregation: Aggregation
-    num_persons: int = Field(ge=1)
-    base_channels: int = Field(ge=1)
-    num_gcn_scales: int = Field(ge=1)
-    num_g3d_scales: int = Field(ge=1)
-    pathways: tuple[Pathway, ...]
-    window_sizes: tuple[Count, ...]
-    window_dilations: tuple[Count, ...]
-    window_edges: WindowEdges
-    residual_mask: bool
-    tcn_dilations: tuple[Count, ...]
-    dropout: float = Field(ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _windows_match(self) -> Model:
-        if len(self.window_sizes) != len(self.window_dilations):
-            raise ValueError(
-                f"window_sizes {list(self.window_sizes)} and window_dilations "
-                f"{list(self.window_dilations)} must have the same length"
-            )
-        return self
-
-
-class Training(_Section):
-    """How the weights are found, by stochastic gradient descent.
-
-    Args:
-        seed: of the weights' start, the clips' order, frames and augmentation.
-        epochs: how often the (repeated) training set is gone through.
-        repeat: how often an epoch goes through the training clips.
-        batch_size: clips per process and step.
-        learning_rate: at a total batch of `learning_rate_batch` clips; scaled in proportion.
-        learning_rate_batch: the batch the learning rate was found for.
-        schedule: "cosine" (to 0, per step) or "steps" (a tenth at each of `milestones`).
-        milestones: epochs after which the learning rate drops, for "steps".
-        warmup_epochs: epochs of linear growth at the start.
-        momentum: Nesterov momentum.
-        weight_decay: of all parameters.
-        label_smoothing: share of the target spread over all classes.
-        watch_every: epochs between two looks at the test split; 0 for the last epoch only.
-    """
-
-    seed: int = Field(ge=0)
-    epochs: int = Field(ge=1)
-    repeat: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    learning_rate_batch: int = Field(ge=1)
-    schedule: Literal["cosine", "steps"]
-    milestones: tuple[Count, ...]
-    warmup_epochs: float = Field(ge=0)
-    momentum: float = Field(ge=0, lt=1)
-    weight_decay: float = Field(ge=0)
-    label_smoothing: float = Field(ge=0, lt=1)
-    watch_every: int = Field(ge=0)
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """A whole recipe.
 
     Args:
@@ -157,10 +58,22 @@ class Recipe(_Section):
     training: Training
     test_clips: int = Field(ge=1)
 
+    @model_validator(mode="after")
+    def _test_data_choose_nothing(self) -> Recipe:
+        training = self.training
+        if training.chooses and not self.data.validation_subjects:
+            raise ValueError(
+                f"keep={training.keep} with patience={training.patience} chooses by accuracy, and "
+                "test data must choose nothing: name some subjects of the training split in "
+                "validation_subjects"
+            )
+        return self
+
     @property
     def hash(self) -> str:
         """Twelve hex digits that change with any setting but the seed."""
-        content = self.model_dump(mode="json", exclude={"training": {"seed"}})
+        seed = {"training": {"seed"}}
+        content = self.model_dump(mode="json", exclude=seed, exclude_defaults=True)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -283,8 +196,9 @@ def _validated(document: Mapping[str, Any], *, origin: str) -> Recipe:
         problems = []
         for e in error.errors():
             where = ".".join(str(part) for part in e["loc"])
-            found = "" if e["type"] == "missing" else f" (found {e['input']!r:.60})"
-            problems.append(f"{where or 'recipe'}: {e['msg']}{found}")
+            says_it = e["type"] in ("missing", "value_error")  # the latter are our own messages
+            found = "" if says_it else f" (found {e['input']!r:.60})"
+            problems.append(f"{where or 'recipe'}: {e['msg'].removeprefix('Value error, ')}{found}")
         raise ValueError(f"{origin} is not a recipe: " + "; ".join(problems)) from error
 
 

@@ -3,7 +3,9 @@
 recipe.yaml         the whole recipe
 environment.json    versions, device, data, what the recipe leaves to the machine
 metrics.csv         a row per epoch
-model.safetensors   the weights after the last epoch, and how to rebuild the model
+model.safetensors   the weights kept, and how to rebuild the model
+resume.pt           while the run is not finished: what it goes on from; and the one before it,
+                    resume.previous.pt (see `msg3d_lab.training.resume`)
 scores.parquet      test scores by sample id (written by `msg3d_lab.evaluation.test`)
 """
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "create_run", "machine_facts", "open_run"]
 
+NEWEST, PREVIOUS = "resume.pt", "resume.previous.pt"
 _PACKAGES = ("msg3d-lab", "torch", "lightning-fabric", "numpy", "pyarrow", "pandas")
 
 
@@ -62,6 +65,12 @@ class Run:
         return self.path / "model.safetensors"
 
     @property
+    def finished(self) -> bool:
+        """Whether it was trained to its end: the weights are kept, the checkpoints removed."""
+        resumable = any((self.path / name).exists() for name in (NEWEST, PREVIOUS))
+        return self.checkpoint.is_file() and not resumable
+
+    @property
     def scores_path(self) -> Path:
         """The test scores' path, whether they exist or not."""
         return self.path / "scores.parquet"
@@ -69,6 +78,11 @@ class Run:
     def model(self) -> MSG3D:
         """The trained model, in eval mode."""
         return load_model(self.checkpoint)
+
+    def remove_parts(self) -> None:
+        """Remove what a killed process was writing aside; only for who has the folder's lock."""
+        for part in self.path.glob(".*.part"):
+            part.unlink(missing_ok=True)
 
     def write_environment(self, facts: Mapping[str, Any]) -> None:
         """Replace environment.json."""

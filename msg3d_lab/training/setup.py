@@ -6,13 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from msg3d_lab import skeletons
-from msg3d_lab.data.loader import TestBatches
+from msg3d_lab.data.loader import TestBatches, TrainBatches
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.model import MSG3D
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.training.recipes import Recipe
+from msg3d_lab.training.validation import split_validation
 
-__all__ = ["build_model_of", "clip_settings", "open_store_of", "test_batches_of"]
+__all__ = [
+    "build_model_of",
+    "open_store_of",
+    "test_batches_of",
+    "train_batches_of",
+    "watched_batches_of",
+]
 
 
 def open_store_of(recipe: Recipe, data: Store | str | Path | None = None) -> Store:
@@ -61,13 +68,53 @@ def build_model_of(recipe: Recipe, store: Store) -> MSG3D:
     name = store.skeleton.name
     if name in skeletons.names() and store.skeleton in skeletons.variants(name):
         skeleton = name  # of a layout of ours the recipe chooses the edge set
-    return MSG3D(
+    net = MSG3D(
         num_classes=store.num_classes, in_channels=store.channels, skeleton=skeleton, **arguments
     )
+    net.recompute = recipe.training.recompute
+    return net
 
 
 def _is_gone(data: Store | str | Path) -> bool:
     return not isinstance(data, Store) and not Path(data).exists()
+
+
+def train_batches_of(
+    recipe: Recipe, store: Store, *, rank: int = 0, world_size: int = 1
+) -> TrainBatches:
+    """The training clips of a recipe, shuffled and augmented as it says.
+
+    Raises:
+        ValueError: see `split_validation`.
+    """
+    settings = recipe.training
+    return TrainBatches(
+        store,
+        split_validation(store, recipe)[0],
+        batch_size=settings.batch_size,
+        augment=recipe.data.augment,
+        repeat=settings.repeat,
+        seed=settings.seed,
+        rank=rank,
+        world_size=world_size,
+        **_clip_settings(recipe),
+    )
+
+
+def watched_batches_of(
+    recipe: Recipe, store: Store, *, batch_size: int, rank: int = 0, world_size: int = 1
+) -> TestBatches:
+    """The clips watched during training: the validation part, or the test split without one."""
+    data = recipe.data
+    chosen = split_validation(store, recipe)[1]
+    return TestBatches(
+        store,
+        chosen if data.validation_subjects else store.indices(data.test_split),
+        batch_size=batch_size,
+        rank=rank,
+        world_size=world_size,
+        **_clip_settings(recipe),
+    )
 
 
 def test_batches_of(
@@ -88,12 +135,12 @@ def test_batches_of(
         num_clips=num_clips,
         rank=rank,
         world_size=world_size,
-        **clip_settings(recipe),
+        **_clip_settings(recipe),
     )
 
 
-def clip_settings(recipe: Recipe) -> dict[str, Any]:
-    """Return what training and test clips have in common: arguments of both kinds of batches."""
+def _clip_settings(recipe: Recipe) -> dict[str, Any]:
+    """What training and test clips have in common: arguments of both kinds of batches."""
     data = recipe.data
     return {
         "stream": data.stream,

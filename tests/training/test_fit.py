@@ -1,8 +1,8 @@
 import logging
-import math
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,8 +12,10 @@ from msg3d_lab import evaluation, load_model, skeletons
 from msg3d_lab.data import Clip, write_store
 from msg3d_lab.evaluation import read_scores
 from msg3d_lab.model.checkpoints import read_notes
-from msg3d_lab.training import fit, open_run, recipes
-from msg3d_lab.training.fit import learning_rate_factor
+from msg3d_lab.training import fit, open_run, recipes, steps
+from msg3d_lab.training.processes import launch
+from msg3d_lab.training.setup import build_model_of, train_batches_of
+from msg3d_lab.training.state import State
 
 
 @pytest.fixture(scope="module")
@@ -204,22 +206,6 @@ def test_fit_trains_on_a_layout_with_edge_sets_of_its_own(toy_store, toy_recipe,
     assert run.model().skeleton == own
 
 
-def test_learning_rate_factor_cosine_has_a_closed_form(toy_recipe):
-    settings = recipes.with_settings(toy_recipe, ["epochs=4", "warmup_epochs=0"]).training
-    factors = [learning_rate_factor(s, steps_per_epoch=5, settings=settings) for s in range(20)]
-    expected = [(1 + math.cos(math.pi * s / 20)) / 2 for s in range(20)]
-    assert factors == pytest.approx(expected)
-
-
-def test_learning_rate_factor_grows_then_drops_at_milestones(toy_recipe):
-    settings = recipes.with_settings(
-        toy_recipe, ["epochs=6", "warmup_epochs=1", "schedule=steps", "milestones=[3, 5]"]
-    ).training
-    factors = [learning_rate_factor(s, steps_per_epoch=4, settings=settings) for s in range(24)]
-    warmup = [0.2, 0.4, 0.6, 0.8]
-    assert factors == pytest.approx([*warmup, *[1] * 8, *[0.1] * 8, *[0.01] * 4])
-
-
 @pytest.mark.slow
 def test_fit_under_torchrun_uses_every_process_and_writes_once(toy_store, toy_recipe, tmp_path):
     recipes.save(recipes.with_settings(toy_recipe, ["batch_size=6"]), tmp_path / "toy.yaml")
@@ -241,12 +227,142 @@ def test_fit_under_torchrun_uses_every_process_and_writes_once(toy_store, toy_re
     # so that one process has two batches of them and the other one.
     assert run.environment["learning_rate"] == pytest.approx(0.0375)
     assert 0 <= run.metrics["val_top1"].iloc[-1] <= 1
-    assert shown.count("Run folder") == 1
+    assert shown.count("Finished: ") == 1
     assert shell("test", folder).count("Scores:") == 1
     several = read_scores(run.scores_path)
     one = evaluation.test(run, device="cpu", progress=False).scores
     assert several.ids == one.ids
     np.testing.assert_allclose(several.values, one.values, atol=1e-6)
+
+
+def quick(recipe, store, folder, *settings, **options):
+    """A short training; its run."""
+    recipe = recipes.with_settings(recipe, settings)
+    return fit(recipe, data=store, run=folder, device="cpu", progress=False, **options)
+
+
+def test_fit_watches_the_validation_part_and_trains_on_the_rest(toy_store, toy_recipe, tmp_path):
+    run = quick(toy_recipe, toy_store, tmp_path / "run", "validation_subjects=[1]", "epochs=1")
+    recipe = run.recipe
+    part = toy_store.samples.iloc[toy_store.indices("xsub_train")]
+    mine = part.index[part["subject"] == 1].to_numpy()
+    from msg3d_lab.data.loader import TestBatches
+    from msg3d_lab.training.setup import _clip_settings
+
+    net, right = run.model(), 0
+    for batch in TestBatches(toy_store, mine, batch_size=4, **_clip_settings(recipe)):
+        with torch.no_grad():
+            guess = net(torch.from_numpy(batch.x[:, 0])).argmax(1).numpy()
+        right += (guess == batch.labels).sum()
+    assert run.metrics["val_top1"].iloc[-1] == pytest.approx(right / len(mine))
+
+
+def test_fit_keeps_the_best_of_validation(toy_store, toy_recipe, tmp_path):
+    settings = ["validation_subjects=[1]", "epochs=5", "watch_every=1", "schedule=cosine"]
+    settings += ["learning_rate=0.4", "warmup_epochs=0"]
+    best = quick(toy_recipe, toy_store, tmp_path / "best", *settings, "keep=best")
+    last = quick(toy_recipe, toy_store, tmp_path / "last", *settings)
+    columns = ["epoch", "lr", "train_loss", "val_loss", "val_top1"]
+    assert best.metrics[columns].equals(last.metrics[columns])  # keeping changes no training
+    top1 = best.metrics["val_top1"]
+    assert best.environment["kept_epoch"] == int(top1.idxmax()) + 1  # of equals the first
+    assert last.environment["kept_epoch"] == 5
+    same = torch.equal(best.model().fc.weight, last.model().fc.weight)
+    assert same == (best.environment["kept_epoch"] == 5)
+
+
+def test_fit_stops_when_patience_ends(toy_store, toy_recipe, tmp_path):
+    settings = ["validation_subjects=[1]", "epochs=9", "watch_every=1", "learning_rate=1e-9"]
+    run = quick(toy_recipe, toy_store, tmp_path / "run", *settings, "patience=2")
+    top1 = run.metrics["val_top1"]
+    assert len(run.metrics) == int(top1.idxmax()) + 3 < 9
+    assert run.finished
+
+
+def test_fit_keeps_and_watches_the_average(toy_store, toy_recipe, tmp_path):
+    settings = ["epochs=1", "repeat=2"]
+    plain = quick(toy_recipe, toy_store, tmp_path / "plain", *settings)
+    averaged = quick(toy_recipe, toy_store, tmp_path / "average", *settings, "average_decay=0.9")
+    assert averaged.metrics["train_loss"].equals(plain.metrics["train_loss"])
+    assert not averaged.metrics["val_loss"].equals(plain.metrics["val_loss"])
+    assert not torch.equal(averaged.model().fc.weight, plain.model().fc.weight)
+
+
+def test_fit_clips_the_gradient(toy_store, toy_recipe, tmp_path):
+    """Steps of plain descent with a gradient of norm c go c * learning rate far at most."""
+    settings = ["epochs=1", "repeat=1", "momentum=0", "weight_decay=0", "learning_rate=16"]
+    settings += ["warmup_epochs=0", "schedule=steps", "milestones=[9]", "clip_norm=1e-5"]
+    run = quick(toy_recipe, toy_store, tmp_path / "run", *settings)
+    torch.manual_seed(run.recipe.training.seed)
+    start = build_model_of(run.recipe, toy_store)
+    moves = zip(start.parameters(), run.model().parameters(), strict=True)
+    moved = torch.stack([(a - b).norm() for a, b in moves]).norm().item()
+    assert 0 < moved <= 4 * 8e-5 * 1.01  # four steps
+
+
+def test_accumulated_batches_give_the_gradient_of_the_large_one(toy_store, toy_recipe):
+    """With the batch normalisations in eval mode, the only thing that sees a batch as a whole."""
+    fabric = launch("cpu")
+    gradients = []
+    for settings in (["batch_size=12"], ["batch_size=4", "accumulate=3"], ["accumulate=5"]):
+        recipe = recipes.with_settings(toy_recipe, settings)
+        training = recipe.training
+        torch.manual_seed(0)
+        net = build_model_of(recipe, toy_store).double().eval()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        state = State(fabric, net, *fabric.setup(net, optimizer), None)
+        batches = train_batches_of(recipes.with_settings(recipe, ["batch_size=12"]), toy_store)
+        batch = batches.batch(0, epoch=0)
+        batch = batch._replace(x=batch.x.astype(np.float64))
+        sums, norm = steps._gradients(state, batches, batch, training)
+        gradients.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+        assert norm.item() == pytest.approx(gradients[-1].norm().item())
+        assert sums[0].item() > 0
+    for other in gradients[1:]:
+        torch.testing.assert_close(other, gradients[0], rtol=1e-10, atol=1e-12)
+
+
+def test_fit_accumulates_over_the_same_clips(toy_store, toy_recipe, tmp_path):
+    settings = ["epochs=1", "repeat=1"]
+    large = quick(toy_recipe, toy_store, tmp_path / "large", *settings, "batch_size=12")
+    small = quick(
+        toy_recipe, toy_store, tmp_path / "small", *settings, "batch_size=6", "accumulate=2"
+    )
+    rates = [run.environment["learning_rate"] for run in (large, small)]
+    assert rates == pytest.approx([0.0375, 0.0375])
+    one, other = (r.metrics["train_loss"].iloc[0] for r in (large, small))
+    assert one == pytest.approx(other, rel=0.1)  # batch normalisation makes the difference
+
+
+def test_fit_recomputes_to_the_same_result(toy_store, toy_recipe, tmp_path):
+    settings = ["epochs=1", "repeat=1", "dropout=0.2"]
+    runs = [
+        quick(toy_recipe, toy_store, tmp_path / f"{recompute}", *settings, f"recompute={recompute}")
+        for recompute in ("true", "false")
+    ]
+    states = [run.model().state_dict() for run in runs]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_fit_in_bf16(toy_store, toy_recipe, tmp_path):
+    run = quick(toy_recipe, toy_store, tmp_path / "run", "epochs=1", precision="bf16-mixed")
+    assert run.environment["precision"] == "bf16-mixed"
+    assert run.metrics["train_loss"].iloc[0] < 2
+
+
+def test_fit_does_not_look_at_the_clock_on_the_wall(toy_store, toy_recipe, tmp_path, monkeypatch):
+    backwards = iter(range(10**6, 0, -1000))
+    monkeypatch.setattr(time, "time", lambda: float(next(backwards)))
+    run = quick(toy_recipe, toy_store, tmp_path / "run")
+    assert (run.metrics["seconds"] > 0).all()
+    assert run.environment["seconds"] >= 0
+
+
+@pytest.mark.parametrize("wrong", [{"on_nan": "go"}, {"checkpoint_minutes": -1.0}])
+def test_fit_refuses_arguments_out_of_range(wrong, toy_store, toy_recipe, tmp_path):
+    with pytest.raises(ValueError, match='expected on_nan "stop" or "skip" and checkpoint_minutes'):
+        quick(toy_recipe, toy_store, tmp_path / "run", **wrong)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_fit_asserts_the_number_of_processes(toy_store, toy_recipe, tmp_path):

@@ -1,11 +1,16 @@
+from pathlib import Path
+
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from msg3d_lab import MSG3D
+from msg3d_lab.data.augment import Augment
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
+from msg3d_lab.training.setup import train_batches_of
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -56,6 +61,93 @@ def test_get_paper_recipe_is_the_published_one():
     assert (training.learning_rate, training.batch_size, training.epochs) == (0.05, 32, 50)
     assert training.milestones == (30, 40)
     assert (recipe.model.edge_set, recipe.model.normalization) == ("chain", "symmetric")
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_get_recipes_train_plainly(name):
+    """As published: what the field adds to them is there to be switched on."""
+    data, training = recipes.get(name).data, recipes.get(name).training
+    assert data.validation_subjects == ()
+    assert (training.optimizer, training.betas) == ("sgd", (0.9, 0.999))
+    assert (training.accumulate, training.clip_norm, training.average_decay) == (1, 0, 0)
+    assert (training.keep, training.patience, training.recompute) == ("last", 0, False)
+    assert not training.chooses
+
+
+def test_with_settings_switches_everything_on_and_round_trips(tmp_path):
+    recipe = recipes.with_settings(
+        recipes.get("ntu60-xsub-3d-joint"),
+        [
+            "validation_subjects=[1, 38]",
+            "optimizer=adamw",
+            "betas=[0.9, 0.98]",
+            "clip_norm=1",
+            "accumulate=4",
+            "average_decay=0.999",
+            "keep=best",
+            "patience=5",
+            "recompute=true",
+        ],
+    )
+    training = recipe.training
+    assert recipe.data.validation_subjects == (1, 38)
+    assert (training.optimizer, training.betas, training.clip_norm) == ("adamw", (0.9, 0.98), 1)
+    assert (training.accumulate, training.average_decay) == (4, 0.999)
+    assert (training.keep, training.patience, training.recompute) == ("best", 5, True)
+    assert training.chooses
+    recipes.save(recipe, tmp_path / "mine.yaml")
+    again = recipes.load(tmp_path / "mine.yaml")
+    assert again == recipe
+    assert again.hash == recipe.hash != recipes.get("ntu60-xsub-3d-joint").hash
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["keep=best"], "keep=best with patience=0 chooses by accuracy, and test data must choose"),
+        (["patience=3"], r"name some subjects of the training split in validation_subjects"),
+        (
+            ["keep=best", "validation_subjects=[1]", "watch_every=0"],
+            "keep=best with patience=0 needs looks to choose from, found watch_every=0",
+        ),
+    ],
+)
+def test_with_settings_lets_test_data_choose_nothing(changes, message):
+    with pytest.raises(ValueError, match=message):
+        recipes.with_settings(recipes.get("synthetic-joint"), changes)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_get_recipes_augment_on_nw_ucla_only(name):
+    ucla = Augment(rotation=(60, 60, 0), scale=(0.5, 1.5))
+    assert recipes.get(name).data.augment == (ucla if name.startswith("nw-ucla") else Augment())
+
+
+def test_get_ctr_gcn_recipe_is_the_published_one():
+    recipe = recipes.get("nw-ucla-joint")
+    data, training = recipe.data, recipe.training
+    assert (data.clip_len, data.sampling, data.rescale) == (52, "resize", "minmax")
+    assert (recipe.model.num_persons, recipe.test_clips) == (1, 1)
+    assert (training.learning_rate, training.batch_size, training.weight_decay) == (0.1, 16, 1e-4)
+    assert (training.epochs, training.repeat, training.warmup_epochs) == (65, 5, 5)
+    assert (training.schedule, training.milestones) == ("steps", (50,))
+
+
+def test_train_batches_of_takes_the_recipe_s_settings(toy_recipe, toy_store):
+    recipe = recipes.with_settings(
+        toy_recipe,
+        ["flip=0.5", "crop=[0.5, 1]", "shear=0.2", "joint_masking=0.1", "frame_masking=0.2"],
+    )
+    batches = train_batches_of(recipe, toy_store, rank=1, world_size=2)
+    assert batches.augment == Augment(
+        flip=0.5, crop=(0.5, 1), shear=0.2, joint_masking=0.1, frame_masking=0.2
+    )
+    assert (batches.rank, batches.world_size, batches.seed) == (1, 2, 1)
+    x = batches.batch(0, epoch=0).x
+    assert x.shape == (8, 2, 8, 5, 3)
+    assert (x == 0).all(axis=(1, 3, 4)).sum(axis=1).min() >= 2  # frames hidden
+    plain = train_batches_of(toy_recipe, toy_store, rank=1, world_size=2)
+    assert plain.augment == Augment()
 
 
 def test_get_reads_a_file_and_lists_names_otherwise(tmp_path):
@@ -115,6 +207,28 @@ def test_with_settings_takes_yaml_values_and_short_names():
         ("scale=[0.5", r"the value of 'scale=\[0\.5' is not YAML"),
         ("learning_rate=.inf", r"training\.learning_rate.*finite"),
         ("rotation=[.nan, 0, 0]", r"data\.rotation.*finite"),
+        ("rotation=[200, 0, 0]", r"data\.rotation\.0.*less than or equal to 180"),
+        ("rotation=[0, 0]", r"data\.rotation"),
+        ("scale=[1.5, 0.5]", r"data: .*scale \(smallest, largest\) above 0, found \(1\.5, 0\.5\)"),
+        ("scale=[0, 1]", r"data\.scale\.0.*greater than 0"),
+        ("shear=-1", r"data\.shear.*greater than or equal to 0"),
+        ("flip=2", r"data\.flip.*less than or equal to 1"),
+        ("joint_masking=1", r"data\.joint_masking.*less than 1"),
+        ("frame_masking=-1", r"data\.frame_masking.*greater than or equal to 0"),
+        ("crop=[0.9, 0.5]", r"crop \(smallest, largest share\).*found \(0\.9, 0\.5\)"),
+        ("crop=[0, 1]", r"data\.crop\.0.*greater than 0"),
+        ("optimizer=adam", r"training\.optimizer.*'sgd' or 'adamw'"),
+        ("betas=[0.9, 1]", r"training\.betas\.1.*less than 1"),
+        ("betas=[0.9]", r"training\.betas"),
+        ("clip_norm=-1", r"training\.clip_norm.*greater than or equal to 0"),
+        ("accumulate=0", r"training\.accumulate.*greater than or equal to 1"),
+        ("average_decay=1", r"training\.average_decay.*less than 1"),
+        ("keep=worst", r"training\.keep.*'last' or 'best'"),
+        ("patience=-1", r"training\.patience.*greater than or equal to 0"),
+        ("recompute=maybe", r"training\.recompute.*boolean"),
+        ("validation_subjects=3", r"data\.validation_subjects"),
+        ("validation_subjects=[one]", r"data\.validation_subjects\.0.*valid integer"),
+        ("validation_subjects=[1, 2, 1]", r"data: validation_subjects names 1 twice"),
     ],
 )
 def test_with_settings_explains_what_is_wrong(setting, message):
@@ -137,3 +251,26 @@ def test_load_explains_what_is_wrong(change, message, tmp_path):
     with pytest.raises(ValueError, match=message) as error:
         recipes.load(path)
     assert "mine.yaml" in str(error.value)
+
+
+def test_recorded_results_can_be_traced_to_their_recipes():
+    """New settings are off and leave the hashes as they were."""
+    table = pd.read_csv(Path(__file__).parents[2] / "data" / "results.csv")
+    for row in table.itertuples():
+        assert recipes.get(row.recipe).hash == row.recipe_hash
+
+
+def test_recipes_from_before_a_setting_are_read_as_they_were_meant(tmp_path):
+    recipe = recipes.get("synthetic-joint")
+    text = recipes.to_yaml(recipe)
+    lines = [line for line in text.splitlines() if line.split(":")[0].strip() not in LATER]
+    assert len(lines) == len(text.splitlines()) - len(LATER)
+    (tmp_path / "old.yaml").write_text("\n".join(lines))
+    assert recipes.load(tmp_path / "old.yaml") == recipe
+
+
+LATER = {
+    *("validation_subjects", "shear", "flip", "joint_masking", "frame_masking", "crop"),
+    *("accumulate", "optimizer", "betas", "clip_norm", "average_decay", "keep", "patience"),
+    "recompute",
+}

@@ -32,6 +32,23 @@ def test_write_metrics_replaces_the_table(tmp_path, toy_recipe):
     }
 
 
+def test_finished_is_a_run_with_weights_and_without_checkpoints(tmp_path, toy_recipe):
+    run = create_run(tmp_path / "run", toy_recipe, {})
+    assert not run.finished
+    (run.path / "resume.previous.pt").write_bytes(b"")
+    run.checkpoint.write_bytes(b"")
+    assert not run.finished
+    (run.path / "resume.previous.pt").unlink()
+    assert run.finished
+
+
+def test_remove_parts_removes_what_was_half_written_and_no_more(tmp_path, toy_recipe):
+    run = create_run(tmp_path / "run", toy_recipe, {})
+    (run.path / ".resume.pt.12345678.part").write_bytes(b"half")
+    run.remove_parts()
+    assert {p.name for p in run.path.iterdir()} == {"recipe.yaml", "environment.json"}
+
+
 def test_machine_facts_name_what_results_depend_on():
     facts = machine_facts()
     assert facts["packages"].keys() >= {"torch", "numpy", "lightning-fabric", "msg3d-lab"}

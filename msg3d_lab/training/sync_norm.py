@@ -1,0 +1,180 @@
+"""Batch normalisation over the batches of all processes.
+
+N processes with n clips each, synchronised, compute what one process with N * n clips computes:
+loss, gradients and running statistics (tested in float64 to 1e-10). Without it every process
+normalises by its own n clips, and a run on more processes is another training: measured on the
+embedded data, the gradient of 2 x 8 clips is half to four fifths of its length away from that of
+1 x 16 (another batch's: one to 1.7 lengths), and the running statistics that are kept have seen
+the first process's clips only. docs/clusters.md has the numbers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["SyncBatchNorm", "synchronise"]
+
+_Model = TypeVar("_Model", bound=nn.Module)
+
+
+def synchronise(model: _Model, fabric: Fabric) -> _Model:
+    """Make a model's batch normalisations see the batches of all processes.
+
+    The parameters and buffers stay the same objects under the same names, so an optimiser may have
+    been made before and checkpoints do not change. With one process nothing is done.
+
+    Args:
+        model: changed in place; before `fabric.setup`.
+        fabric: launched. On CUDA the modules become `torch.nn.SyncBatchNorm`, which takes no
+            tensors of the CPU; elsewhere ours.
+    """
+    if fabric.world_size == 1:
+        return model
+    if fabric.device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return _converted(model)
+
+
+class SyncBatchNorm(_BatchNorm):
+    """Batch normalisation whose training statistics are those of all processes' batches.
+
+    Processes may have batches of different sizes. In eval mode it is `nn.BatchNorm2d`.
+
+    Shapes:
+        x: (B, C, ...) -> the same, in the same memory format.
+
+    Raises:
+        ValueError: a single value per channel over all processes.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise; see the class."""
+        mean, var = self.running_mean, self.running_var
+        if not self.training and mean is not None and var is not None:
+            return torch.batch_norm(
+                x, self.weight, self.bias, mean, var, False, 0.0, self.eps, False
+            )
+        count, batch_mean, batch_var = _statistics(x.detach())
+        if self.training and mean is not None and var is not None:
+            self._follow(mean, var, count, batch_mean, batch_var)
+        return _Normalise.apply(  # type: ignore[no-untyped-call]
+            x, self.weight, self.bias, batch_mean, batch_var, count, self.eps
+        )
+
+    @torch.no_grad()
+    def _follow(
+        self, mean: Tensor, var: Tensor, count: float, batch_mean: Tensor, batch_var: Tensor
+    ) -> None:
+        """Move the running statistics as PyTorch does: the variance is the unbiased one."""
+        tracked = self.num_batches_tracked
+        if tracked is not None:
+            tracked.add_(1)
+        share = self.momentum
+        if share is None:  # the plain average over all batches
+            share = 1.0 / float(tracked) if tracked is not None else 0.0
+        mean.lerp_(batch_mean.to(mean.dtype), share)
+        var.lerp_((batch_var * (count / (count - 1))).to(var.dtype), share)
+
+
+class _Normalise(torch.autograd.Function):
+    """(x - mean) / sqrt(var + eps) * weight + bias; mean and var are functions of everybody's x."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        var: Tensor,
+        count: float,
+        eps: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.count, ctx.eps = count, eps
+        return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var = ctx.saved_tensors
+        scale = torch.ones_like(mean) if weight is None else weight
+        need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
+        # With mean and var held fixed; what they add to x's gradient follows.
+        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            grad, x, scale, mean, var, None, None, False, ctx.eps, [need_x, True, True]
+        )
+        if need_x:
+            sums = torch.stack([grad_weight, grad_bias]).double()
+            torch.distributed.all_reduce(sums)
+            inverse = (var.double() + ctx.eps).rsqrt()
+            constant = scale * inverse * sums[1] / ctx.count
+            slope = scale * inverse * inverse * sums[0] / ctx.count
+            centred = x - _channels(mean, x)
+            centred.mul_(_channels(slope, centred)).add_(_channels(constant, centred))
+            grad_x.sub_(centred)
+        return (
+            grad_x if need_x else None,
+            grad_weight if need_weight else None,
+            grad_bias if need_bias else None,
+            *(None,) * 4,
+        )
+
+
+def _statistics(x: Tensor) -> tuple[float, Tensor, Tensor]:
+    """Values per channel, mean and biased variance over the batches of all processes.
+
+    Each process sends its own mean and variance, which lose no digits when they are put together;
+    sums of squares would.
+    """
+    precision = torch.promote_types(x.dtype, torch.float32)
+    unused = torch.zeros(2, x.shape[1], dtype=precision, device=x.device)
+    mean, var = torch.batch_norm_update_stats(x, unused[0], unused[1], 0.0)
+    count = x.numel() / x.shape[1]
+    mine = torch.stack([mean, var, torch.full_like(mean, count)]).double()
+    everyone = [torch.empty_like(mine) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(everyone, mine)
+    means, variances, counts = torch.stack(everyone, dim=1)
+    count = counts[:, 0].sum().item()
+    if count <= 1:
+        raise ValueError(
+            f"expected more than one value per channel over all processes, found {tuple(x.shape)}: "
+            "use larger batches"
+        )
+    shares = counts / count
+    mean = (shares * means).sum(0)
+    var = (shares * (variances + (means - mean).square())).sum(0)
+    return count, mean.to(precision), var.to(precision)
+
+
+def _channels(values: Tensor, like: Tensor) -> Tensor:
+    """Values per channel, to be broadcast over `like`."""
+    return values.to(like.dtype).view(1, -1, *(1,) * (like.ndim - 2))
+
+
+def _converted(module: Any) -> Any:
+    """The module with every batch normalisation in it replaced."""
+    if isinstance(module, _BatchNorm):
+        new = SyncBatchNorm(
+            module.num_features,
+            eps=module.eps,
+            momentum=module.momentum,
+            affine=False,  # so that nothing is made that the next lines replace
+            track_running_stats=False,
+        )
+        new.affine, new.track_running_stats = module.affine, module.track_running_stats
+        new._parameters.update(module._parameters)
+        new._buffers.update(module._buffers)
+        return new.train(module.training)
+    for name, child in module.named_children():
+        setattr(module, name, _converted(child))
+    return module
