@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, arg
 
+from msg3d_lab.cli_data import DATA_COMMANDS, data_help
+
 __all__ = ["main"]
 
 Settings = Annotated[tuple[str, ...], arg(name="set", metavar="KEY=VALUE ...")]
@@ -26,14 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the shell's words; the process's own if left out.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    commands, program = COMMANDS, "msg3d-lab"
+    commands, program, description = COMMANDS, "msg3d-lab", DESCRIPTION
     if words[:1] == ["data"]:
         commands, program, words = DATA_COMMANDS, "msg3d-lab data", words[1:]
+        description = str(data_help.__doc__)
     try:
         tyro.extras.subcommand_cli_from_dict(
-            commands, prog=program, description=DESCRIPTION, args=words or ["--help"]
+            commands, prog=program, description=description, args=words or ["--help"]
         )
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:  # the last: a missing extra
         # str(OSError) of the system itself has no file name; its own text does.
         sys.exit(_fail(f"msg3d-lab: {' '.join(str(error).split())}"))
     except KeyboardInterrupt:
@@ -80,39 +83,72 @@ def train(
     data: Path | None = None,
     run: Path | None = None,
     settings: Settings = (),
+    resume: bool = False,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     devices: int | None = None,
     num_nodes: int | None = None,
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
+    on_nan: Literal["stop", "skip"] = "stop",
+    checkpoint_minutes: float = 5,
+    seeds: str | None = None,
+    slurm: str | None = None,
 ) -> None:
     """Train a recipe's network; under torchrun or srun, on all their processes.
+
+    SIGTERM ends training with a checkpoint and exit code 75: the same words with --resume go on.
 
     Args:
         recipe: a recipe's name (see msg3d-lab recipes) or the path of its YAML.
         data: the store; where `data import` puts it if left out.
-        run: the run's folder, which must not exist; runs/RECIPE if left out.
+        run: the run's folder, which must not exist without --resume; runs/RECIPE if left out.
         settings: changes to the recipe, e.g. epochs=5 model.dropout=0.1.
+        resume: go on with the run in that folder; start it if there is none.
         device: where to compute.
         devices: processes on this machine; what torchrun or srun started if left out.
         num_nodes: machines; what torchrun or srun started on if left out.
         precision: of the arithmetic.
+        on_nan: at a loss or a gradient that is not finite, stop or skip the step.
+        checkpoint_minutes: between two checkpoints; one is written after every epoch anyway.
+        seeds: train once per seed, e.g. 1,2,3, into folders below --run, and show mean and sd;
+            what is there already is gone on with.
+        slurm: submit to a cluster instead of training here, e.g. partition=gpu,gpus=8,hours=4.
     """
     from msg3d_lab.allocator import tune_allocator
     from msg3d_lab.training import fit, recipes
 
+    whole = recipes.with_settings(recipes.get(recipe), settings)
+    arguments: dict[str, Any] = {
+        "data": data,
+        "precision": precision,
+        "on_nan": on_nan,
+        "checkpoint_minutes": checkpoint_minutes,
+    }
+    places: dict[str, Any] = {"device": device, "devices": devices, "num_nodes": num_nodes}
+    if slurm is not None:
+        from msg3d_lab.training.cluster import parse_slurm, submit
+
+        if seeds is not None or (device, devices, num_nodes) != ("auto", None, None):
+            raise ValueError(
+                "--slurm goes without --seeds, --device, --devices and --num-nodes: submit one "
+                "seed at a time, and ask for machines and GPUs in --slurm"
+            )
+        job = submit(whole, run=run, resume=resume, **arguments, **parse_slurm(slurm))
+        print(f"Submitted: job {job.job_id}; script and logs in {job.paths.folder}")
+        return
     tune_allocator()
-    finished = fit(
-        recipes.with_settings(recipes.get(recipe), settings),
-        data=data,
-        run=run,
-        device=device,
-        devices=devices,
-        num_nodes=num_nodes,
-        precision=precision,
-    )
+    if seeds is not None:
+        from msg3d_lab.training.seeds import fit_seeds, parse_seeds
+
+        table = fit_seeds(whole, seeds=parse_seeds(seeds), runs=run, **places, **arguments)
+        if _first_process():
+            print(table.to_string(float_format="{:.4g}".format))
+        return
+    finished = fit(whole, run=run, resume=resume, **places, **arguments)
     if _first_process():
-        last = finished.metrics.iloc[-1]
-        print(f"Run folder: {finished.path}; test (1 clip) {100 * last['val_top1']:.2f} % top-1")
+        kept = finished.environment.get("kept_epoch", len(finished.metrics))
+        top1 = finished.metrics["val_top1"].iloc[kept - 1]
+        part = "validation" if finished.recipe.data.validation_subjects else "test"
+        print(f"Finished: {finished.path}; {part} (1 clip) {100 * top1:.2f} % top-1")
         print(f"Next: msg3d-lab test {finished.path}")
 
 
@@ -218,37 +254,6 @@ def recipes(name: Positional[str | None] = None) -> None:
         print(library.to_yaml(library.get(name)), end="")
 
 
-def data_import(source: Positional[Path], dataset: str, out: Path | None = None) -> None:
-    """Import a download into a store; the format is recognised from the source.
-
-    Args:
-        source: an OpenMMLab pickle, or NW-UCLA's all_sqe folder or zip.
-        dataset: ntu60, ntu120 or nw-ucla; decides class names, splits and joint layout.
-        out: the new store; data/DATASET.arrow, for NTU with -2d or -3d, if left out.
-    """
-    from msg3d_lab.data import import_dataset, open_store
-    from msg3d_lab.data.importing import describe
-
-    path = import_dataset(source, dataset=dataset, out=out)
-    print(describe(open_store(path)))
-
-
-def data_info(store: Positional[Path]) -> None:
-    """Say what is in a store.
-
-    Args:
-        store: the store's path.
-    """
-    from msg3d_lab.data import open_store
-    from msg3d_lab.data.importing import describe
-
-    print(describe(open_store(store)))
-
-
-def data_help() -> None:
-    """Import data and look into stores: msg3d-lab data --help."""
-
-
 def _first_process() -> bool:
     """Whether this is the process that talks, of those that torchrun or srun started."""
     return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
@@ -268,4 +273,3 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "record": record,
     "convert": convert,
 }
-DATA_COMMANDS: dict[str, Callable[..., None]] = {"import": data_import, "info": data_info}

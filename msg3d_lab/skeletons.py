@@ -155,8 +155,8 @@ def _read(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
     if not isinstance(document, dict):
         raise ValueError(
@@ -169,23 +169,23 @@ def from_dict(document: Mapping[str, Any], *, edge_set: str | None = None) -> Sk
     """Build a `Skeleton` from a layout document (see `load`).
 
     Raises:
-        ValueError: a missing or unknown entry, an unknown joint, a joint named twice, an edge
-            from a joint to itself, a bone parent missing.
+        ValueError: a missing, unknown or malformed entry, an unknown joint, a joint named twice, an
+            edge from a joint to itself, joints that no edges connect, a bone parent missing or
+            given twice, bones that go round in a circle, mirror pairs that share a joint.
     """
     missing, unknown = _REQUIRED - set(document), set(document) - _REQUIRED - _OPTIONAL
     if missing or unknown:
         raise ValueError(
-            f"missing entries {sorted(missing)}, unknown entries {sorted(unknown)}; "
+            f"missing entries {sorted(missing)}, unknown entries {sorted(map(str, unknown))}; "
             f"expected {sorted(_REQUIRED)} and, if wanted, {sorted(_OPTIONAL)}"
         )
-    joints = tuple(str(j) for j in document["joints"])
-    twice = sorted({j for j in joints if joints.count(j) > 1})
-    if twice or not joints:
-        raise ValueError(f"joint names must be unique and at least one; found twice: {twice}")
+    if not isinstance(document["name"], str) or not document["name"].strip():
+        raise ValueError(f"expected a name, a text, found {document['name']!r}")
+    joints = _joint_names(document["joints"])
     number = {j: i for i, j in enumerate(joints)}
 
     def joint(value: Any) -> int:
-        if isinstance(value, int) and 0 <= value < len(joints):
+        if type(value) is int and 0 <= value < len(joints):
             return value
         if str(value) not in number:
             raise ValueError(f"unknown joint {value!r}; the joints are {', '.join(joints)}")
@@ -196,7 +196,12 @@ def from_dict(document: Mapping[str, Any], *, edge_set: str | None = None) -> Sk
             raise ValueError(f"expected a pair of joints, found {value!r}")
         return joint(value[0]), joint(value[1])
 
-    edge_sets = document.get("edge_sets") or {}
+    def pairs(value: Any, entry: str) -> list[tuple[int, int]]:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"expected {entry} to be a list of pairs of joints, found {value!r}")
+        return [pair(p) for p in value]
+
+    edge_sets = _mapping(document.get("edge_sets"), "edge_sets")
     if edge_set is None and edge_sets:
         edge_set = next(iter(edge_sets))
     if edge_set is not None and edge_set not in edge_sets:
@@ -204,46 +209,109 @@ def from_dict(document: Mapping[str, Any], *, edge_set: str | None = None) -> Sk
             f"unknown edge set {edge_set!r} of {document['name']}: "
             f"expected one of {list(edge_sets) or 'none (it has a single edge set)'}"
         )
-    extra = edge_sets[edge_set] if edge_set is not None else []
-    edges = tuple(pair(e) for e in [*document["edges"], *extra])
+    edges = pairs(document["edges"], "edges")
+    if edge_set is not None:
+        edges += pairs(edge_sets[edge_set], f"edge_sets.{edge_set}")
     loops = [joints[i] for i, j in edges if i == j]
     if loops:
         raise ValueError(f"an edge joins {loops[0]!r} to itself; self-loops are added by the graph")
     center = joint(document["center"])
+    walked = _walk(len(joints), edges, center)
+    parents = walked
     if "bones" in document:
-        parent_of = dict(pair(b) for b in document["bones"])
-        orphans = [joints[v] for v in range(len(joints)) if v not in parent_of]
-        if orphans:
-            raise ValueError(f"bones give no parent for {orphans}; a root is its own parent")
-        parents = tuple(parent_of[v] for v in range(len(joints)))
-    else:
-        parents = _parents_from_edges(len(joints), edges, center)
-    align = document.get("align") or {}
+        parents = _parents_from_bones(joints, pairs(document["bones"], "bones"))
+    alone = [name for name, parent in zip(joints, walked, strict=True) if parent < 0]
+    if alone:
+        raise ValueError(
+            f"no edges lead from the centre {joints[center]!r} to {alone}: connect them, since "
+            "nothing flows between joints that no edges connect"
+        )
+    align = _mapping(document.get("align"), "align")
+    if set(align) - {"z", "x"}:
+        raise ValueError(f"expected align to have z and x, found {sorted(align)}")
+    lines = {axis: pair(ends) for axis, ends in align.items()}
+    for axis, (i, j) in lines.items():
+        if i == j:
+            raise ValueError(f"align.{axis} needs two different joints, found {joints[i]!r} twice")
+    mirror = pairs(document.get("mirror") or [], "mirror")
+    sides = [joints[i] for sides in mirror for i in sides]
+    twice = sorted({name for name in sides if sides.count(name) > 1})
+    if twice:
+        raise ValueError(f"mirror pairs share joints: {twice}; each has one counterpart at most")
+    parts = _mapping(document.get("parts"), "parts")
+    for name, members in parts.items():
+        if not isinstance(members, (list, tuple)):
+            raise ValueError(f"expected parts.{name} to be a list of joints, found {members!r}")
     return Skeleton(
-        name=str(document["name"]),
+        name=document["name"],
         joints=joints,
-        edges=edges,
+        edges=tuple(edges),
         parents=parents,
         center=center,
         edge_set=edge_set,
-        up=pair(align["z"]) if "z" in align else None,
-        across=pair(align["x"]) if "x" in align else None,
-        mirror=tuple(pair(p) for p in document.get("mirror") or []),
-        parts={
-            str(k): tuple(joint(j) for j in v) for k, v in (document.get("parts") or {}).items()
-        },
+        up=lines.get("z"),
+        across=lines.get("x"),
+        mirror=tuple(mirror),
+        parts={name: tuple(map(joint, members)) for name, members in parts.items()},
     )
 
 
-def _parents_from_edges(
-    num_joints: int, edges: Sequence[tuple[int, int]], center: int
-) -> tuple[int, ...]:
-    """Parents of a breadth-first walk from the centre; unreached joints are their own parent."""
-    import networkx as nx
+def _joint_names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError(f"expected joints to be a list of names, found {value!r}")
+    for position, name in enumerate(value):
+        # YAML reads no, yes, on and off as truth values.
+        if type(name) not in (str, int) or not str(name).strip():
+            raise ValueError(f"joint {position}: expected a name, found {name!r}; write it in ''")
+        if str(name).strip().isdigit() and str(name) != str(position):
+            raise ValueError(
+                f"joint {position} is called {name!r}, but numbers stand for 0-based positions: "
+                "give the joints names"
+            )
+    names = [str(name) for name in value]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"joint names must be unique; found twice: {twice}")
+    return tuple(names)
 
-    graph = nx.Graph(edges)
-    graph.add_nodes_from(range(num_joints))
-    parents = list(range(num_joints))
-    for parent, child in nx.bfs_edges(graph, center):
-        parents[child] = parent
+
+def _mapping(value: Any, entry: str) -> dict[str, Any]:
+    """The mapping under an optional entry; empty where there is none."""
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"expected {entry} to be a mapping, found {value!r}")
+    return {str(key): item for key, item in (value or {}).items()}
+
+
+def _parents_from_bones(joints: Sequence[str], bones: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    parent_of = dict(bones)
+    starts = [joints[v] for v, _ in bones]
+    twice = sorted({name for name in starts if starts.count(name) > 1})
+    if twice:
+        raise ValueError(f"bones give more than one parent for {twice}")
+    orphans = [joints[v] for v in range(len(joints)) if v not in parent_of]
+    if orphans:
+        raise ValueError(f"bones give no parent for {orphans}; a root is its own parent")
+    rooted = {v for v, parent in parent_of.items() if v == parent}
+    for _ in joints:
+        rooted |= {v for v, parent in parent_of.items() if parent in rooted}
+    if len(rooted) < len(joints):
+        circle = [joints[v] for v in range(len(joints)) if v not in rooted]
+        raise ValueError(f"bones go round in a circle at {circle}; a root is its own parent")
+    return tuple(parent_of[v] for v in range(len(joints)))
+
+
+def _walk(num_joints: int, edges: Sequence[tuple[int, int]], center: int) -> tuple[int, ...]:
+    """Parents of a breadth-first walk from the centre, its own parent; -1 if not reached."""
+    neighbours: list[list[int]] = [[] for _ in range(num_joints)]
+    for i, j in edges:
+        neighbours[i].append(j)
+        neighbours[j].append(i)
+    parents = [-1] * num_joints
+    parents[center] = center
+    reached = [center]
+    for parent in reached:
+        for child in neighbours[parent]:
+            if parents[child] < 0:
+                parents[child] = parent
+                reached.append(child)
     return tuple(parents)

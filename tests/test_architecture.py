@@ -24,7 +24,7 @@ ALLOWED = {
     "evaluation": {"files", "model", "data", "training"},
     "viz": {"skeletons", "graph"},
 }
-TOP = {"reporting", "demo", "cli", "__main__", "__init__"}
+TOP = {"reporting", "demo", "cli", "cli_data", "__main__", "__init__"}
 
 
 def part(path):

@@ -46,7 +46,7 @@ def nw_ucla_zip(path, *, clips=24, broken=False):
             name = f"a{action:02d}_s01_e{i:02d}_v{view:02d}"
             frames = rng.normal((0, i % 3, 0), size=(5 + i % 4, 20, 3))
             content = json.dumps({"file_name": name, "skeletons": frames.tolist()})
-            if broken and i == 3:
+            if broken:
                 content = content[: len(content) // 2]
             archive.writestr(f"all_sqe/{name}.json", content)
     return path
@@ -84,6 +84,46 @@ def test_train_sets_what_it_is_told(shell, tmp_path):
     recipe = open_run("mine").recipe
     assert (recipe.data.stream, recipe.training.schedule) == ("bone", "cosine")
     assert recipe.model.base_channels == 6
+
+
+def test_train_resumes_a_run_and_says_when_it_is_finished(shell, tmp_path):
+    nw_ucla_zip(tmp_path / "z.zip")
+    shell("data", "import", "z.zip", "--dataset", "nw-ucla", "--out", "mine.arrow")
+    words = ["train", "nw-ucla-joint", "--data", "mine.arrow", "--run", "mine", "--device", "cpu"]
+    assert shell(*words, "--resume", *QUICK)[0] == 0  # there is none yet: it is started
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "mine").iterdir()}
+    code, out, _ = shell(*words, "--resume", *QUICK)
+    assert code == 0
+    assert "Finished: mine; test (1 clip)" in out
+    code, _, err = shell(*words, "--resume", *QUICK, "learning_rate=0.5")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "training.learning_rate is 0.1 in the run and 0.5 now" in err
+    code, _, err = shell(*words, *QUICK)
+    assert (code, "mine exists already: name another" in err) == (2, True)
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "mine").iterdir()}
+    (tmp_path / "mine" / "model.safetensors").unlink()
+    code, _, err = shell(*words, *QUICK)
+    assert (code, "go on with it by --resume" in err) == (2, True)
+
+
+def test_train_several_seeds_with_mean_and_sd(shell, tmp_path):
+    nw_ucla_zip(tmp_path / "z.zip")
+    shell("data", "import", "z.zip", "--dataset", "nw-ucla", "--out", "mine.arrow")
+    words = ["train", "nw-ucla-joint", "--data", "mine.arrow", "--run", "mine", "--device", "cpu"]
+    code, out, err = shell(*words, "--seeds", "1,2", *QUICK)
+    assert code == 0, err
+    assert [line.split()[0] for line in out.splitlines()[-4:]] == ["1", "2", "mean", "sd"]
+    assert [p.name for p in sorted((tmp_path / "mine").iterdir())] == ["seed-1", "seed-2"]
+    code, _, err = shell(*words, "--seeds", "1,1", *QUICK)
+    assert (code, "expected every seed once" in err) == (2, True)
+
+
+def test_train_slurm_refuses_what_slurm_decides(shell):
+    request = ["--slurm", "partition=gpu,gpus=1,hours=1"]
+    code, _, err = shell("train", "synthetic-joint", *request, "--device", "cpu")
+    assert (code, "--slurm goes without --seeds, --device" in err) == (2, True)
+    code, _, err = shell("train", "synthetic-joint", "--slurm", "partition=gpu,gpu=1,hours=1")
+    assert (code, "did you mean gpus?" in err) == (2, True)
 
 
 def test_recipes_lists_and_prints(shell, tmp_path):
@@ -152,9 +192,9 @@ def bad_inputs(folder):
             ["data", "import", "evil.pkl", "--dataset", "ntu60", *imported],
             "refused",
         ),
-        "broken JSON in a zip": (
+        "zip of broken JSON": (
             ["data", "import", "broken.zip", "--dataset", "nw-ucla", *imported],
-            "a01_s01_e03_v02",
+            "none that can be used: a01_s01_e00_v01, for one, cannot be read (",
         ),
         "unknown format": (
             ["data", "import", "text.pkl", "--dataset", "ntu60", *imported],
@@ -220,7 +260,7 @@ def bad_inputs(folder):
 BAD = [
     "truncated pickle",
     "pickle that runs code",
-    "broken JSON in a zip",
+    "zip of broken JSON",
     "unknown format",
     "unknown data set",
     "wrong data set",

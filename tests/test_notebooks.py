@@ -2,10 +2,12 @@
 
 import ast
 import re
+import zipfile
 from pathlib import Path
 
 import matplotlib
 import nbformat
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -23,6 +25,7 @@ QUICK = {
         ],
     },
     "01_disentangled_adjacency": {"LAYOUT": "coco17", "EDGE_SET": None, "NUM_SCALES": 8},
+    "02_data": {"SAMPLE": "S001C001P001R001A015", "PROTOCOL": "xview", "CLIP_LEN": 16},
 }
 MEGABYTE = 1_000_000
 
@@ -37,29 +40,78 @@ def test_notebooks_are_found():
     assert NOTEBOOKS
 
 
-@pytest.mark.slow
-# The notebook stack warns about its own future; the notebooks' warnings are in their outputs.
-@pytest.mark.filterwarnings("ignore")
-@every_notebook
-def test_notebook_runs(path, tmp_path, tmp_path_factory, monkeypatch):
+@pytest.fixture
+def run_notebook(tmp_path, tmp_path_factory, monkeypatch):
+    """Run a notebook with other parameters and return its outputs."""
     import papermill
+
+    def run(path, values):
+        copy = tmp_path / path.name
+        papermill.execute_notebook(
+            path, copy, parameters=values, cwd=FOLDER, progress_bar=False, execution_timeout=600
+        )
+        outputs = [out for cell in code_cells(copy) for out in cell.outputs]
+        assert outputs
+        assert not [out.text for out in outputs if "Warning" in out.get("text", "")]
+        return outputs
 
     # What notebooks cache goes away with the tests; matplotlib keeps the fonts it found.
     monkeypatch.setenv("MPLCONFIGDIR", matplotlib.get_configdir())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     # The kernel's figures are its own, not those of a test.
     monkeypatch.delenv("MPLBACKEND", raising=False)
+    return run
+
+
+@pytest.mark.slow
+# The notebook stack warns about its own future; the notebooks' warnings are in their outputs.
+@pytest.mark.filterwarnings("ignore")
+@every_notebook
+def test_notebook_runs(path, tmp_path, run_notebook):
     values = {
         name: value.format(tmp=tmp_path) if isinstance(value, str) else value
         for name, value in QUICK.get(path.stem, {}).items()
     }
-    copy = tmp_path / path.name
-    papermill.execute_notebook(
-        path, copy, parameters=values, cwd=FOLDER, progress_bar=False, execution_timeout=600
+    run_notebook(path, values)
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.filterwarnings("ignore")
+def test_notebook_02_shows_ntu60(shared_dir, tmp_path, run_notebook):
+    from msg3d_lab.data import import_dataset
+
+    source = shared_dir / "data/ntu-raw/nturgbd_skeletons_sample.zip"
+    store = import_dataset(source, dataset="ntu60", out=tmp_path / "ntu60.arrow")
+    name = "S017C003P020R002A059"
+    with zipfile.ZipFile(source) as archive:
+        raw = archive.extract(f"nturgb+d_skeletons/{name}.skeleton", tmp_path)
+    values = {"STORE": str(store), "SAMPLE": name, "RAW": str(raw), "CLIP_LEN": 100}
+    outputs = run_notebook(FOLDER / "02_data.ipynb", values)
+    texts = [out.get("text", "") + str(out.get("data", "")) for out in outputs]
+    assert any("largest difference: 0e+00 m" in text for text in texts)
+    assert not any("synthetic" in text for text in texts)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_notebook_02_refuses_a_2d_store(tmp_path, run_notebook):
+    from papermill import PapermillExecutionError
+
+    from msg3d_lab import skeletons
+    from msg3d_lab.data import Clip, write_store
+
+    store = write_store(
+        tmp_path / "flat.arrow",
+        [Clip("a", np.ones((1, 5, 17, 3), np.float32), 0)],
+        dataset="ntu60",
+        skeleton=skeletons.get("coco17"),
+        label_names=["wave"],
+        channels=3,
+        preparation={"name": "none", "scored": True},
     )
-    outputs = [out for cell in code_cells(copy) for out in cell.outputs]
-    assert outputs
-    assert not [out.text for out in outputs if "Warning" in out.get("text", "")]
+    with pytest.raises(PapermillExecutionError, match=r"expected a 3D store .* found coco17"):
+        run_notebook(FOLDER / "02_data.ipynb", {"STORE": str(store), "SAMPLE": "a"})
 
 
 @every_notebook

@@ -2,10 +2,14 @@ import json
 
 import networkx as nx
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msg3d_lab import skeletons
 from msg3d_lab.skeletons import Skeleton
 
+TWO = "name: x\njoints: [a, b]\nedges: [[a, b]]\ncenter: a\n"
 EVERY = [(n, e) for n in skeletons.names() for e in (skeletons.edge_sets(n) or [None])]
 
 
@@ -98,6 +102,30 @@ def test_load_reads_names_and_numbers(tmp_path):
             "name: x\njoints: [a, b]\nedges: []\ncenter: a\nbones: [[a, a]]",
             r"no parent for \['b'\]",
         ),
+        ("name: 7\njoints: [a]\nedges: []\ncenter: a", "expected a name, a text, found 7"),
+        ("name: x\njoints: ab\nedges: []\ncenter: a", "joints to be a list of names, found 'ab'"),
+        ("name: x\njoints: []\nedges: []\ncenter: a", "joints to be a list of names"),
+        ("name: x\njoints: [on]\nedges: []\ncenter: 0", "joint 0: expected a name, found True"),
+        ("name: x\njoints: [1, 2]\nedges: []\ncenter: 0", "joint 0 is called 1, but numbers"),
+        ("name: x\njoints: [a, b]\nedges: a-b\ncenter: a", "edges to be a list of pairs"),
+        ("name: x\njoints: [a, b]\nedges:\ncenter: a", "edges to be a list of pairs"),
+        ("name: x\njoints: [a, b]\nedges: [[a, on]]\ncenter: a", "unknown joint True"),
+        ("name: x\njoints: [a, b, c]\nedges: [[a, b]]\ncenter: a", r"'a' to \['c'\]: connect"),
+        (TWO + "edge_sets: [[a, b]]", "expected edge_sets to be a mapping"),
+        (TWO + "edge_sets: {one: b}", "expected edge_sets.one to be a list"),
+        (TWO + "bones: [[a, a], [b, a], [b, b]]", r"more than one parent for \['b'\]"),
+        (TWO + "bones: [[a, b], [b, a]]", r"in a circle at \['a', 'b'\]"),
+        (TWO + "bones: [a, b]", "expected a pair"),
+        (TWO + "align: [a, b]", "expected align to be a mapping"),
+        (TWO + "align: {y: [a, b]}", r"align to have z and x, found \['y'\]"),
+        (TWO + "align: {z: [a, a]}", "align.z needs two different joints"),
+        (TWO + "mirror: [[a, b], [b, a]]", r"mirror pairs share joints: \['a', 'b'\]"),
+        (TWO + "mirror: [[a, a]]", r"mirror pairs share joints: \['a'\]"),
+        (TWO + "mirror: {a: b}", "expected mirror to be a list of pairs"),
+        (TWO + "parts: [a]", "expected parts to be a mapping"),
+        (TWO + "parts: {all: a}", "expected parts.all to be a list"),
+        (TWO + "1: 2", r"unknown entries \['1'\]"),
+        ("[" * 5000, "is not YAML"),
     ],
 )
 def test_load_explains_what_is_wrong(text, message, tmp_path):
@@ -106,6 +134,75 @@ def test_load_explains_what_is_wrong(text, message, tmp_path):
     with pytest.raises(ValueError, match=message) as error:
         skeletons.load(path)
     assert "layout.yaml" in str(error.value)
+
+
+def test_load_refuses_what_is_not_utf8(tmp_path):
+    path = tmp_path / "layout.yaml"
+    path.write_bytes("name: Läufer\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"layout\.yaml is not YAML"):
+        skeletons.load(path)
+
+
+def test_load_reads_a_byte_order_mark(tmp_path):
+    path = tmp_path / "layout.yaml"
+    path.write_bytes(TWO.encode("utf-8-sig"))
+    assert skeletons.load(path).edges == ((0, 1),)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 5) | st.sampled_from(["a", "b", "", "z"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "x", "z", 1]), inner, max_size=2)
+    ),
+    max_leaves=6,
+)
+
+
+@given(
+    changes=st.dictionaries(
+        st.sampled_from(
+            ["name", "joints", "edges", "center", "edge_sets", "bones", "align", "mirror", "parts"]
+        ),
+        ANYTHING,
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_from_dict_explains_anything_or_makes_a_sound_layout(changes):
+    try:
+        s = skeletons.from_dict(yaml.safe_load(TWO) | changes)
+    except ValueError:
+        return
+    assert Skeleton.from_record(json.loads(json.dumps(s.to_dict()))) == s
+    assert nx.is_connected(nx.Graph([(v, v) for v in range(s.num_joints)] + list(s.edges)))
+    assert nx.number_of_selfloops(nx.Graph(s.edges)) == 0
+    assert all(0 <= parent < s.num_joints for parent in s.parents)
+
+
+@given(data=st.data())
+def test_from_dict_walks_the_edges_as_networkx_does(data):
+    V = data.draw(st.integers(1, 9))
+    tree = [(data.draw(st.integers(0, v - 1)), v) for v in range(1, V)]
+    more = data.draw(
+        st.lists(st.tuples(*[st.integers(0, V - 1)] * 2).filter(lambda e: e[0] != e[1]), max_size=4)
+        if V > 1
+        else st.just([])
+    )
+    edges = data.draw(st.permutations(tree + more))
+    center = data.draw(st.integers(0, V - 1))
+    s = skeletons.from_dict(
+        {
+            "name": "any",
+            "joints": [f"j{v}" for v in range(V)],
+            "edges": [list(e) for e in edges],
+            "center": center,
+        }
+    )
+    graph = nx.Graph(edges)
+    graph.add_node(center)
+    parents = {center: center} | {v: u for u, v in nx.bfs_edges(graph, center)}
+    assert dict(enumerate(s.parents)) == parents
 
 
 def test_get_lists_what_there_is():

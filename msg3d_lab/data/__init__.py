@@ -1,11 +1,13 @@
 """Recordings: imported once into a store, read as batches.
 
-Importing this package loads NumPy, not torch, pandas or Arrow.
+These modules load NumPy; Arrow, pandas and the like when they are needed.
 """
 
-from msg3d_lab.data.clips import Clip
+from msg3d_lab.data.augment import Augment
+from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.importing import import_dataset
 from msg3d_lab.data.loader import TestBatches, TrainBatches
+from msg3d_lab.data.ntu_raw import read_ntu_skeleton
 from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.data.sampling import uniform_sample
 from msg3d_lab.data.store import Store, open_store, write_store
@@ -13,7 +15,9 @@ from msg3d_lab.data.streams import make_stream
 from msg3d_lab.data.synthetic import load_synthetic
 
 __all__ = [
+    "Augment",
     "Clip",
+    "LeftOut",
     "Store",
     "TestBatches",
     "TrainBatches",
@@ -22,6 +26,7 @@ __all__ = [
     "make_stream",
     "open_store",
     "prepare_3d",
+    "read_ntu_skeleton",
     "uniform_sample",
     "write_store",
 ]

@@ -1,25 +1,29 @@
 """From clips and chosen frames to the network's input.
 
-The order is that of the recipes: rotate and scale, scale to [-1, 1] (both over the whole clip),
-choose frames, make the stream. Everything but the min-max scaling acts on frames one by one, so it
-is done on the chosen frames only, for the whole batch at once.
+The order is that of the recipes: augment, scale to [-1, 1] (both over the whole recording), make
+the stream, choose frames. Motion is to the next frame of the recording with uniform sampling
+(openmmlab makes streams before it samples) and to the next chosen frame with replay and resize (the
+paper's and CTR-GCN's code make it afterwards).
 
-Motion is to the next frame of the recording with uniform sampling (openmmlab makes streams before
-it samples) and to the next chosen frame with replay and resize (the paper's and CTR-GCN's code
-make it afterwards).
+It is done for several recordings at once: their frames are laid end to end, as many rows as there
+are frames of persons who are there, and every operation acts on all rows. What is not there costs
+nothing until the last step, which gathers the chosen rows and, for absent persons, a row of zeros.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from msg3d_lab.data.augment import Drawn
 from msg3d_lab.data.sampling import SAMPLINGS
 from msg3d_lab.data.store import Store
-from msg3d_lab.data.streams import bones, check_stream, motion
+from msg3d_lab.data.streams import bones, check_stream, motion, motion_along_frames
 
-__all__ = ["RESCALES", "Assembler", "rotations"]
+__all__ = ["RESCALES", "Assembler"]
 
 RESCALES = ("none", "minmax")
+_AT_ONCE = 16  # recordings: their rows, half a MB of NTU, stay in the cache of a core
+_LONG = 4  # times the chosen frames: of longer recordings only the frames needed are read
 
 
 class Assembler:
@@ -58,75 +62,87 @@ class Assembler:
         self.dimensions = store.channels - store.scored  # coordinates; a score is none
 
     def __call__(
-        self, indices: np.ndarray, chosen: np.ndarray, linear: np.ndarray | None
+        self, indices: np.ndarray, chosen: np.ndarray, drawn: Drawn | None = None
     ) -> np.ndarray:
-        """Gather the chosen frames and make the stream.
+        """Make K clips of each recording.
+
+        Args:
+            indices: positions in the store.
+            chosen: the frames of each clip.
+            drawn: how each recording is moved; hiding is left to the caller.
 
         Shapes:
-            indices (N,), chosen (N, T), linear (N, D, D) or None -> (N, M, T, V, C)
+            indices (N,), chosen (N, K, T) -> (N, K, M, T, V, C)
         """
-        x = self._points(indices, chosen, linear)
-        scored = self.store.scored
-        if self.stream.startswith("bone"):
-            x = bones(x, self.store.skeleton, scored=scored)
-        if not self.stream.endswith("motion"):
-            return x
-        if self.sampling == "uniform":
-            last = chosen == self.store.frames[indices][:, None] - 1
-            after = self._points(indices, chosen + 1, linear)
-            if self.stream == "bone_motion":
-                after = bones(after, self.store.skeleton, scored=scored)
-        else:
-            last = np.broadcast_to(np.arange(self.clip_len) == self.clip_len - 1, chosen.shape)
-            after = np.concatenate([x[:, :, 1:], x[:, :, -1:]], axis=2)
-        return motion(x, after, last[:, None], scored=scored)
-
-    def _points(
-        self, indices: np.ndarray, chosen: np.ndarray, linear: np.ndarray | None
-    ) -> np.ndarray:
-        """The chosen frames, turned and scaled; absent persons are zeros.
-
-        Past the end there is the last frame again.
-        """
-        shape = (self.store.skeleton.num_joints, self.store.channels)
-        x = np.zeros((len(indices), self.num_persons, self.clip_len, *shape), dtype=np.float32)
-        low, high = np.zeros((2, len(indices), self.dimensions), dtype=np.float32)
-        for n, i in enumerate(indices):
-            clip = self.store.keypoints(i)[: self.num_persons]
-            clip.take(chosen[n], axis=1, out=x[n, : len(clip)], mode="clip")
-            if self.rescale == "minmax":
-                low[n], high[n] = self._extent(clip, None if linear is None else linear[n])
-        points = x[..., : self.dimensions]
-        if linear is not None:
-            turned = points.reshape(len(x), -1, self.dimensions) @ linear
-            points[...] = turned.reshape(points.shape)
-        if self.rescale == "minmax":
-            present = x.any(axis=(3, 4), keepdims=True)
-            size = high - low
-            factor = np.divide(2, size, out=np.zeros_like(size), where=size > 0)
-            middle, factor = ((low + high) / 2)[:, None, None, None], factor[:, None, None, None]
-            points[...] = (points - middle) * factor * present
+        joint = (self.store.skeleton.num_joints, self.store.channels)
+        shape = (*chosen.shape[:2], self.num_persons, self.clip_len, *joint)
+        x = np.empty(shape, dtype=np.float32)
+        for start in range(0, len(indices), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            self._fill(x[part], indices[part], chosen[part], (drawn or Drawn()).share(part))
         return x
 
-    def _extent(
-        self, clip: np.ndarray, linear: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray] | tuple[float, float]:
-        """Smallest and largest value of each axis, over the joints of persons who are there."""
-        points = clip[clip.any(axis=(2, 3))][..., : self.dimensions]
-        if not points.size:
-            return 0.0, 0.0
-        points = points if linear is None else points @ linear
-        return points.min(axis=(0, 1)), points.max(axis=(0, 1))
+    def _fill(self, x: np.ndarray, indices: np.ndarray, chosen: np.ndarray, drawn: Drawn) -> None:
+        """Make the clips of a few recordings in place."""
+        skeleton, scored = self.store.skeleton, self.store.scored
+        clips = [self.store.keypoints(i)[: self.num_persons] for i in indices]
+        if self.rescale == "none":
+            clips, chosen = _shortened(clips, chosen)
+        persons, frames = np.array([clip.shape[:2] for clip in clips]).T
+        counts = persons * frames
+        owner = np.repeat(np.arange(len(clips)), counts)  # the clip that a row belongs to
+        rows = np.empty((len(owner) + 1, *x.shape[4:]), dtype=np.float32)
+        np.concatenate([clip.reshape(-1, *x.shape[4:]) for clip in clips], out=rows[:-1])
+        rows[-1] = 0  # for whoever is absent
+
+        drawn.move(rows[:-1], owner, skeleton, scored=scored)
+        if self.rescale == "minmax":
+            self._rescale(rows[:-1], owner)
+        if self.stream.startswith("bone"):
+            rows = bones(rows, skeleton, scored=scored)
+        if self.stream.endswith("motion") and self.sampling == "uniform":
+            last = np.zeros(len(owner), dtype=bool)
+            last[np.cumsum(np.repeat(frames, persons)) - 1] = True
+            rows = motion(rows[:-1], rows[1:], last, scored=scored)  # whose last row is zero too
+
+        person = np.arange(self.num_persons)
+        first = (np.cumsum(counts) - counts)[:, None] + person * frames[:, None]  # (N, M)
+        place = first[:, None, :, None] + chosen[:, :, None]  # (N, K, M, T)
+        absent = (person >= persons[:, None])[:, None, :, None]
+        rows.take(np.where(absent, len(rows) - 1, place), axis=0, out=x, mode="clip")
+        if self.stream.endswith("motion") and self.sampling != "uniform":
+            x[...] = motion_along_frames(x, scored=scored)
+
+    def _rescale(self, rows: np.ndarray, owner: np.ndarray) -> None:
+        """Scale each axis of each clip to [-1, 1] over the joints of those present, in place.
+
+        Shapes:
+            rows: (R, V, C), owner: (R,)
+        """
+        points = rows[..., : self.dimensions]
+        present = np.any(rows, axis=(1, 2))
+        mask, start = present[:, None, None], np.flatnonzero(np.diff(owner, prepend=-1))
+        low = np.minimum.reduceat(np.where(mask, points, np.inf), start).min(axis=1)
+        high = np.maximum.reduceat(np.where(mask, points, -np.inf), start).max(axis=1)
+        nobody = low > high  # in any frame
+        low[nobody] = high[nobody] = 0
+        size, middle = high - low, (low + high) / 2
+        factor = np.divide(2, size, out=np.zeros_like(size), where=size > 0)
+        # Repeated for each joint first: NumPy is slow where the last axis alone is not repeated.
+        joints = points.shape[1]
+        points -= np.repeat(middle[:, None], joints, axis=1)[owner]
+        points *= np.repeat(factor[:, None], joints, axis=1)[owner]
+        points[~present] = 0
 
 
-def rotations(angles: np.ndarray) -> np.ndarray:
-    """Rotations about y, then x, then z for points as rows: (N, 3) radians -> (N, 3, 3).
-
-    Source: CTR-GCN's `rand_view_transform` for x and y (points @ Ry @ Rx); z follows.
-    """
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles).T, np.sin(angles).T
-    zero, one = np.zeros_like(cx), np.ones_like(cx)
-    x = np.array([[one, zero, zero], [zero, cx, sx], [zero, -sx, cx]])
-    y = np.array([[cy, zero, -sy], [zero, one, zero], [sy, zero, cy]])
-    z = np.array([[cz, sz, zero], [-sz, cz, zero], [zero, zero, one]])
-    return np.einsum("ijn,jkn,kln->nil", y, x, z)
+def _shortened(clips: list[np.ndarray], chosen: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Of long recordings, take out the chosen frames and each one's next."""
+    enough = _LONG * chosen[0].size
+    chosen = chosen.copy()
+    for n, clip in enumerate(clips):
+        if clip.shape[1] > enough:
+            needed = np.union1d(chosen[n], chosen[n] + 1)
+            needed = needed[needed < clip.shape[1]]
+            clips[n] = clip[:, needed]
+            chosen[n] = np.searchsorted(needed, chosen[n])
+    return clips, chosen

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Clip", "check_clip"]
+__all__ = ["Clip", "LeftOut", "check_clip"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,21 @@ class Clip:
     subject: int | None = None
     camera: int | None = None
     setup: int | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A recording that did not become a clip, and why.
+
+    Args:
+        id: the recording's name.
+        reason: a few words, the same for all alike, so that they can be counted.
+        detail: what is particular to this one.
+    """
+
+    id: str
+    reason: str
+    detail: str = ""
 
 
 def check_clip(clip: Clip, *, num_joints: int, channels: int, num_classes: int) -> None:

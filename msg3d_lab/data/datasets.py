@@ -6,7 +6,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["DATASETS", "Dataset", "NTUName", "default_store", "get", "ntu_splits", "parse_ntu_name"]
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "NTUName",
+    "default_store",
+    "get",
+    "ntu_facts",
+    "ntu_splits",
+    "parse_ntu_name",
+]
 
 # https://github.com/shahroudy/NTURGB-D, "Action Classes": A1 to A120, one a line. Typing slips of
 # the list ("hush (quite)", a doubled full stop) are corrected.
@@ -166,7 +175,7 @@ class Dataset:
         name: what `--dataset` takes.
         title: how people call it.
         layouts: the joint layouts it comes in.
-        label_names: class names in the order of the labels.
+        label_names: class names in the order of the labels; empty if the source brings them.
         protocols: its evaluation protocols; each has a `_train` and a `_val` split.
     """
 
@@ -195,6 +204,7 @@ DATASETS = {
         ),
         Dataset("ntu120", "NTU RGB+D 120", ("ntu25", "coco17"), _lines(_NTU120), ("xsub", "xset")),
         Dataset("nw-ucla", "Northwestern-UCLA", ("nw-ucla20",), _lines(_NW_UCLA), ("xview",)),
+        Dataset("kinetics400", "Kinetics-Skeleton 400", ("openpose18",), (), ("kinetics",)),
     )
 }
 
@@ -230,6 +240,19 @@ def parse_ntu_name(name: str) -> NTUName | None:
     """
     match = _NTU_NAME.fullmatch(name)
     return NTUName(*map(int, match.groups())) if match else None
+
+
+def ntu_facts(name: str) -> dict[str, int]:
+    """Return what an NTU name says of a clip beside its class; nothing if it is not one.
+
+    Example:
+        >>> ntu_facts("S001C002P003R002A013")
+        {'subject': 3, 'camera': 2, 'setup': 1}
+    """
+    numbers = parse_ntu_name(name)
+    if numbers is None:
+        return {}
+    return {"subject": numbers.subject, "camera": numbers.camera, "setup": numbers.setup}
 
 
 def ntu_splits(name: str, *, dataset: str = "ntu60") -> tuple[str, ...]:

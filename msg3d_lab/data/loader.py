@@ -19,7 +19,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from msg3d_lab.data import sampling as frames
-from msg3d_lab.data.assemble import Assembler, rotations
+from msg3d_lab.data.assemble import Assembler
+from msg3d_lab.data.augment import Augment, Drawn
 from msg3d_lab.data.store import Store
 
 __all__ = ["Batch", "TestBatches", "TrainBatches", "prefetch"]
@@ -53,9 +54,7 @@ class TrainBatches:
         num_persons: persons per clip; further ones are left out, missing ones are zeros.
         batch_size: clips per process; the global batch is batch_size * world_size.
         sampling: "uniform", "replay" or "resize" (see `msg3d_lab.data.sampling`).
-        rotation: largest angles about x, y and z, degrees; each clip draws its own evenly between
-            minus and plus these (CTR-GCN draws whole degrees).
-        scale: smallest and largest factor; each clip draws one.
+        augment: what is changed at random; nothing if left out.
         rescale: "minmax" scales each axis of each clip to [-1, 1] over its frames and joints.
         repeat: how often an epoch goes through the clips.
         seed: of everything drawn.
@@ -76,8 +75,7 @@ class TrainBatches:
         num_persons: int = 2,
         batch_size: int = 16,
         sampling: str = "uniform",
-        rotation: tuple[float, float, float] = (0.0, 0.0, 0.0),
-        scale: tuple[float, float] = (1.0, 1.0),
+        augment: Augment | None = None,
         rescale: str = "none",
         repeat: int = 1,
         seed: int = 0,
@@ -94,16 +92,10 @@ class TrainBatches:
                 f"{len(self.indices)} training clips cannot be shared by {world_size} processes: "
                 "use fewer"
             )
-        if not 0 < scale[0] <= scale[1]:
-            raise ValueError(f"expected a scale (smallest, largest) above 0, found {scale}")
-        coordinates = store.channels - store.scored
-        if coordinates < 3 and any(rotation[:2]):
-            raise ValueError(
-                f"{store.path.name} has {coordinates} coordinates per joint: only the rotation "
-                f"about z, the third number, can be other than 0; found {rotation}"
-            )
+        if augment is not None:
+            augment.check(store.skeleton, dimensions=self._assemble.dimensions)
         self.store, self.batch_size, self.sampling = store, batch_size, sampling
-        self.rotation, self.scale, self.repeat = rotation, scale, repeat
+        self.augment, self.repeat = augment, repeat
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self._order: tuple[int, np.ndarray] | None = None
 
@@ -127,10 +119,12 @@ class TrainBatches:
         indices = self._epoch_order(epoch)[step * whole : (step + 1) * whole]
         rng = np.random.default_rng((_STEP, self.seed, epoch, step))
         chosen = self._choose(self.store.frames[indices], rng)
-        linear = self._augmentation(len(indices), rng)
+        drawn = self._draw(len(indices), rng)
         mine = np.arange(self.rank, len(indices), self.world_size)
-        x = self._assemble(indices[mine], chosen[mine], None if linear is None else linear[mine])
-        return Batch(x, self.store.labels[indices[mine]], indices[mine])
+        indices, drawn = indices[mine], drawn.share(mine)
+        x = self._assemble(indices, chosen[mine, None], drawn)[:, 0]
+        drawn.hide(x)
+        return Batch(x, self.store.labels[indices], indices)
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from step `start` on."""
@@ -146,22 +140,30 @@ class TrainBatches:
         return order[1]
 
     def _choose(self, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        clip_len = self._assemble.clip_len
+        """The frames of each clip, (N, T)."""
+        clip_len, starts = self._assemble.clip_len, np.zeros_like(lengths)
+        if self.augment is not None:
+            # From a generator of its own, so that the step's gives the same with and without.
+            starts, lengths = self.augment.window(lengths, rng.spawn(1)[0])
         if self.sampling == "uniform":
-            return frames.uniform_sample_train(lengths, clip_len=clip_len, rng=rng)
-        if self.sampling == "resize":
-            return frames.resize_train(lengths, clip_len=clip_len, rng=rng)
-        return frames.replay(lengths, clip_len)
+            chosen = frames.uniform_sample_train(lengths, clip_len=clip_len, rng=rng)
+        elif self.sampling == "resize":
+            chosen = frames.resize_train(lengths, clip_len=clip_len, rng=rng)
+        else:
+            chosen = frames.replay(lengths, clip_len)
+        return starts[:, None] + chosen
 
-    def _augmentation(self, count: int, rng: np.random.Generator) -> np.ndarray | None:
-        """One matrix per clip for its points (rows), (count, D, D); None if nothing is to do."""
-        angles = np.radians(rng.uniform(-1, 1, (count, 3)) * self.rotation)
-        factors = rng.uniform(*self.scale, count)
-        if not any(self.rotation) and self.scale == (1.0, 1.0):
-            return None
-        matrices = rotations(angles) * factors[:, None, None]
-        dimensions = self._assemble.dimensions
-        return matrices[:, :dimensions, :dimensions].astype(np.float32)
+    def _draw(self, count: int, rng: np.random.Generator) -> Drawn:
+        if self.augment is None:
+            return Drawn()
+        return self.augment.draw(
+            count,
+            rng,
+            skeleton=self.store.skeleton,
+            clip_len=self._assemble.clip_len,
+            channels=self.store.channels,
+            dimensions=self._assemble.dimensions,
+        )
 
 
 class TestBatches:
@@ -220,9 +222,8 @@ class TestBatches:
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.indices), self.batch_size):
             indices = self.indices[start : start + self.batch_size]
-            chosen = np.concatenate([self._choose(int(n)) for n in self.store.frames[indices]])
-            x = self._assemble(np.repeat(indices, self.num_clips), chosen, None)
-            x = x.reshape(len(indices), self.num_clips, *x.shape[1:])
+            chosen = np.stack([self._choose(int(n)) for n in self.store.frames[indices]])
+            x = self._assemble(indices, chosen)
             yield Batch(x, self.store.labels[indices], indices)
 
     def _choose(self, num_frames: int) -> np.ndarray:

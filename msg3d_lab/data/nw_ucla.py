@@ -10,31 +10,30 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip
+from msg3d_lab.data.members import MemberClips, digest_members, has_members, list_members
 from msg3d_lab.data.preprocess import center_on
-from msg3d_lab.data.recordings import Recordings, digest
+from msg3d_lab.data.recordings import Recordings
 
-__all__ = ["is_member", "read_clips"]
+__all__ = ["is_source", "read_clips"]
 
 _NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 _ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)  # in the order of the labels
 _TRAIN_VIEWS, _TEST_VIEWS = (1, 2), (3,)
-_ZIP_ERRORS = (zlib.error, zipfile.BadZipFile, EOFError)
 _CENTER = 1  # the spine: CTR-GCN's choice
 
 
-def is_member(name: str) -> bool:
-    """Whether a path is that of an NW-UCLA clip."""
+def is_source(path: Path) -> bool:
+    """Whether a folder or zip holds NW-UCLA clips."""
+    return has_members(path, _is_clip)
+
+
+def _is_clip(name: str) -> bool:
     path = PurePosixPath(name)
     return path.suffix == ".json" and _NAME.fullmatch(path.stem) is not None
 
@@ -44,11 +43,10 @@ def read_clips(path: str | Path) -> Recordings:
 
     Raises:
         FileNotFoundError: there is no such folder or file.
-        ValueError: not a zip, or no clips in it; later, a clip that is damaged (the message names
-            it).
+        ValueError: not a zip, or no clips in it.
     """
     path = Path(path)
-    members = _members(path)
+    members = [m for m in list_members([path], suffix=".json") if _is_clip(m.name)]
     if not members:
         raise ValueError(
             f"{path} has no NW-UCLA clips: expected files such as a01_s01_e00_v01.json"
@@ -58,38 +56,14 @@ def read_clips(path: str | Path) -> Recordings:
         "joint": _CENTER,
         "format": "NW-UCLA all_sqe",
         "source": path.name,
-        "sha256": digest(path),
+        "sha256": digest_members(members),
     }
-
-    def clips() -> Iterator[Clip]:
-        with zipfile.ZipFile(path) if path.is_file() else nullcontext() as archive:
-            for member in members:
-                try:
-                    text = archive.read(member) if archive else (path / member).read_bytes()
-                    yield _clip(PurePosixPath(member).stem, json.loads(text))
-                except (ValueError, TypeError, RuntimeError, *_ZIP_ERRORS) as error:
-                    raise ValueError(
-                        f"{path}: {member} cannot be used ({error}): get the data set again"
-                    ) from error
-
-    return Recordings(clips(), len(members), skeletons.get("nw-ucla20"), 3, preparation)
+    clips = MemberClips(members, _clip)
+    return Recordings(clips, len(clips), skeletons.get("nw-ucla20"), 3, preparation)
 
 
-def _members(path: Path) -> list[str]:
-    """The paths of the clips inside a folder or zip, ordered by clip."""
-    if path.is_dir():
-        names = [member.relative_to(path).as_posix() for member in path.rglob("*.json")]
-    else:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{path} is not a zip, or it is cut short: {error}") from error
-    return sorted(filter(is_member, names), key=lambda name: PurePosixPath(name).stem)
-
-
-def _clip(name: str, document: Any) -> Clip:
-    match = _NAME.fullmatch(name)
+def _clip(name: str, content: bytes) -> Clip:
+    match, document = _NAME.fullmatch(name), json.loads(content)
     if match is None or not isinstance(document, dict) or "skeletons" not in document:
         raise ValueError("expected a JSON object with 'skeletons'")
     action, subject, _, view = map(int, match.groups())

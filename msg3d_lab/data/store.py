@@ -1,15 +1,20 @@
-"""One file for every data set: an Arrow IPC file, read through a memory map.
+"""One file for every data set: an Arrow IPC file, of which clips are read when they are asked for.
 
 All coordinates lie in one flat float32 column with offsets, next to what is known about each clip;
 what holds for the whole data set (joint layout, class names, preparation) is in the schema's
-metadata. Clips keep their own number of persons and frames: nothing is padded, nothing is read
-before it is asked for, and several processes share the pages.
+metadata. Clips keep their own number of persons and frames: nothing is padded, nothing is held in
+memory, and several processes share what the system keeps of the file.
+
+Nothing that is damaged passes for data: a checksum over everything but the coordinates is checked
+when a store is opened, and every clip's own when it is first read. An Arrow file itself has none.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import mmap
+import os
+import weakref
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msg3d_lab.data.clips import Clip, check_clip
+from msg3d_lab.data.arrow_file import VERSION, checked, numbers_of, read_contents, write_contents
+from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.files import write_aside
 from msg3d_lab.skeletons import Skeleton
 
@@ -26,14 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Store", "open_store", "write_store"]
 
-_KEY = b"msg3d_lab.store"
-_VERSION = 1
-_BATCH_FLOATS = 4 << 20  # 16 MB: what is held in memory while writing
-
 
 def write_store(
     path: str | Path,
-    clips: Iterable[Clip],
+    clips: Iterable[Clip | LeftOut],
     *,
     dataset: str,
     skeleton: Skeleton,
@@ -46,7 +48,8 @@ def write_store(
 
     Args:
         path: the new file; its folder is made. Nothing is left behind if a clip is refused.
-        clips: may be a generator; about 16 MB of it are held at a time.
+        clips: may be a generator; about 16 MB of it are held at a time. Recordings that were left
+            out are recorded: `Store.left_out`.
         dataset: the data set's name, e.g. "ntu60".
         skeleton: the joint layout of every clip.
         label_names: class names; a clip's label is a position in this list.
@@ -62,12 +65,10 @@ def write_store(
         FileExistsError: there is a file at `path`.
         ValueError: a clip that does not fit (see `check_clip`), an id that occurs twice, no clips.
     """
-    import pyarrow as pa
-
     from msg3d_lab import __version__
 
     document = {
-        "version": _VERSION,
+        "version": VERSION,
         "dataset": dataset,
         "skeleton": skeleton.to_dict(),
         "label_names": list(label_names),
@@ -76,35 +77,8 @@ def write_store(
         "synthetic": synthetic,
         "library": __version__,
     }
-    columns = [(name, arrow_type) for name, arrow_type, _ in _columns(pa)]
-    schema = pa.schema(
-        [*columns, ("keypoints", pa.large_list(pa.float32()))],
-        metadata={_KEY: json.dumps(document)},
-    )
-    seen: set[str] = set()
-    waiting: list[Clip] = []
-    floats = 0
-    with write_aside(path) as aside, pa.OSFile(str(aside), "wb") as sink:
-        with pa.ipc.new_file(sink, schema) as writer:
-            for clip in clips:
-                check_clip(
-                    clip,
-                    num_joints=skeleton.num_joints,
-                    channels=channels,
-                    num_classes=len(label_names),
-                )
-                if clip.id in seen:
-                    raise ValueError(f"clip id {clip.id!r} occurs twice: ids must be unique")
-                seen.add(clip.id)
-                waiting.append(clip)
-                floats += clip.keypoints.size
-                if floats >= _BATCH_FLOATS:
-                    writer.write_batch(_record_batch(waiting, schema))
-                    waiting, floats = [], 0
-            if waiting:
-                writer.write_batch(_record_batch(waiting, schema))
-        if not seen:
-            raise ValueError(f"no clips to write to {path}: the source holds none that can be used")
+    with write_aside(path) as aside:
+        write_contents(aside, checked(clips, document, skeleton.num_joints), document)
     return Path(path)
 
 
@@ -122,12 +96,13 @@ class Store:
     """A data set on disk. Made by `open_store`; pickles as its path.
 
     Besides the properties below: `path`, `dataset`, `skeleton`, `label_names`, `channels`,
-    `preparation` and `synthetic` as given to `write_store`, and the arrays `persons` and `frames`
-    (clips,) int64.
+    `preparation` and `synthetic` as given to `write_store`, the arrays `persons` and `frames`
+    (clips,) int64, and `fingerprint`, twelve hex digits that tell two stores apart, wherever they
+    lie: of everything in them, coordinates by their checksums.
 
     Example:
         >>> store = open_store("ntu60-3d.arrow")  # doctest: +SKIP
-        >>> store.keypoints(0).shape  # (M, T, V, C), a view of the file  # doctest: +SKIP
+        >>> store.keypoints(0).shape  # (M, T, V, C)  # doctest: +SKIP
         (1, 103, 25, 3)
     """
 
@@ -141,28 +116,35 @@ class Store:
                 f"--out {path}`"
             )
         try:
-            file = pa.memory_map(str(self.path))
-            self._table = pa.ipc.open_file(file).read_all()
-            document = json.loads(self._table.schema.metadata[_KEY])
-            if document["version"] != _VERSION:
-                raise ValueError(f"version {document['version']}, this library reads {_VERSION}")
-            self._floats, self._starts = _locate(file, self._table.column("keypoints"))
-            self.skeleton = Skeleton.from_record(document["skeleton"])
-            self.channels = int(document["channels"])
-            self.persons = self._table.column("persons").to_numpy().astype(np.int64)
-            self.frames = self._table.column("frames").to_numpy().astype(np.int64)
-            sizes = self.persons * self.frames * (self.skeleton.num_joints * self.channels)
-            if (self._starts[1] - self._starts[0] != sizes).any():
-                raise ValueError("the coordinates do not have the lengths that the clips claim")
+            self._file = self.path.open("rb")
+            weakref.finalize(self, self._file.close)
+            self._read(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is not a store of this library, or it is cut short or damaged ({error}): "
                 "import the data set again"
             ) from error
+
+    def _read(self, mapped: mmap.mmap) -> None:
+        """Read and check everything but the coordinates."""
+        contents = read_contents(mapped)
+        document, self._table = contents.document, contents.table
+        self._places = contents.places
+        self._left_out, self.fingerprint = contents.left_out, contents.digest[:12]
         self.dataset: str = document["dataset"]
         self.label_names: list[str] = document["label_names"]
         self.preparation: dict[str, Any] = document["preparation"]
         self.synthetic: bool = document["synthetic"]
+        self.skeleton = Skeleton.from_record(document["skeleton"])
+        self.channels = int(document["channels"])
+        self.persons, self.frames, self._checksums = (
+            numbers_of(self._table.column(name).combine_chunks()).astype(np.int64)
+            for name in ("persons", "frames", "checksum")
+        )
+        sizes = self.persons * self.frames * (self.skeleton.num_joints * self.channels)
+        if (self._places[1] - self._places[0] != 4 * sizes).any():
+            raise ValueError("the coordinates do not have the lengths that the clips claim")
+        self._sound = np.zeros(len(self), dtype=bool)  # whose checksum has been looked at
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -186,7 +168,7 @@ class Store:
     @cached_property
     def labels(self) -> np.ndarray:
         """Class numbers: (clips,) int64."""
-        return self._table.column("label").to_numpy().astype(np.int64)
+        return numbers_of(self._table.column("label").combine_chunks()).astype(np.int64)
 
     @cached_property
     def ids(self) -> list[str]:
@@ -199,7 +181,7 @@ class Store:
         import pandas as pd
 
         plain = {
-            name: self._table.column(name).to_pylist() for name in self._table.column_names[:-1]
+            name: self._table.column(name).to_pylist() for name in self._table.column_names[:-2]
         }
         nullable = dict.fromkeys(("subject", "camera", "setup"), "Int64")
         return pd.DataFrame(plain).astype(nullable)
@@ -207,9 +189,10 @@ class Store:
     @cached_property
     def _members(self) -> dict[str, np.ndarray]:
         members: dict[str, list[int]] = {}
-        for i, names in enumerate(self._table.column("splits").to_pylist()):
-            for name in names:
-                members.setdefault(name, []).append(i)
+        column = self._table.column("splits").combine_chunks()
+        owners = np.repeat(np.arange(len(self)), np.diff(numbers_of(column.offsets)))
+        for owner, name in zip(owners.tolist(), column.values.to_pylist(), strict=True):
+            members.setdefault(name, []).append(owner)
         return {name: np.array(members[name], dtype=np.int64) for name in sorted(members)}
 
     @property
@@ -231,69 +214,62 @@ class Store:
         return self._members[split].copy()
 
     def keypoints(self, i: int) -> np.ndarray:
-        """Return clip `i`: (M, T, V, C) float32, a read-only view of the file, not a copy."""
-        start, stop = self._starts[:, i]
+        """Return clip `i`: (M, T, V, C) float32, read-only.
+
+        It is read rather than mapped: mapped pages count as this process's memory until the system
+        wants them back, which batch systems that kill at a limit do not wait for; and a file that
+        is cut while it is mapped ends the process.
+
+        Raises:
+            ValueError: the clip is damaged; found out when it is first read.
+        """
+        start, stop = self._places[:, i].tolist()
+        content = self._read_bytes(start, stop)
+        if len(content) != stop - start or not (self._sound[i] or self._is_sound(i, content)):
+            raise ValueError(
+                f"clip {self.ids[i]} of {self.path} is damaged (its checksum is wrong): "
+                "import the data set again"
+            )
         shape = (self.persons[i], self.frames[i], self.skeleton.num_joints, self.channels)
-        return self._floats[start:stop].reshape(shape)
+        return np.frombuffer(content, dtype="<f4").reshape(shape)
+
+    def _is_sound(self, i: int, content: bytes) -> bool:
+        self._sound[i] = zlib.crc32(content) == self._checksums[i]
+        return bool(self._sound[i])
+
+    def _read_bytes(self, start: int, stop: int) -> bytes:
+        if hasattr(os, "pread"):  # several threads may read at once
+            return os.pread(self._file.fileno(), stop - start, start)
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+    def clip(self, i: int) -> Clip:
+        """Return clip `i` with all that is known about it.
+
+        Raises:
+            ValueError: the clip is damaged.
+        """
+        row = self._table.slice(i, 1).select(self._table.column_names[:-2]).to_pylist()[0]
+        facts = {key: row[key] for key in ("id", "label", "subject", "camera", "setup")}
+        return Clip(keypoints=self.keypoints(i), splits=tuple(row["splits"]), **facts)
+
+    def verify(self, *, progress: bool = False) -> list[str]:
+        """Read every clip and return the ids of those that are damaged."""
+        from tqdm.auto import tqdm
+
+        damaged = []
+        for i in tqdm(range(len(self)), desc="checksums", unit="clip", disable=not progress):
+            self._sound[i] = False
+            try:
+                self.keypoints(i)
+            except ValueError:
+                damaged.append(self.ids[i])
+        return damaged
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Twelve hex digits that tell two stores apart, wherever they lie.
+    def left_out(self) -> pd.DataFrame:
+        """The recordings of the source that are not in the store: id, reason, detail."""
+        import pandas as pd
 
-        From the metadata (with the hash of the source), the ids, labels and lengths and the file
-        size: cheap, so that every run can record it; it does not read the coordinates.
-        """
-        digest = hashlib.sha256(self._table.schema.metadata[_KEY])
-        digest.update("\n".join(self.ids).encode())
-        for column in (self.labels, self.persons, self.frames):
-            digest.update(column.tobytes())
-        digest.update(str(self.path.stat().st_size).encode())
-        return digest.hexdigest()[:12]
-
-
-def _columns(pa: Any) -> list[tuple[str, Any, Callable[[Clip], Any]]]:
-    """Name, Arrow type and value of every column that describes a clip."""
-    return [
-        ("id", pa.string(), lambda clip: clip.id),
-        ("label", pa.int32(), lambda clip: clip.label),
-        ("subject", pa.int32(), lambda clip: clip.subject),
-        ("camera", pa.int32(), lambda clip: clip.camera),
-        ("setup", pa.int32(), lambda clip: clip.setup),
-        ("persons", pa.int32(), lambda clip: clip.keypoints.shape[0]),
-        ("frames", pa.int32(), lambda clip: clip.keypoints.shape[1]),
-        ("splits", pa.list_(pa.string()), lambda clip: list(clip.splits)),
-    ]
-
-
-def _record_batch(clips: Sequence[Clip], schema: Any) -> Any:
-    import pyarrow as pa
-
-    arrays = [pa.array([value(clip) for clip in clips], type=t) for _, t, value in _columns(pa)]
-    offsets = np.cumsum([0, *(clip.keypoints.size for clip in clips)], dtype=np.int64)
-    flat = np.concatenate([clip.keypoints.astype(np.float32, copy=False).ravel() for clip in clips])
-    arrays.append(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat)))
-    return pa.record_batch(arrays, schema=schema)
-
-
-def _locate(file: Any, column: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Find every clip's numbers in the mapped file.
-
-    Arrow aligns its buffers, so the whole file can be seen as float32; a clip is then a start and a
-    stop in that one array, whichever record batch it lies in. This is what lets a batch of clips be
-    gathered without asking Arrow for each of them.
-
-    Returns:
-        The file as float32, and (2, clips) starts and stops in it.
-    """
-    size = file.size()
-    whole = file.read_buffer(size)
-    floats = np.frombuffer(whole, dtype="<f4", count=size // 4)
-    places = [np.zeros((2, 0), dtype=np.int64)]
-    for chunk in column.chunks:
-        values = chunk.values
-        first = (values.buffers()[1].address - whole.address) // 4
-        offsets = chunk.offsets.to_numpy()
-        if not 0 <= offsets[0] <= offsets[-1] <= len(values):
-            raise ValueError("offsets outside the coordinates")
-        places.append(first + np.stack([offsets[:-1], offsets[1:]]))
-    return floats, np.concatenate(places, axis=1)
+        return pd.DataFrame(self._left_out, columns=["id", "reason", "detail"], dtype=str)

@@ -14,7 +14,7 @@ import numpy as np
 
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["STREAMS", "Stream", "bones", "make_stream", "motion"]
+__all__ = ["STREAMS", "Stream", "bones", "make_stream", "motion", "motion_along_frames"]
 
 Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
 STREAMS: tuple[str, ...] = get_args(Stream)
@@ -48,9 +48,7 @@ def make_stream(
     if stream.startswith("bone"):
         clip = bones(clip, skeleton, scored=scored)
     if stream.endswith("motion"):
-        after = np.concatenate([clip[..., 1:, :, :], clip[..., -1:, :, :]], axis=-3)
-        last = np.arange(clip.shape[-3]) == clip.shape[-3] - 1
-        clip = motion(clip, after, last, scored=scored)
+        clip = motion_along_frames(clip, scored=scored)
     return clip
 
 
@@ -62,7 +60,11 @@ def check_stream(stream: str) -> None:
 
 def bones(x: np.ndarray, skeleton: Skeleton, *, scored: bool) -> np.ndarray:
     """Subtract each joint's parent: (..., V, C) -> (..., V, C)."""
-    parents = x.take(skeleton.parents, axis=-2)
+    numbers = np.arange(x.shape[-2] * x.shape[-1]).reshape(x.shape[-2:])
+    places = numbers[list(skeleton.parents)].ravel()
+    # Number by number NumPy is quicker than joint by joint; checking the places costs as much.
+    flat = x.reshape(*x.shape[:-2], -1)
+    parents = flat.take(places, axis=-1, mode="clip").reshape(x.shape)
     bone = x - parents
     if scored:
         bone[..., -1] = (x[..., -1] + parents[..., -1]) / 2
@@ -86,3 +88,10 @@ def motion(x: np.ndarray, after: np.ndarray, last: np.ndarray, *, scored: bool) 
         moved[..., -1] = (x[..., -1] + after[..., -1]) / 2
     moved[np.broadcast_to(last, x.shape[:-2])] = 0
     return moved
+
+
+def motion_along_frames(x: np.ndarray, *, scored: bool) -> np.ndarray:
+    """Subtract each frame from the next; the last becomes zero: (..., T, V, C) -> same."""
+    after = np.concatenate([x[..., 1:, :, :], x[..., -1:, :, :]], axis=-3)
+    last = np.arange(x.shape[-3]) == x.shape[-3] - 1
+    return motion(x, after, last, scored=scored)

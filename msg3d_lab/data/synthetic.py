@@ -14,6 +14,7 @@ hides from it, and sometimes loses a limb for a few frames; a bystander may be i
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ import numpy as np
 
 from msg3d_lab import skeletons
 from msg3d_lab.data import choreography, kinematics, preprocess
+from msg3d_lab.data.arrow_file import VERSION
 from msg3d_lab.data.choreography import CLASSES, LIMBS, ActionClass, Scene
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.datasets import NTUName, ntu_splits, parse_ntu_name
@@ -33,6 +35,8 @@ from msg3d_lab.data.kinematics import Body, Motion, bump, drift, joint_positions
 from msg3d_lab.data.store import Store, open_store, write_store
 
 __all__ = ["CLASSES", "ActionClass", "Evidence", "evidence", "generate", "load_synthetic", "record"]
+
+log = logging.getLogger(__name__)
 
 NUM_SUBJECTS = 40  # the subjects of NTU60: the X-Sub rule trains on 20 of them
 SEED = 0
@@ -115,6 +119,9 @@ def evidence(sample_id: str, *, seed: int = SEED) -> Evidence:
 def load_synthetic(folder: str | Path | None = None, *, repetitions: int = 1) -> Store:
     """Open the embedded data set; make it first where this has not been done (some seconds).
 
+    A file that turns out damaged when it is opened is made anew, and the log says so. A single
+    clip that is damaged is found out when it is first read, and refused then.
+
     Args:
         folder: where the store is kept. If left out: `data/` of the project one is in, or else the
             user's cache folder.
@@ -123,6 +130,15 @@ def load_synthetic(folder: str | Path | None = None, *, repetitions: int = 1) ->
     source = _source_hash()
     # The name says what made the file, so that a store of an older generator is never taken for it.
     path = Path(folder or _cache_folder()) / f"synthetic-r{repetitions}-{source}.arrow"
+    if path.is_file():
+        try:
+            return open_store(path)
+        except ValueError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno is not None:
+                raise  # the system cannot read it now, which says nothing about the file
+            log.warning("%s is damaged (%s): making it anew", path, cause)
+            path.unlink(missing_ok=True)
     if not path.exists():
         with suppress(FileExistsError):  # another process was faster, with the same clips
             write_store(
@@ -142,6 +158,7 @@ def _source_hash() -> str:
     """Changes with anything that decides what the clips are."""
     files = [__file__, *(str(m.__file__) for m in (choreography, kinematics, preprocess))]
     digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files))
+    digest.update(f"store {VERSION}".encode())
     return digest.hexdigest()[:12]
 
 

@@ -11,17 +11,23 @@ from msg3d_lab.viz.adjacency import (
     scales_figure,
     window_heat,
 )
+from msg3d_lab.viz.bodies import before_after, body_timeline
 from msg3d_lab.viz.confusion import class_table, confusion_matrix
+from msg3d_lab.viz.data import class_plot, length_plot, sampling_figure, sampling_plot
 from msg3d_lab.viz.hops import disentangled_figure, hop_figure, hop_share, hop_share_table
 from msg3d_lab.viz.report import render_report
 from msg3d_lab.viz.skeleton import body_layout, filmstrip, player_html, pose
+from msg3d_lab.viz.streams import streams_figure
 from msg3d_lab.viz.training import learning_curve, training_figure
 
 __all__ = [
     "adjacency_heatmap",
+    "before_after",
     "body_graph",
     "body_heat",
     "body_layout",
+    "body_timeline",
+    "class_plot",
     "class_table",
     "confusion_matrix",
     "disentangled_figure",
@@ -30,10 +36,14 @@ __all__ = [
     "hop_share",
     "hop_share_table",
     "learning_curve",
+    "length_plot",
     "player_html",
     "pose",
     "render_report",
+    "sampling_figure",
+    "sampling_plot",
     "scales_figure",
+    "streams_figure",
     "training_figure",
     "window_heat",
 ]

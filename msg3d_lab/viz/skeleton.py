@@ -25,7 +25,7 @@ from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.report import template
 from msg3d_lab.viz.style import CENTER, LEFT, MUTED, RIGHT, new_axes, new_figure, styled
 
-__all__ = ["VIEWS", "body_layout", "filmstrip", "player_html", "pose", "to_view"]
+__all__ = ["VIEWS", "body_layout", "draw_person", "filmstrip", "player_html", "pose", "to_view"]
 
 # Degrees the camera goes round the body, and up.
 VIEWS = {"front": (0.0, 0.0), "corner": (30.0, 12.0), "side": (90.0, 0.0), "top": (0.0, 90.0)}
@@ -126,7 +126,7 @@ def pose(
     V = skeleton.num_joints
     bodies = zip(points.reshape(-1, V, 3), seen.reshape(-1, V), strict=True)
     for person, (xyz, ok) in enumerate(bodies):
-        _draw_person(ax, xyz, ok, skeleton, hollow=person > 0)
+        draw_person(ax, xyz, ok, skeleton, hollow=person > 0)
     ax.set_aspect("equal")
     ax.set_axis_off()
     ax.margins(0.06)
@@ -174,7 +174,7 @@ def filmstrip(
     for column, (ax, frame) in enumerate(zip(axes.flat, chosen, strict=True)):
         for person in range(len(clip)):
             hollow = person > 0
-            _draw_person(ax, points[person, column], seen[person, column], skeleton, hollow=hollow)
+            draw_person(ax, points[person, column], seen[person, column], skeleton, hollow=hollow)
         ax.set(xlim=(low[0] - pad, high[0] + pad), ylim=(low[1] - pad, high[1] + pad))
         ax.set_aspect("equal")
         ax.set_axis_off()
@@ -276,9 +276,18 @@ def _sides(skeleton: Skeleton) -> np.ndarray:
     return sides
 
 
-def _draw_person(
+def draw_person(
     ax: Axes, xyz: np.ndarray, ok: np.ndarray, skeleton: Skeleton, *, hollow: bool
 ) -> None:
+    """Draw one body's joints and bones.
+
+    Args:
+        ax: where.
+        xyz: (V, 2) or more, places on the page; what follows the first two is not looked at.
+        ok: (V,) which joints were seen.
+        skeleton: the joints.
+        hollow: thin lines and hollow heads, for the second person.
+    """
     sides = _sides(skeleton)
     for i, j in skeleton.edges:
         if ok[i] and ok[j]:

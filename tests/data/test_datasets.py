@@ -56,10 +56,16 @@ def test_ntu_splits_train_on_half_of_the_subjects(dataset, subjects, train):
     assert splits.count("xsub_val") == subjects - train
 
 
+def test_ntu_facts_are_those_of_a_clip():
+    facts = datasets.ntu_facts("S001C002P003R002A013")
+    assert facts == {"subject": 3, "camera": 2, "setup": 1}
+
+
 @pytest.mark.parametrize(
     "name", ["", "S001", "S001C002P003R002A013.skeleton", "s001c002p003r002a013"]
 )
 def test_ntu_splits_refuse_other_names(name):
+    assert datasets.ntu_facts(name) == {}
     assert datasets.parse_ntu_name(name) is None
     with pytest.raises(ValueError, match="expected a name such as"):
         datasets.ntu_splits(name)

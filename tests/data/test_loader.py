@@ -6,10 +6,15 @@ import time
 import numpy as np
 import pytest
 
+from msg3d_lab.data.augment import Augment
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.loader import TestBatches, TrainBatches, prefetch
 from msg3d_lab.data.sampling import replay, resize, uniform_sample
 from msg3d_lab.data.streams import STREAMS, make_stream
+
+GEOMETRY = {"rotation": (60.0, 60.0, 20.0), "scale": (0.5, 1.5), "shear": 0.3, "flip": 0.5}
+MASKS = {"joint_masking": 0.2, "frame_masking": 0.3}
+STRONG = Augment(**GEOMETRY, **MASKS, crop=(0.5, 0.9))
 
 
 def everything(batches, epoch=0):
@@ -46,7 +51,7 @@ def test_test_batches_make_the_stream_before_they_sample(request, which, stream)
             clips = uniform_sample(int(store.frames[i]), clip_len=8, num_clips=3)
             for c, chosen in enumerate(clips):
                 expected = by_hand(store, i, chosen, stream, persons=2)
-                np.testing.assert_allclose(x[n, c], expected, atol=1e-6)
+                np.testing.assert_array_equal(x[n, c], expected)
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -57,7 +62,7 @@ def test_test_batches_make_the_stream_after_replay_and_resize(store, stream, sam
     for n, i in enumerate(indices):
         chosen = store.keypoints(i)[:2, choose(int(store.frames[i]), 8)]
         made = make_stream(chosen, stream, store.skeleton)
-        np.testing.assert_allclose(x[n, 0, : len(made)], made, atol=1e-6)
+        np.testing.assert_array_equal(x[n, 0, : len(made)], made)
         assert not x[n, 0, len(made) :].any()
 
 
@@ -99,6 +104,191 @@ def test_train_batches_hold_the_chosen_frames(store):
             assert (np.diff(frames) > 0).all()
 
 
+def chosen_frames(store, **options):
+    """The frames of every clip of the first batch, (N, T), read off its joints."""
+    x, _, indices = TrainBatches(store, **options, stream="joint").batch(0, epoch=0)
+    return indices, [
+        [np.flatnonzero((store.keypoints(i)[0] == f).all(axis=(1, 2))).item() for f in clip[0]]
+        for clip, i in zip(x, indices, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("clip_len", [3, 8, 30])  # a recording is long, or short, beside it
+@pytest.mark.parametrize("which", ["store", "scored_store"])
+def test_train_batches_make_the_stream_before_they_sample(request, which, stream, clip_len):
+    store = request.getfixturevalue(which)
+    facts = {"indices": store.indices("all"), "clip_len": clip_len, "batch_size": 13}
+    indices, frames = chosen_frames(store, **facts)
+    x = TrainBatches(store, **facts, stream=stream).batch(0, epoch=0).x
+    for clip, i, chosen in zip(x, indices, frames, strict=True):
+        np.testing.assert_array_equal(clip, by_hand(store, i, chosen, stream, persons=2))
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("sampling", ["uniform", "replay", "resize"])
+@pytest.mark.parametrize("rescale", ["none", "minmax"])
+def test_augmentation_that_is_off_changes_nothing(store, stream, sampling, rescale):
+    facts = {"stream": stream, "sampling": sampling, "rescale": rescale}
+    facts |= {"clip_len": 8, "batch_size": 13}
+    plain, off = (
+        TrainBatches(store, store.indices("all"), **facts, augment=augment).batch(0, epoch=2)
+        for augment in (None, Augment())
+    )
+    assert_same(plain, off)
+
+
+def in_float64(clip, drawn, n, skeleton, *, scored, rescale):
+    """A recording as it is moved and rescaled, one joint after the other."""
+    images = list(range(skeleton.num_joints))
+    for left, right in skeleton.mirror:
+        images[left], images[right] = right, left
+    source, D = clip.astype(np.float64), clip.shape[-1] - scored
+    out = np.zeros_like(source)
+    for m, t, v in np.ndindex(*source.shape[:3]):
+        joint = source[m, t, images[v] if drawn.mirrored[n] else v]
+        if not scored or joint[-1]:
+            joint = joint @ drawn.linear[n].astype(np.float64)
+        out[m, t, v] = joint
+    if rescale == "minmax":
+        present = out.any(axis=(2, 3))
+        low, high = (f(out[present][..., :D], axis=(0, 1)) for f in (np.min, np.max))
+        for m, t in np.argwhere(present):
+            out[m, t, :, :D] = (out[m, t, :, :D] - low) / np.where(high > low, high - low, 1) * 2
+            out[m, t, :, :D] -= high > low
+    return out
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("sampling", ["uniform", "replay", "resize"])
+@pytest.mark.parametrize("rescale", ["none", "minmax"])
+@pytest.mark.parametrize("which", ["store", "scored_store"])
+def test_augmented_batches_agree_with_a_slow_loop(
+    request, monkeypatch, which, stream, sampling, rescale
+):
+    """Everything on: move, rescale, make the stream, choose frames, hide; clip by clip."""
+    store = request.getfixturevalue(which)
+    store_draw, seen = Augment.draw, []
+    monkeypatch.setattr(
+        Augment, "draw", lambda *a, **k: seen.append(store_draw(*a, **k)) or seen[-1]
+    )
+    turn = (0, 0, 60) if store.scored else (60, 60, 20)
+    facts = {"indices": store.indices("all"), "clip_len": 6, "sampling": sampling, "batch_size": 13}
+    indices, frames = chosen_frames(store, **facts, augment=Augment(crop=(0.5, 0.9)))
+    augment = Augment(**{**GEOMETRY, "rotation": turn}, **MASKS, crop=(0.5, 0.9))
+    x = (
+        TrainBatches(store, **facts, stream=stream, rescale=rescale, augment=augment)
+        .batch(0, epoch=0)
+        .x
+    )
+    drawn = seen[-1]
+    for n, (i, chosen) in enumerate(zip(indices, frames, strict=True)):
+        clip = store.keypoints(i)[:2]
+        clip = in_float64(clip, drawn, n, store.skeleton, scored=store.scored, rescale=rescale)
+        if sampling == "uniform":
+            made = make_stream(clip, stream, store.skeleton, scored=store.scored)[:, chosen]
+        else:
+            made = make_stream(clip[:, chosen], stream, store.skeleton, scored=store.scored)
+        made[:, drawn.frames[n]] = 0
+        made[:, :, drawn.joints[n]] = 0
+        np.testing.assert_allclose(x[n, : len(made)], made, atol=1e-5)
+        assert not x[n, len(made) :].any()
+
+
+@pytest.mark.parametrize("rescale", ["none", "minmax"])
+def test_batches_do_not_depend_on_how_many_recordings_are_done_at_once(store, monkeypatch, rescale):
+    def make():
+        train = TrainBatches(
+            store,
+            store.indices("all"),
+            stream="bone_motion",
+            clip_len=5,
+            batch_size=39,
+            repeat=3,
+            augment=STRONG,
+            rescale=rescale,
+        )
+        test = TestBatches(store, store.indices("all"), clip_len=5, num_clips=3, rescale=rescale)
+        return [train.batch(0, epoch=0).x, *(batch.x for batch in test)]
+
+    whole = make()
+    monkeypatch.setattr("msg3d_lab.data.assemble._AT_ONCE", 4)
+    assert_same(whole, make())
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "replay", "resize"])
+def test_crop_chooses_frames_from_a_window_of_the_recording(store, sampling):
+    longest = np.flatnonzero(store.frames > 20)
+    facts = {"indices": longest, "clip_len": 200, "sampling": sampling, "batch_size": 1}
+    spans = []
+    for seed in range(40):
+        crop = Augment(crop=(0.4, 0.6))
+        [i], [frames] = chosen_frames(store, **facts, seed=seed, augment=crop)
+        length = store.frames[i]
+        assert len(set(frames)) <= 0.6 * length
+        if sampling != "resize":  # which may miss some
+            assert np.floor(0.4 * length) <= len(set(frames)) == max(frames) - min(frames) + 1
+        spans.append((min(frames) / length, max(frames) / length))
+    starts, ends = zip(*spans, strict=True)
+    assert min(starts) < 0.1
+    assert max(ends) > 0.9
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_masks_act_on_the_finished_stream(store, stream):
+    """A hidden joint leaves the bones of its neighbours alone."""
+    facts = {"clip_len": 10, "batch_size": 13, "stream": stream}
+    plain, masked = (
+        TrainBatches(store, store.indices("all"), **facts, **more).batch(0, epoch=0).x
+        for more in ({}, {"augment": Augment(**MASKS)})
+    )
+    hidden = (masked == 0) & (plain != 0)
+    np.testing.assert_array_equal(masked, np.where(hidden, 0, plain))
+    assert (masked == 0).all(axis=(1, 3, 4)).sum(axis=1).min() >= 3  # of ten frames
+    assert (masked == 0).all(axis=(1, 2, 4)).sum(axis=1).min() >= 5  # of 25 joints
+
+
+def ctr_gcn_training_clip(value, matrix, frames, stream, skeleton):
+    """The feeder's steps for one recording that is centred already, in its order."""
+    turned = (value.reshape(-1, 3) @ matrix).reshape(-1, 3)
+    low, high = turned.min(axis=0), turned.max(axis=0)
+    scaled = ((turned - low) / (high - low) * 2 - 1).reshape(value.shape)
+    data = np.zeros((len(frames), 20, 3))
+    for t, frame in enumerate(frames):
+        data[t] = scaled[frame]
+    if stream.startswith("bone"):
+        bone = np.zeros_like(data)
+        for joint, parent in skeleton.bones:
+            bone[:, joint] = data[:, joint] - data[:, parent]
+        data = bone
+    if stream.endswith("motion"):
+        moved = np.zeros_like(data)
+        moved[:-1] = data[1:] - data[:-1]
+        data = moved
+    return data
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_ctr_gcn_recipe_in_training_agrees_with_a_slow_loop(ucla_store, stream):
+    """Frames and matrices are read off batches with less done to them."""
+    store = ucla_store
+    facts = {"indices": store.indices("all"), "clip_len": 52, "num_persons": 1}
+    facts |= {"sampling": "resize", "batch_size": 13}
+    recipe = Augment(rotation=(60, 60, 0), scale=(0.5, 1.5))
+    indices, frames = chosen_frames(store, **facts)
+    turned = TrainBatches(store, **facts, augment=recipe).batch(0, epoch=0).x
+    whole = TrainBatches(store, **facts, augment=recipe, stream=stream, rescale="minmax")
+    x = whole.batch(0, epoch=0).x
+    for n, (i, chosen) in enumerate(zip(indices, frames, strict=True)):
+        assert chosen == sorted(chosen)
+        value = store.keypoints(i)[0].astype(np.float64)
+        matrix = np.linalg.lstsq(
+            value[chosen].reshape(-1, 3), turned[n].reshape(-1, 3), rcond=None
+        )[0]
+        expected = ctr_gcn_training_clip(value, matrix, chosen, stream, store.skeleton)
+        np.testing.assert_allclose(x[n, 0], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("sampling", ["uniform", "replay", "resize"])
 def test_train_batches_are_pure_functions_of_seed_epoch_and_step(store, sampling):
     def make(seed=3):
@@ -108,8 +298,7 @@ def test_train_batches_are_pure_functions_of_seed_epoch_and_step(store, sampling
             clip_len=8,
             batch_size=4,
             sampling=sampling,
-            rotation=(10, 20, 30),
-            scale=(0.5, 2),
+            augment=STRONG,
             seed=seed,
         )
 
@@ -134,8 +323,9 @@ def test_train_batches_draw_frames_anew_in_every_epoch(store):
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "resize"])
-def test_processes_share_one_global_batch(store, sampling):
-    facts = {"clip_len": 8, "sampling": sampling, "rotation": (30, 30, 30), "scale": (0.9, 1.1)}
+@pytest.mark.parametrize("rescale", ["none", "minmax"])
+def test_processes_share_one_global_batch(store, sampling, rescale):
+    facts = {"clip_len": 8, "sampling": sampling, "augment": STRONG, "rescale": rescale}
     whole = TrainBatches(store, store.indices("all"), batch_size=6, **facts)
     parts = [
         TrainBatches(store, store.indices("all"), batch_size=2, rank=r, world_size=3, **facts)
@@ -173,7 +363,7 @@ def test_rotation_and_scale_move_a_clip_as_a_rigid_body(store, sampling):
         TrainBatches(
             store, store.indices("all"), clip_len=8, batch_size=13, sampling=sampling, **more
         ).batch(0, epoch=0)
-        for more in ({}, {"rotation": (0, 0, 30), "scale": (0.5, 2)})
+        for more in ({}, {"augment": Augment(rotation=(0, 0, 30), scale=(0.5, 2))})
     )
     np.testing.assert_array_equal(plain.indices, moved.indices)
     factors, angles = [], []
@@ -194,7 +384,7 @@ def test_rotation_is_that_of_ctr_gcn(store):
     """About y, then about x, each by its own angle: points @ Ry @ Rx."""
     plain, moved = (
         TrainBatches(store, store.indices("all"), clip_len=8, batch_size=13, **more)
-        for more in ({}, {"rotation": (60, 60, 0)})
+        for more in ({}, {"augment": Augment(rotation=(60, 60, 0))})
     )
     a, b = plain.batch(0, epoch=0).x, moved.batch(0, epoch=0).x
     for rows, turned in zip(a.reshape(13, -1, 3), b.reshape(13, -1, 3), strict=True):
@@ -210,7 +400,10 @@ def test_rotation_is_that_of_ctr_gcn(store):
 def test_augmentation_leaves_scores_alone(scored_store):
     plain, moved = (
         TrainBatches(scored_store, scored_store.indices("all"), clip_len=8, batch_size=13, **more)
-        for more in ({}, {"rotation": (0, 0, 90), "scale": (2, 2), "rescale": "minmax"})
+        for more in (
+            {},
+            {"augment": Augment(rotation=(0, 0, 90), scale=(2, 2)), "rescale": "minmax"},
+        )
     )
     a, b = plain.batch(0, epoch=0).x, moved.batch(0, epoch=0).x
     np.testing.assert_array_equal(a[..., 2], b[..., 2])
@@ -253,7 +446,7 @@ def test_minmax_is_taken_after_the_rotation_and_over_the_whole_clip(store):
         num_persons=3,
         batch_size=13,
         sampling="replay",  # longer than every clip, so all frames are there
-        rotation=(60, 60, 60),
+        augment=Augment(rotation=(60, 60, 60)),
         rescale="minmax",
     )
     x, _, indices = batches.batch(0, epoch=0)
@@ -312,8 +505,6 @@ def test_train_batches_refuse_arguments_out_of_range(store, scored_store):
     every = store.indices("all")
     with pytest.raises(ValueError, match="repeat"):
         TrainBatches(store, every, repeat=0)
-    with pytest.raises(ValueError, match="scale"):
-        TrainBatches(store, every, scale=(1.5, 0.5))
     with pytest.raises(ValueError, match=r"positions in 0\.\.12 .* found 0\.\.13"):
         TrainBatches(store, np.arange(14))
     with pytest.raises(ValueError, match="at least one clip"):
@@ -321,7 +512,7 @@ def test_train_batches_refuse_arguments_out_of_range(store, scored_store):
     with pytest.raises(ValueError, match="2 training clips cannot be shared by 3 processes"):
         TrainBatches(store, every[:2], world_size=3)
     with pytest.raises(ValueError, match="only the rotation about z"):
-        TrainBatches(scored_store, every, rotation=(10, 0, 0))
+        TrainBatches(scored_store, every, augment=Augment(rotation=(10, 0, 0)))
     with pytest.raises(ValueError, match=r"step in 0\.\.1 .* found step 2"):
         TrainBatches(store, every, batch_size=5).batch(2, epoch=0)
 

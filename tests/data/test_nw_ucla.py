@@ -5,8 +5,10 @@ import re
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from msg3d_lab.data.clips import LeftOut
 from msg3d_lab.data.importing import import_dataset
 from msg3d_lab.data.nw_ucla import read_clips
 from msg3d_lab.data.store import open_store
@@ -81,50 +83,47 @@ GOOD = document("a08_s02_e03_v02")
     [
         (json.dumps(GOOD)[:-20], "Expecting|delimiter"),
         ("", "Expecting value"),
-        (b"\xff\xfe\x00", "cannot be used"),
+        (b"\xff\xfe\x00", "decode"),
+        ("[" * 100_000, "recursion"),
         ("[1, 2]", "expected a JSON object with 'skeletons'"),
         (json.dumps({"label": 7}), "expected a JSON object with 'skeletons'"),
         (json.dumps(GOOD | {"label": 8}), "'label' is 8, action 8 has label 7"),
         (json.dumps(GOOD | {"skeletons": []}), r"expected 'skeletons' \(frames, 20, 3\)"),
         (json.dumps(GOOD | {"skeletons": [[[1, 2, 3]] * 19]}), r"found \(1, 19, 3\)"),
-        (json.dumps(GOOD | {"skeletons": [[[1, 2]], [[1]]]}), "cannot be used"),
-        (json.dumps(GOOD | {"skeletons": "x"}), "cannot be used"),
-        (json.dumps(GOOD | {"skeletons": {"a": 1}}), "cannot be used"),
-        (json.dumps(GOOD | {"skeletons": None}), "cannot be used|found"),
+        (json.dumps(GOOD | {"skeletons": [[[1, 2]], [[1]]]}), "inhomogeneous"),
+        (json.dumps(GOOD | {"skeletons": "x"}), "could not convert"),
+        (json.dumps(GOOD | {"skeletons": {"a": 1}}), "float"),
+        (json.dumps(GOOD | {"skeletons": None}), "found"),
+        (json.dumps(GOOD | {"skeletons": [[[10**400] * 3] * 20]}), "too large"),
     ],
 )
-def test_a_broken_json_is_named_and_leaves_nothing_behind(folder, tmp_path, text, message):
+def test_a_broken_json_is_left_out_with_its_reason(folder, tmp_path, text, message):
     source = zipped(folder, a08_s02_e03_v02=text)
-    before = sorted(tmp_path.iterdir())
-    with pytest.raises(ValueError, match=message) as caught:
-        import_dataset(source, dataset="nw-ucla", out=tmp_path / "s.arrow", progress=False)
-    assert re.search(r"all_sqe\.zip: all_sqe/a08_s02_e03_v02\.json", str(caught.value))
-    assert sorted(tmp_path.iterdir()) == before
+    out = import_dataset(source, dataset="nw-ucla", out=tmp_path / "s.arrow", progress=False)
+    store = open_store(out)
+    assert store.ids == ["a01_s01_e00_v01", "a12_s10_e01_v03"]
+    (row,) = store.left_out.itertuples(index=False)
+    assert (row.id, row.reason) == ("a08_s02_e03_v02", "cannot be read")
+    assert re.search(message, row.detail)
+    table = pd.read_csv(tmp_path / "s.arrow.left-out.csv")
+    assert table["id"].tolist() == ["a08_s02_e03_v02"]
 
 
-def test_a_json_with_nan_is_named(folder, tmp_path):
+def test_a_json_with_nan_is_left_out(folder, tmp_path):
     bad = json.dumps(GOOD | {"skeletons": [[[float("nan")] * 3] * 20]})
     source = zipped(folder, a08_s02_e03_v02=bad)
-    with pytest.raises(ValueError, match="clip a08_s02_e03_v02: 60 coordinates are NaN"):
-        import_dataset(source, dataset="nw-ucla", out=tmp_path / "s.arrow", progress=False)
-
-
-def test_a_damaged_member_is_named(folder, tmp_path):
-    source = zipped(folder)
-    content = bytearray(source.read_bytes())
-    with zipfile.ZipFile(source) as archive:
-        start = archive.getinfo("all_sqe/a08_s02_e03_v02.json").header_offset
-    content[start + 100 : start + 200] = bytes(100)
-    source.write_bytes(content)
-    with pytest.raises(ValueError, match=r"a08_s02_e03_v02\.json cannot be used"):
-        import_dataset(source, dataset="nw-ucla", out=tmp_path / "s.arrow", progress=False)
+    out = import_dataset(source, dataset="nw-ucla", out=tmp_path / "s.arrow", progress=False)
+    (row,) = open_store(out).left_out.itertuples(index=False)
+    assert row.reason == "cannot be used"
+    assert "60 coordinates are NaN" in row.detail
 
 
 @pytest.mark.parametrize("name", ["a07_s01_e00_v01", "a01_s01_e00_v04"])
-def test_an_action_or_view_that_does_not_exist_is_refused(folder, name):
+def test_an_action_or_view_that_does_not_exist_is_left_out(folder, name):
     (folder / f"{name}.json").write_text(json.dumps(GOOD))
-    with pytest.raises(ValueError, match=f"{name}.json cannot be used .*expected an action of"):
-        list(read_clips(folder).clips)
+    (out,) = [entry for entry in read_clips(folder).clips if entry.id == name]
+    assert isinstance(out, LeftOut)
+    assert "expected an action of" in out.detail
 
 
 def test_a_folder_or_zip_without_clips_is_refused(tmp_path):
@@ -132,7 +131,7 @@ def test_a_folder_or_zip_without_clips_is_refused(tmp_path):
         read_clips(tmp_path)
     path = tmp_path / "x.zip"
     path.write_bytes(b"PK\x03\x04 and no more")
-    with pytest.raises(ValueError, match="not a zip, or it is cut short"):
+    with pytest.raises(ValueError, match="not a zip, or it is damaged or cut short"):
         read_clips(path)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+import os
 import time
 
 import numpy as np
@@ -11,6 +13,7 @@ from msg3d_lab import skeletons
 from msg3d_lab.data import load_synthetic, prepare_3d
 from msg3d_lab.data.clips import check_clip
 from msg3d_lab.data.datasets import ntu_splits
+from msg3d_lab.data.store import open_store
 from msg3d_lab.data.synthetic import CLASSES, evidence, generate, record
 
 NTU = skeletons.get("ntu25")
@@ -277,6 +280,62 @@ def test_load_synthetic_never_takes_a_store_of_another_generator(tmp_path, monke
     second = load_synthetic(tmp_path)
     assert first.path != second.path
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A set of one class, quick to make."""
+    from msg3d_lab.data import synthetic
+
+    monkeypatch.setattr(synthetic, "CLASSES", CLASSES[:1])
+    return load_synthetic(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut short", "last byte", "flipped"])
+def test_load_synthetic_makes_a_damaged_file_anew(small, damage, caplog):
+    whole = small.path.read_bytes()
+    content = bytearray(whole)
+    if damage == "flipped":
+        content[whole.index(b"xsub_train", whole.index(small.ids[0].encode()))] ^= 1
+    else:
+        del content[{"empty": 0, "cut short": len(whole) // 2, "last byte": -1}[damage] :]
+    small.path.write_bytes(content)
+    with pytest.raises(ValueError, match="cut short or damaged"):
+        open_store(small.path)
+    with caplog.at_level(logging.WARNING):
+        again = load_synthetic(small.path.parent)
+    assert f"{small.path} is damaged (" in caplog.text
+    assert "making it anew" in caplog.text
+    assert small.path.read_bytes() == whole
+    assert (again.path, again.fingerprint) == (small.path, small.fingerprint)
+    assert again.verify() == []
+    caplog.clear()
+    load_synthetic(small.path.parent)
+    assert not caplog.text
+
+
+def test_load_synthetic_refuses_a_damaged_clip_when_it_is_read(small, caplog):
+    content = bytearray(small.path.read_bytes())
+    content[content.index(small.keypoints(7).tobytes()) + 100] ^= 1
+    small.path.write_bytes(content)
+    again = load_synthetic(small.path.parent)
+    assert not caplog.text
+    again.keypoints(6)
+    with pytest.raises(ValueError, match=rf"clip {small.ids[7]} of .* is damaged"):
+        again.keypoints(7)
+
+
+def test_load_synthetic_keeps_a_file_that_the_system_cannot_read_now(small, monkeypatch):
+    from msg3d_lab.data import synthetic
+
+    def too_many(path):
+        raise ValueError(f"{path} is damaged") from OSError(24, os.strerror(24))
+
+    written = small.path.stat().st_mtime_ns
+    monkeypatch.setattr(synthetic, "open_store", too_many)
+    with pytest.raises(ValueError, match="is damaged"):
+        load_synthetic(small.path.parent)
+    assert small.path.stat().st_mtime_ns == written
 
 
 def test_load_synthetic_keeps_it_in_the_project_or_in_the_users_cache(tmp_path, monkeypatch):

@@ -1,0 +1,141 @@
+"""The shell's `msg3d-lab data COMMAND ...`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+__all__ = ["DATA_COMMANDS"]
+
+
+def import_(
+    source: Positional[tuple[Path, ...]],
+    dataset: str,
+    out: Path | None = None,
+    layout: str | None = None,
+    labels: Path | None = None,
+    prepare: Literal["align", "center", "image", "none"] | None = None,
+    image_size: tuple[int, int] | None = None,
+    bodies: Literal["denoise", "energy"] | None = None,
+    keep_missing: bool = False,
+    workers: int | None = None,
+) -> None:
+    """Import recordings into a store; the format is recognised from the source.
+
+    Stopped, or killed, an import of many files goes on where it was when the same command is given
+    again. What cannot be used is left out and listed with its reason in STORE.left-out.csv.
+
+    Args:
+        source: raw NTU zips or a folder of .skeleton files; an OpenMMLab pickle; the folder of
+            padded arrays of 2s-AGCN or MS-G3D, or CTR-GCN's .npz; NW-UCLA's all_sqe; the folder of
+            Kinetics-Skeleton; with a layout, recordings of your own.
+        dataset: ntu60, ntu120, nw-ucla or kinetics400; for recordings of your own, a name.
+        out: the new store; data/DATASET.arrow, for NTU with -2d or -3d, if left out.
+        layout: your own joint layout, a YAML file (docs/own-skeletons.md), or the name of one of
+            ours.
+        labels: your own labels, a CSV, where they do not lie beside the recordings.
+        prepare: for your own recordings: what is done to the coordinates.
+        image_size: for your own pixels: height and width of the picture.
+        bodies: for raw NTU: how persons are selected, as for the published pickles (denoise) or by
+            how far their joints spread (energy).
+        keep_missing: for raw NTU: import the recordings on the authors' list of missing skeletons.
+        workers: processes that read many files; as many as cores if left out.
+    """
+    from msg3d_lab.data import import_dataset, open_store
+    from msg3d_lab.data.describe import describe
+    from msg3d_lab.data.importing import left_out_path
+
+    path = import_dataset(
+        source,
+        dataset=dataset,
+        out=out,
+        layout=layout,
+        labels=labels,
+        prepare=prepare,
+        image_size=image_size,
+        bodies=bodies,
+        keep_missing=keep_missing or None,
+        workers=workers,
+    )
+    store = open_store(path)
+    print(describe(store))
+    if len(store.left_out):
+        print(f"All that was left out, and why: {left_out_path(path)}")
+
+
+def info(store: Positional[Path]) -> None:
+    """Say what is in a store.
+
+    Args:
+        store: the store's path.
+    """
+    from msg3d_lab.data import open_store
+    from msg3d_lab.data.describe import describe
+
+    print(describe(open_store(store)))
+
+
+def check(
+    source: Positional[Path],
+    layout: str | None = None,
+    labels: Path | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> None:
+    """Explain every problem of a store, or of recordings of your own before they are imported.
+
+    Exits with 1 if there are errors; warnings are for you to judge.
+
+    Args:
+        source: a store; or, with a layout, a table or folder of recordings.
+        layout: your own joint layout, a YAML file, or the name of one of ours.
+        labels: your own labels, a CSV, where they do not lie beside the recordings.
+        image_size: for your own pixels: height and width of the picture.
+    """
+    from msg3d_lab.data.check import check_path, explain
+    from msg3d_lab.data.importing import find_layout
+
+    problems = check_path(
+        source,
+        layout=find_layout(layout) if layout is not None else None,
+        labels=labels,
+        image_size=image_size,
+    )
+    print(explain(problems))
+    if any(problem.severity == "error" for problem in problems):
+        raise SystemExit(1)
+
+
+def download(name: Positional[str | None] = None, folder: Path = Path("data")) -> None:
+    """Download a data set, or go on with it; or tell how to get one that is on request only.
+
+    Args:
+        name: ntu60-2d, ntu60-3d, ntu120-2d or ntu120-3d; ntu60-raw, ntu120-raw, nw-ucla or
+            kinetics for a guide. All are listed if left out.
+        folder: where the file goes.
+    """
+    from msg3d_lab.data import download as library
+
+    if name is None:
+        print("To download:", ", ".join(library.SOURCES))
+        print("With a guide:", ", ".join(library.GUIDES))
+    elif name in library.GUIDES:
+        print(library.guide(name))
+    else:
+        path = library.download(name, folder=folder)
+        dataset = library.SOURCES[name].dataset
+        print(f"{path} is whole. Next: msg3d-lab data import {path} --dataset {dataset}")
+
+
+def data_help() -> None:
+    """Import, download and check data, and look into stores: msg3d-lab data --help."""
+
+
+DATA_COMMANDS: dict[str, Callable[..., None]] = {
+    "import": import_,
+    "info": info,
+    "check": check,
+    "download": download,
+}

@@ -1,0 +1,223 @@
+"""The CSV that says of each recording of one's own what it is: class, splits, who, which camera."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from msg3d_lab.data.clips import LeftOut
+
+__all__ = ["FAULTS", "LabelRow", "Labels", "find_labels", "match_columns", "read_labels"]
+
+LENGTH = "rows of another length than the header"
+TWICE = "samples twice in the labels"
+NUMBERS = "labels not 0..n-1"
+NAMES = "classes without a name of their own"
+# What is wrong -> what to do about it.
+FAULTS = {
+    LENGTH: "give every row as many fields as the header; put names that hold a comma in quotes",
+    TWICE: "keep one row for each sample",
+    NUMBERS: "number the classes 0, 1, 2 and so on without a gap, or write class names instead of "
+    "numbers: they are numbered in alphabetical order",
+    NAMES: "give each number the same label_name in every row, and no other number that name",
+}
+_REQUIRED = ("sample", "label")
+_OPTIONAL = ("label_name", "splits", "subject", "camera", "setup")
+_MISSPELT = 0.8  # how much of two names is the same: "spilts" and "splits"; not "set", "setup"
+_WHOLE = re.compile(r"([+-]?\d{1,9})(?:\.0*)?")  # "3.0": what pandas makes of 3 beside a blank
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """What the labels say of one sample; as in `Clip`."""
+
+    label: int
+    splits: tuple[str, ...]
+    subject: int | None
+    camera: int | None
+    setup: int | None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A labels CSV.
+
+    Args:
+        path: the file.
+        rows: sample -> what is said of it. Samples without a label are not among them.
+        names: class names in the order of the labels.
+        faults: what is wrong with the file as a whole; `id` is the sample or row, `reason` one of
+            `FAULTS`.
+    """
+
+    path: Path
+    rows: Mapping[str, LabelRow]
+    names: tuple[str, ...]
+    faults: tuple[LeftOut, ...]
+
+
+def find_labels(source: Path) -> Path:
+    """Return the labels that belong to a table or folder: inside it, beside it.
+
+    Raises:
+        ValueError: there are none; the message lists where they were looked for.
+    """
+    folder = [source / "labels.csv"] if source.is_dir() else []
+    places = [*folder, source.with_name(f"{source.stem}.labels.csv")]
+    if not folder:
+        places.append(source.with_name("labels.csv"))
+    for place in places:
+        if place.is_file():
+            return place
+    raise ValueError(
+        f"{source} has no labels: write a CSV with the columns sample, label and splits to "
+        f"{' or '.join(map(str, places))}, or name yours (--labels)"
+    )
+
+
+def read_labels(path: Path) -> Labels:
+    """Read a labels CSV; what is wrong in single rows is listed in `faults`.
+
+    Labels are class numbers if all of them are whole numbers, else names, numbered in alphabetical
+    order. So are subjects, cameras and set-ups.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not a CSV in UTF-8, or a column is missing or misspelt.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no labels file {path}: expected a CSV with the columns sample, label and splits; "
+            "correct its path (--labels), or leave it out if the labels lie with the recordings"
+        )
+    faults: list[LeftOut] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = _rows(path, csv.reader(file), faults)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a CSV in UTF-8: {error}") from error
+    labelled = {sample: row for sample, row in table.items() if row["label"]}
+    names, numbers = _classes(labelled, faults)
+    found = {
+        what: _numbered([row[what] for row in labelled.values()])
+        for what in ("subject", "camera", "setup")
+    }
+    rows = {
+        sample: LabelRow(
+            label=numbers[row["label"]],
+            splits=tuple(dict.fromkeys(re.split(r"[\s;,]+", row["splits"].strip(" ;,"))))
+            if row["splits"]
+            else (),
+            **{what: found[what].get(row[what]) for what in found},
+        )
+        for sample, row in labelled.items()
+    }
+    return Labels(path, rows, names, tuple(faults))
+
+
+def match_columns(
+    path: Path, found: Sequence[str], required: Sequence[str], optional: Sequence[str]
+) -> dict[str, int]:
+    """Find columns by name, whatever their order, capitals and blanks; others may be there, too.
+
+    Returns:
+        Their positions.
+
+    Raises:
+        ValueError: one is missing, there twice, or nearly there.
+    """
+    names = [name.strip().lower() for name in found]
+    missing = [name for name in required if name not in names]
+    if missing:
+        hint = ""
+        if len(names) == 1 and re.search(r"[;\t]", names[0]):
+            hint = ": separate the columns by commas, and write decimals with a point"
+        raise ValueError(f"{path} has no column {' or '.join(missing)}, found {list(found)}{hint}")
+    known = {*required, *optional}
+    for name in names:
+        # Only an optional one can be misspelt here: a column such as `sample_name` is no mistake.
+        near = difflib.get_close_matches(name, known - set(names), n=1, cutoff=_MISSPELT)
+        if name not in known and near:
+            raise ValueError(f"{path} has a column {name!r}: is it {near[0]!r}? Rename it")
+    twice = sorted(name for name in known if names.count(name) > 1)
+    if twice:
+        raise ValueError(f"{path} has two columns {twice[0]!r}: keep one")
+    return {name: names.index(name) for name in (*required, *optional) if name in names}
+
+
+def _rows(
+    path: Path, lines: Iterator[list[str]], faults: list[LeftOut]
+) -> dict[str, dict[str, str]]:
+    """Sample -> column -> text, "" where a column is missing."""
+    header = next(filter(None, lines), None)
+    if header is None:
+        raise ValueError(f"{path} is empty: expected a CSV with the columns sample and label")
+    columns = match_columns(path, header, _REQUIRED, _OPTIONAL)
+    table: dict[str, dict[str, str]] = {}
+    for number, line in enumerate(lines, start=2):
+        if not any(map(str.strip, line)):
+            continue
+        if len(line) != len(header):
+            detail = f"{len(line)} fields, the header has {len(header)}"
+            faults.append(LeftOut(f"{path.name}, row {number}", LENGTH, detail))
+            continue
+        texts = {name: line[at].strip() for name, at in columns.items()}
+        sample = texts["sample"]
+        if sample in table:
+            faults.append(LeftOut(sample, TWICE, f"again in row {number}"))
+            continue
+        table[sample] = dict.fromkeys(_OPTIONAL, "") | texts
+    return table
+
+
+def _classes(
+    rows: Mapping[str, Mapping[str, str]], faults: list[LeftOut]
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Class names, and the number of each text under `label`."""
+    texts = {row["label"] for row in rows.values()}
+    whole = {text: _whole(text) for text in texts}
+    if None in whole.values():
+        names = tuple(sorted(texts))
+        return names, {name: i for i, name in enumerate(names)}
+    found = sorted({number for number in whole.values() if number is not None})
+    count = len(found)
+    if found != list(range(count)):
+        for sample, row in rows.items():
+            number = whole[row["label"]]
+            if number is not None and not 0 <= number < count:
+                detail = f"label {number}; {count} classes are numbered 0 to {count - 1}"
+                faults.append(LeftOut(sample, NUMBERS, detail))
+    called: defaultdict[int | None, set[str]] = defaultdict(set)
+    for row in rows.values():
+        if row["label_name"]:
+            called[whole[row["label"]]].add(row["label_name"])
+    owners: defaultdict[str, list[int]] = defaultdict(list)
+    for number in found:
+        owners[min(called[number], default=str(number))].append(number)
+        if len(called[number]) > 1:
+            faults.append(LeftOut(f"label {number}", NAMES, " and ".join(sorted(called[number]))))
+    for name, numbers in owners.items():
+        if len(numbers) > 1:
+            faults.append(LeftOut(f"labels {', '.join(map(str, numbers))}", NAMES, f"all {name}"))
+    names = tuple(min(called[number], default=str(number)) for number in found)
+    # Where numbers have gaps, checks go on with the classes that are there.
+    return names, {text: found.index(n) for text, n in whole.items() if n is not None}
+
+
+def _numbered(texts: Collection[str]) -> dict[str, int]:
+    """Whole numbers as they are, else numbers for names; "" has none."""
+    different = sorted(set(texts) - {""})
+    whole = {text: number for text in different if (number := _whole(text)) is not None}
+    if len(whole) == len(different):
+        return whole
+    return {text: i for i, text in enumerate(different)}
+
+
+def _whole(text: str) -> int | None:
+    match = _WHOLE.fullmatch(text)
+    return int(match[1]) if match else None
