@@ -85,15 +85,22 @@ class Assembler:
     def _fill(self, x: np.ndarray, indices: np.ndarray, chosen: np.ndarray, drawn: Drawn) -> None:
         """Make the clips of a few recordings in place."""
         skeleton, scored = self.store.skeleton, self.store.scored
-        clips = [self.store.keypoints(i)[: self.num_persons] for i in indices]
+        persons = np.minimum(self.store.persons[indices], self.num_persons)
+        frames = self.store.frames[indices]
+        needed: dict[int, np.ndarray] = {}
         if self.rescale == "none":
-            clips, chosen = _shortened(clips, chosen)
-        persons, frames = np.array([clip.shape[:2] for clip in clips]).T
+            frames, chosen, needed = _shortened(frames, chosen)
         counts = persons * frames
-        owner = np.repeat(np.arange(len(clips)), counts)  # the clip that a row belongs to
+        owner = np.repeat(np.arange(len(indices)), counts)  # the clip that a row belongs to
         rows = np.empty((len(owner) + 1, *x.shape[4:]), dtype=np.float32)
-        np.concatenate([clip.reshape(-1, *x.shape[4:]) for clip in clips], out=rows[:-1])
         rows[-1] = 0  # for whoever is absent
+        ends = np.cumsum(counts).tolist()
+        for n, (i, start, end) in enumerate(zip(indices, [0, *ends], ends, strict=False)):
+            if n in needed or persons[n] < self.store.persons[i]:
+                clip = self.store.keypoints(i)[: persons[n], needed.get(n, slice(None))]
+                rows[start:end] = clip.reshape(-1, *x.shape[4:])
+            else:
+                self.store.read_into(rows[start:end], i)
 
         drawn.move(rows[:-1], owner, skeleton, scored=scored)
         if self.rescale == "minmax":
@@ -135,14 +142,18 @@ class Assembler:
         points[~present] = 0
 
 
-def _shortened(clips: list[np.ndarray], chosen: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Of long recordings, take out the chosen frames and each one's next."""
-    enough = _LONG * chosen[0].size
-    chosen = chosen.copy()
-    for n, clip in enumerate(clips):
-        if clip.shape[1] > enough:
-            needed = np.union1d(chosen[n], chosen[n] + 1)
-            needed = needed[needed < clip.shape[1]]
-            clips[n] = clip[:, needed]
-            chosen[n] = np.searchsorted(needed, chosen[n])
-    return clips, chosen
+def _shortened(
+    frames: np.ndarray, chosen: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
+    """Of long recordings, look only at the chosen frames and each one's next.
+
+    Returns:
+        How many frames are left of each recording, which of these are chosen, and of the long
+        ones which frames are left.
+    """
+    frames, chosen, needed = frames.copy(), chosen.copy(), {}
+    for n in np.flatnonzero(frames > _LONG * chosen[0].size):
+        left = np.union1d(chosen[n], chosen[n] + 1)
+        needed[int(n)] = left = left[left < frames[n]]
+        frames[n], chosen[n] = len(left), np.searchsorted(left, chosen[n])
+    return frames, chosen, needed

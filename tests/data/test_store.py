@@ -286,6 +286,35 @@ def test_a_store_cut_while_it_is_open_is_an_error_and_no_crash(tmp_path):
         store.keypoints(1)
 
 
+def test_read_into_reads_where_it_is_told(tmp_path, monkeypatch):
+    path = write_store(tmp_path / "s.arrow", [clip("a"), clip("b", frames=3)], **FACTS)
+    for _ in range(2):
+        store, room = open_store(path), np.zeros((5, 25, 3), np.float32)
+        store.read_into(room[1:4], 1)
+        np.testing.assert_array_equal(room[1:4], clip("b", frames=3).keypoints[0])
+        assert not room[[0, 4]].any()
+        with pytest.raises(ValueError, match="expected room for 225 numbers, found 150"):
+            store.read_into(room[:2], 1)
+        monkeypatch.delattr(os, "preadv", raising=False)  # as on Windows
+
+
+@pytest.mark.parametrize("way", ["preadv", "without"])
+def test_read_into_notices_damage(tmp_path, monkeypatch, way):
+    path = write_store(tmp_path / "s.arrow", [clip("a"), clip("b")], **FACTS)
+    content = bytearray(path.read_bytes())
+    content[content.index(clip("b").keypoints.tobytes()) + 5] ^= 4
+    path.write_bytes(content)
+    if way == "without":
+        monkeypatch.delattr(os, "preadv")
+    store, room = open_store(path), np.empty((2, 25, 3), np.float32)
+    store.read_into(room, 0)
+    with pytest.raises(ValueError, match=r"clip b of .* is damaged"):
+        store.read_into(room, 1)
+    os.truncate(path, 500)
+    with pytest.raises(ValueError, match=r"clip a of .* is damaged"):
+        store.read_into(room, 0)
+
+
 def test_a_store_can_be_read_without_pread(tmp_path, monkeypatch):
     """As on Windows."""
     store = open_store(write_store(tmp_path / "s.arrow", [clip("a"), clip("b")], **FACTS))
