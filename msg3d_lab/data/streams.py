@@ -65,9 +65,10 @@ def bones(x: np.ndarray, skeleton: Skeleton, *, scored: bool) -> np.ndarray:
     # Number by number NumPy is quicker than joint by joint; checking the places costs as much.
     flat = x.reshape(*x.shape[:-2], -1)
     parents = flat.take(places, axis=-1, mode="clip").reshape(x.shape)
-    bone = x - parents
-    if scored:
-        bone[..., -1] = (x[..., -1] + parents[..., -1]) / 2
+    score = (x[..., -1] + parents[..., -1]) / 2 if scored else None
+    bone = np.subtract(x, parents, out=parents)
+    if score is not None:
+        bone[..., -1] = score
     return bone
 
 
