@@ -95,12 +95,13 @@ class Assembler:
         rows = np.empty((len(owner) + 1, *x.shape[4:]), dtype=np.float32)
         rows[-1] = 0  # for whoever is absent
         ends = np.cumsum(counts).tolist()
-        for n, (i, start, end) in enumerate(zip(indices, [0, *ends], ends, strict=False)):
-            if n in needed or persons[n] < self.store.persons[i]:
+        whole = (persons == self.store.persons[indices]).tolist()
+        for n, (i, start, end) in enumerate(zip(indices.tolist(), [0, *ends], ends, strict=False)):
+            if whole[n] and n not in needed:
+                self.store.read_into(rows[start:end], i)
+            else:
                 clip = self.store.keypoints(i)[: persons[n], needed.get(n, slice(None))]
                 rows[start:end] = clip.reshape(-1, *x.shape[4:])
-            else:
-                self.store.read_into(rows[start:end], i)
 
         drawn.move(rows[:-1], owner, skeleton, scored=scored)
         if self.rescale == "minmax":
