@@ -58,6 +58,8 @@ class Chunks:
         if workers is not None and workers < 1:
             raise ValueError(f"expected at least one worker, found {workers}")
         self.clips, self.chunk, self.workers = clips, chunk, workers or min(16, _cores())
+        from msg3d_lab import __version__
+
         skeleton: Skeleton = facts["skeleton"]
         self._document = {
             **facts,
@@ -65,6 +67,7 @@ class Chunks:
             "label_names": list(facts["label_names"]),
             "version": VERSION,
             "synthetic": False,
+            "library": __version__,  # another one may prepare clips differently
         }
         content = json.dumps([self._document, len(clips), chunk, stamp], sort_keys=True)
         key = hashlib.sha256(content.encode()).hexdigest()[:8]
@@ -114,12 +117,9 @@ class Chunks:
         return min(self.chunk, len(self.clips) - start)
 
     def _is_there(self, start: int) -> bool:
-        path = self._path(start)
         try:
-            return not Store(path).verify()
-        except FileNotFoundError:
-            return False
-        except ValueError:
+            return not Store(self._path(start)).verify()
+        except (FileNotFoundError, ValueError):  # not read yet, or damaged since
             return False
 
     def _task(self, start: int) -> tuple[Sequence[Clip | LeftOut], dict[str, Any], Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import msg3d_lab
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.resumable import Chunks, usable
@@ -113,13 +114,16 @@ def test_a_damaged_chunk_is_read_again(clips, tmp_path):
     assert_same(list(again.entries()), list(clips))
 
 
-def test_another_import_does_not_take_these_chunks(clips, tmp_path):
+def test_another_import_does_not_take_these_chunks(clips, tmp_path, monkeypatch):
     list(Chunks(clips, FACTS, beside=tmp_path / "s.arrow", workers=1).read())
     other = FACTS | {"preparation": {"name": "other"}}
     assert Chunks(clips, other, beside=tmp_path / "s.arrow").num_read == 0
     assert Chunks(clips[:-1], FACTS, beside=tmp_path / "s.arrow").num_read == 0
     assert Chunks(clips, FACTS, beside=tmp_path / "t.arrow").num_read == 0
+    assert Chunks(clips, FACTS, beside=tmp_path / "s.arrow", stamp="x").num_read == 0
     assert Chunks(clips, FACTS, beside=tmp_path / "s.arrow").num_read == len(clips)
+    monkeypatch.setattr(msg3d_lab, "__version__", "99")
+    assert Chunks(clips, FACTS, beside=tmp_path / "s.arrow").num_read == 0
 
 
 def test_workers_are_at_least_one(clips, tmp_path):
