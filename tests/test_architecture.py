@@ -22,9 +22,11 @@ ALLOWED = {
     "data": {"skeletons", "files"},
     "training": {"skeletons", "graph", "files", "model", "data"},
     "evaluation": {"files", "model", "data", "training"},
+    "experiments": {"files", "model", "data", "training", "evaluation"},
+    "analysis": {"skeletons", "graph"},
     "viz": {"skeletons", "graph"},
 }
-TOP = {"reporting", "demo", "cli", "cli_data", "__main__", "__init__"}
+TOP = {"reporting", "demo", "cli", "__main__", "__init__"}
 
 
 def part(path):

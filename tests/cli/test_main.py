@@ -16,23 +16,6 @@ from msg3d_lab.cli import main
 from msg3d_lab.training import open_run, recipes
 
 
-@pytest.fixture
-def shell(tmp_path, monkeypatch, capsys):
-    """Run a command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        try:
-            main([str(w) for w in words])
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code or 0
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return run
-
-
 def everything_below(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
 

@@ -1,0 +1,129 @@
+"""The shell's commands that train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from msg3d_lab.cli.shared import Settings, first_process, sideways
+
+__all__ = ["TRAIN_COMMANDS"]
+
+
+def demo(run: Path | None = None, settings: Settings = ()) -> None:
+    """Train and test a compact MS-G3D on embedded synthetic data and write a report.
+
+    Args:
+        run: the run's folder; runs/demo, or the next free runs/demo-N, if left out.
+        settings: changes to the recipe synthetic-joint, e.g. epochs=2.
+    """
+    from msg3d_lab.demo import demo as run_demo
+    from msg3d_lab.reporting import results_table
+
+    print("Making or opening the embedded synthetic data set, then training on its X-Sub split.")
+    finished = run_demo(run, settings=settings)
+    table = sideways(results_table([finished]))
+    print(f"\nResults on SYNTHETIC data (held-out subjects)\n\n{table}\n")
+    print(f"Report:        {(finished.path / 'report.html').resolve()}")
+    print(f"Run folder:    {finished.path}")
+    print("What next:     make lab                     the notebooks, 00_start_here first")
+    print("               . .venv/bin/activate         then msg3d-lab works in this shell:")
+    print("               msg3d-lab recipes            NW-UCLA, NTU RGB+D; data sets: README.md")
+
+
+def train(
+    recipe: Positional[str],
+    data: Path | None = None,
+    run: Path | None = None,
+    settings: Settings = (),
+    resume: bool = False,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    devices: int | None = None,
+    num_nodes: int | None = None,
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
+    on_nan: Literal["stop", "skip"] = "stop",
+    checkpoint_minutes: float = 5,
+    seeds: str | None = None,
+    slurm: str | None = None,
+) -> None:
+    """Train a recipe's network; under torchrun or srun, on all their processes.
+
+    SIGTERM ends training with a checkpoint and exit code 75: the same words with --resume go on.
+
+    Args:
+        recipe: a recipe's name (see msg3d-lab recipes) or the path of its YAML.
+        data: the store; where `data import` puts it if left out.
+        run: the run's folder, which must not exist without --resume; runs/RECIPE if left out.
+        settings: changes to the recipe, e.g. epochs=5 model.dropout=0.1.
+        resume: go on with the run in that folder; start it if there is none.
+        device: where to compute.
+        devices: processes on this machine; what torchrun or srun started if left out.
+        num_nodes: machines; what torchrun or srun started on if left out.
+        precision: of the arithmetic.
+        on_nan: at a loss or a gradient that is not finite, stop or skip the step.
+        checkpoint_minutes: between two checkpoints; one is written after every epoch anyway.
+        seeds: train once per seed, e.g. 1,2,3, into folders below --run, and show mean and sd;
+            what is there already is gone on with.
+        slurm: submit to a cluster instead of training here, e.g. partition=gpu,gpus=8,hours=4.
+    """
+    from msg3d_lab.allocator import tune_allocator
+    from msg3d_lab.training import fit, recipes
+
+    whole = recipes.with_settings(recipes.get(recipe), settings)
+    arguments: dict[str, Any] = {
+        "data": data,
+        "precision": precision,
+        "on_nan": on_nan,
+        "checkpoint_minutes": checkpoint_minutes,
+    }
+    places: dict[str, Any] = {"device": device, "devices": devices, "num_nodes": num_nodes}
+    if slurm is not None:
+        from msg3d_lab.training.cluster import parse_slurm, submit
+
+        if seeds is not None or (device, devices, num_nodes) != ("auto", None, None):
+            raise ValueError(
+                "--slurm goes without --seeds, --device, --devices and --num-nodes: submit one "
+                "seed at a time, and ask for machines and GPUs in --slurm"
+            )
+        job = submit(whole, run=run, resume=resume, **arguments, **parse_slurm(slurm))
+        print(f"Submitted: job {job.job_id}; script and logs in {job.paths.folder}")
+        return
+    tune_allocator()
+    if seeds is not None:
+        from msg3d_lab.training.seeds import fit_seeds, parse_seeds
+
+        table = fit_seeds(whole, seeds=parse_seeds(seeds), runs=run, **places, **arguments)
+        if first_process():
+            print(table.to_string(float_format="{:.4g}".format))
+        return
+    finished = fit(whole, run=run, resume=resume, **places, **arguments)
+    if first_process():
+        kept = finished.environment.get("kept_epoch", len(finished.metrics))
+        top1 = finished.metrics["val_top1"].iloc[kept - 1]
+        part = "validation" if finished.recipe.data.validation_subjects else "test"
+        print(f"Finished: {finished.path}; {part} (1 clip) {100 * top1:.2f} % top-1")
+        print(f"Next: msg3d-lab test {finished.path}")
+
+
+def recipes(name: Positional[str | None] = None) -> None:
+    """List the recipes, or print one as YAML, ready to be saved, changed and trained.
+
+    Args:
+        name: the recipe to print.
+    """
+    from msg3d_lab.training import recipes as library
+
+    if name is None:
+        print("\n".join(library.names()))
+    else:
+        print(library.to_yaml(library.get(name)), end="")
+
+
+TRAIN_COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo,
+    "recipes": recipes,
+    "train": train,
+}
