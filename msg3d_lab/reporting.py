@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 
 from msg3d_lab import graph, viz
 from msg3d_lab.data.store import Store
-from msg3d_lab.evaluation import Scores, accuracies, confusion_counts, read_scores
+from msg3d_lab.evaluation import Scores, accuracies, confusion_counts, interval, read_scores
+from msg3d_lab.evaluation.measured import devices_of
+from msg3d_lab.evaluation.metrics import calibration_error
 from msg3d_lab.files import write_aside
 from msg3d_lab.training.runs import Run
 from msg3d_lab.training.setup import open_store_of
@@ -53,6 +55,10 @@ def results_table(runs: Sequence[Run]) -> pd.DataFrame:
 def record_result(run: Run, path: str | Path) -> pd.DataFrame:
     """Append a tested run to the table of results worth keeping; return the whole table.
 
+    A table of an earlier version gets the columns it lacks, empty for its rows, which stay as they
+    are. What follows from several rows (mean and sd over seeds, fusions) is never recorded but
+    derived: see `evaluation.measured` and `evaluation.tables`.
+
     Args:
         run: a tested run.
         path: a CSV such as `data/results.csv`; made if it is not there.
@@ -62,6 +68,7 @@ def record_result(run: Run, path: str | Path) -> pd.DataFrame:
         ValueError: this very result is in the table already.
     """
     scores, environment, recipe = _scores_of(run), run.environment, run.recipe
+    low, high = interval(scores.correct)
     shares = {k: round(100 * v, 2) for k, v in accuracies(scores).items()}
     row = {
         "dataset": scores.facts["dataset"],
@@ -79,12 +86,16 @@ def record_result(run: Run, path: str | Path) -> pd.DataFrame:
         "edge_set": run.model().skeleton.label,
         "normalization": recipe.model.normalization,
         "parameters": environment["parameters"],
-        "device": f"{environment['world_size']} x {environment['device']}, "
-        f"{environment['processor']}, {environment['threads']} threads",
+        "device": devices_of(environment),
         "training_minutes": round(environment["seconds"] / 60, 1),
         "data_fingerprint": scores.facts["data_fingerprint"],
         "commit": environment["commit"] or "unknown",
         "date": environment["started"][:10],
+        "average": scores.kind,
+        "top1_low_percent": round(100 * low, 2),
+        "top1_high_percent": round(100 * high, 2),
+        "calibration_error_percent": round(100 * calibration_error(scores), 2),
+        "precision": environment["precision"],
     }
     path = Path(path)
     table = pd.DataFrame([row])
@@ -93,6 +104,11 @@ def record_result(run: Run, path: str | Path) -> pd.DataFrame:
         before = pd.read_csv(path, dtype=str, keep_default_na=False)
         same = ["recipe_hash", "seed", "commit", "data_fingerprint", "split", "test_clips"]
         known = before[same].eq([str(row[name]) for name in same]).all(axis=1).to_numpy()
+        if "average" in before:  # earlier versions knew softmax only
+            average = before["average"].replace("", "softmax").to_numpy()
+        else:
+            average = np.full(len(before), "softmax")
+        known = known & (average == row["average"])
         if known.any():
             raise ValueError(f"{path} has this result already, in row {known.argmax() + 1}")
         table = pd.concat([before, table.astype(str)], ignore_index=True)

@@ -22,8 +22,8 @@ ALLOWED = {
     "data": {"skeletons", "files"},
     "training": {"skeletons", "graph", "files", "model", "data"},
     "evaluation": {"files", "model", "data", "training"},
-    "experiments": {"files", "model", "data", "training", "evaluation"},
-    "analysis": {"skeletons", "graph"},
+    "experiments": {"allocator", "files", "model", "data", "training", "evaluation"},
+    "analysis": {"skeletons", "graph", "files", "model"},
     "viz": {"skeletons", "graph"},
 }
 TOP = {"reporting", "demo", "cli", "__main__", "__init__"}

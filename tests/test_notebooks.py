@@ -26,6 +26,37 @@ QUICK = {
     },
     "01_disentangled_adjacency": {"LAYOUT": "coco17", "EDGE_SET": None, "NUM_SCALES": 8},
     "02_data": {"SAMPLE": "S001C001P001R001A015", "PROTOCOL": "xview", "CLIP_LEN": 16},
+    "03_train": {
+        "SETTINGS": [
+            "epochs=2",
+            "base_channels=6",
+            "clip_len=8",
+            "num_gcn_scales=2",
+            "num_g3d_scales=2",
+            "batch_size=16",
+        ],
+        "RUNS": "{tmp}/runs",
+        "SEEDS": [1, 2],
+    },
+    "05_evaluate_and_fuse": {
+        "RUN": "{tmp}/demo",
+        "SECOND": "{tmp}/bone",
+        "SETTINGS": [
+            "epochs=1",
+            "base_channels=6",
+            "clip_len=8",
+            "num_gcn_scales=2",
+            "num_g3d_scales=2",
+        ],
+        "MANY_CLIPS": 2,
+    },
+    "06_ablations": {
+        "RUNS": "{tmp}/ablations",
+        "SEEDS": [1, 2],
+        "VARIANTS": ["disentangled-k4"],
+        "SETTINGS": ["epochs=1", "clip_len=8", "base_channels=6"],
+        "PAIR": ["disentangled-k4", "powers-k4"],
+    },
 }
 MEGABYTE = 1_000_000
 

@@ -1,5 +1,6 @@
 import re
 
+import pandas as pd
 import pytest
 
 from msg3d_lab import evaluation
@@ -55,6 +56,36 @@ def test_record_result_keeps_older_rows_to_the_letter(run, tmp_path):
     path.write_text(path.read_text().replace(row, older))
     record_result(run, path)
     assert path.read_text().splitlines()[1:] == [older, row]
+
+
+def test_record_result_gives_a_table_of_an_earlier_version_the_new_columns(run, tmp_path):
+    path = tmp_path / "results.csv"
+    record_result(run, path)
+    new = ["average", "top1_low_percent", "top1_high_percent"]
+    new += ["calibration_error_percent", "precision"]
+    table = pd.read_csv(path, dtype=str)
+    assert list(table.columns[-5:]) == new
+    low, top1, high = (float(table[f"top1{x}_percent"][0]) for x in ("_low", "", "_high"))
+    assert low <= top1 <= high
+    table.drop(columns=new).to_csv(path, index=False)
+    with pytest.raises(ValueError, match="has this result already"):
+        record_result(run, path)  # an earlier version averaged softmax scores, as this one did
+    table.assign(seed="7").drop(columns=new).to_csv(path, index=False)
+    both = record_result(run, path)
+    assert both["seed"].tolist() == ["7", "1"]
+    again = pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert again["average"].tolist() == ["", "softmax"]
+    with pytest.raises(ValueError, match="in row 2"):
+        record_result(run, path)
+
+
+def test_record_result_tells_averages_apart(run, tmp_path):
+    path = tmp_path / "results.csv"
+    record_result(run, path)
+    before = run.scores_path.read_bytes()
+    evaluation.test(run, average="logits", device="cpu", progress=False)
+    assert record_result(run, path)["average"].tolist() == ["softmax", "logits"]
+    run.scores_path.write_bytes(before)
 
 
 def read_fingerprint(run):

@@ -12,6 +12,8 @@ import tyro
 
 from msg3d_lab.cli.data import DATA_COMMANDS, data_help
 from msg3d_lab.cli.evaluate import EVALUATE_COMMANDS
+from msg3d_lab.cli.experiments import EXPERIMENT_COMMANDS
+from msg3d_lab.cli.tables import TABLE_COMMANDS
 from msg3d_lab.cli.train import TRAIN_COMMANDS
 
 __all__ = ["main"]
@@ -56,4 +58,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     **TRAIN_COMMANDS,
     "data": data_help,
     **EVALUATE_COMMANDS,
+    **TABLE_COMMANDS,
+    **EXPERIMENT_COMMANDS,
 }

@@ -17,6 +17,7 @@ def test(
     run: Positional[Path],
     data: Path | None = None,
     clips: int | None = None,
+    average: Literal["softmax", "logits"] = "softmax",
     split: str | None = None,
     batch_size: int = 16,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -25,10 +26,13 @@ def test(
 ) -> None:
     """Test a run: top-1, top-5 and mean-class accuracy; writes scores.parquet and report.html.
 
+    A test that was killed goes on where it was when it is started again.
+
     Args:
         run: the run's folder.
         data: the store; the one it was trained on if left out.
-        clips: clips per sample, softmax scores averaged; the recipe's number if left out.
+        clips: clips per sample; the recipe's number if left out.
+        average: what is averaged over them, and kept.
         split: another split than the recipe's; nothing is written then.
         batch_size: clips at a time.
         device: where to compute.
@@ -48,6 +52,7 @@ def test(
         opened,
         data=store,
         num_clips=clips,
+        average=average,
         split=split,
         batch_size=batch_size,
         device=device,
@@ -56,15 +61,54 @@ def test(
     )
     if not first_process():
         return
+    low, high = (100 * share for share in result.interval)
+    sure = (
+        f"95 % interval of top-1 over samples {low:.2f} to {high:.2f} %, "
+        f"calibration error {100 * result.calibration_error:.2f} %"
+    )
     if split not in (None, opened.recipe.data.test_split):
         top5 = "" if result.top5 is None else f", top-5 {100 * result.top5:.2f} %"
         print(
             f"{split}, {len(result.scores.ids)} samples: top-1 {100 * result.top1:.2f} %{top5}, "
-            f"mean class {100 * result.mean_class:.2f} %; nothing is written"
+            f"mean class {100 * result.mean_class:.2f} %; {sure}; nothing is written"
         )
         return
-    print(f"\n{sideways(results_table([opened]))}\n")
+    print(f"\n{sideways(results_table([opened]))}\n\n{sure[0].upper()}{sure[1:]}")
     print(f"Scores: {opened.scores_path}\nReport: {write_report(opened, store=store)}")
+
+
+def scores(
+    file: Positional[Path],
+    out: Path,
+    store: Path | None = None,
+    split: str | None = None,
+    order: str | None = None,
+    stream: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Bring a score pickle of MS-G3D, CTR-GCN, pyskl or mmaction2 to sample ids, as Parquet.
+
+    Args:
+        file: the pickle; nothing in it is run.
+        out: the Parquet file to write.
+        store: the data the scores are of; not needed if the file has names of NTU recordings.
+        split: what was tested; found out by the names if left out.
+        order: what scores by position count in: store, name, ctrgcn, or a file of sample ids.
+        stream: which stream the network saw, for the record.
+        overwrite: replace an existing file.
+    """
+    from msg3d_lab.data import open_store
+    from msg3d_lab.evaluation import accuracies, read_foreign_scores, write_scores
+
+    opened = open_store(store) if store is not None else None
+    found = read_foreign_scores(file, store=opened, split=split, order=order, stream=stream)
+    write_scores(found, out, overwrite=overwrite)
+    shares = accuracies(found)
+    print(
+        f"{out}: {found.facts['format']} ({found.kind}) of {len(found.ids)} samples in "
+        f"{len(found.label_names)} classes, {found.facts['split'] or 'of no whole split'}: "
+        + ", ".join(f"{name} {100 * share:.2f} %" for name, share in shares.items())
+    )
 
 
 def record(run: Positional[Path], table: Path = Path("data/results.csv")) -> None:
@@ -103,6 +147,7 @@ def convert(
 
 EVALUATE_COMMANDS: dict[str, Callable[..., None]] = {
     "test": test,
+    "scores": scores,
     "record": record,
     "convert": convert,
 }

@@ -48,6 +48,7 @@ def train(
     checkpoint_minutes: float = 5,
     seeds: str | None = None,
     slurm: str | None = None,
+    tensorboard: bool = False,
 ) -> None:
     """Train a recipe's network; under torchrun or srun, on all their processes.
 
@@ -67,7 +68,9 @@ def train(
         checkpoint_minutes: between two checkpoints; one is written after every epoch anyway.
         seeds: train once per seed, e.g. 1,2,3, into folders below --run, and show mean and sd;
             what is there already is gone on with.
-        slurm: submit to a cluster instead of training here, e.g. partition=gpu,gpus=8,hours=4.
+        slurm: submit to a cluster instead of training here, e.g. partition=gpu,gpus=8,hours=4;
+            with --seeds a job per seed.
+        tensorboard: write the curves for TensorBoard, too, into the run's folder.
     """
     from msg3d_lab.allocator import tune_allocator
     from msg3d_lab.training import fit, recipes
@@ -79,15 +82,29 @@ def train(
         "on_nan": on_nan,
         "checkpoint_minutes": checkpoint_minutes,
     }
+    if tensorboard:
+        from msg3d_lab.training.tensorboard import TensorBoard
+
+        arguments["watchers"] = (TensorBoard(),)
     places: dict[str, Any] = {"device": device, "devices": devices, "num_nodes": num_nodes}
     if slurm is not None:
         from msg3d_lab.training.cluster import parse_slurm, submit
 
-        if seeds is not None or (device, devices, num_nodes) != ("auto", None, None):
+        if (device, devices, num_nodes) != ("auto", None, None):
             raise ValueError(
-                "--slurm goes without --seeds, --device, --devices and --num-nodes: submit one "
-                "seed at a time, and ask for machines and GPUs in --slurm"
+                "--slurm goes without --device, --devices and --num-nodes: ask for machines and "
+                "GPUs in --slurm"
             )
+        if seeds is not None:
+            from msg3d_lab.training.seeds import parse_seeds, submit_seeds
+
+            jobs = submit_seeds(
+                whole, seeds=parse_seeds(seeds), runs=run, **arguments, **parse_slurm(slurm)
+            )
+            for seed, job in jobs.items():
+                print(f"Submitted: seed {seed}, job {job.job_id}; logs in {job.paths.folder}")
+            print("When they are finished, the same words without --slurm show mean and sd.")
+            return
         job = submit(whole, run=run, resume=resume, **arguments, **parse_slurm(slurm))
         print(f"Submitted: job {job.job_id}; script and logs in {job.paths.folder}")
         return
@@ -108,6 +125,45 @@ def train(
         print(f"Next: msg3d-lab test {finished.path}")
 
 
+def info(
+    recipe: Positional[str],
+    data: Path | None = None,
+    settings: Settings = (),
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
+    calibration: bool = True,
+    seconds: float = 20,
+) -> None:
+    """Predict what training a recipe costs: parameters, operations, memory by batch, time.
+
+    Without a store noise is timed, and there is no time per epoch.
+
+    Args:
+        recipe: a recipe's name (see msg3d-lab recipes) or the path of its YAML.
+        data: the store; where `data import` puts it if left out.
+        settings: changes to the recipe, e.g. batch_size=32.
+        device: where to compute.
+        precision: of the arithmetic.
+        calibration: time some steps.
+        seconds: that the timing may take.
+    """
+    from msg3d_lab.allocator import tune_allocator
+    from msg3d_lab.training import estimate, recipes
+
+    tune_allocator()
+    whole = recipes.with_settings(recipes.get(recipe), settings)
+    print(
+        estimate(
+            whole,
+            data=data,
+            device=device,
+            precision=precision,
+            calibrate=calibration,
+            seconds=seconds,
+        )
+    )
+
+
 def recipes(name: Positional[str | None] = None) -> None:
     """List the recipes, or print one as YAML, ready to be saved, changed and trained.
 
@@ -124,6 +180,7 @@ def recipes(name: Positional[str | None] = None) -> None:
 
 TRAIN_COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
+    "info": info,
     "recipes": recipes,
     "train": train,
 }

@@ -75,21 +75,33 @@ class Machine:
         find: answers a module and a name.
         call: answers the call of something that `find` answered with a tuple of arguments.
         build: sets the state of something that `call` answered.
+        point: answers what the pickle says lies outside it; that is refused if left out.
+        start: where the pickle begins; several may follow each other.
+        most_steps: after how many to give up.
     """
 
     def __init__(
         self,
-        data: mmap.mmap,
+        data: mmap.mmap | bytes,
         *,
         find: Callable[[str, str], Any],
         call: Callable[[Any, Any], Any],
         build: Callable[[Any, Any], None],
+        point: Callable[[Any], Any] | None = None,
+        start: int = 0,
+        most_steps: int | None = None,
     ) -> None:
-        self._data, self._at = data, 0
+        self._data, self._at, self._most_steps = data, start, most_steps or _MOST_STEPS
         self._find, self._call, self._build = find, call, build
+        self._point = point or self._refuse
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []  # the stacks under the marks
         self._memo: dict[int, Any] = {}
+
+    @property
+    def end(self) -> int:
+        """Where the pickle ends, after it was run."""
+        return self._at
 
     def run(self) -> Any:
         """Return what the pickle holds.
@@ -99,7 +111,7 @@ class Machine:
             Exception: of any kind, if it is damaged.
         """
         data, stop = self._data, pickle.STOP[0]
-        for _ in range(_MOST_STEPS):
+        for _ in range(self._most_steps):
             code = data[self._at]
             self._at += 1
             if code == stop:
@@ -108,7 +120,7 @@ class Machine:
             if step is None:
                 raise ValueError(f"byte {self._at - 1} is no opcode")
             step(self)
-        raise RefusedError(f"the pickle takes more than {_MOST_STEPS} steps")
+        raise RefusedError(f"the pickle takes more than {self._most_steps} steps")
 
     # What the steps are made of.
 
@@ -220,7 +232,7 @@ class Machine:
     def _memoize(self, key: int) -> None:
         self._memo[key] = self._stack[-1]
 
-    def _refuse(self) -> None:
+    def _refuse(self, *_: Any) -> None:
         raise RefusedError("the pickle asks for an object that is not plain data")
 
 
@@ -323,10 +335,11 @@ _TABLE: dict[bytes, _Step] = {
     pickle.STACK_GLOBAL: Machine._stack_global,
     pickle.REDUCE: Machine._reduce,
     pickle.BUILD: Machine._set_state,
+    pickle.BINPERSID: _push(lambda m: m._point(m._stack.pop())),
     **dict.fromkeys(
         (
             *(pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4),
-            *(pickle.PERSID, pickle.BINPERSID, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
+            *(pickle.PERSID, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
             *(pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET),
         ),
         Machine._refuse,

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from msg3d_lab.data import torch_pickle
 from msg3d_lab.data.pickle_machine import Machine, Place, RefusedError
 
 __all__ = ["StoredArray", "index_pickle", "load_pickle"]
@@ -70,18 +71,22 @@ class StoredArray(NamedTuple):
         return np.ndarray(self.shape, self.dtype, content, order=self.order)
 
 
-def load_pickle(path: str | Path) -> Any:
+def load_pickle(path: str | Path, *, tensors: bool = False) -> Any:
     """Read a pickle made of Python's plain types, NumPy arrays and NumPy numbers.
 
     Arrays are read-only views of the file, which stays open while one of them lives; those of
     protocol 2 and below, where bytes are written as text, are in memory.
+
+    Args:
+        path: the file.
+        tensors: whether torch's tensors may be in it, too; they become arrays in memory.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it asks for anything else (nothing of it has been run), or it is cut short or
             damaged.
     """
-    return _load(Path(path), views=True)
+    return _load(Path(path), views=True, tensors=tensors)
 
 
 def index_pickle(path: str | Path) -> Any:
@@ -94,15 +99,16 @@ def index_pickle(path: str | Path) -> Any:
     return _load(Path(path), views=False)
 
 
-def _load(path: Path, *, views: bool) -> Any:
+def _load(path: Path, *, views: bool, tensors: bool = False) -> Any:
+    find = _find_with_tensors if tensors else _find
     with path.open("rb") as file:
         try:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            found = Machine(data, find=_find, call=_call, build=_build).run()
+            found = Machine(data, find=find, call=_call, build=_build).run()
             return _resolve(found, data, {}, views=views)
         except RefusedError as error:
             raise ValueError(
-                f"{path} was refused: {error}. A file of recordings needs numbers, text and NumPy "
+                f"{path} was refused: {error}. Recordings and scores need numbers, text and "
                 "arrays only; do not open this one with anything else unless you trust its origin"
             ) from error
         except Exception as error:  # a broken one may lead to any of them
@@ -142,6 +148,12 @@ class _DType:
 
 class _Function(NamedTuple):
     """A function that a pickle may call, by name: there is nothing in it to change."""
+
+    name: str
+
+
+class _TorchFunction(NamedTuple):
+    """One of torch's, likewise."""
 
     name: str
 
@@ -237,9 +249,15 @@ def _find(module: str, name: str) -> Any:
         raise RefusedError(f"the pickle asks for {module:.80}.{name:.80}") from None
 
 
+def _find_with_tensors(module: str, name: str) -> Any:
+    return _TorchFunction(name) if (module, name) in torch_pickle.NAMES else _find(module, name)
+
+
 def _call(function: Any, arguments: Any) -> Any:
-    if type(function) is not _Function or type(arguments) is not tuple:
+    if type(function) not in (_Function, _TorchFunction) or type(arguments) is not tuple:
         raise RefusedError("the pickle calls something that is not a function")
+    if type(function) is _TorchFunction:
+        return torch_pickle.call(function.name, arguments)
     return _CALLS[function.name](*arguments)
 
 
@@ -276,9 +294,23 @@ def _resolve(value: Any, data: mmap.mmap, done: dict[Any, Any], *, views: bool) 
     elif kind is _Array or kind is StoredArray:
         array = value.array if kind is _Array else value
         done[key] = value, _view(array, data, done) if views else array
+    elif kind is torch_pickle.Tensor:
+        done[key] = value, value.over(_numbers(value.storage, data, done))
     else:
         raise RefusedError("the pickle holds something else than data")
     return done[key][1]
+
+
+def _numbers(
+    storage: torch_pickle.Storage, data: mmap.mmap, done: dict[Any, Any]
+) -> torch_pickle.Numbers:
+    """Read a storage, once for all the tensors in it."""
+    key = "storage", id(storage)
+    if key not in done:
+        content = _resolve(storage.content, data, done, views=True)
+        done[key] = storage, torch_pickle.read_storage(content)
+    numbers: torch_pickle.Numbers = done[key][1]
+    return numbers
 
 
 def _view(array: StoredArray, data: mmap.mmap, done: dict[Any, Any]) -> np.ndarray:

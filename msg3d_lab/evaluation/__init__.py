@@ -1,15 +1,48 @@
-"""Testing, scores by sample id, metrics."""
+"""Testing, scores by sample id, metrics, statistics."""
 
-from msg3d_lab.evaluation.metrics import accuracies, confusion_counts
+from msg3d_lab.evaluation.align import aligned
+from msg3d_lab.evaluation.foreign_scores import read_foreign_scores
+from msg3d_lab.evaluation.metrics import (
+    accuracies,
+    calibration_error,
+    class_delta,
+    confused_pairs,
+    confusion_counts,
+    hardest,
+    per_class,
+    reliability,
+)
 from msg3d_lab.evaluation.scores import Scores, read_scores, write_scores
+from msg3d_lab.evaluation.statistics import (
+    Difference,
+    McNemar,
+    difference,
+    holm,
+    interval,
+    mcnemar,
+)
 from msg3d_lab.evaluation.test import TestResult, test
 
 __all__ = [
+    "Difference",
+    "McNemar",
     "Scores",
     "TestResult",
     "accuracies",
+    "aligned",
+    "calibration_error",
+    "class_delta",
+    "confused_pairs",
     "confusion_counts",
+    "difference",
+    "hardest",
+    "holm",
+    "interval",
+    "mcnemar",
+    "per_class",
+    "read_foreign_scores",
     "read_scores",
+    "reliability",
     "test",
     "write_scores",
 ]

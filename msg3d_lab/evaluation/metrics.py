@@ -1,15 +1,31 @@
-"""Accuracies and counts from scores, through torchmetrics."""
+"""Accuracies, calibration and tables of classes and samples from scores."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
+from msg3d_lab.evaluation.align import aligned
 from msg3d_lab.evaluation.scores import Scores
+from msg3d_lab.evaluation.statistics import difference, holm, mcnemar
 
-__all__ = ["accuracies", "confusion_counts"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "accuracies",
+    "calibration_error",
+    "class_delta",
+    "confused_pairs",
+    "confusion_counts",
+    "hardest",
+    "per_class",
+    "reliability",
+]
+
+_BINS = 15  # Guo et al. 2017
 
 
 def accuracies(scores: Scores) -> dict[str, float]:
@@ -35,6 +51,30 @@ def accuracies(scores: Scores) -> dict[str, float]:
     return found
 
 
+def calibration_error(scores: Scores, *, bins: int = _BINS) -> float:
+    """Return the expected calibration error: how far confidence is from accuracy, on average.
+
+    Samples are sorted into bins by the highest probability; in each bin the mean of it is compared
+    with the share that is right, and the bins are weighted by their samples. 0 is best.
+
+    Args:
+        scores: of a test; logits become probabilities first.
+        bins: of the same width.
+
+    Source: Naeini et al. 2015; 15 bins as in Guo et al. 2017. Through torchmetrics.
+    """
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    error = multiclass_calibration_error(
+        torch.from_numpy(_below_one(scores.probabilities)),
+        torch.tensor(scores.labels),
+        num_classes=len(scores.label_names),
+        n_bins=bins,
+        norm="l1",
+    )
+    return float(error)
+
+
 def confusion_counts(scores: Scores) -> np.ndarray:
     """Return how often class i (row) was taken for class j (column): (classes, classes) int64."""
     from torchmetrics.functional.classification import multiclass_confusion_matrix
@@ -45,3 +85,159 @@ def confusion_counts(scores: Scores) -> np.ndarray:
         num_classes=len(scores.label_names),
     )
     return counts.numpy()
+
+
+def per_class(scores: Scores) -> pd.DataFrame:
+    """Return a row per class, in the order of the class names, indexed by name.
+
+    Columns: samples; recall (the share of them that was found), precision (the share that is right
+    of those called so) and f1 (their harmonic mean), shares of 1, NaN where there is nothing to
+    count; taken_for, the class its samples are most often mistaken for ("" if never), and times.
+    """
+    import pandas as pd
+
+    counts = confusion_counts(scores)
+    hits, true, called = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    wrong = counts - np.diag(hits)
+    most = wrong.argmax(axis=1)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
+        table = {
+            "samples": true,
+            "recall": hits / true,
+            "precision": hits / called,
+            "f1": 2 * hits / (true + called),
+            "taken_for": [scores.label_names[j] if wrong[i, j] else "" for i, j in enumerate(most)],
+            "times": wrong.max(axis=1),
+        }
+    return pd.DataFrame(table, index=pd.Index(scores.label_names, name="class"))
+
+
+def confused_pairs(scores: Scores, *, top: int = 10) -> pd.DataFrame:
+    """Return the most frequent confusions: true, predicted, times, and share of the true class.
+
+    Args:
+        scores: of a test.
+        top: how many at most.
+    """
+    import pandas as pd
+
+    counts = confusion_counts(scores)
+    wrong = counts - np.diag(np.diag(counts))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:top]
+    rows = [divmod(int(place), len(counts)) for place in order if wrong.flat[place]]
+    names = scores.label_names
+    return pd.DataFrame(
+        [(names[i], names[j], int(wrong[i, j]), wrong[i, j] / counts[i].sum()) for i, j in rows],
+        columns=["true", "predicted", "times", "share"],
+    )
+
+
+def hardest(scores: Scores, *, top: int = 10) -> pd.DataFrame:
+    """Return the samples whose true class got the lowest probability, hardest first.
+
+    Columns: id, true, predicted, probability (of the true class) and predicted_probability.
+
+    Args:
+        scores: of a test; logits become probabilities first.
+        top: how many at most.
+    """
+    import pandas as pd
+
+    probabilities, predictions = scores.probabilities, scores.predictions
+    every = np.arange(len(scores.ids))
+    of_true = probabilities[every, scores.labels]
+    order = np.argsort(of_true, kind="stable")[:top]
+    names = np.array(scores.label_names, dtype=object)
+    return pd.DataFrame(
+        {
+            "id": [scores.ids[i] for i in order],
+            "true": names[scores.labels[order]],
+            "predicted": names[predictions[order]],
+            "probability": of_true[order],
+            "predicted_probability": probabilities[order, predictions[order]],
+        }
+    )
+
+
+def reliability(scores: Scores, *, bins: int = _BINS) -> pd.DataFrame:
+    """Return what a reliability diagram shows: a row per bin of confidence that has samples.
+
+    Columns: low and high (the bin's edges), samples, confidence (mean of the highest probability)
+    and accuracy (share that is right). The mean of |confidence - accuracy|, weighted by samples, is
+    `calibration_error`.
+
+    Args:
+        scores: of a test; logits become probabilities first.
+        bins: of the same width.
+
+    Raises:
+        ValueError: fewer than one bin.
+
+    Source: DeGroot and Fienberg 1983; 15 bins as in Guo et al. 2017.
+    """
+    import pandas as pd
+
+    if bins < 1:
+        raise ValueError(f"expected at least one bin, found {bins}")
+    sure = _below_one(scores.probabilities.max(axis=1))
+    edges = torch.linspace(0, 1, bins + 1).numpy()
+    table = pd.DataFrame({"confidence": sure, "accuracy": scores.correct}).astype(np.float64)
+    found = table.groupby(np.searchsorted(edges, sure, side="right") - 1).agg(
+        samples=("accuracy", "size"),
+        confidence=("confidence", "mean"),
+        accuracy=("accuracy", "mean"),
+    )
+    found.insert(0, "low", found.index / bins)
+    found.insert(1, "high", (found.index + 1) / bins)
+    return found.reset_index(drop=True)
+
+
+def _below_one(probabilities: np.ndarray) -> np.ndarray:
+    """Keep certainty in the last bin.
+
+    torchmetrics gives 1 a bin of its own, and takes what rounding left above 1 for a logit.
+    """
+    return np.minimum(probabilities, np.nextafter(np.float32(1), np.float32(0)))
+
+
+def class_delta(a: Scores, b: Scores, *, confidence: float = 0.95) -> pd.DataFrame:
+    """Return how much better a finds each class than b, greatest gain first, indexed by class.
+
+    Columns: samples; a and b, the recall of each; difference (a - b) with its bootstrap interval
+    low, high; only_a and only_b, the samples that one alone has right; p_value of the exact McNemar
+    test, and p_holm, corrected for as many tests as there are classes. Among many classes some
+    differ by chance: p_holm is what to go by. It speaks of these two networks, not of other seeds.
+    Classes without samples are left out.
+
+    Args:
+        a: scores of one network.
+        b: of another, on the same samples; joined by id.
+        confidence: of the intervals.
+
+    Raises:
+        ValueError: the scores are not of the same samples (see `aligned`).
+    """
+    import pandas as pd
+
+    a, b = aligned([a, b])
+    rows, present = [], np.unique(a.labels)
+    for label in present:
+        right_a, right_b = (s.correct[a.labels == label] for s in (a, b))
+        found, test = difference(right_a, right_b, confidence=confidence), mcnemar(right_a, right_b)
+        rows.append(
+            {
+                "samples": len(right_a),
+                "a": right_a.mean(),
+                "b": right_b.mean(),
+                "difference": found.mean,
+                "low": found.low,
+                "high": found.high,
+                "only_a": test.only_a,
+                "only_b": test.only_b,
+                "p_value": test.p_value,
+            }
+        )
+    names = pd.Index([a.label_names[label] for label in present], name="class")
+    table = pd.DataFrame(rows, index=names)
+    table["p_holm"] = holm(table["p_value"])
+    return table.sort_values("difference", ascending=False, kind="stable")

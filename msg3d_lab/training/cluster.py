@@ -59,6 +59,7 @@ def submit(
     run: str | Path | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
+    name: str | None = None,
     **training: Any,
 ) -> Any:
     """Submit a training to Slurm and return submitit's job, without waiting for it.
@@ -82,6 +83,7 @@ def submit(
         run: the run's folder; `runs/<recipe's name>` if left out.
         folder: of the job's script and logs; the run's with ".slurm" added if left out.
         resume: go on with a run that is there.
+        name: of the job, as `squeue` shows it; the recipe's if left out.
         training: further arguments of `fit`.
 
     Raises:
@@ -98,7 +100,7 @@ def submit(
     folder = Path(folder).resolve() if folder is not None else run.with_name(run.name + ".slurm")
     _check_arguments(training)
     options = sbatch_options(
-        name=recipe.name,
+        name=name or recipe.name,
         partition=partition,
         gpus=gpus,
         hours=hours,

@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ from msg3d_lab.training.state import State
 from msg3d_lab.training.steps import OnNan, look, train_epoch
 from msg3d_lab.training.sync_norm import synchronise
 from msg3d_lab.training.together import any_process, together
+from msg3d_lab.training.watching import Watcher, Watchers
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -64,6 +66,7 @@ def fit(
     on_nan: OnNan = "stop",
     checkpoint_minutes: float = 5,
     progress: bool = True,
+    watchers: Sequence[Watcher] = (),
 ) -> Run:
     """Train the recipe's network and return its run.
 
@@ -87,6 +90,8 @@ def fit(
             stop too.
         checkpoint_minutes: between two checkpoints; there is one at the end of every epoch anyway.
         progress: whether to show a progress bar.
+        watchers: called after each epoch, by the first process, with the rows of metrics.csv so
+            far (see `training.watching`); one that fails costs the run nothing.
 
     Raises:
         FileExistsError: the run folder exists, and `resume` is not set.
@@ -94,6 +99,7 @@ def fit(
         BlockingIOError: another process is at work in the run folder.
         OSError: something cannot be written; the checkpoints are as they were.
         Requeue: SIGTERM came; the run can be resumed.
+        TypeError: a watcher that cannot be called.
         ValueError: the store does not fit the recipe, or was changed meanwhile; another number of
             processes runs than was asked for; an argument out of range; the run to resume is of
             another recipe, store, precision or number of processes, or has no checkpoint that is
@@ -116,6 +122,7 @@ def fit(
     peak = settings.learning_rate * total_batch / settings.learning_rate_batch
     net = build_model_of(recipe, store)
     optimizer = build_optimizer(net.parameters(), settings, learning_rate=peak)
+    watching = Watchers(watchers, enabled=fabric.is_global_zero)
     environment: dict[str, Any] = {
         **machine_facts(),
         "device": str(fabric.device),
@@ -141,7 +148,9 @@ def fit(
             lambda: _take(path, recipe, environment, old, stack),
             first=True,
         ) or Run(path)
-        model, fabric_optimizer = fabric.setup(synchronise(net, fabric), optimizer)
+        model, fabric_optimizer = fabric.setup(
+            synchronise(net, fabric) if settings.sync_norm else net, optimizer
+        )
         average = Average(net, settings.average_decay) if settings.average_decay else None
         state = State(fabric, net, model, fabric_optimizer, average)
         if fabric.global_rank:  # dropout of its own; the first process goes on with the seed's
@@ -160,10 +169,11 @@ def fit(
             if changes:
                 notes.append(f"results may differ in their last digits ({', '.join(changes)})")
             bar.say("; ".join([f"resumed from {state.place}", *notes]))
+        stack.enter_context(watching).start(result)
         _train(
             state, result, batches, watched, recipe,
             peak=peak, on_nan=on_nan, seconds=60 * checkpoint_minutes,
-            stop=stop, store_watch=store_watch, bar=bar,
+            stop=stop, store_watch=store_watch, bar=bar, watching=watching,
         )  # fmt: skip
         together(fabric, lambda: _finish(state, result, settings, store, environment), first=True)
     return result
@@ -235,6 +245,7 @@ def _train(
     stop: threading.Event,
     store_watch: StoreWatch,
     bar: Progress,
+    watching: Watchers,
 ) -> None:
     """Train until the last epoch or until patience ends."""
     settings, fabric = recipe.training, state.fabric
@@ -247,6 +258,7 @@ def _train(
         state.saved, saved_at = state.place, time.monotonic()
 
     def after_step() -> None:
+        watching.step(state, steps_per_epoch=len(batches))
         # What one knows all do, or some would write and the others train on.
         late = time.monotonic() - saved_at >= seconds
         stopped, late = any_process(fabric, stop.is_set(), late)
@@ -278,6 +290,7 @@ def _train(
             state.start_epoch()
             together(fabric, lambda: run.write_metrics(state.rows), first=True)
             save()
+            watching.epoch(state.rows)
     together(fabric, store_watch.check)
 
 

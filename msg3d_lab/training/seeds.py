@@ -18,7 +18,7 @@ from msg3d_lab.training.runs import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["fit_seeds", "parse_seeds", "seeds_table"]
+__all__ = ["fit_seeds", "parse_seeds", "seeds_table", "submit_seeds"]
 
 _COLUMNS = ("train_loss", "train_top1", "val_loss", "val_top1")
 
@@ -50,6 +50,56 @@ def fit_seeds(
             another recipe or store.
         FileExistsError: `runs` is itself a run folder.
     """
+    each = _each(recipe, seeds, runs)
+    return seeds_table(
+        {
+            seed: fit(own, run=folder, resume=True, **fit_arguments)
+            for seed, (own, folder) in each.items()
+        }
+    )
+
+
+def submit_seeds(
+    recipe: Recipe | str,
+    *,
+    seeds: Sequence[int] = (1, 2, 3),
+    runs: str | Path | None = None,
+    **submit_arguments: Any,
+) -> dict[int, Any]:
+    """Submit a recipe to Slurm once per seed, a job each, without waiting for them.
+
+    Called again it submits what is not finished, which goes on where it was. So wait for the jobs
+    of the first call: two jobs at work in one run folder refuse each other. When all are finished,
+    `fit_seeds` with the same seeds and folder trains nothing and returns the table.
+
+    Args:
+        recipe: a recipe, the name of one, or the path of its YAML; its own seed is not used.
+        seeds: of the runs.
+        runs: as for `fit_seeds`.
+        submit_arguments: of `training.cluster.submit`, e.g. partition, gpus, hours, data.
+
+    Returns:
+        submitit's jobs by their seeds; finished seeds have none.
+
+    Raises:
+        FileExistsError: `runs` is itself a run folder.
+        ValueError: no seeds, or one twice; what `submit` raises.
+    """
+    from msg3d_lab.training.cluster import submit
+
+    jobs = {}
+    for seed, (own, folder) in _each(recipe, seeds, runs).items():
+        if not (folder.exists() and Run(folder).finished):
+            jobs[seed] = submit(
+                own, run=folder, resume=True, name=f"{own.name}-seed-{seed}", **submit_arguments
+            )
+    return jobs
+
+
+def _each(
+    recipe: Recipe | str, seeds: Sequence[int], runs: str | Path | None
+) -> dict[int, tuple[Recipe, Path]]:
+    """The recipe and the run folder of every seed."""
     recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
     folder = Path(runs) if runs is not None else Path("runs") / f"{recipe.name}-seeds"
     _check(seeds)
@@ -57,13 +107,13 @@ def fit_seeds(
         raise FileExistsError(
             f"{folder} is the folder of a single run: name another one for the runs of the seeds"
         )
-    each = {seed: recipes.with_settings(recipe, {"training.seed": seed}) for seed in seeds}
-    return seeds_table(
-        {
-            seed: fit(own, run=folder / f"seed-{seed}", resume=True, **fit_arguments)
-            for seed, own in each.items()
-        }
-    )
+    return {
+        seed: (
+            recipes.with_settings(recipe, {"training.seed": seed}),
+            folder / f"seed-{seed}",
+        )
+        for seed in seeds
+    }
 
 
 def seeds_table(runs: Mapping[int, Run]) -> pd.DataFrame:

@@ -155,6 +155,9 @@ class Training(Section):
         patience: looks without a new best after which training stops; off: 0.
         recompute: whether blocks are computed again in backward; the same results from less memory
             in more time.
+        sync_norm: whether the batch normalisations of several processes see the clips of all; false
+            is what mmaction2 does, another training (docs/clusters.md). One process has none to
+            share with. Off: true.
     """
 
     seed: int = Field(ge=0)
@@ -178,6 +181,7 @@ class Training(Section):
     keep: Literal["last", "best"] = "last"
     patience: int = Field(default=0, ge=0)
     recompute: bool = False
+    sync_norm: bool = True
 
     @property
     def chooses(self) -> bool:

@@ -15,6 +15,7 @@ from msg3d_lab.training.validation import split_validation
 
 __all__ = [
     "build_model_of",
+    "clip_settings",
     "open_store_of",
     "test_batches_of",
     "train_batches_of",
@@ -97,7 +98,7 @@ def train_batches_of(
         seed=settings.seed,
         rank=rank,
         world_size=world_size,
-        **_clip_settings(recipe),
+        **clip_settings(recipe),
     )
 
 
@@ -113,7 +114,7 @@ def watched_batches_of(
         batch_size=batch_size,
         rank=rank,
         world_size=world_size,
-        **_clip_settings(recipe),
+        **clip_settings(recipe),
     )
 
 
@@ -135,11 +136,11 @@ def test_batches_of(
         num_clips=num_clips,
         rank=rank,
         world_size=world_size,
-        **_clip_settings(recipe),
+        **clip_settings(recipe),
     )
 
 
-def _clip_settings(recipe: Recipe) -> dict[str, Any]:
+def clip_settings(recipe: Recipe) -> dict[str, Any]:
     """What training and test clips have in common: arguments of both kinds of batches."""
     data = recipe.data
     return {

@@ -21,7 +21,7 @@ from msg3d_lab.training.settings import Training
 from msg3d_lab.training.state import State, advice
 from msg3d_lab.training.together import any_process, sum_over_processes
 
-__all__ = ["OnNan", "look", "train_epoch"]
+__all__ = ["OnNan", "gradients", "look", "train_epoch"]
 
 OnNan = Literal["stop", "skip"]
 _MOST_SKIPPED = 10  # steps in a row; a network whose weights are not numbers never recovers
@@ -60,7 +60,7 @@ def train_epoch(
         for group in state.optimizer.param_groups:
             group["lr"] = state.lr
         buffers = [b.clone() for b in state.net.buffers()] if on_nan == "skip" else []
-        sums, norm = _gradients(state, batches, batch, settings)
+        sums, norm = gradients(state, batches, batch, settings)
         if _is_finite(state, sums, norm):
             state.optimizer.step()
             if state.average:
@@ -133,7 +133,7 @@ def _look(state: State, watched: TestBatches, stop: threading.Event) -> dict[str
     return {"val_loss": loss_sum / seen, "val_top1": correct / seen}
 
 
-def _gradients(
+def gradients(
     state: State, batches: TrainBatches, batch: Batch, settings: Training
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Leave a step's gradients in the weights; sums of losses and right answers, and their norm."""
@@ -160,8 +160,8 @@ def _gradients(
             model, state.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False
         )
         return sums, cast(torch.Tensor, norm)
-    gradients = [p.grad for p in state.net.parameters() if p.grad is not None]
-    return sums, torch.nn.utils.get_total_norm(gradients)
+    found = [p.grad for p in state.net.parameters() if p.grad is not None]
+    return sums, torch.nn.utils.get_total_norm(found)
 
 
 def _is_finite(state: State, sums: torch.Tensor, norm: torch.Tensor) -> bool:

@@ -4,6 +4,7 @@ Functions that take `ax` return an Axes and can be put into a figure of yours; t
 Figure or HTML show once as the last line of a notebook cell. Widgets are in `viz.widgets`.
 """
 
+from msg3d_lab.viz.ablations import accuracy_by_scales, cost_accuracy, forest_plot
 from msg3d_lab.viz.adjacency import (
     adjacency_heatmap,
     body_graph,
@@ -14,31 +15,50 @@ from msg3d_lab.viz.adjacency import (
 from msg3d_lab.viz.bodies import before_after, body_timeline
 from msg3d_lab.viz.confusion import class_table, confusion_matrix
 from msg3d_lab.viz.data import class_plot, length_plot, sampling_figure, sampling_plot
+from msg3d_lab.viz.evaluation import class_accuracy, class_delta, reliability_diagram
+from msg3d_lab.viz.fusion import fusion_curve, fusion_plot
 from msg3d_lab.viz.hops import disentangled_figure, hop_figure, hop_share, hop_share_table
+from msg3d_lab.viz.live import LiveCurves
 from msg3d_lab.viz.report import render_report
 from msg3d_lab.viz.skeleton import body_layout, filmstrip, player_html, pose
 from msg3d_lab.viz.streams import streams_figure
-from msg3d_lab.viz.training import learning_curve, training_figure
+from msg3d_lab.viz.training import (
+    learning_curve,
+    learning_rate_curve,
+    overfit_curve,
+    training_figure,
+)
 
 __all__ = [
+    "LiveCurves",
+    "accuracy_by_scales",
     "adjacency_heatmap",
     "before_after",
     "body_graph",
     "body_heat",
     "body_layout",
     "body_timeline",
+    "class_accuracy",
+    "class_delta",
     "class_plot",
     "class_table",
     "confusion_matrix",
+    "cost_accuracy",
     "disentangled_figure",
     "filmstrip",
+    "forest_plot",
+    "fusion_curve",
+    "fusion_plot",
     "hop_figure",
     "hop_share",
     "hop_share_table",
     "learning_curve",
+    "learning_rate_curve",
     "length_plot",
+    "overfit_curve",
     "player_html",
     "pose",
+    "reliability_diagram",
     "render_report",
     "sampling_figure",
     "sampling_plot",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Literal
 
@@ -13,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from msg3d_lab.viz.style import CATEGORIES, FAINT, MUTED, new_axes, new_figure, styled
 
-__all__ = ["learning_curve", "training_figure"]
+__all__ = ["learning_curve", "learning_rate_curve", "overfit_curve", "training_figure"]
 
 Quantity = Literal["top1", "loss"]
 
@@ -100,6 +101,94 @@ def training_figure(metrics: pd.DataFrame, *, title: str | None = None) -> Figur
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     return figure
+
+
+@styled
+def learning_rate_curve(
+    curve: pd.DataFrame,
+    *,
+    marks: Mapping[str, float] | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a learning rate range test: the loss over a growing rate.
+
+    Args:
+        curve: columns `lr`, `loss`, `smoothed`; a row per step.
+        marks: rates to mark, by what they are, e.g. "steepest descent"; those that are not a
+            number are left out.
+        title: what it shows.
+        ax: where to draw; without it on a new figure.
+
+    Raises:
+        ValueError: no steps, or a column is missing.
+    """
+    missing = [name for name in ("lr", "loss", "smoothed") if name not in curve]
+    if missing or curve.empty:
+        raise ValueError(
+            "expected a range test with columns lr, loss, smoothed and at least one step, found "
+            f"{len(curve)} steps, missing columns {missing}"
+        )
+    ax = new_axes(ax, (6, 3.6))
+    ax.plot(curve["lr"], curve["loss"], color=FAINT, lw=1.2)
+    ax.plot(curve["lr"], curve["smoothed"], color=CATEGORIES[0], lw=2.2)
+    start, low = float(curve["smoothed"].iloc[0]), float(curve["smoothed"].min())
+    fall = max(start - low, 1e-3)
+    # The last losses may be huge: how far it fell is the measure of what is worth seeing.
+    ax.set_ylim(max(0.0, low - fall), start + 2.5 * fall)
+    ax.set_xscale("log")
+    ax.grid(axis="y", color=FAINT, lw=0.7)
+    ax.set_axisbelow(True)
+    known = {name: rate for name, rate in (marks or {}).items() if np.isfinite(rate)}
+    for number, (name, rate) in enumerate(sorted(known.items(), key=lambda mark: mark[1])):
+        color = CATEGORIES[1 + number % (len(CATEGORIES) - 1)]
+        ax.axvline(rate, color=color, lw=1.4, ls="--")
+        ax.annotate(
+            f"{name} {rate:.2g}",
+            (rate, 1),
+            (4, -11 - 13 * number),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            color=color,
+            fontsize=9,
+            fontweight="bold",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )
+    ax.set(xlabel="learning rate", ylabel="loss (grey: each step)", title=title or "")
+    return ax
+
+
+@styled
+def overfit_curve(curve: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw how a network learns a few clips by heart: loss and accuracy by step.
+
+    Args:
+        curve: columns `step`, `loss`, `top1` (a share).
+        title: what it shows.
+        ax: where to draw; without it on a new figure.
+
+    Raises:
+        ValueError: no steps, or a column is missing.
+    """
+    missing = [name for name in ("step", "loss", "top1") if name not in curve]
+    if missing or curve.empty:
+        raise ValueError(
+            "expected columns step, loss, top1 and at least one step, found "
+            f"{len(curve)} steps, missing columns {missing}"
+        )
+    ax = new_axes(ax, (6, 3.6))
+    loss, top1 = CATEGORIES[0], CATEGORIES[1]
+    ax.plot(curve["step"], curve["loss"], color=loss, lw=2.2)
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("step")
+    ax.set_ylabel("loss", color=loss, fontweight="bold")
+    ax.set_title(title or "")
+    right = ax.twinx()
+    right.plot(curve["step"], 100 * curve["top1"], color=top1, lw=1.5, ls="--")
+    right.set_ylim(0, 104)
+    right.set_ylabel("clips right (%), dashed", color=top1, fontweight="bold")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax
 
 
 def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:

@@ -104,7 +104,7 @@ def test_train_several_seeds_with_mean_and_sd(shell, tmp_path):
 def test_train_slurm_refuses_what_slurm_decides(shell):
     request = ["--slurm", "partition=gpu,gpus=1,hours=1"]
     code, _, err = shell("train", "synthetic-joint", *request, "--device", "cpu")
-    assert (code, "--slurm goes without --seeds, --device" in err) == (2, True)
+    assert (code, "--slurm goes without --device" in err) == (2, True)
     code, _, err = shell("train", "synthetic-joint", "--slurm", "partition=gpu,gpu=1,hours=1")
     assert (code, "did you mean gpus?" in err) == (2, True)
 

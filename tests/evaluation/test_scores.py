@@ -81,3 +81,38 @@ def test_accuracies_leave_out_top5_where_it_says_nothing():
 def test_confusion_counts_by_hand():
     scores = scores_of([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], [0, 0, 1])
     np.testing.assert_array_equal(confusion_counts(scores), [[1, 1], [1, 0]])
+
+
+def test_read_scores_gives_back_nothing_of_nothing(tmp_path):
+    write_scores(scores_of(np.zeros((0, 4)), []), tmp_path / "scores.parquet")
+    back = read_scores(tmp_path / "scores.parquet")
+    assert (back.ids, back.values.shape, len(back.label_names)) == ((), (0, 4), 4)
+
+
+def test_read_scores_takes_no_damaged_number(tmp_path):
+    """Whatever byte is changed: it is noticed, or the scores are as they were."""
+    path = tmp_path / "scores.parquet"
+    rng = np.random.default_rng(0)
+    scores = scores_of(rng.random((7, 4)), rng.integers(0, 4, 7))
+    write_scores(scores, path)
+    content, noticed = path.read_bytes(), 0
+    for place in range(0, len(content), 7):
+        changed = bytearray(content)
+        changed[place] ^= 0x5A
+        path.write_bytes(changed)
+        try:
+            back = read_scores(path)
+        except ValueError as error:
+            assert str(path) in str(error)
+            noticed += 1
+        else:
+            np.testing.assert_array_equal(back.values, scores.values)
+            np.testing.assert_array_equal(back.labels, scores.labels)
+    assert noticed > 100
+
+
+def test_scores_are_numbers():
+    values = np.full((3, 2), 0.5)
+    values[1, 0] = np.nan
+    with pytest.raises(ValueError, match=r"1 of 3 samples .* \(NaN\), the first is s1"):
+        scores_of(values, [0, 1, 1])

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,8 @@ import torch
 from msg3d_lab import evaluation
 from msg3d_lab.data.sampling import uniform_sample
 from msg3d_lab.evaluation import read_scores
-from msg3d_lab.training import fit, recipes
+from msg3d_lab.model import save_model
+from msg3d_lab.training import fit, open_run, recipes
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +30,12 @@ def test_test_scores_every_sample_once_under_its_id(run, toy_store):
     assert scores.facts["synthetic"] is True
 
 
-def test_test_averages_softmax_scores_over_clips(run, toy_store):
-    result = evaluation.test(run, num_clips=4, device="cpu", progress=False, batch_size=8)
+@pytest.mark.parametrize("average", ["softmax", "logits"])
+def test_test_averages_scores_over_clips(average, run, toy_store):
+    result = evaluation.test(
+        run, num_clips=4, average=average, device="cpu", progress=False, batch_size=8
+    )
+    assert result.scores.facts["kind"] == read_scores(run.scores_path).kind == average
     model = run.model()
     for i, sample in list(enumerate(toy_store.indices("xsub_val")))[:4]:
         keypoints = toy_store.keypoints(sample)
@@ -38,13 +45,28 @@ def test_test_averages_softmax_scores_over_clips(run, toy_store):
         frames = uniform_sample(T, clip_len=8, num_clips=4)
         clips = torch.from_numpy(np.stack([padded[:, f] for f in frames]))
         with torch.no_grad():
-            expected = model(clips).softmax(1).mean(0).numpy()
+            logits = model(clips)
+        expected = (logits.softmax(1) if average == "softmax" else logits).mean(0).numpy()
         np.testing.assert_allclose(result.scores.values[i], expected, atol=1e-5)
 
 
 def test_test_agrees_with_what_was_watched_in_training(run):
     result = evaluation.test(run, num_clips=1, device="cpu", progress=False)
     assert result.top1 == pytest.approx(run.metrics["val_top1"].iloc[-1])
+
+
+def test_test_says_how_sure_the_accuracy_and_the_network_are(run):
+    for average in ("softmax", "logits"):
+        result = evaluation.test(run, average=average, device="cpu", progress=False)
+        assert result.interval == evaluation.interval(result.scores.correct)
+        assert result.interval[0] <= result.top1 <= result.interval[1]
+        assert result.calibration_error == evaluation.calibration_error(result.scores)
+        assert 0 < result.calibration_error < 1
+
+
+def test_test_averages_nothing_else(run):
+    with pytest.raises(ValueError, match='"softmax" or "logits", found \'prob\''):
+        evaluation.test(run, average="prob", progress=False)
 
 
 def test_test_on_another_split_leaves_the_scores_alone(run):
@@ -103,3 +125,15 @@ def test_test_with_several_clips_needs_uniform_sampling(toy_store, toy_recipe, t
     run = fit(recipe, data=toy_store, run=tmp_path / "r", device="cpu", progress=False)
     with pytest.raises(ValueError, match="uniform"):
         evaluation.test(run, num_clips=3, progress=False)
+
+
+def test_test_of_a_broken_network_is_no_result(run, tmp_path):
+    """NaN is greater than nothing, so all samples would be taken for the first class."""
+    shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("scores.parquet"))
+    broken = open_run(tmp_path / "run")
+    model = broken.model()
+    torch.nn.init.constant_(model.fc.bias, torch.nan)
+    save_model(model, broken.checkpoint, overwrite=True)
+    with pytest.raises(ValueError, match="13 of 13 samples have scores that are no numbers"):
+        evaluation.test(broken, device="cpu", progress=False)
+    assert not broken.scores_path.exists()

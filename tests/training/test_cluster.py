@@ -12,9 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 from msg3d_lab.cli import main
-from msg3d_lab.training import cluster, open_run, recipes
+from msg3d_lab.training import TensorBoard, cluster, open_run, recipes
 from msg3d_lab.training import fit as run_fit
 from msg3d_lab.training.cluster import TrainingJob, parse_slurm, sbatch_options, submit
+from msg3d_lab.training.seeds import submit_seeds
 
 WARNING = signal.SIGUSR2
 MODULE = sys.modules["msg3d_lab.training.fit"]
@@ -372,6 +373,42 @@ def test_the_shell_submits_and_says_where_the_logs_are(
     assert f"job 4242; script and logs in {tmp_path / 'r.slurm'}" in capsys.readouterr().out
     assert "#SBATCH --time=30\n" in programs.read_text()
     assert not (tmp_path / "r").exists()
+
+
+def test_the_shell_submits_a_job_per_seed(
+    toy_store, toy_recipe, tmp_path, submitit, capsys, request
+):
+    recipes.save(recipes.with_settings(toy_recipe, ["epochs=1"]), tmp_path / "toy.yaml")
+    words = ["train", tmp_path / "toy.yaml", "--data", toy_store.path, "--run", tmp_path / "r"]
+    words = [*map(str, words), "--seeds", "1,5,6"]
+    # A seed that is finished needs no job.
+    one = recipes.with_settings(toy_recipe, ["epochs=1", "seed=5"])
+    run_fit(one, data=toy_store, run=tmp_path / "r/seed-5", device="cpu", progress=False)
+    programs = request.getfixturevalue("programs")  # now: Fabric warns where there is an srun
+    main([*words, "--tensorboard", "--slurm", "partition=gpu,gpus=1,hours=0.5"])
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.partition(";")[0] for line in shown[:-1]] == [
+        "Submitted: seed 1, job 4242",
+        "Submitted: seed 6, job 4242",
+    ]
+    assert shown[-1] == "When they are finished, the same words without --slurm show mean and sd."
+    assert "#SBATCH --job-name=toy-joint-seed-6\n" in programs.read_text()
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == [
+        "seed-1.slurm",
+        "seed-5",
+        "seed-6.slurm",
+    ]
+    [pickled] = (tmp_path / "r/seed-6.slurm").glob("*.pkl")
+    job = submitit.core.utils.DelayedSubmission.load(pickled).function
+    assert job.recipe.training.seed == 6
+    assert (job.run, job.resume) == (tmp_path / "r/seed-6", True)
+    assert isinstance(job.arguments["watchers"][0], TensorBoard)
+
+
+def test_submit_seeds_refuses_the_folder_of_a_single_run(toy_store, toy_recipe, tmp_path):
+    (tmp_path / "recipe.yaml").touch()
+    with pytest.raises(FileExistsError, match="is the folder of a single run"):
+        submit_seeds(toy_recipe, runs=tmp_path, data=toy_store.path, **ASKED)
 
 
 def test_the_shell_says_what_is_wrong_with_a_request(capsys):

@@ -247,10 +247,10 @@ def test_fit_watches_the_validation_part_and_trains_on_the_rest(toy_store, toy_r
     part = toy_store.samples.iloc[toy_store.indices("xsub_train")]
     mine = part.index[part["subject"] == 1].to_numpy()
     from msg3d_lab.data.loader import TestBatches
-    from msg3d_lab.training.setup import _clip_settings
+    from msg3d_lab.training.setup import clip_settings
 
     net, right = run.model(), 0
-    for batch in TestBatches(toy_store, mine, batch_size=4, **_clip_settings(recipe)):
+    for batch in TestBatches(toy_store, mine, batch_size=4, **clip_settings(recipe)):
         with torch.no_grad():
             guess = net(torch.from_numpy(batch.x[:, 0])).argmax(1).numpy()
         right += (guess == batch.labels).sum()
@@ -314,7 +314,7 @@ def test_accumulated_batches_give_the_gradient_of_the_large_one(toy_store, toy_r
         batches = train_batches_of(recipes.with_settings(recipe, ["batch_size=12"]), toy_store)
         batch = batches.batch(0, epoch=0)
         batch = batch._replace(x=batch.x.astype(np.float64))
-        sums, norm = steps._gradients(state, batches, batch, training)
+        sums, norm = steps.gradients(state, batches, batch, training)
         gradients.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
         assert norm.item() == pytest.approx(gradients[-1].norm().item())
         assert sums[0].item() > 0

@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from torch import nn
 
 from msg3d_lab.data import open_store
 from msg3d_lab.data.loader import TrainBatches
 from msg3d_lab.model import MSG3D
+from msg3d_lab.training import open_run, recipes
+from msg3d_lab.training.optimization import build_optimizer
 from msg3d_lab.training.processes import launch, share_of_mean
+from msg3d_lab.training.setup import build_model_of, train_batches_of
 from msg3d_lab.training.sync_norm import SyncBatchNorm, synchronise
 
 STEPS = 3
@@ -78,6 +82,51 @@ def test_without_synchronisation_it_is_another_training(trained):
     print(f"weights after {STEPS} steps by {_whole(one, two, 'state'):.4f}")
     assert gradient > 0.1
     assert max(d for name, d in distances.items() if "running" in name) > 0.01
+
+
+@pytest.mark.slow
+def test_fit_without_sync_norm_normalises_each_share_by_itself(toy_store, toy_recipe, tmp_path):
+    """One step of 2 x 18 clips, by hand: gradients are averaged, statistics are the first's."""
+    recipe = recipes.with_settings(
+        toy_recipe, {"sync_norm": False, "batch_size": 18, "epochs": 1, "watch_every": 0}
+    )
+    recipes.save(recipe, tmp_path / "toy.yaml")
+    words = ["-m", "--", "msg3d_lab", "train", tmp_path / "toy.yaml", "--data", toy_store.path]
+    _torchrun(2, [*words, "--run", tmp_path / "run", "--device", "cpu"])
+    run = open_run(tmp_path / "run")
+    assert run.recipe.training.sync_norm is False
+    gradients, states = [], []
+    for rank in range(2):
+        torch.manual_seed(recipe.training.seed)
+        net = build_model_of(recipe, toy_store).train()
+        batch = train_batches_of(recipe, toy_store, rank=rank, world_size=2).batch(0, epoch=0)
+        logits, labels = net(torch.from_numpy(batch.x)), torch.from_numpy(batch.labels)
+        smoothing = recipe.training.label_smoothing
+        F.cross_entropy(logits, labels, label_smoothing=smoothing).backward()
+        gradients.append([p.grad for p in net.parameters()])
+        states.append({name: b.clone() for name, b in net.named_buffers()})
+    for parameter, *both in zip(net.parameters(), *gradients, strict=True):
+        parameter.grad = sum(both) / 2
+    rate = run.metrics["lr"].iloc[-1]
+    build_optimizer(net.parameters(), recipe.training, learning_rate=rate).step()
+    found = run.model()
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(found.get_parameter(name), parameter, rtol=1e-4, atol=1e-5)
+    first, second = states
+    for name, value in found.named_buffers():
+        if "running" in name:
+            torch.testing.assert_close(value, first[name], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(first["data_bn.running_mean"], second["data_bn.running_mean"])
+
+
+def test_sync_norm_is_off_the_record_where_it_is_not_changed(toy_recipe):
+    """Recipes of older run folders keep their hashes; a recipe without it has another."""
+    written = recipes.to_yaml(toy_recipe)
+    assert "  sync_norm: true\n" in written
+    older = written.replace("  sync_norm: true\n", "")
+    assert recipes.Recipe.model_validate(yaml.safe_load(older)).hash == toy_recipe.hash
+    apart = recipes.with_settings(toy_recipe, ["sync_norm=false"])
+    assert apart.hash != toy_recipe.hash
 
 
 def test_synchronise_leaves_one_process_alone():

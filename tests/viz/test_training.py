@@ -60,3 +60,44 @@ def test_training_figure_has_three_panels(metrics):
     assert titles == ["Accuracy", "Loss", "Learning rate"]
     with pytest.raises(ValueError, match="column lr"):
         viz.training_figure(metrics.drop(columns="lr"))
+
+
+@pytest.fixture
+def range_test():
+    lr = np.geomspace(1e-4, 10, 50)
+    smoothed = np.r_[np.linspace(3, 2, 40), np.linspace(2.1, 90, 10)]
+    return pd.DataFrame({"lr": lr, "loss": smoothed + 0.1, "smoothed": smoothed})
+
+
+def test_learning_rate_curve_shows_where_the_loss_falls(range_test):
+    marks = {"steepest": 0.01, "diverged": float("nan"), "recipe": 0.1}
+    ax = viz.learning_rate_curve(range_test, marks=marks, title="Range test")
+    assert ax.get_xscale() == "log"
+    steps, smoothed, *marked = ax.get_lines()
+    np.testing.assert_array_equal(steps.get_ydata(), range_test["loss"])
+    np.testing.assert_array_equal(smoothed.get_ydata(), range_test["smoothed"])
+    assert [line.get_xdata()[0] for line in marked] == [0.01, 0.1]
+    assert [text.get_text() for text in ax.texts] == ["steepest 0.01", "recipe 0.1"]
+    low, high = ax.get_ylim()
+    assert low < 2
+    assert 3 < high < 10  # not the 90 of the end
+    assert len({text.get_position() for text in ax.texts}) == 2
+
+
+def test_learning_rate_curve_needs_a_test(range_test):
+    with pytest.raises(ValueError, match=r"found 50 steps, missing columns \['smoothed'\]"):
+        viz.learning_rate_curve(range_test.drop(columns="smoothed"))
+    with pytest.raises(ValueError, match="found 0 steps"):
+        viz.learning_rate_curve(range_test.head(0))
+
+
+def test_overfit_curve_has_loss_and_accuracy():
+    curve = pd.DataFrame({"step": [1, 2, 3], "loss": [2.0, 1.0, 0.0], "top1": [0.0, 0.5, 1.0]})
+    ax = viz.overfit_curve(curve, title="Eight clips")
+    left, right = ax.figure.axes
+    assert left is ax
+    assert left.get_lines()[0].get_ydata().tolist() == [2, 1, 0]
+    assert right.get_lines()[0].get_ydata().tolist() == [0, 50, 100]
+    assert (left.get_ylim()[0], right.get_ylim()) == (0, (0, 104))
+    with pytest.raises(ValueError, match="missing columns"):
+        viz.overfit_curve(curve.drop(columns="top1"))

@@ -1,0 +1,136 @@
+"""Fusion: accuracy against weight, and the parts beside what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from msg3d_lab.viz.style import ACCENT, CATEGORIES, FAINT, INK, MUTED, new_axes, styled
+
+__all__ = ["fusion_curve", "fusion_plot"]
+
+
+@styled
+def fusion_curve(
+    curve: pd.DataFrame,
+    *,
+    names: Sequence[str] = ("first", "second"),
+    weight: float | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the accuracy of two networks' fusion against the share of the second.
+
+    The band is the 95 % interval over samples. That one point is higher than its neighbour says
+    little where the band is wide; picking the highest would be choosing by these very samples.
+
+    Args:
+        curve: columns weight (of the second, 0 to 1, ascending), top1 and, for the band, low and
+            high; shares of 1.
+        names: of the two.
+        weight: a share to mark; the nearest row's accuracy is written beside it.
+        title: what it shows.
+        ax: where to draw; without it on a new figure.
+
+    Raises:
+        ValueError: fewer than two rows, a column is missing, a weight outside 0 to 1.
+    """
+    missing = [name for name in ("weight", "top1") if name not in curve]
+    if missing or len(curve) < 2:
+        raise ValueError(
+            f"expected a curve with columns weight and top1 and at least two rows, found "
+            f"{len(curve)} rows, missing columns {missing}"
+        )
+    if weight is not None and not 0 <= weight <= 1:
+        raise ValueError(f"a weight is a share from 0 to 1, found {weight}")
+    ax = new_axes(ax, (6.4, 3.6))
+    x, y = curve["weight"].to_numpy(float), 100 * curve["top1"].to_numpy(float)
+    color = CATEGORIES[0]
+    if {"low", "high"} <= set(curve):
+        low, high = (100 * curve[name].to_numpy(float) for name in ("low", "high"))
+        ax.fill_between(x, low, high, color=color, alpha=0.15, lw=0, label="95 % interval")
+    ax.plot(x, y, color=color, lw=2.2, solid_joinstyle="round")
+    for end, name, side in ((0, names[0], "left"), (-1, names[1], "right")):
+        ax.plot(x[end], y[end], "o", color=INK, ms=5, clip_on=False, zorder=3)
+        ax.annotate(
+            f"{name} alone {y[end]:.2f} %",
+            (x[end], y[end]),
+            (8 if side == "left" else -8, -14),
+            textcoords="offset points",
+            ha=side,
+            fontsize=9,
+            color=INK,
+        )
+    if weight is not None:
+        row = int(np.abs(x - weight).argmin())
+        ax.axvline(x[row], color=ACCENT, lw=1.2, ls="--", zorder=1)
+        ax.plot(x[row], y[row], "D", color=ACCENT, ms=7, clip_on=False, zorder=4)
+        ax.annotate(
+            f"{names[0]} {1 - x[row]:.3g}, {names[1]} {x[row]:.3g}: {y[row]:.2f} %",
+            (x[row], 1),
+            (6 if x[row] < 0.5 else -6, -4),
+            xycoords=ax.get_xaxis_transform(),
+            textcoords="offset points",
+            ha="left" if x[row] < 0.5 else "right",
+            va="top",
+            fontsize=9,
+            fontweight="bold",
+            color=ACCENT,
+        )
+    ax.grid(axis="y", color=FAINT, lw=0.7)
+    ax.set_axisbelow(True)
+    ax.set_xlim(0, 1)
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, top + 0.12 * (top - bottom))  # room for what is written at the top
+    if {"low", "high"} <= set(curve):
+        ax.legend(loc="lower center", fontsize=8)
+    ax.set(xlabel=f"weight of {names[1]}", ylabel="top-1 accuracy (%)", title=title or "")
+    return ax
+
+
+@styled
+def fusion_plot(table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the accuracy of each part and of their fusion, with intervals, one below the other.
+
+    Args:
+        table: indexed by name, the fusion last; columns "top-1 %", "low" and "high", in percent.
+        title: what it shows.
+        ax: where to draw; without it on a new figure.
+
+    Raises:
+        ValueError: no rows, or a column is missing.
+    """
+    wanted = ["top-1 %", "low", "high"]
+    missing = [name for name in wanted if name not in table]
+    if missing or table.empty:
+        raise ValueError(
+            f"expected a table with columns {', '.join(wanted)} and at least one row, found "
+            f"{len(table)} rows, missing columns {missing}"
+        )
+    ax = new_axes(ax, (6.4, 0.45 * len(table) + 1.1))
+    value, low, high = table[wanted].to_numpy(float).T
+    rows = np.arange(len(table))[::-1]
+    colors = [MUTED] * (len(table) - 1) + [ACCENT]
+    ax.hlines(rows, low, high, color=colors, lw=2)
+    ax.scatter(value, rows, s=[36] * (len(table) - 1) + [64], color=colors, zorder=3)
+    for x, y, color in zip(value, rows, colors, strict=True):
+        ax.annotate(
+            f"{x:.2f}",
+            (x, y),
+            (0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+            color=color,
+            fontweight="bold" if color == ACCENT else "normal",
+        )
+    ax.set_yticks(rows, [str(name) for name in table.index])
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(-0.6, len(table) - 0.3)
+    ax.grid(axis="x", color=FAINT, lw=0.7)
+    ax.set_axisbelow(True)
+    ax.set(xlabel="top-1 accuracy (%), 95 % interval over samples", title=title or "")
+    return ax

@@ -1,0 +1,40 @@
+import pytest
+
+from msg3d_lab.evaluation import calibration_error, interval, read_scores
+from msg3d_lab.training import fit
+
+
+@pytest.fixture(scope="module")
+def run(toy_store, toy_recipe, tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "toy"
+    return fit(toy_recipe, data=toy_store, run=path, device="cpu", progress=False)
+
+
+def test_test_says_how_sure_it_is(shell, run):
+    code, out, err = shell("test", run.path, "--average", "logits", "--device", "cpu")
+    assert code == 0, err
+    scores = read_scores(run.scores_path)
+    assert scores.kind == "logits"
+    low, high = interval(scores.correct)
+    assert f"95 % interval of top-1 over samples {100 * low:.2f} to {100 * high:.2f} %" in out
+    assert f"calibration error {100 * calibration_error(scores):.2f} %" in out
+    assert (run.path / "report.html").is_file()
+
+
+def test_test_of_another_split_writes_nothing(shell, run):
+    before = {p.name: p.read_bytes() for p in run.path.iterdir()}
+    code, out, err = shell("test", run.path, "--split", "xsub_train", "--device", "cpu")
+    assert code == 0, err
+    assert out.startswith("xsub_train, 36 samples: top-1 ")
+    assert "calibration error" in out
+    assert out.endswith("nothing is written\n")
+    assert {p.name: p.read_bytes() for p in run.path.iterdir()} == before
+
+
+def test_scores_says_what_a_file_by_position_needs(shell, toy_store, tmp_path):
+    (tmp_path / "scores.pkl").write_bytes(b"\x80\x02K\x01.")
+    words = ["scores", "scores.pkl", "--out", "x.parquet", "--store", toy_store.path]
+    code, _, err = shell(*words)
+    assert code != 0
+    assert "holds no scores: expected a dict of name -> scores" in err
+    assert not (tmp_path / "x.parquet").exists()

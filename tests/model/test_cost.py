@@ -1,0 +1,189 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from msg3d_lab.model import MSG3D
+from msg3d_lab.model.cost import REST, network_cost, step_cost
+
+SMALL = {"base_channels": 12, "num_gcn_scales": 4, "num_g3d_scales": 3}
+
+
+def small(**arguments):
+    return MSG3D(num_classes=7, **{**SMALL, **arguments})
+
+
+def noise(model, clips, clip_len):
+    return torch.randn(
+        clips, model.num_persons, clip_len, model.skeleton.num_joints, model.in_channels
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"num_persons": 1, "window_sizes": (3,), "window_dilations": (2,)},
+        {"pathways": ("factorized",), "skeleton": "coco17"},
+        {"pathways": ("g3d",), "residual_mask": False, "tcn_dilations": (1, 2)},
+    ],
+    ids=["both", "one person", "factorized", "g3d"],
+)
+def test_macs_are_those_torch_counts(arguments):
+    model = small(**arguments)
+    cost = network_cost(model, clip_len=12)
+    with torch.no_grad(), FlopCounterMode(display=False) as forward:
+        copy.deepcopy(model).eval()(noise(model, 1, 12))
+    assert 2 * cost.macs == forward.get_total_flops()
+    with FlopCounterMode(display=False) as both:
+        copy.deepcopy(model).train()(noise(model, 1, 12)).sum().backward()
+    assert 2 * cost.training_macs == both.get_total_flops()
+
+
+def test_parts_add_up_and_say_where_it_is():
+    model = small()
+    cost = network_cost(model, clip_len=12)
+    for name in ("parameters", "macs", "flops"):
+        assert getattr(cost, name) == sum(getattr(part, name) for part in cost.parts)
+    assert cost.parameters == sum(p.numel() for p in model.parameters())
+    names = [part.name for part in cost.parts]
+    assert (names[0], names[-2:]) == ("data_bn", ["fc", REST])
+    assert "blocks.1.g3d.windows.1" in names
+    shapes = {part.name: part.output_shape for part in cost.parts}
+    assert shapes["blocks.0.factorized.0"] == (2, 12, 25, 12)
+    assert shapes["blocks.2.tcn"] == (2, 3, 25, 48)
+    assert shapes["fc"] == (1, 7)
+
+
+def test_macs_of_layers_have_closed_forms():
+    """Of the first block at T frames, V joints, M persons, by hand."""
+    T, V, M, C, O, K, W = 12, 25, 2, 3, 12, 4, 3  # noqa: E741
+    model = small(num_persons=M, window_sizes=(W,), window_dilations=(1,))
+    macs = {part.name: part.macs for part in network_cost(model, clip_len=T).parts}
+    frames = M * T
+    # K adjacencies of V x V on C channels, then a 1 x 1 convolution of K * C to O.
+    assert macs["blocks.0.factorized.0"] == frames * V * (K * V * C + K * C * O)
+    # 5 bottlenecks, 4 convolutions over 3 frames, a pointwise one; 6 branches share O channels.
+    width = O // 6
+    assert macs["blocks.0.factorized.1"] == frames * V * (
+        5 * O * width + 4 * 3 * width * width + O * (O - 5 * width)
+    )
+    # Thin input: aggregated over W frames first, then projected, then W steps collapse to one.
+    scales = 3
+    assert macs["blocks.0.g3d.windows.0"] == frames * V * W * (
+        scales * W * V * C + scales * C * O + O * O
+    )
+    assert macs["fc"] == 4 * O * 7
+    assert macs["data_bn"] == 0
+
+
+def test_flops_count_elementwise_operations():
+    model = small(num_persons=1)
+    parts = {part.name: part for part in network_cost(model, clip_len=8).parts}
+    values = 8 * 25 * 3  # of the input; its normalisation scales and shifts each
+    assert parts["data_bn"].flops == 2 * values
+    assert parts["fc"].flops == 2 * parts["fc"].macs
+    gcn = parts["blocks.0.factorized.0"]
+    out = math.prod(gcn.output_shape)
+    masks = 4 * 25 * 25  # A + A_res
+    assert gcn.flops == 2 * gcn.macs + (2 + 1) * out + masks  # normalised, then rectified
+
+
+def test_cost_grows_with_frames_and_persons():
+    one, two = (network_cost(small(num_persons=m), clip_len=16) for m in (1, 2))
+    fc = 4 * 12 * 7
+    assert two.macs - fc == 2 * (one.macs - fc)
+    assert two.activation_bytes == pytest.approx(2 * one.activation_bytes, rel=0.01)
+    long = network_cost(small(), clip_len=32)
+    assert long.macs == pytest.approx(2 * two.macs, rel=0.08)  # windows reach beyond both ends
+
+
+def test_activations_are_what_backward_needs():
+    """A closed form, of a chain so short that it can be written down."""
+    from msg3d_lab.model.cost import _kept
+
+    layers = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    own = {p.untyped_storage()._cdata for p in layers.parameters()}
+    with _kept(own) as storages:
+        layers(torch.randn(3, 5))
+    # The input, for the first weights; the rectified values, which both other layers need.
+    assert sum(s.nbytes() for s in storages.values()) == 4 * (3 * 5 + 3 * 8)
+
+
+def test_training_bytes_predict_larger_batches():
+    model = small()
+    cost = network_cost(model, clip_len=16)
+    for batch in (4, 8):
+        peak = step_cost(model, clip_len=16, batch=batch).peak_bytes
+        assert cost.batch_bytes + batch * cost.training_bytes == pytest.approx(peak, rel=0.1)
+    assert cost.training_bytes >= cost.activation_bytes
+
+
+def test_peak_is_that_of_torchs_own_profiler():
+    model = small().train()
+    x = noise(model, 2, 16)
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        model(x).sum().backward()
+    events = [e for e in profile.kineto_results.events() if e.name() == "[memory]"]
+    level = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        level += event.nbytes()
+        peak = max(peak, level)
+    counted = step_cost(small(), clip_len=16, batch=2).peak_bytes - x.nbytes
+    assert counted == pytest.approx(peak, rel=0.03)
+
+
+def test_recomputation_keeps_less_and_computes_more():
+    model = small()
+    plain = network_cost(model, clip_len=16)
+    model.recompute = True
+    again = network_cost(model, clip_len=16)
+    assert again.macs == plain.macs
+    assert plain.training_macs < again.training_macs < 1.5 * plain.training_macs
+    assert again.activation_bytes < 0.3 * plain.activation_bytes
+
+
+def test_mixed_precision_keeps_less():
+    full, half = (
+        step_cost(small(), clip_len=16, batch=2, autocast=kind) for kind in (None, torch.bfloat16)
+    )
+    assert half.kept_bytes < 0.7 * full.kept_bytes
+    assert half.macs == full.macs
+
+
+def test_the_model_and_the_generator_are_left_alone():
+    model = small(dropout=0.5).double().train()
+    model.fc.weight.grad = torch.ones_like(model.fc.weight)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    network_cost(model, clip_len=8)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(before[name], v) for name, v in model.state_dict().items())
+    assert model.training
+    assert model.fc.weight.dtype == torch.float64
+    assert not model._forward_hooks
+    assert bool((model.fc.weight.grad == 1).all())
+
+
+def test_a_frozen_network_keeps_nothing():
+    model = small().requires_grad_(requires_grad=False)
+    cost = network_cost(model, clip_len=8)
+    assert cost.macs > 0
+    assert (cost.training_macs, cost.activation_bytes, cost.training_bytes) == (0, 0, 0)
+
+
+def test_a_single_frame_can_be_counted():
+    assert network_cost(small(), clip_len=1).training_macs > 0
+    with pytest.raises(ValueError, match="at least 1 frame, found clip_len=0"):
+        network_cost(small(), clip_len=0)
+
+
+@pytest.mark.slow
+def test_the_published_network_costs_what_is_known():
+    """18.5 GFLOP forward, 55.5 with backward, per clip at T = 100, as 2 x MACs: within 2 %."""
+    cost = network_cost(MSG3D(num_classes=60), clip_len=100)
+    assert cost.parameters == 3_194_595
+    assert 2e-9 * cost.macs == pytest.approx(18.5, rel=0.02)
+    assert 2e-9 * cost.training_macs == pytest.approx(55.5, rel=0.02)

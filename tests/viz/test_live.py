@@ -1,0 +1,100 @@
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from msg3d_lab import viz
+
+
+def metrics(epochs):
+    rows = range(1, epochs + 1)
+    return pd.DataFrame(
+        {
+            "epoch": rows,
+            "lr": [0.1 / e for e in rows],
+            "train_loss": [2 / e for e in rows],
+            "train_top1": [1 - 1 / (1 + e) for e in rows],
+            "val_loss": [3 / e for e in rows],
+            "val_top1": [1 - 2 / (2 + e) for e in rows],
+        }
+    )
+
+
+def running(epoch):
+    return {"epoch": epoch, "lr": 0.05, "train_loss": 1.5, "train_top1": 0.5, "clips_per_s": 9.0}
+
+
+def lines(figure):
+    accuracy = figure.axes[0]
+    return {line.get_label(): line.get_xdata().tolist() for line in accuracy.get_lines()}
+
+
+def test_live_curves_are_those_of_the_run():
+    live = viz.LiveCurves(title="mine")
+    live(metrics(3))
+    assert lines(live.figure) == {"train": [1, 2, 3], "val": [1, 2, 3]}
+    assert live.figure.get_suptitle() == "mine"
+    live(metrics(4))
+    assert lines(live.figure)["val"] == [1, 2, 3, 4]
+
+
+def test_live_curves_go_on_within_an_epoch():
+    live = viz.LiveCurves(seconds=0)
+    live.progress(running(0.2))
+    assert live.figure is None  # a single point
+    live.progress(running(0.4))
+    assert lines(live.figure) == {"train": [0.2, 0.4]}
+    live(metrics(1))
+    assert lines(live.figure) == {"train": [1], "val": [1]}
+    live.progress(running(1.5))
+    assert lines(live.figure) == {"train": [1, 1.5], "val": [1]}
+
+
+def test_live_curves_do_not_redraw_all_the_time():
+    live = viz.LiveCurves(seconds=3600)
+    live(metrics(1))
+    before = live.figure
+    live.progress(running(1.5))
+    assert live.figure is before
+    live(metrics(2))
+    assert live.figure is not before
+
+
+def test_live_curves_start_anew_for_every_run(tmp_path):
+    from msg3d_lab.training import Run
+
+    live = viz.LiveCurves(seconds=0)
+    live(metrics(3))
+    live.start(Run(tmp_path / "seed-2"))
+    live.progress(running(0.5))
+    live.progress(running(0.6))
+    assert lines(live.figure) == {"train": [0.5, 0.6]}
+    assert live.figure.get_suptitle() == "seed-2"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_live_curves_update_one_picture(tmp_path):
+    """In a shell of IPython's own: one display, then updates of it."""
+    code = """
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+shell = InteractiveShell.instance()
+import pandas as pd
+from msg3d_lab import viz
+
+live = viz.LiveCurves(title="mine")
+columns = ["train_loss", "train_top1", "val_loss", "val_top1", "lr"]
+with capture_output() as captured:
+    for epoch in (1, 2, 3):
+        live(pd.DataFrame({"epoch": range(1, epoch + 1), **{c: 0.5 for c in columns}}))
+for output in captured.outputs:
+    print(output.update, output.transient["display_id"], output.data["image/png"][:8])
+"""
+    environment = {"IPYTHONDIR": str(tmp_path), "MPLBACKEND": "agg", "HOME": str(tmp_path)}
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    ).stdout.split("\n")[:-1]
+    assert [line.split()[0] for line in shown] == ["False", "True", "True"]
+    assert len({line.split()[1] for line in shown}) == 1
+    assert all("PNG" in line or "iVBOR" in line for line in shown)
