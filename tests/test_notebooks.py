@@ -26,6 +26,7 @@ QUICK = {
     },
     "01_disentangled_adjacency": {"LAYOUT": "coco17", "EDGE_SET": None, "NUM_SCALES": 8},
     "02_data": {"SAMPLE": "S001C001P001R001A015", "PROTOCOL": "xview", "CLIP_LEN": 16},
+    "04_model_tour": {"BASE_CHANNELS": 12, "CLIP_LEN": 16, "ROUNDS": 1},
 }
 MEGABYTE = 1_000_000
 

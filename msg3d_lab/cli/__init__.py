@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
+from msg3d_lab.cli.bench import BENCH_COMMANDS
 from msg3d_lab.cli.data import DATA_COMMANDS, data_help
 from msg3d_lab.cli.evaluate import EVALUATE_COMMANDS
 from msg3d_lab.cli.train import TRAIN_COMMANDS
@@ -56,4 +57,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     **TRAIN_COMMANDS,
     "data": data_help,
     **EVALUATE_COMMANDS,
+    **BENCH_COMMANDS,
 }

@@ -13,6 +13,7 @@ from msg3d_lab.viz.adjacency import (
 )
 from msg3d_lab.viz.bodies import before_after, body_timeline
 from msg3d_lab.viz.confusion import class_table, confusion_matrix
+from msg3d_lab.viz.cost import cost_bars, cost_growth, cost_growth_figure, timing_bars
 from msg3d_lab.viz.data import class_plot, length_plot, sampling_figure, sampling_plot
 from msg3d_lab.viz.hops import disentangled_figure, hop_figure, hop_share, hop_share_table
 from msg3d_lab.viz.report import render_report
@@ -30,6 +31,9 @@ __all__ = [
     "class_plot",
     "class_table",
     "confusion_matrix",
+    "cost_bars",
+    "cost_growth",
+    "cost_growth_figure",
     "disentangled_figure",
     "filmstrip",
     "hop_figure",
@@ -44,6 +48,7 @@ __all__ = [
     "sampling_plot",
     "scales_figure",
     "streams_figure",
+    "timing_bars",
     "training_figure",
     "window_heat",
 ]
