@@ -38,3 +38,35 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         for kind in ("default", "tuned")
     }
     assert faults["tuned"] * 20 < faults["default"]
+
+
+@pytest.mark.skipif(not GLIBC, reason="the setting exists in glibc only")
+def test_tune_allocator_gives_the_memory_back_when_undone():
+    code = """
+import resource, torch
+from msg3d_lab.allocator import tune_allocator
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+before = resident()
+tune_allocator()
+torch.ones(64 << 20)
+kept = resident() - before
+tune_allocator(enabled=False)
+print(kept, resident() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kept, left = map(int, done.stdout.split())
+    assert kept > 200 << 20
+    assert left < kept / 4
+
+
+@pytest.mark.parametrize("error", [OSError, AttributeError])
+def test_tune_allocator_does_nothing_elsewhere(monkeypatch, error):
+    def missing(name):
+        raise error(name)
+
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    assert tune_allocator() is False

@@ -26,7 +26,7 @@ ALLOWED = {
     "analysis": {"skeletons", "graph", "files", "model"},
     "viz": {"skeletons", "graph"},
 }
-TOP = {"reporting", "demo", "cli", "__main__", "__init__"}
+TOP = {"reporting", "demo", "benchmarking", "explaining", "cli", "__main__", "__init__"}
 
 
 def part(path):

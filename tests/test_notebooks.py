@@ -57,6 +57,7 @@ QUICK = {
         "SETTINGS": ["epochs=1", "clip_len=8", "base_channels=6"],
         "PAIR": ["disentangled-k4", "powers-k4"],
     },
+    "04_model_tour": {"BASE_CHANNELS": 12, "CLIP_LEN": 16, "ROUNDS": 1},
 }
 MEGABYTE = 1_000_000
 

@@ -132,7 +132,9 @@ def _readable(table: Any, *, synthetic: bool) -> str:
             "against": table["compare_with"],
             "difference": percent("difference", "+"),
             "95 %": interval.where(table["low"].notna(), ""),
-            "p (Holm)": table["p_holm"].map(lambda p: "" if pd.isna(p) else f"{p:.3f}"),
+            "p (Holm)": table["p_holm"].map(
+                lambda p: "" if pd.isna(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
+            ),
             "M param.": count("parameters", 1e6),
             "GMAC": count("macs", 1e9),
             "min": count("training_minutes", 1),

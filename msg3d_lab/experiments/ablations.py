@@ -224,16 +224,15 @@ class _Bar:
             path: 1.0 if path in self._ended else now.epochs / self._epochs[path]
             for path, now in found.items()
         }
-        done = sum(self._work[path] * self._share[path] for path in by_path)
         self._bar = tqdm(
             total=sum(self._work.values()),
-            initial=done,
+            initial=self._done(),
             disable=not enabled,
             dynamic_ncols=True,
             smoothing=0,
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
         )
-        self._describe()
+        self._show()
 
     def __enter__(self) -> _Bar:
         return self
@@ -244,25 +243,25 @@ class _Bar:
     def look(self, running: Sequence[Path]) -> None:
         """Count the epochs that the running ones have finished."""
         for path in running:
-            self._set(path, _rows(path / "metrics.csv") / self._epochs[path])
-        self._bar.refresh()
+            share = _rows(path / "metrics.csv") / self._epochs[path]
+            self._share[path] = max(self._share[path], min(share, 1.0))
+        self._show()
 
     def finish(self, path: Path, failure: Failure | None) -> None:
         """Count a run as ended; what a failed one has not done is no work any more."""
+        if failure is not None:
+            self._work[path] *= self._share[path]
+            if not self._bar.disable:
+                self._bar.write(shorten(f"{path}: {failure.message}", 200, placeholder=" ..."))
+        self._share[path] = 1.0
         self._ended.add(path)
-        if failure is None:
-            self._set(path, 1.0)
-        else:
-            self._bar.total -= self._work[path] * (1 - self._share[path])
-        self._describe()
-        if failure is not None and not self._bar.disable:
-            self._bar.write(shorten(f"{path}: {failure.message}", 200, placeholder=" ..."))
+        self._show()
 
-    def _set(self, path: Path, share: float) -> None:
-        before, self._share[path] = self._share[path], max(self._share[path], min(share, 1.0))
-        self._bar.update(self._work[path] * (self._share[path] - before))
+    def _done(self) -> float:
+        return sum(work * self._share[path] for path, work in self._work.items())
 
-    def _describe(self) -> None:
+    def _show(self) -> None:
+        self._bar.total, self._bar.n = sum(self._work.values()), self._done()
         self._bar.set_description(f"{self._name} {len(self._ended)}/{len(self._work)} runs")
 
 

@@ -52,7 +52,7 @@ def ablation_runs(
         of 1) and samples of the test; parameters, macs and flops per clip; epochs,
         training_minutes, synthetic, recipe_hash, data_fingerprint, commit, date, device, threads,
         folder; and a column for every setting that some variant sets. What is not known yet is
-        missing.
+        missing. Epochs are those trained, also where variants set them.
     """
     grid = grids.get(grid) if isinstance(grid, str) else grid
     planned = plan(grid, seeds=seeds, runs=runs, settings=settings)
@@ -214,7 +214,8 @@ def _runs_frame(
             row |= {name: shares[name] for name in ("top1", "mean_class")}
             row["samples"] = len(scores[run.key].ids)
         row |= _facts(run) if now.state in ("tested", "trained") else {}
-        row |= {key.rpartition(".")[2]: _plain(_setting(run.recipe, key)) for key in changed}
+        settings = {key.rpartition(".")[2]: _plain(_setting(run.recipe, key)) for key in changed}
+        row |= {name: value for name, value in settings.items() if name not in row}
         rows.append({**row, "folder": f"{run.path.parent.name}/{run.path.name}"})
     return pd.DataFrame(rows)
 

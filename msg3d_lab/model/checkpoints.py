@@ -18,6 +18,7 @@ from torch import Tensor
 
 from msg3d_lab.files import write_aside
 from msg3d_lab.model import upstream
+from msg3d_lab.model.fuse import fuse
 from msg3d_lab.model.msg3d import MSG3D
 from msg3d_lab.skeletons import Skeleton
 
@@ -27,13 +28,20 @@ Format = Literal["lab", "mmaction2", "author"]
 _KEY = "msg3d_lab"
 
 
-def load_model(path: str | Path, *, skeleton: Skeleton | None = None, **arguments: Any) -> MSG3D:
+def load_model(
+    path: str | Path,
+    *,
+    skeleton: Skeleton | None = None,
+    fused: bool = False,
+    **arguments: Any,
+) -> MSG3D:
     """Return the model of a checkpoint, in eval mode, whatever wrote it.
 
     Args:
         path: our `model.safetensors` (or the run folder that holds it), the author's `.pt`, or a
             `.pth` of mmaction2 or pyskl. The content decides, not the name.
         skeleton: the joint layout, for published files on a layout that is not one of ours.
+        fused: whether to return the form for evaluation alone; see `fuse`.
         arguments: arguments of `MSG3D` that a published file does not tell, such as
             `window_dilations`; they overrule what was inferred.
 
@@ -50,7 +58,8 @@ def load_model(path: str | Path, *, skeleton: Skeleton | None = None, **argument
         if _is_safetensors(path):
             if skeleton is not None or arguments:
                 raise ValueError("our own checkpoints know their arguments; give none")
-            return _load_own(path)
+            model = _load_own(path)
+            return fuse(model) if fused else model
         state = _read_torch(path)
         dialect, head = upstream.recognise(state)
         inferred = upstream.infer_arguments(state, dialect=dialect, head=head, skeleton=skeleton)
@@ -58,7 +67,7 @@ def load_model(path: str | Path, *, skeleton: Skeleton | None = None, **argument
         model.load_state_dict(_from_upstream(state, model, dialect, head))
     except ValueError as error:
         raise ValueError(f"cannot load {path}: {error}") from error
-    return model.eval()
+    return fuse(model) if fused else model.eval()
 
 
 def save_model(
@@ -78,8 +87,14 @@ def save_model(
 
     Raises:
         FileExistsError: the file exists.
+        ValueError: the model is fused.
     """
     from safetensors.torch import save_file
+
+    if model.fused:
+        raise ValueError(
+            "a fused model is not saved: save the one it was made of, and load it with fused=True"
+        )
 
     arguments = {**model.arguments, "skeleton": model.skeleton.to_dict()}
     record = json.dumps({"version": 1, "arguments": arguments, "notes": dict(notes or {})})

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msg3d_lab.graph import Aggregation, Normalization, WindowEdges, window_graph
-from msg3d_lab.model.layers import ConvBN, batch_norm, graph_product
+from msg3d_lab.model.graph_conv import Window, aggregate_project, project_aggregate
+from msg3d_lab.model.layers import ConvBN
 from msg3d_lab.model.ms_gcn import ScaleAdjacency
+from msg3d_lab.model.norm import batch_norm, norm_relu_project
 
 __all__ = ["G3D", "MultiWindowG3D"]
 
@@ -81,39 +81,24 @@ class G3D(nn.Module):
         self.collapse = ConvBN(window_size * mid_channels, out_channels)
         self.project_first = in_channels >= mid_channels
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve; see the class."""
-        B, _, V, _ = x.shape
+    def forward(self, x: Tensor, *, copies: Sequence[int] = ()) -> Tensor:
+        """Convolve; see the class, and `batch_norm` for `copies`."""
+        V, C = x.shape[2:]
         K, W = self.num_scales, self.window_size
-        # An even extent gets the odd frame at the end, so that T' = ceil(T / stride) always.
-        before, odd = divmod(self.window_dilation * (W - 1), 2)
-        x = F.pad(x, (0, 0, 0, 0, before, before + odd)).contiguous()
-        A = (
-            self.adjacency().to(x.dtype).view(K, W, V, W, V)
-        )  # (k, step and joint v, step and joint u)
-        window = {
-            "window_size": W,
-            "stride": self.window_stride,
-            "dilation": self.window_dilation,
-        }
+        window = Window(W, self.window_stride, self.window_dilation)
+        A = self.adjacency().view(K, W, V, W, V)  # (k, step and joint v, step and joint u)
+        conv = self.mlp.conv
+        weight = conv.weight.view(-1, K, C)
         # Rows in the order (v, step): the collapse finds the steps of a joint side by side.
         if self.project_first:
-            O, C = self.mlp.conv.out_channels, x.shape[-1]  # noqa: E741
-            weight = self.mlp.conv.weight.view(O, K, C).transpose(0, 1).reshape(K * O, C)
-            projected = F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None])
-            projected = projected.permute(0, 2, 3, 1).reshape(B, -1, V * K, O)
             rows = A.permute(2, 1, 3, 4, 0).reshape(V * W, W * V * K)
-            y = graph_product(rows, projected, **window)
-            if self.mlp.conv.bias is not None:
-                y = y + self.mlp.conv.bias.to(y.dtype)
-            y = batch_norm(self.mlp.bn, y)
+            stacked = weight.transpose(0, 1).reshape(-1, C)
+            y = project_aggregate(rows, x, stacked, conv.bias, window=window)
         else:
             rows = A.permute(2, 1, 0, 3, 4).reshape(V * W * K, W * V)
-            y = graph_product(rows, x, **window)
-            y = self.mlp(y.view(B, y.shape[1], V * W, -1))
-        y = torch.relu(y)
-        out: Tensor = self.collapse(y.reshape(B, y.shape[1], V, -1))
-        return out
+            y = aggregate_project(rows, x, weight.flatten(1), conv.bias, window=window)
+        y = norm_relu_project(self.mlp.bn, y, self.collapse.conv, copies=copies)
+        return batch_norm(self.collapse.bn, y, copies=copies)
 
 
 class MultiWindowG3D(nn.Module):
@@ -173,10 +158,10 @@ class MultiWindowG3D(nn.Module):
             for size, dilation in zip(window_sizes, window_dilations, strict=True)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve; see the class."""
+    def forward(self, x: Tensor, *, copies: Sequence[int] = ()) -> Tensor:
+        """Convolve; see the class, and `batch_norm` for `copies`."""
         first, *others = self.windows
-        out: Tensor = first(x)
+        out: Tensor = first(x, copies=copies)
         for window in others:
-            out = out + window(x)
+            out = out + window(x, copies=copies)
         return out

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from msg3d_lab.graph import Aggregation, Normalization, scale_adjacencies
-from msg3d_lab.model.layers import ConvBN, graph_product
+from msg3d_lab.model.graph_conv import aggregate_project
+from msg3d_lab.model.layers import ConvBN
+from msg3d_lab.model.norm import batch_norm
 
 __all__ = ["MSGCN", "ScaleAdjacency"]
 
@@ -90,11 +94,11 @@ class MSGCN(nn.Module):
         )
         self.mlp = ConvBN(num_scales * in_channels, out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve; see the class."""
-        B, T, V = x.shape[:3]
-        A = self.adjacency().to(x.dtype)  # (k, v, u)
+    def forward(self, x: Tensor, *, copies: Sequence[int] = ()) -> Tensor:
+        """Convolve; see the class, and `batch_norm` for `copies`."""
+        A = self.adjacency()  # (k, v, u)
         # Rows (v, k) leave each joint's scales side by side: the concatenation costs nothing.
-        rows = A.transpose(0, 1).reshape(-1, V)
-        scales = graph_product(rows, x.contiguous()).view(B, T, V, -1)
-        return torch.relu(self.mlp(scales))
+        rows = A.transpose(0, 1).reshape(-1, A.shape[-1])
+        conv = self.mlp.conv
+        y = aggregate_project(rows, x, conv.weight.flatten(1), conv.bias)
+        return batch_norm(self.mlp.bn, y, relu=True, copies=copies)

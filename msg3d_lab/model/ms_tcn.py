@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msg3d_lab.model.layers import ConvBN, TemporalConv, batch_norm
+from msg3d_lab.model.layers import ConvBN, TemporalConv
+from msg3d_lab.model.norm import batch_norm
 
 __all__ = ["MSTCN"]
 
@@ -63,22 +64,28 @@ class MSTCN(nn.Module):
         self.temporal = nn.ModuleList(
             TemporalConv(width, width, kernel_size=3, stride=stride, dilation=d) for d in dilations
         )
-        self.bn = nn.BatchNorm2d(width * (branches - 1))
+        self.pooled: nn.Module = nn.Identity()  # what `fuse` leaves of the maximum's normalisation
+        self.bn: nn.Module = nn.BatchNorm2d(width * (branches - 1))
         self.pointwise = ConvBN(in_channels, out_channels - width * (branches - 1), stride=stride)
         same = in_channels == out_channels and stride == 1
         self.residual = nn.Identity() if same else ConvBN(in_channels, out_channels, stride=stride)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve; see the class."""
-        *convolved, pooled = torch.split(torch.relu(self.reduce(x)), self.width, dim=-1)
+    def forward(self, x: Tensor, *, copies: Sequence[int] = ()) -> Tensor:
+        """Convolve; see the class, and `batch_norm` for `copies`."""
+        reduced = self.reduce(x, relu=True, copies=copies)
+        *convolved, pooled = torch.split(reduced, self.width, dim=-1)
         branches = [conv(h) for conv, h in zip(self.temporal, convolved, strict=True)]
-        branches.append(
-            F.max_pool2d(
-                pooled.permute(0, 3, 1, 2), (3, 1), stride=(self.stride, 1), padding=(1, 0)
-            ).permute(0, 2, 3, 1)
+        maximum = F.max_pool2d(
+            pooled.permute(0, 3, 1, 2), (3, 1), stride=(self.stride, 1), padding=(1, 0)
         )
-        out = torch.cat(
-            [batch_norm(self.bn, torch.cat(branches, dim=-1)), self.pointwise(x)], dim=-1
+        branches += [self.pooled(maximum.permute(0, 2, 3, 1)), self.pointwise.conv(x)]
+        residual = x
+        if not isinstance(self.residual, nn.Identity):
+            residual = self.residual(x, copies=copies)
+        return batch_norm(
+            (self.bn, self.pointwise.bn),
+            torch.cat(branches, dim=-1),
+            residual=residual,
+            relu=self.activation,
+            copies=copies,
         )
-        out = out + self.residual(x)
-        return torch.relu(out) if self.activation else out

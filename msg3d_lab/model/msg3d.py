@@ -1,135 +1,24 @@
-"""MS-G3D: the block that joins the pathways, and the network."""
+"""MS-G3D, the network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any, Literal, cast
+import logging
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from msg3d_lab import skeletons
 from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
-from msg3d_lab.model.g3d import MultiWindowG3D
-from msg3d_lab.model.ms_gcn import MSGCN
-from msg3d_lab.model.ms_tcn import MSTCN
+from msg3d_lab.model.block import Pathway, STGCBlock, is_norm
+from msg3d_lab.model.bodies import share_empty
+from msg3d_lab.model.norm import counts_copies, pieces
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["MSG3D", "Pathway", "STGCBlock"]
 
-Pathway = Literal["factorized", "g3d"]
-
-
-class STGCBlock(nn.Module):
-    """A space-time graph convolution block: pathways side by side, their sum rectified, an MSTCN.
-
-    The factorized pathway is MSGCN, MSTCN, MSTCN: long-range in space, then in time. The G3D
-    pathway sees space and time in one layer.
-
-    Args:
-        in_channels: C.
-        out_channels: O.
-        A: (V, V) body adjacency.
-        stride: frames between two outputs.
-        first: whether this is the network's first block, which widens its few channels at once.
-        pathways: which pathways there are.
-        num_gcn_scales: scales of the factorized pathway.
-        num_g3d_scales: scales of the G3D pathway.
-        tcn_dilations: see `MSTCN`.
-        dropout: probability, after the block's last layer (pyskl's `tcn_dropout`).
-        others: see `MultiWindowG3D`.
-
-    Shapes:
-        x: (B, T, V, C) -> (B, ceil(T / stride), V, O).
-
-    Raises:
-        ValueError: no pathway, or an unknown one.
-
-    Source: Liu et al., CVPR 2020, figure 3.
-    """
-
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        out_channels: int,
-        A: np.ndarray,
-        stride: int = 1,
-        first: bool = False,
-        pathways: Sequence[Pathway] = ("factorized", "g3d"),
-        num_gcn_scales: int = 13,
-        num_g3d_scales: int = 6,
-        window_sizes: Sequence[int] = (3, 5),
-        window_dilations: Sequence[int] = (1, 1),
-        window_edges: WindowEdges = "dense",
-        aggregation: Aggregation = "disentangled",
-        normalization: Normalization = "symmetric",
-        residual_mask: bool = True,
-        tcn_dilations: Sequence[int] = (1, 2, 3, 4),
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        if not pathways or not set(pathways) <= {"factorized", "g3d"}:
-            raise ValueError(
-                f"pathways are 'factorized', 'g3d' or both, found {list(pathways) or 'none'}"
-            )
-        mid_channels = out_channels if first else in_channels
-        self.factorized: nn.Sequential | None = None
-        self.g3d: MultiWindowG3D | None = None
-        if "factorized" in pathways:
-            self.factorized = nn.Sequential(
-                MSGCN(
-                    in_channels=in_channels,
-                    out_channels=mid_channels,
-                    A=A,
-                    num_scales=num_gcn_scales,
-                    aggregation=aggregation,
-                    normalization=normalization,
-                    residual_mask=residual_mask,
-                ),
-                MSTCN(
-                    in_channels=mid_channels,
-                    out_channels=out_channels,
-                    stride=stride,
-                    dilations=tcn_dilations,
-                ),
-                MSTCN(
-                    in_channels=out_channels,
-                    out_channels=out_channels,
-                    dilations=tcn_dilations,
-                    activation=False,
-                ),
-            )
-        if "g3d" in pathways:
-            self.g3d = MultiWindowG3D(
-                in_channels=in_channels,
-                mid_channels=mid_channels,
-                out_channels=out_channels,
-                A=A,
-                num_scales=num_g3d_scales,
-                window_sizes=window_sizes,
-                window_dilations=window_dilations,
-                window_stride=stride,
-                window_edges=window_edges,
-                aggregation=aggregation,
-                normalization=normalization,
-                residual_mask=residual_mask,
-            )
-        self.tcn = MSTCN(
-            in_channels=out_channels, out_channels=out_channels, dilations=tcn_dilations
-        )
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, *, recompute: bool = False) -> Tensor:
-        """Run the block; see the class, and `MSG3D` for `recompute`."""
-        run = _recomputed if recompute else _run
-        outputs = [
-            run(pathway, x) for pathway in (self.factorized, self.g3d) if pathway is not None
-        ]
-        out: Tensor = self.dropout(run(self.tcn, torch.relu(cast(Tensor, sum(outputs)))))
-        return out
+_LOG = logging.getLogger(__name__)
 
 
 class MSG3D(nn.Module):
@@ -163,8 +52,19 @@ class MSG3D(nn.Module):
     Attributes:
         recompute: set it to True to train with less memory: each pathway, and each block's last
             layer, keeps its input only and is computed again in backward. Logits, gradients and
-            running statistics are the same to the bit. It is no argument, since it is no part of
-            the network: checkpoints do not know it.
+            running statistics are the same to the bit.
+        share_empty: True. Bodies that are zero throughout are alike, so one is computed for all of
+            them, in training and in evaluation; the results are the same to the rounding. It is
+            left alone where it would not be exact; a debug log then says why: with dropout in
+            training, with another kind of batch normalisation, or when the gradient of the input is
+            asked for.
+        by_clip: True. On a CPU, a batch is evaluated clip by clip when no gradients are kept, which
+            needs less memory and time. Set it to False, and `share_empty` too, for hooks that are
+            to see whole batches.
+        fused: whether this is the form for evaluation that `fuse` makes.
+
+        None of these is an argument, since they are no part of the network: checkpoints do not know
+        them.
 
     Shapes:
         x: (N, M, T, V, C) -> (N, num_classes) logits.
@@ -223,6 +123,10 @@ class MSG3D(nn.Module):
         self.num_classes, self.num_persons, self.in_channels = num_classes, num_persons, in_channels
         self.base_channels = base_channels
         self.recompute = False
+        self.share_empty = True
+        self.by_clip = True
+        self.fused = False
+        self._not_shared = ""
         self._block_arguments = shared
         A = skeleton.adjacency
         c = base_channels
@@ -248,6 +152,19 @@ class MSG3D(nn.Module):
             **self._block_arguments,
         }
 
+    def train(self, mode: bool = True) -> MSG3D:
+        """Set the mode, as every module does; a fused network has only one.
+
+        Raises:
+            RuntimeError: a fused network is to be trained.
+        """
+        if mode and self.fused:
+            raise RuntimeError(
+                "a fused network cannot be trained, its normalisations are gone: train the one it "
+                "was made of, or load it without fused=True"
+            )
+        return super().train(mode)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return logits; see the class."""
         expected = (self.num_persons, self.skeleton.num_joints, self.in_channels)
@@ -258,46 +175,51 @@ class MSG3D(nn.Module):
                 f"{self.skeleton.label}, {C} channels; found {tuple(x.shape)}"
             )
         N, M, T, V, C = x.shape
+        shared = share_empty(x) if self._may_share(x) else None
         x = self.data_bn(x.transpose(1, 2).reshape(N * T, M * V * C))
         x = x.view(N, T, M, V, C).transpose(1, 2).reshape(N * M, T, V, C)
-        recompute = self.recompute and self.training and torch.is_grad_enabled()
-        for block in self.blocks:
-            x = block(x, recompute=recompute)
-        logits: Tensor = self.fc(x.mean(dim=(1, 2)).view(N, M, -1).mean(dim=1))
+        bodies = x if shared is None else x[shared.kept]
+        if self._by_clip(bodies):
+            features = torch.cat([self._features(clip) for clip in torch.split(bodies, M)])
+        else:
+            features = self._features(bodies, () if shared is None else shared.copies)
+        if shared is not None:
+            features = features[shared.place]
+        features = features.view(N, M, -1).mean(dim=1)
+        logits: Tensor = self.fc(features)
         return logits
 
+    def _may_share(self, x: Tensor) -> bool:
+        """Whether empty bodies may be carried once; a debug log says why not."""
+        if not self.share_empty or torch.compiler.is_compiling():
+            return False
+        reason = ""
+        if torch.is_grad_enabled() and x.requires_grad:
+            reason = "the input's gradient is asked for, which knows each empty body apart"
+        elif self.training and self._block_arguments["dropout"] > 0:
+            reason = "dropout makes them differ"
+        elif not all(
+            counts_copies(norm) for norm in self.blocks.modules() if is_norm(norm) and norm.training
+        ):
+            reason = "a batch normalisation that does not count copies was put in"
+        if reason != self._not_shared:
+            self._not_shared = reason
+            if reason:
+                _LOG.debug("empty bodies are computed one by one: %s", reason)
+        return not reason
 
-def _run(module: nn.Module, x: Tensor) -> Tensor:
-    return module(x)
+    def _by_clip(self, bodies: Tensor) -> bool:
+        """Whether clips are evaluated one after another: they fit into a CPU's caches better."""
+        return (
+            self.by_clip
+            and len(pieces(bodies)) > self.num_persons
+            and not torch.is_grad_enabled()
+            and not any(norm.training for norm in self.blocks.modules() if is_norm(norm))
+        )
 
-
-def _recomputed(module: nn.Module, x: Tensor) -> Tensor:
-    """The module's output, of whose activations only the input is kept until backward."""
-    from torch.utils.checkpoint import checkpoint
-
-    return checkpoint(
-        module,
-        x,
-        use_reentrant=False,
-        preserve_rng_state=False,  # dropout, the only layer that draws, is outside
-        context_fn=lambda: (nullcontext(), _statistics_kept(module)),
-    )
-
-
-@contextmanager
-def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Let batch normalisations update copies of their running statistics.
-
-    Otherwise a batch that is computed twice would count twice.
-    """
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    own = [dict(norm.named_buffers()) for norm in norms]
-    for norm, buffers in zip(norms, own, strict=True):
-        for name, buffer in buffers.items():
-            setattr(norm, name, buffer.clone())
-    try:
-        yield
-    finally:
-        for norm, buffers in zip(norms, own, strict=True):
-            for name, buffer in buffers.items():
-                setattr(norm, name, buffer)
+    def _features(self, x: Tensor, copies: Sequence[int] = ()) -> Tensor:
+        """The mean over frames and joints behind the last block: (B, T, V, C) -> (B, 4c)."""
+        recompute = self.recompute and self.training and torch.is_grad_enabled()
+        for block in self.blocks:
+            x = block(x, recompute=recompute, copies=copies)
+        return x.mean(dim=(1, 2))

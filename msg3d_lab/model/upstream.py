@@ -25,10 +25,11 @@ from msg3d_lab.graph import (
     scale_adjacencies,
     window_graph,
 )
+from msg3d_lab.model.block import STGCBlock
 from msg3d_lab.model.g3d import G3D
 from msg3d_lab.model.ms_gcn import MSGCN
 from msg3d_lab.model.ms_tcn import MSTCN
-from msg3d_lab.model.msg3d import MSG3D, STGCBlock
+from msg3d_lab.model.msg3d import MSG3D
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = [

@@ -14,6 +14,7 @@ from msg3d_lab.viz.adjacency import (
 )
 from msg3d_lab.viz.bodies import before_after, body_timeline
 from msg3d_lab.viz.confusion import class_table, confusion_matrix
+from msg3d_lab.viz.cost import cost_bars, cost_growth, cost_growth_figure, timing_bars
 from msg3d_lab.viz.data import class_plot, length_plot, sampling_figure, sampling_plot
 from msg3d_lab.viz.evaluation import class_accuracy, class_delta, reliability_diagram
 from msg3d_lab.viz.fusion import fusion_curve, fusion_plot
@@ -44,6 +45,9 @@ __all__ = [
     "class_table",
     "confusion_matrix",
     "cost_accuracy",
+    "cost_bars",
+    "cost_growth",
+    "cost_growth_figure",
     "disentangled_figure",
     "filmstrip",
     "forest_plot",
@@ -64,6 +68,7 @@ __all__ = [
     "sampling_plot",
     "scales_figure",
     "streams_figure",
+    "timing_bars",
     "training_figure",
     "window_heat",
 ]

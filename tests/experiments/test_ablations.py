@@ -125,6 +125,14 @@ def test_ablation_runs_is_tidy(done, toy_grid, toy_store):
     assert first.loc["k2", "folder"] == "k2/seed-1"
 
 
+def test_ablation_runs_counts_the_epochs_that_were_trained(toy_grid, toy_store, tmp_path):
+    variants = [{"name": "longer", "set": {"epochs": 9, "num_gcn_scales": 2}}]
+    grid = Grid.model_validate(toy_grid.model_dump() | {"variants": variants})
+    runs = ablation_runs(grid, runs=tmp_path, data=toy_store)
+    assert runs["epochs"].eq(0).all()
+    assert runs["num_gcn_scales"].eq(2).all()
+
+
 def test_ablation_classes_is_the_recall_of_each_class(done, toy_grid, toy_store):
     folder, _ = done
     recalls = ablation_classes(toy_grid, runs=folder, data=toy_store)
@@ -241,13 +249,18 @@ def test_a_variant_that_cannot_be_built_weighs_nothing(toy_grid, toy_store, tmp_
 def test_the_bar_does_not_take_what_failed_for_done(toy_grid, toy_store, tmp_path, capsys):
     """It would be done in no time, and so all the rest as well."""
     planned = plan(toy_grid.only(["k1"]), runs=tmp_path)
-    one, two = (planned[i].path for i in (0, 1))
+    one = planned[0].path
     with _Bar(toy_grid, planned, toy_store, enabled=True) as bar:
         total = bar._bar.total
+        one.mkdir(parents=True)
+        (one / "metrics.csv").write_text("epoch,lr\n0,0.1\n")
+        bar.look([one])
+        assert (bar._bar.n, bar._bar.total) == pytest.approx((total / 8, total))
         bar.finish(one, Failure("no luck"))
-        assert (bar._bar.n, bar._bar.total) == (0, pytest.approx(total * 3 / 4))
-        bar.finish(two, None)
-        assert bar._bar.n == pytest.approx(total / 4)
+        assert (bar._bar.n, bar._bar.total) == pytest.approx((total / 8, total * 7 / 8))
+        for run in planned[1:]:
+            bar.finish(run.path, None)
+        assert bar._bar.n == bar._bar.total  # more would be a warning
     assert "seed-1: no luck" in capsys.readouterr().out
 
 

@@ -1,13 +1,17 @@
-"""MS-G3D once more, as plainly as the paper puts it, as the oracle of the library's layers.
+"""MS-G3D once more, as plainly as the paper has it: the tests' oracle and the speed yardstick.
 
 Channels first, einsum over the neighbourhoods, windows unfolded into copies, every temporal branch
-on its own. A function of a state dict in the author's names, so that the table of names is tested
-along with the layers. Graphs come from matrix powers of A + I, not from hop distances.
+on its own: the steps of the published implementations (kenziyuliu/MS-G3D, mmaction2, pyskl), in
+place where theirs are, without the sums with zero and the second ReLU in their G3D. A function of a
+state dict in the author's names, so that the table of names is tested along with the layers. Graphs
+come from matrix powers of A + I, not from hop distances.
 """
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+from msg3d_lab.model import upstream
 
 
 def k_adjacencies(A, num_scales, *, normalization, aggregation):
@@ -70,20 +74,38 @@ class PlainMSG3D:
     ):
         self.state, self.training = state, training
         kinds = {"normalization": normalization, "aggregation": aggregation}
-        self.A = torch.from_numpy(k_adjacencies(A, num_gcn_scales, **kinds))
+        like = state["fc.weight"]
+        self.A = torch.from_numpy(k_adjacencies(A, num_gcn_scales, **kinds)).to(like)
         self.A_window = [
             torch.from_numpy(
                 k_adjacencies(window_adjacency(A, size, window_edges), num_g3d_scales, **kinds)
-            )
+            ).to(like)
             for size in window_sizes
         ]
         self.windows = list(zip(window_sizes, window_dilations, strict=True))
         self.tcn_dilations, self.pathways = tcn_dilations, pathways
 
+    @classmethod
+    def of(cls, model, *, training=False):
+        """The same network with copies of a model's weights, as leaves that take gradients."""
+        state = {}
+        own = model.state_dict()
+        for rule in upstream.rules(model, dialect="author", head="fc"):
+            for name, tensor in zip(rule.theirs, rule.write(own[rule.own]), strict=True):
+                learnt = tensor.is_floating_point() and "running" not in name
+                state[name] = tensor.detach().clone().requires_grad_(learnt)
+        names = ("normalization", "aggregation", "num_gcn_scales", "num_g3d_scales", "window_sizes")
+        names += ("window_dilations", "window_edges", "tcn_dilations", "pathways")
+        options = {name: model.arguments[name] for name in names}
+        return cls(state, model.skeleton.adjacency, training=training, **options)
+
+    def parameters(self):
+        return [tensor for tensor in self.state.values() if tensor.requires_grad]
+
     def __call__(self, x):
         N, M, T, V, C = x.shape
         x = x.permute(0, 1, 3, 4, 2).reshape(N, M * V * C, T)
-        x = self.bn("data_bn", x).view(N * M, V, C, T).permute(0, 2, 3, 1)
+        x = self.bn("data_bn", x).view(N * M, V, C, T).permute(0, 2, 3, 1).contiguous()
         for i, stride in ((1, 1), (2, 2), (3, 2)):
             total = 0
             if "factorized" in self.pathways:
@@ -94,7 +116,7 @@ class PlainMSG3D:
                 for j, (size, dilation) in enumerate(self.windows):
                     name = f"gcn3d{i}.gcn3d.{j}"
                     total = total + self.g3d(name, x, self.A_window[j], size, dilation, stride)
-            x = self.tcn(f"tcn{i}", F.relu(total), 1)
+            x = self.tcn(f"tcn{i}", F.relu(total, inplace=True), 1)
         x = x.mean((2, 3)).view(N, M, -1).mean(1)
         return F.linear(x, self.state["fc.weight"], self.state["fc.bias"])
 
@@ -117,11 +139,9 @@ class PlainMSG3D:
     def g3d(self, name, x, A, size, dilation, stride):
         N, C, _, V = x.shape
         pad = dilation * (size - 1) // 2
-        columns = F.unfold(
-            x, (size, 1), dilation=(dilation, 1), stride=(stride, 1), padding=(pad, 0)
-        )
-        windows = columns.view(N, C, size, -1, V).transpose(2, 3).reshape(N, C, -1, size * V)
-        y = self.gcn(f"{name}.gcn3d.1", windows, A)
+        x = F.unfold(x, (size, 1), dilation=(dilation, 1), stride=(stride, 1), padding=(pad, 0))
+        x = x.view(N, C, size, -1, V).transpose(2, 3).reshape(N, C, -1, size * V)
+        y = self.gcn(f"{name}.gcn3d.1", x, A)
         y = y.view(N, y.shape[1], -1, size, V)
         weight, bias = (self.state[f"{name}.out_conv.{p}"] for p in ("weight", "bias"))
         return self.bn(f"{name}.out_bn", F.conv3d(y, weight, bias)[:, :, :, 0])
@@ -145,7 +165,7 @@ class PlainMSG3D:
         y = torch.cat(branches, 1)
         if f"{name}.residual.conv.weight" in self.state:
             short = self.conv(f"{name}.residual.conv", x, stride=(stride, 1))
-            y = y + self.bn(f"{name}.residual.bn", short)
+            y += self.bn(f"{name}.residual.bn", short)
         else:
-            y = y + x
+            y += x
         return F.relu(y) if activation else y

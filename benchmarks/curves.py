@@ -1,0 +1,159 @@
+"""How time grows with frames, joints, batch, scales and windows, beside the multiplications.
+
+    python benchmarks/curves.py                 # MS-G3D at NTU60 settings; minutes, quiet machine
+    python benchmarks/curves.py --quick         # a small network, for a trial; saves nothing
+
+One thing is varied at a time. Evaluation and training steps of one size take turns in one process,
+with the shell's allocator. The page goes to benchmarks/results/curves.md, the figure beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from msg3d_lab import MSG3D, skeletons, tune_allocator, viz
+from msg3d_lab.benchmarking import Case, compare, machine_facts
+from msg3d_lab.benchmarking.machine import cores
+from msg3d_lab.benchmarking.workloads import clips_for, make_work
+from msg3d_lab.model.cost import network_cost
+from msg3d_lab.viz.style import png
+
+RESULTS = Path(__file__).parent / "results"
+BATCH, CLIP_LEN, JOINTS = 4, 100, 25
+FULL: dict[str, Any] = {"num_classes": 60}
+SMALL: dict[str, Any] = {"num_classes": 60, "base_channels": 12}
+KINDS = {"eval": "evaluation", "train": "training step"}
+
+
+def chain(num_joints: int) -> skeletons.Skeleton:
+    """A made-up body: chains of four joints around a centre, more of them for more joints."""
+    names = tuple(f"joint {i}" for i in range(num_joints))
+    parents = tuple(0 if i % 4 == 1 else max(i - 1, 0) for i in range(num_joints))
+    return skeletons.Skeleton(
+        name=f"made-up {num_joints}",
+        joints=names,
+        edges=tuple((i, parents[i]) for i in range(1, num_joints)),
+        parents=parents,
+        center=0,
+    )
+
+
+def sizes() -> Iterator[tuple[str, float, dict[str, Any], dict[str, int]]]:
+    """(what is varied, its value, changes to the network, batch and clip_len)."""
+    for frames in (25, 50, 100, 200, 300):
+        yield "frames", frames, {}, {"clip_len": frames}
+    for joints in (9, 17, 25, 41, 57):
+        yield "joints", joints, {"skeleton": chain(joints)}, {}
+    for batch in (1, 2, 4, 8, 16):
+        yield "batch", batch, {}, {"batch": batch}
+    for scales in (1, 4, 8, 13):
+        yield (
+            "scales",
+            scales,
+            {"num_gcn_scales": scales, "num_g3d_scales": (scales + 1) // 2},
+            {},
+        )
+    for size in (1, 3, 5, 7, 9):
+        windows = {"window_sizes": (size,), "window_dilations": (1,)}
+        yield "window size (one pathway)", size, windows, {}
+
+
+def measure(
+    network: dict[str, Any], *, rounds: int, batch: int = BATCH, clip_len: int = CLIP_LEN
+) -> list[dict[str, Any]]:
+    """Median, range and multiplications of one batch, in evaluation and in training."""
+    model = MSG3D(**network)
+    cost = network_cost(model, clip_len=clip_len)
+    macs = {"eval": batch * cost.macs, "train": batch * cost.training_macs}
+    works = {}
+    for kind in KINDS:
+        case = Case(kind, batch)
+        own = copy.deepcopy(model).train(kind == "train")
+        clips = clips_for(case, clip_len=clip_len, model=model)
+        works[kind] = make_work(case, own, clips, precision="fp32")
+    result = compare(works, rounds=rounds, warmup=1)
+    return [
+        {
+            "kind": KINDS[kind],
+            "seconds": timing.median,
+            "low": timing.low,
+            "high": timing.high,
+            "macs": macs[kind],
+            "other_load": result.other_load,
+        }
+        for kind, timing in result.timings.items()
+    ]
+
+
+def page(tables: dict[str, pd.DataFrame], *, network: str, rounds: int) -> str:
+    facts = machine_facts()
+    loads = [load for t in tables.values() for load in t["other_load"].dropna()]
+    lines = [
+        "# How the cost grows",
+        "",
+        f"{facts['date']}, {facts['processor']} ({facts['cores']} cores), {facts['threads']} "
+        f"threads, Python {facts['python']}, torch {facts['packages']['torch']}, "
+        f"{facts['c_library']}, tuned allocator, commit {facts['commit'] or 'unknown'}. "
+        f"`python benchmarks/curves.py`: {network}, batches of {BATCH} clips of {CLIP_LEN} frames, "
+        f"two persons and {JOINTS} joints on noise, but for what is varied; fp32; medians of "
+        f"{rounds} runs with their range. The multiplications are those of `model/cost.py` as "
+        "executed; bodies of other sizes are made up.",
+        "",
+        "![Measured times and the multiplications, for each quantity](curves.png)",
+    ]
+    if loads and max(loads) > 0.1:
+        lines += ["", f"**The machine was not quiet:** others kept {max(loads):.1f} cores busy."]
+    for name, table in tables.items():
+        lines += [
+            "",
+            f"## By {name}",
+            "",
+            f"| {name} | | ms | range | GMAC | GMAC/s |",
+            "|---|---|---|---|---|---|",
+        ]
+        for row in table.itertuples():
+            lines.append(
+                f"| {row[1]:g} | {row.kind} | {1e3 * row.seconds:.0f} | {1e3 * row.low:.0f} to "
+                f"{1e3 * row.high:.0f} | {1e-9 * row.macs:.3g} | "
+                f"{1e-9 * row.macs / row.seconds:.0f} |"
+            )
+    return "\n".join([*lines, ""])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a small network; saves nothing")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=cores())
+    options = parser.parse_args(arguments)
+    tune_allocator()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    network = SMALL if options.quick else FULL
+    rounds = 1 if options.quick else options.rounds
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for name, value, changes, run in sizes():
+        print(f"{name} {value:g}", flush=True)
+        found = measure({**network, **changes}, rounds=rounds, **run)
+        rows.setdefault(name, []).extend({name: value, **row} for row in found)
+    tables = {name: pd.DataFrame(several) for name, several in rows.items()}
+    width = network.get("base_channels", 96)
+    text = page(tables, network=f"MS-G3D of width {width}, 60 classes", rounds=rounds)
+    print(text)
+    if not options.quick:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "curves.md").write_text(text, encoding="utf-8")
+        figure = viz.cost_growth_figure(tables, title="How the cost grows")
+        (RESULTS / "curves.png").write_bytes(png(figure, dpi=110))
+        print(f"saved to {RESULTS / 'curves.md'}")
+
+
+if __name__ == "__main__":
+    main()

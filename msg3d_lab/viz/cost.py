@@ -1,0 +1,194 @@
+"""What the network costs: by layer, by size, by trick."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from msg3d_lab.viz.style import CATEGORIES, FAINT, INK, MUTED, new_axes, new_figure, styled
+
+__all__ = ["cost_bars", "cost_growth", "cost_growth_figure", "timing_bars"]
+
+
+@styled
+def cost_bars(
+    parts: pd.DataFrame,
+    *,
+    quantity: str = "macs",
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw each layer's share of the network's cost.
+
+    Args:
+        parts: one row per layer in the order they run: `name` and the quantity's column.
+        quantity: a column: "macs", "flops" or "parameters".
+        title: what it shows.
+        ax: where to draw; without it on a new figure.
+
+    Raises:
+        ValueError: a column is missing, a value is negative or all are zero.
+    """
+    _check(parts, ["name", quantity], rows="layer")
+    values = parts[quantity].to_numpy(dtype=float)
+    if (values < 0).any() or values.sum() == 0:
+        raise ValueError(f"expected {quantity} of 0 and more, not all 0, found {values.tolist()}")
+    ax = new_axes(ax, (7, 0.27 * len(parts) + 1))
+    share = 100 * values / values.sum()
+    # Layers of one block have one colour.
+    groups = [".".join(str(name).split(".")[:2]) for name in parts["name"]]
+    order = list(dict.fromkeys(groups))
+    colors = [CATEGORIES[order.index(group) % len(CATEGORIES)] for group in groups]
+    places = np.arange(len(parts))
+    ax.barh(places, share, color=colors, height=0.74)
+    for place, part, value in zip(places, share, values, strict=True):
+        text = f"{part:.1f} %  ({_short(value)})"
+        ax.annotate(text, (part, place), (4, 0), textcoords="offset points", va="center", size=8)
+    ax.set_yticks(places, [str(name) for name in parts["name"]])
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1.3 * share.max())
+    ax.tick_params(axis="y", length=0)
+    ax.set(xlabel=f"share of the {_QUANTITIES.get(quantity, quantity)} (%)", title=title or "")
+    return ax
+
+
+@styled
+def timing_bars(
+    timings: pd.DataFrame,
+    *,
+    reference: str | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw medians with their spread, and how many times as fast each is as the reference.
+
+    Args:
+        timings: one row per workload, its name in the index: `median ms`, `from` and `to`.
+        reference: the workload the others are compared with; the first if left out.
+        title: what it shows.
+        ax: where to draw; without it on a new figure.
+
+    Raises:
+        ValueError: a column is missing, or there is no such workload.
+    """
+    _check(timings, ["median ms", "from", "to"], rows="workload")
+    name = timings.index[0] if reference is None else reference
+    if name not in timings.index:
+        raise ValueError(f"no workload {name!r}: there are {', '.join(map(str, timings.index))}")
+    ax = new_axes(ax, (7, 0.45 * len(timings) + 1))
+    median, low, high = (timings[c].to_numpy(dtype=float) for c in ("median ms", "from", "to"))
+    places = np.arange(len(timings))
+    same = timings.index == name
+    ax.barh(places, median, color=np.where(same, MUTED, CATEGORIES[0]), height=0.66)
+    ax.hlines(places, low, high, color=INK, lw=1.4)
+    base = float(median[same][0])
+    for place, value, end in zip(places, median, np.maximum(median, high), strict=True):
+        text = f"{_milliseconds(value)}  {'' if same[place] else f'{base / value:.2f}x as fast'}"
+        ax.annotate(text, (end, place), (5, 0), textcoords="offset points", va="center", size=9)
+    ax.set_yticks(places, [str(label) for label in timings.index])
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1.4 * float(np.maximum(median, high).max()))
+    ax.tick_params(axis="y", length=0)
+    ax.set(xlabel="milliseconds, median and range", title=title or "")
+    return ax
+
+
+@styled
+def cost_growth(
+    table: pd.DataFrame,
+    *,
+    x: str,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw measured time beside what the count of multiplications predicts.
+
+    The prediction is a line through the first quantity's own rate: the median of time per
+    multiplication over all rows. Where the points leave it, something else takes the time.
+
+    Args:
+        table: one row per measurement: `x`'s column, `kind` (what was done, one colour each),
+            `seconds` (median), `low`, `high` and `macs`.
+        x: what was varied.
+        title: what it shows.
+        ax: where to draw; without it on a new figure.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+    _check(table, [x, "kind", "seconds", "low", "high", "macs"], rows="measurement")
+    ax = new_axes(ax, (4.4, 3.4))
+    for color, (kind, rows) in zip(CATEGORIES, table.groupby("kind", sort=False), strict=False):
+        rows = rows.sort_values(x)
+        at = rows[x].to_numpy(dtype=float)
+        seconds, low, high, macs = (
+            rows[c].to_numpy(dtype=float) for c in ("seconds", "low", "high", "macs")
+        )
+        ax.vlines(at, 1e3 * low, 1e3 * high, color=color, lw=1.4)
+        ax.plot(at, 1e3 * seconds, "o", color=color, ms=5, label=f"{kind}, measured")
+        rate = float(np.median(seconds / macs))
+        label = f"{kind}, as the multiplications grow"
+        ax.plot(at, 1e3 * rate * macs, color=color, lw=1.4, ls="--", label=label)
+    ax.set_ylim(bottom=0)
+    ax.set_xlim(left=0)
+    ax.grid(axis="y", color=FAINT, lw=0.7)
+    ax.set_axisbelow(True)
+    ax.set(xlabel=x, ylabel="ms", title=title or "")
+    return ax
+
+
+@styled
+def cost_growth_figure(
+    tables: dict[str, pd.DataFrame], *, columns: int = 3, title: str | None = None
+) -> Figure:
+    """Draw `cost_growth` for everything that was varied, with one legend.
+
+    Args:
+        tables: by what was varied, the column's name.
+        columns: panels side by side.
+        title: what it shows.
+
+    Raises:
+        ValueError: no tables, or a column is missing.
+    """
+    if not tables:
+        raise ValueError("expected at least one table, found none")
+    rows = -(-len(tables) // columns)
+    figure, axes = new_figure((3.5 * columns, 2.9 * rows + 0.7), rows, columns)
+    for ax, (x, table) in zip(axes.flat, tables.items(), strict=False):
+        cost_growth(table, x=x, ax=ax)
+        ax.set_ylabel("ms")
+    for ax in axes.flat[len(tables) :]:
+        ax.axis("off")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+_QUANTITIES = {"macs": "multiply-accumulates", "flops": "FLOPs", "parameters": "parameters"}
+
+
+def _check(table: pd.DataFrame, wanted: Sequence[str], *, rows: str) -> None:
+    missing = [name for name in wanted if name not in table]
+    if missing or table.empty:
+        raise ValueError(
+            f"expected a table with columns {', '.join(wanted)} and at least one {rows}, found "
+            f"{len(table)} rows, missing columns {missing}"
+        )
+
+
+def _short(value: float) -> str:
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.0f}"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value / 1e3:.2f} s" if value >= 1e3 else f"{value:.3g} ms"

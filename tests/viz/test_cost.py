@@ -1,0 +1,85 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from msg3d_lab import viz
+
+PARTS = pd.DataFrame(
+    {
+        "name": ["data_bn", "blocks.0.tcn", "blocks.0.g3d.windows.0", "blocks.1.tcn"],
+        "macs": [0, 1000, 3000, 4_000_000],
+    }
+)
+TIMINGS = pd.DataFrame(
+    {"median ms": [2000.0, 500.0], "from": [1900.0, 450.0], "to": [2100.0, 600.0]},
+    index=["plain", "ours"],
+)
+
+
+def growth(x="frames", kinds=("evaluation", "training step")):
+    """Invented: twice the time per multiplication in training, and a slow last row."""
+    rows = [
+        {x: n, "kind": kind, "seconds": s, "low": 0.9 * s, "high": 1.1 * s, "macs": 1000 * n}
+        for factor, kind in enumerate(kinds, start=1)
+        for n, s in ((10, factor * 1.0), (20, factor * 2.0), (40, factor * 9.0))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_cost_bars_draw_shares_and_name_them():
+    ax = viz.cost_bars(PARTS, title="Cost")
+    widths = [bar.get_width() for bar in ax.patches]
+    assert sum(widths) == pytest.approx(100)
+    assert widths[2] == pytest.approx(3 * widths[1])
+    assert [t.get_text() for t in ax.get_yticklabels()] == list(PARTS["name"])
+    assert ax.texts[3].get_text() == "99.9 %  (4 M)"
+    # One colour per block.
+    colors = [bar.get_facecolor() for bar in ax.patches]
+    assert colors[1] == colors[2] != colors[3]
+    assert ax.yaxis_inverted()  # the first layer on top
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (PARTS.drop(columns="macs"), r"missing columns \['macs'\]"),
+        (PARTS.iloc[:0], "at least one layer"),
+        (PARTS.assign(macs=-1), "0 and more"),
+        (PARTS.assign(macs=0), "not all 0"),
+    ],
+)
+def test_cost_bars_say_what_is_wrong(parts, message):
+    with pytest.raises(ValueError, match=message):
+        viz.cost_bars(parts)
+
+
+def test_timing_bars_compare_with_the_reference():
+    ax = viz.timing_bars(TIMINGS)
+    assert [bar.get_width() for bar in ax.patches] == [2000, 500]
+    assert [t.get_text() for t in ax.texts] == ["2.00 s  ", "500 ms  4.00x as fast"]
+    ax = viz.timing_bars(TIMINGS, reference="ours")
+    assert ax.texts[0].get_text() == "2.00 s  0.25x as fast"
+    with pytest.raises(ValueError, match="no workload 'theirs'"):
+        viz.timing_bars(TIMINGS, reference="theirs")
+    with pytest.raises(ValueError, match="missing columns"):
+        viz.timing_bars(TIMINGS.drop(columns="to"))
+
+
+def test_cost_growth_draws_measurements_beside_the_prediction():
+    ax = viz.cost_growth(growth(), x="frames")
+    measured, predicted, *_ = ax.lines
+    np.testing.assert_allclose(measured.get_xydata(), [[10, 1000], [20, 2000], [40, 9000]])
+    # The median rate is that of the first two: the slow one stands out.
+    np.testing.assert_allclose(predicted.get_ydata(), [1000, 2000, 4000])
+    assert len(ax.lines) == 4
+    with pytest.raises(ValueError, match="missing columns"):
+        viz.cost_growth(growth(), x="joints")
+
+
+def test_cost_growth_figure_has_a_panel_each_and_one_legend():
+    figure = viz.cost_growth_figure({"frames": growth(), "joints": growth("joints")}, title="x")
+    assert [ax.get_xlabel() for ax in figure.axes[:2]] == ["frames", "joints"]
+    [legend] = figure.legends
+    assert len(legend.get_texts()) == 4
+    with pytest.raises(ValueError, match="at least one table"):
+        viz.cost_growth_figure({})
