@@ -23,10 +23,10 @@ ALLOWED = {
     "training": {"skeletons", "graph", "files", "model", "data"},
     "evaluation": {"files", "model", "data", "training"},
     "experiments": {"files", "model", "data", "training", "evaluation"},
-    "analysis": {"skeletons", "graph"},
+    "analysis": {"skeletons", "graph", "files", "model"},
     "viz": {"skeletons", "graph"},
 }
-TOP = {"reporting", "demo", "cli", "__main__", "__init__"}
+TOP = {"reporting", "demo", "explaining", "cli", "__main__", "__init__"}
 
 
 def part(path):

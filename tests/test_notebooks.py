@@ -26,6 +26,21 @@ QUICK = {
     },
     "01_disentangled_adjacency": {"LAYOUT": "coco17", "EDGE_SET": None, "NUM_SCALES": 8},
     "02_data": {"SAMPLE": "S001C001P001R001A015", "PROTOCOL": "xview", "CLIP_LEN": 16},
+    "07_joint_importance": {
+        "RUN": "{tmp}/demo",
+        "OTHER_RUNS": [],
+        "SETTINGS": [
+            "epochs=1",
+            "base_channels=6",
+            "clip_len=8",
+            "num_gcn_scales=3",
+            "num_g3d_scales=2",
+        ],
+        "NUM_RANKED": 2,
+        "NUM_CLIPS": 16,
+        "SAMPLES": 1,
+        "STEPS": 2,
+    },
 }
 MEGABYTE = 1_000_000
 

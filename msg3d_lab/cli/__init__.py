@@ -12,6 +12,7 @@ import tyro
 
 from msg3d_lab.cli.data import DATA_COMMANDS, data_help
 from msg3d_lab.cli.evaluate import EVALUATE_COMMANDS
+from msg3d_lab.cli.importance import IMPORTANCE_COMMANDS
 from msg3d_lab.cli.train import TRAIN_COMMANDS
 
 __all__ = ["main"]
@@ -56,4 +57,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     **TRAIN_COMMANDS,
     "data": data_help,
     **EVALUATE_COMMANDS,
+    **IMPORTANCE_COMMANDS,
 }
