@@ -17,14 +17,16 @@ from msg3d_lab.model import MSG3D, load_model, save_model
 from msg3d_lab.skeletons import Skeleton
 
 if TYPE_CHECKING:
-    from msg3d_lab import data, evaluation, training, viz
+    from msg3d_lab import analysis, data, evaluation, experiments, training, viz
 
 __version__ = "0.1.0"
 __all__ = [
     "MSG3D",
     "Skeleton",
+    "analysis",
     "data",
     "evaluation",
+    "experiments",
     "graph",
     "load_model",
     "save_model",
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 # Data frames, recipes and plots take long to import: their packages load when first used.
-_LAZY = {"data", "evaluation", "training", "viz"}
+_LAZY = {"analysis", "data", "evaluation", "experiments", "training", "viz"}
 
 
 def __getattr__(name: str) -> Any:

@@ -38,6 +38,7 @@ QUICK = {
         "RUNS": "{tmp}/runs",
         "SEEDS": [1, 2],
     },
+    "04_model_tour": {"BASE_CHANNELS": 12, "CLIP_LEN": 16, "ROUNDS": 1},
     "05_evaluate_and_fuse": {
         "RUN": "{tmp}/demo",
         "SECOND": "{tmp}/bone",
@@ -57,7 +58,21 @@ QUICK = {
         "SETTINGS": ["epochs=1", "clip_len=8", "base_channels=6"],
         "PAIR": ["disentangled-k4", "powers-k4"],
     },
-    "04_model_tour": {"BASE_CHANNELS": 12, "CLIP_LEN": 16, "ROUNDS": 1},
+    "07_joint_importance": {
+        "RUN": "{tmp}/demo",
+        "OTHER_RUNS": [],
+        "SETTINGS": [
+            "epochs=1",
+            "base_channels=6",
+            "clip_len=8",
+            "num_gcn_scales=3",
+            "num_g3d_scales=2",
+        ],
+        "NUM_RANKED": 2,
+        "NUM_CLIPS": 16,
+        "SAMPLES": 1,
+        "STEPS": 2,
+    },
 }
 MEGABYTE = 1_000_000
 

@@ -14,6 +14,7 @@ from msg3d_lab.cli.bench import BENCH_COMMANDS
 from msg3d_lab.cli.data import DATA_COMMANDS, data_help
 from msg3d_lab.cli.evaluate import EVALUATE_COMMANDS
 from msg3d_lab.cli.experiments import EXPERIMENT_COMMANDS
+from msg3d_lab.cli.importance import IMPORTANCE_COMMANDS
 from msg3d_lab.cli.tables import TABLE_COMMANDS
 from msg3d_lab.cli.train import TRAIN_COMMANDS
 
@@ -62,4 +63,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     **TABLE_COMMANDS,
     **EXPERIMENT_COMMANDS,
     **BENCH_COMMANDS,
+    **IMPORTANCE_COMMANDS,
 }

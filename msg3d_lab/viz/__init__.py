@@ -16,10 +16,20 @@ from msg3d_lab.viz.bodies import before_after, body_timeline
 from msg3d_lab.viz.confusion import class_table, confusion_matrix
 from msg3d_lab.viz.cost import cost_bars, cost_growth, cost_growth_figure, timing_bars
 from msg3d_lab.viz.data import class_plot, length_plot, sampling_figure, sampling_plot
+from msg3d_lab.viz.edges import learned_edges
 from msg3d_lab.viz.evaluation import class_accuracy, class_delta, reliability_diagram
+from msg3d_lab.viz.export import save_figure
+from msg3d_lab.viz.fidelity import deletion_plot, difference_plot
 from msg3d_lab.viz.fusion import fusion_curve, fusion_plot
 from msg3d_lab.viz.hops import disentangled_figure, hop_figure, hop_share, hop_share_table
+from msg3d_lab.viz.importance import (
+    class_clustermap,
+    importance_body,
+    importance_filmstrip,
+    joint_time_heatmap,
+)
 from msg3d_lab.viz.live import LiveCurves
+from msg3d_lab.viz.masks import hop_bars, learned_graph_figure, mask_figure, share_heatmap
 from msg3d_lab.viz.report import render_report
 from msg3d_lab.viz.skeleton import body_layout, filmstrip, player_html, pose
 from msg3d_lab.viz.streams import streams_figure
@@ -40,6 +50,7 @@ __all__ = [
     "body_layout",
     "body_timeline",
     "class_accuracy",
+    "class_clustermap",
     "class_delta",
     "class_plot",
     "class_table",
@@ -48,17 +59,26 @@ __all__ = [
     "cost_bars",
     "cost_growth",
     "cost_growth_figure",
+    "deletion_plot",
+    "difference_plot",
     "disentangled_figure",
     "filmstrip",
     "forest_plot",
     "fusion_curve",
     "fusion_plot",
+    "hop_bars",
     "hop_figure",
     "hop_share",
     "hop_share_table",
+    "importance_body",
+    "importance_filmstrip",
+    "joint_time_heatmap",
+    "learned_edges",
+    "learned_graph_figure",
     "learning_curve",
     "learning_rate_curve",
     "length_plot",
+    "mask_figure",
     "overfit_curve",
     "player_html",
     "pose",
@@ -66,7 +86,9 @@ __all__ = [
     "render_report",
     "sampling_figure",
     "sampling_plot",
+    "save_figure",
     "scales_figure",
+    "share_heatmap",
     "streams_figure",
     "timing_bars",
     "training_figure",

@@ -1,0 +1,60 @@
+"""Looking inside a network: what happens at its points, where a logit comes from, learned graphs.
+
+Functions here take a network or any callable, and arrays; runs and files are in
+`msg3d_lab.explaining`.
+"""
+
+from msg3d_lab.analysis.activations import (
+    Cache,
+    Intervention,
+    mean,
+    only,
+    replace,
+    run_with_cache,
+    run_with_interventions,
+    zero,
+)
+from msg3d_lab.analysis.decomposition import (
+    class_activation,
+    pathway_contributions,
+    pathway_shares,
+    point_importance,
+    scale_shares,
+    spread_over_frames,
+)
+from msg3d_lab.analysis.masks import (
+    LearnedGraph,
+    learned_graphs,
+    mask_agreement,
+    mask_change,
+    mask_summary,
+    strongest_edges,
+)
+from msg3d_lab.analysis.points import points
+from msg3d_lab.analysis.reach import effective_reach, receptive_field_by_hop
+
+__all__ = [
+    "Cache",
+    "Intervention",
+    "LearnedGraph",
+    "class_activation",
+    "effective_reach",
+    "learned_graphs",
+    "mask_agreement",
+    "mask_change",
+    "mask_summary",
+    "mean",
+    "only",
+    "pathway_contributions",
+    "pathway_shares",
+    "point_importance",
+    "points",
+    "receptive_field_by_hop",
+    "replace",
+    "run_with_cache",
+    "run_with_interventions",
+    "scale_shares",
+    "spread_over_frames",
+    "strongest_edges",
+    "zero",
+]

@@ -1,0 +1,338 @@
+"""Run a network and look inside, or change what happens there, by name.
+
+Nothing is left behind: hooks exist while a function here runs, and the network is then as before.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from msg3d_lab.analysis.points import POOLED, Point, list_points, opened
+from msg3d_lab.model import MSG3D
+
+__all__ = [
+    "Cache",
+    "Intervention",
+    "mean",
+    "only",
+    "replace",
+    "run_with_cache",
+    "run_with_interventions",
+    "zero",
+]
+
+Intervention = Callable[[Tensor], Tensor]
+_AXES = ("clips", "persons", "frames", "joints", "channels")
+
+
+class Cache(Mapping[str, Tensor]):
+    """Values of named points, in the order in which the network came by them.
+
+    Shapes:
+        (N, M, T, V, C) each, with the point's own T and C; "pooled" is (N, C).
+    """
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._values:
+            raise KeyError(f"{name!r} was not kept; kept were {_some(list(self._values))}")
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        shapes = [f"{name}: {tuple(value.shape)}" for name, value in self._values.items()]
+        return f"Cache({', '.join(shapes)})"
+
+    def gradients(self, of: Tensor) -> dict[str, Tensor]:
+        """Return the derivative of a number with respect to every value in the cache.
+
+        May be called again, for another number. Parameters' gradients are left alone.
+
+        Args:
+            of: a scalar made of the logits of the same run, such as `logits[:, 3].sum()`.
+
+        Shapes:
+            Each gradient has its value's shape.
+
+        Raises:
+            ValueError: `of` is not a scalar, or the run kept no gradients.
+        """
+        if of.numel() != 1:
+            raise ValueError(
+                f"expected one number to differentiate, found shape {tuple(of.shape)}: choose a "
+                "logit, or sum over clips, which do not depend on each other"
+            )
+        if not of.requires_grad:
+            raise ValueError("no gradients were kept: run_with_cache(..., gradients=True)")
+        values = list(self._values.values())
+        found = torch.autograd.grad(of, values, retain_graph=True, allow_unused=True)
+        return {
+            name: torch.zeros_like(value) if gradient is None else gradient
+            for (name, value), gradient in zip(self._values.items(), found, strict=True)
+        }
+
+
+def run_with_cache(
+    model: MSG3D,
+    x: Tensor,
+    *,
+    names: Sequence[str] | None = None,
+    interventions: Mapping[str, Intervention] | None = None,
+    gradients: bool = False,
+) -> tuple[Tensor, Cache]:
+    """Run a network and keep what happens at named points.
+
+    The network runs as it is, in training or evaluation mode, and only values asked for are kept.
+    What is kept is the network's own value, not a later state of the same memory.
+
+    Args:
+        model: any MSG3D; `points(model)` lists its points.
+        x: a batch.
+        names: names of points or patterns, such as "block2.g3d.*"; all points if left out, which
+            for a wide network takes many times the batch's memory.
+        interventions: changes, as in `run_with_interventions`; a changed point is kept as changed.
+        gradients: whether derivatives can be asked for: see `Cache.gradients`.
+
+    Shapes:
+        x: (N, M, T, V, C) -> logits (N, num_classes), and values (N, M, T, V, C).
+
+    Raises:
+        ValueError: no such point, or not an MSG3D.
+
+    Source: the idea, and the name, are TransformerLens's (Nanda and Bloom 2022).
+    """
+    there = {point.name: point for point in list_points(model)}
+    wanted = _match(["*"] if names is None else names, there)
+    values: dict[str, Tensor] = {}
+    with torch.set_grad_enabled(gradients):
+        logits = _run(model, x, interventions or {}, there, keep=wanted, values=values)
+    return logits, Cache({name: values[name] for name in wanted})
+
+
+def run_with_interventions(
+    model: MSG3D, x: Tensor, interventions: Mapping[str, Intervention]
+) -> Tensor:
+    """Run a network in which the values of named points are changed on the way.
+
+    Args:
+        model: any MSG3D; `points(model)` lists its points.
+        x: a batch.
+        interventions: name or pattern -> function of the value that returns the value to go on
+            with, of the same shape: `zero`, `replace(value)`, `mean()`, `only(...)`, or any other.
+
+    Shapes:
+        x: (N, M, T, V, C) -> logits (N, num_classes).
+
+    Raises:
+        ValueError: no such point, two interventions at one, another shape, or not an MSG3D.
+
+    Example:
+        >>> model = MSG3D(num_classes=4, num_persons=1, base_channels=6).eval()
+        >>> x = torch.randn(2, 1, 8, 25, 3)
+        >>> run_with_interventions(model, x, {"block*.g3d": zero}).shape
+        torch.Size([2, 4])
+    """
+    there = {point.name: point for point in list_points(model)}
+    return _run(model, x, interventions, there, keep=[], values={})
+
+
+def zero(value: Tensor) -> Tensor:
+    """Put zeros in a value's place."""
+    return torch.zeros_like(value)
+
+
+def replace(other: Tensor) -> Intervention:
+    """Return the intervention that puts another value in a value's place."""
+    return lambda value: other
+
+
+def mean(*, over: Sequence[str] = ("clips", "persons", "frames", "joints")) -> Intervention:
+    """Return the intervention that puts a value's mean in its place.
+
+    Unlike `zero`, it keeps what the next layer sees within the range that it knows.
+
+    Args:
+        over: what to average over: "clips" of the batch, "persons", "frames", "joints", "channels".
+
+    Raises:
+        ValueError: an unknown axis.
+    """
+    axes = [_axis(name) for name in over]
+    return lambda value: value.mean(dim=axes, keepdim=True).expand_as(value)
+
+
+def only(
+    intervention: Intervention,
+    *,
+    clips: Sequence[int] | None = None,
+    persons: Sequence[int] | None = None,
+    frames: Sequence[int] | None = None,
+    joints: Sequence[int] | None = None,
+    channels: Sequence[int] | None = None,
+) -> Intervention:
+    """Return an intervention that is limited to some clips, persons, frames, joints or channels.
+
+    Args:
+        intervention: what happens there.
+        clips: numbers in the batch; all if left out, and so for the others.
+        persons: numbers of bodies.
+        frames: the point's own frames, of which later blocks have fewer than the clip.
+        joints: numbers of joints.
+        channels: numbers of channels.
+    """
+    chosen = dict(zip(_AXES, (clips, persons, frames, joints, channels), strict=True))
+
+    def limited(value: Tensor) -> Tensor:
+        here = torch.ones((), dtype=torch.bool, device=value.device)
+        for name, numbers in chosen.items():
+            if numbers is not None:
+                axis = _axis(name)
+                among = torch.zeros(value.shape[axis], dtype=torch.bool, device=value.device)
+                among[list(numbers)] = True
+                shape = [1] * value.ndim
+                shape[axis] = -1
+                here = here & among.view(shape)
+        return torch.where(here, intervention(value), value)
+
+    return limited
+
+
+def _axis(name: str) -> int:
+    if name not in _AXES:
+        raise ValueError(f"unknown axis {name!r}: expected {', '.join(_AXES)}")
+    return _AXES.index(name)
+
+
+def _match(patterns: Sequence[str], there: Mapping[str, Any]) -> list[str]:
+    """The points that a name or pattern means, in the network's order."""
+    if isinstance(patterns, str):
+        patterns = [patterns]
+    found: set[str] = set()
+    for pattern in patterns:
+        matched = fnmatch.filter(there, pattern)
+        if not matched:
+            near = difflib.get_close_matches(pattern, there, n=3, cutoff=0.5) or list(there)[:3]
+            raise ValueError(
+                f"no point is called {pattern!r}: did you mean {', '.join(near)}? points(model) "
+                "lists them all"
+            )
+        found.update(matched)
+    return [name for name in there if name in found]
+
+
+def _run(
+    model: MSG3D,
+    x: Tensor,
+    interventions: Mapping[str, Intervention],
+    there: Mapping[str, Point],
+    *,
+    keep: Sequence[str],
+    values: dict[str, Tensor],
+) -> Tensor:
+    """Run the network; change values, then keep them in `values`."""
+    changes: dict[str, Intervention] = {}
+    for pattern, change in interventions.items():
+        for name in _match([pattern], there):
+            if name in changes:
+                raise ValueError(f"two interventions at {name}: their order would be unclear")
+            changes[name] = change
+    N, M = x.shape[0], model.num_persons
+
+    def visit(point: Point, value: Tensor) -> Tensor:
+        flat = point.name == POOLED
+        value = value if flat else value.reshape(N, M, *value.shape[1:])
+        if point.name in changes:
+            changed = changes[point.name](value)
+            if changed.shape != value.shape:
+                raise ValueError(
+                    f"the intervention at {point.name} must keep the shape {tuple(value.shape)}, "
+                    f"but returned {tuple(changed.shape)}"
+                )
+            value = changed.to(value)
+        if point.name in keep:
+            if torch.is_grad_enabled() and not value.requires_grad:
+                value = value.detach().requires_grad_()
+            values[point.name] = value
+        # A copy goes on: no layer can write into what was kept, or into what was put in.
+        return (value if flat else value.flatten(0, 1)).clone()
+
+    wanted = [point for name, point in there.items() if name in changes or name in keep]
+    with _plainly(model), ExitStack() as stack:
+        for module in dict.fromkeys(point.module for point in wanted):
+            here = {point.slot: point for point in wanted if point.module is module}
+            _watch(module, here, visit, stack)
+        return model(x)
+
+
+def _watch(
+    module: nn.Module,
+    here: Mapping[str, Point],
+    visit: Callable[[Point, Tensor], Tensor],
+    stack: ExitStack,
+) -> None:
+    """Call `visit` at the points of one module, until the stack is closed."""
+    if "input" in here:
+
+        def before(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return visit(here["input"], arguments[0]), *arguments[1:]
+
+        stack.enter_context(_removed_after(module.register_forward_pre_hook(before)))
+    if "output" in here:
+
+        def after(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            return visit(here["output"], output)
+
+        stack.enter_context(_removed_after(module.register_forward_hook(after)))
+    if here.keys() - {"input", "output"}:
+
+        def part(slot: str, value: Tensor) -> Tensor:
+            return visit(here[slot], value) if slot in here else value
+
+        # A module's own attribute comes before its class's method.
+        module.__dict__["forward"] = opened(module, part)
+        stack.callback(module.__dict__.pop, "forward")
+
+
+@contextmanager
+def _removed_after(handle: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _plainly(model: MSG3D) -> Iterator[None]:
+    """Run the whole batch at once, every person in it.
+
+    Recomputation would come by every point twice, clip by clip once per clip; shared empty persons
+    would be missing from the batch.
+    """
+    switches = ("recompute", "share_empty", "by_clip")
+    before = {name: getattr(model, name) for name in switches if hasattr(model, name)}
+    for name in before:
+        setattr(model, name, False)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(model, name, value)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more if names else "none"

@@ -1,0 +1,288 @@
+"""Where a logit comes from, exactly: sums that are the network's own arithmetic, no estimates.
+
+Two places of MS-G3D are linear. After the last block come means and a matrix, so that a logit is
+the mean of one number per person, frame and joint. Inside a block, the pathways are added before
+the sum is rectified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from msg3d_lab.analysis.activations import Intervention, run_with_cache, run_with_interventions
+from msg3d_lab.analysis.points import graph_layers, list_points
+from msg3d_lab.model import MSG3D, MSGCN
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "class_activation",
+    "pathway_contributions",
+    "pathway_shares",
+    "point_importance",
+    "scale_shares",
+    "spread_over_frames",
+]
+
+
+def class_activation(
+    model: MSG3D,
+    x: Tensor,
+    classes: int | Sequence[int] | Tensor | None = None,
+    *,
+    frames: Literal["clip", "network"] = "clip",
+) -> Tensor:
+    """Return what every person, frame and joint gives to a logit.
+
+    The mean over persons, frames and joints is the class's logit less its bias
+    (`model.fc.bias[class]`), to round-off. Every value counts, also those of an absent person, to
+    whom the network gives activations like to everybody else.
+
+    A value is of a joint's place in the last block, which has seen all the joints within reach and
+    many frames: it says where the network keeps the evidence, not which input it came from.
+
+    Args:
+        model: the network, in evaluation mode.
+        x: a batch.
+        classes: the class to explain: one for all clips, or one per clip; the predicted ones if
+            left out.
+        frames: "clip" gives T frames, where each of the last block's is spread over the frames that
+            it stands for (see `spread_over_frames`); "network" gives that block's own frames.
+
+    Shapes:
+        x: (N, M, T, V, C) -> (N, M, T, V); with frames="network" (N, M, T', V), T' about T / 4.
+    Units: of logits.
+
+    Raises:
+        ValueError: a class that is not there, not one class per clip, unknown `frames`, or the
+            network is in training mode, where every run changes it.
+
+    Source: class activation maps, Zhou et al., CVPR 2016 (arXiv 1512.04150), which upsample; for
+        skeletons and ST-GCN, Song et al. 2019 (arXiv 1905.06774).
+    """
+    if frames not in ("clip", "network"):
+        raise ValueError(f"frames is 'clip' or 'network', found {frames!r}")
+    _check_mode(model)
+    last = f"block{len(model.blocks)}"
+    logits, cache = run_with_cache(model, x, names=[last])
+    rows = model.fc.weight[_classes(classes, logits)]
+    values = torch.einsum("nmtvc,nc->nmtv", cache[last], rows.to(cache[last])).detach()
+    return values if frames == "network" else spread_over_frames(values, x.shape[2])
+
+
+def spread_over_frames(values: Tensor, clip_len: int) -> Tensor:
+    """Give the values of a layer with fewer frames to the frames of the clip.
+
+    Frame t of the clip gets the value of the layer's frame t * T' // T, times T / (T' * n) where n
+    frames share that value: the mean over frames stays what it was. With T a multiple of T', the
+    factor is 1. What the layer's frame sees is centred on about the first of its n frames.
+
+    Shapes:
+        (N, M, T', V) -> (N, M, clip_len, V).
+
+    Raises:
+        ValueError: a clip shorter than the layer.
+    """
+    count = values.shape[2]
+    if clip_len < count:
+        raise ValueError(f"expected a clip of {count} frames or more, found clip_len {clip_len}")
+    source = torch.arange(clip_len, device=values.device) * count // clip_len
+    sharing = torch.bincount(source, minlength=count)
+    factor = clip_len / (count * sharing.to(values))
+    return (values * factor[:, None])[:, :, source]
+
+
+def pathway_contributions(
+    model: MSG3D, x: Tensor, *, rectified: bool = False
+) -> dict[str, dict[str, Tensor]]:
+    """Return what each pathway adds to each block's sum.
+
+    The pathways' outputs are the terms of the sum that the block rectifies. With `rectified`, each
+    is set to zero where the sum is negative: then they add up to the rectified sum, which is all
+    that goes on.
+
+    Args:
+        model: the network, in evaluation mode.
+        x: a batch.
+        rectified: whether to count only what passes.
+
+    Returns:
+        For each block its pathways, "factorized" and one per G3D window ("g3d.window3").
+
+    Shapes:
+        x: (N, M, T, V, C) -> (N, M, T', V, C'), a term per pathway, with the block's T' and C'.
+
+    Source: Liu et al., CVPR 2020, figure 3: pathways are added before the activation.
+    """
+    _check_mode(model)
+    terms: dict[str, dict[str, str]] = {}
+    for point in list_points(model):
+        block, *path = point.name.split(".")
+        is_window = len(path) == 2 and path[0] == "g3d"
+        if path == ["factorized"] or is_window:
+            terms.setdefault(block, {})[".".join(path)] = point.name
+    names = [name for block in terms.values() for name in block.values()]
+    _, cache = run_with_cache(model, x, names=names)
+    result = {}
+    for block, own in terms.items():
+        values = {pathway: cache[name] for pathway, name in own.items()}
+        if rectified:
+            passes = sum(values.values()) > 0
+            values = {pathway: value * passes for pathway, value in values.items()}
+        result[block] = values
+    return result
+
+
+def pathway_shares(model: MSG3D, x: Tensor) -> pd.DataFrame:
+    """Return how much each pathway gives to each block, in three ways, each exact.
+
+    Returns:
+        A row per block and pathway, with `mean`, its mean contribution to the rectified sum (the
+        rows of a block add up to that sum's mean); `share`, that mean as a share of the sum's; and
+        `variance_share`, the covariance with the sum before it is rectified, over that sum's
+        variance, both within channels and then summed over them: a constant offset gets none of
+        it. Shares of a block add up to 1; what works against the rest has a negative one.
+    """
+    import pandas as pd
+
+    rows = []
+    raw = pathway_contributions(model, x)
+    for block, pathways in raw.items():
+        terms = torch.stack(list(pathways.values()))
+        total = terms.sum(dim=0)
+        passed = total.clamp(min=0).double().mean().item()
+        common = _variance_shares(terms)
+        for (pathway, value), variance_share in zip(pathways.items(), common, strict=True):
+            given = (value * (total > 0)).double().mean().item()
+            rows.append(
+                {
+                    "block": block,
+                    "pathway": pathway,
+                    "mean": given,
+                    "share": given / passed if passed else float("nan"),
+                    "variance_share": variance_share,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def scale_shares(model: MSG3D, x: Tensor) -> pd.DataFrame:
+    """Return how much each scale, that is each hop, gives to each graph convolution; exact.
+
+    A graph convolution adds one term per scale, `(A_k + A_res_k) x W_k`, normalises the sum, which
+    is linear in evaluation, and rectifies it.
+
+    Args:
+        model: the network, in evaluation mode.
+        x: a batch.
+
+    Returns:
+        A row per `graph` ("block1.factorized", "block1.g3d.window3") and `scale`, with its `share`:
+        the covariance of its term with the normalised sum, over the sum's variance, as
+        `variance_share` in `pathway_shares`. Shares of a graph add up to 1.
+    """
+    import pandas as pd
+
+    _check_mode(model)
+    rows = []
+    for graph, layer in graph_layers(model).items():
+        K, conv, bn = len(layer.adjacency.A), layer.mlp.conv, cast(Any, layer.mlp.bn)
+        _, cache = run_with_cache(model, x, names=[f"{graph}.scale{k}" for k in range(K)])
+        terms = list(cache.values())
+        if isinstance(layer, MSGCN):
+            weights = conv.weight.view(conv.out_channels, K, -1).unbind(dim=1)
+            terms = [term @ W.T for term, W in zip(terms, weights, strict=True)]
+        factor = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+        # G3D's terms hold the channels of every window step, one after another.
+        terms = [term.reshape(*term.shape[:4], -1, len(factor)) * factor for term in terms]
+        stacked = torch.stack(terms)
+        shares = _variance_shares(stacked.detach())
+        rows += [{"graph": graph, "scale": k, "share": s} for k, s in enumerate(shares)]
+    return pd.DataFrame(rows)
+
+
+def point_importance(
+    model: MSG3D,
+    x: Tensor,
+    interventions: Mapping[str, Intervention],
+    classes: int | Sequence[int] | Tensor | None = None,
+) -> pd.DataFrame:
+    """Return how much a logit falls when the network goes on without one thing at a time.
+
+    With `{f"block1.factorized.scale{k}": zero for k in range(13)}` it is the importance of every
+    scale, that is of every hop. Unlike the sums above it is no decomposition: what is gone in one
+    place may be there in another, and the falls add up to nothing in particular.
+
+    Args:
+        model: the network, in evaluation mode; it runs once per intervention, and once without.
+        x: a batch.
+        interventions: name or pattern of points -> change; each is made alone.
+        classes: as in `class_activation`; predicted ones are those of the unchanged network.
+
+    Returns:
+        A row per intervention: its `point`, the `mean` fall of the logit and its `sd` over clips,
+        and the share of clips whose prediction `changed`.
+    Units: of logits.
+    """
+    import pandas as pd
+
+    _check_mode(model)
+    rows = []
+    with torch.no_grad():
+        before = model(x)
+        chosen = _classes(classes, before)[:, None]
+        for point, intervention in interventions.items():
+            after = run_with_interventions(model, x, {point: intervention})
+            fall = (before - after).gather(1, chosen)[:, 0].double()
+            changed = before.argmax(dim=1) != after.argmax(dim=1)
+            rows.append(
+                {
+                    "point": point,
+                    "mean": fall.mean().item(),
+                    "sd": fall.std().item() if len(fall) > 1 else float("nan"),
+                    "changed": changed.double().mean().item(),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _variance_shares(terms: Tensor) -> list[float]:
+    """How much of a sum's variance each term is, within channels: (terms, ..., C)."""
+    places = tuple(range(terms.ndim - 2))
+    total = terms.sum(dim=0).double()
+    centred = total - total.mean(dim=places)
+    variance = centred.square().sum().item()
+    if variance == 0:
+        return [float("nan")] * len(terms)
+    return [(centred * term).sum().item() / variance for term in terms]
+
+
+def _check_mode(model: MSG3D) -> None:
+    if model.training:
+        raise ValueError(
+            "the network is in training mode, where every run changes it and depends on the whole "
+            "batch: call model.eval() first"
+        )
+
+
+def _classes(classes: int | Sequence[int] | Tensor | None, logits: Tensor) -> Tensor:
+    """One class per clip: (N,)."""
+    N, count = logits.shape
+    if classes is None:
+        return logits.argmax(dim=1)
+    chosen = torch.as_tensor(classes, device=logits.device).long()
+    if chosen.ndim == 0:
+        chosen = chosen.expand(N)
+    if chosen.shape != (N,):
+        raise ValueError(
+            f"expected one class, or one for each of {N} clips, found shape {tuple(chosen.shape)}"
+        )
+    wrong = chosen[(chosen < 0) | (chosen >= count)].tolist()
+    if wrong:
+        raise ValueError(f"classes are 0 to {count - 1}, found {wrong[0]}")
+    return chosen

@@ -1,0 +1,134 @@
+"""The parts of a clip that importance is given to: joints, body parts, stretches of time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msg3d_lab.skeletons import Skeleton
+
+__all__ = ["GROUPINGS", "Features", "Grouping", "hide", "make_features", "part_of_joints"]
+
+Grouping = Literal["joint", "part", "segment", "joint_x_segment"]
+GROUPINGS: tuple[str, ...] = get_args(Grouping)
+
+
+@dataclass(frozen=True)
+class Features:
+    """The parts of a clip that importance is given to.
+
+    Args:
+        by: "joint", "part", "segment" or "joint_x_segment".
+        names: readable, one per feature.
+        index: (T, V) int64, the feature that a joint belongs to in a frame; the same for all
+            persons.
+    """
+
+    by: str
+    names: tuple[str, ...]
+    index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def total(self, values: Tensor) -> Tensor:
+        """Add up what belongs to each feature.
+
+        Shapes:
+            values: (N, M, T, V) -> (N, features)
+        """
+        flat = values.sum(dim=1).flatten(1)
+        where = torch.as_tensor(self.index, device=flat.device).flatten()
+        return flat.new_zeros(len(flat), len(self)).index_add(1, where, flat)
+
+
+def make_features(
+    by: str, skeleton: Skeleton, *, num_frames: int, num_segments: int = 8
+) -> Features:
+    """Divide a clip into features.
+
+    Args:
+        by: "joint" (in all frames), "part" (the layout's body parts), "segment" (stretches of
+            frames, all joints) or "joint_x_segment".
+        skeleton: the joint layout.
+        num_frames: T, the frames that the network sees.
+        num_segments: stretches of time, as equal as can be.
+
+    Raises:
+        ValueError: unknown `by`; more segments than frames; a layout whose parts are missing or
+            share a joint.
+
+    Example:
+        >>> from msg3d_lab import skeletons
+        >>> make_features("part", skeletons.get("ntu25"), num_frames=32).names
+        ('torso', 'left arm', 'right arm', 'left leg', 'right leg')
+    """
+    if by not in GROUPINGS:
+        raise ValueError(f"importance by {by!r}: expected one of {', '.join(GROUPINGS)}")
+    T, V, S = num_frames, skeleton.num_joints, num_segments
+    if T < 1 or ("segment" in by and not 1 <= S <= T):
+        raise ValueError(f"expected 1 to {T} segments of {T} frames, found {S}")
+    segment = np.arange(T) * S // T
+    starts = np.searchsorted(segment, np.arange(S + 1))
+    spans = [
+        f"frame {a}" if b - a == 1 else f"frames {a} to {b - 1}"
+        for a, b in zip(starts.tolist(), starts[1:].tolist(), strict=False)
+    ]
+    joint = np.broadcast_to(np.arange(V), (T, V))
+    if by == "joint":
+        return Features(by, skeleton.joints, joint.copy())
+    if by == "part":
+        names, part = part_of_joints(skeleton)
+        return Features(by, names, np.broadcast_to(part, (T, V)).copy())
+    if by == "segment":
+        return Features(by, tuple(spans), np.repeat(segment[:, None], V, axis=1))
+    names = tuple(f"{name}, {span}" for name in skeleton.joints for span in spans)
+    return Features(by, names, joint * S + segment[:, None])
+
+
+def hide(x: Tensor, baseline: Tensor, kept: Tensor, features: Features) -> Tensor:
+    """Replace features by the baseline.
+
+    Args:
+        x: the clips.
+        baseline: what takes a feature's place; see `msg3d_lab.analysis.baselines`.
+        kept: 1 for features that stay, 0 for those that go.
+        features: see `make_features`.
+
+    Shapes:
+        x, baseline: (N, M, T, V, C); kept: (N, features) -> (N, M, T, V, C)
+    """
+    index = torch.as_tensor(features.index, device=x.device)
+    keep = kept.to(torch.bool)[:, index][:, None, :, :, None]
+    return torch.where(keep, x, baseline)
+
+
+def part_of_joints(skeleton: Skeleton) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the names of the body parts, and the part of each joint.
+
+    Joints of no part come last, as "other".
+
+    Shapes:
+        -> names (P,), part (V,) int64
+
+    Raises:
+        ValueError: a layout without parts, or with a joint in two of them.
+    """
+    names, part = list(skeleton.parts), np.full(skeleton.num_joints, -1)
+    for number, joints in enumerate(skeleton.parts.values()):
+        taken = [skeleton.joints[v] for v in joints if part[v] >= 0]
+        if taken:
+            raise ValueError(f"{skeleton.label}: {', '.join(taken)} in more than one body part")
+        part[list(joints)] = number
+    if not names:
+        raise ValueError(
+            f"{skeleton.label} has no body parts: add `parts` to its layout file, or choose joints"
+        )
+    if (part < 0).any():
+        part[part < 0] = len(names)
+        names.append("other")
+    return tuple(names), part

@@ -1,0 +1,280 @@
+"""Attribution: how much each joint, body part or stretch of time adds to a class's score.
+
+It works on any callable that takes (N, M, T, V, C) and returns logits (N, classes); captum does the
+arithmetic. All methods answer the same question, "what did this part of the clip add, compared with
+a baseline in its place?". On a linear network they agree exactly; on any network that is a sum over
+parts, all but the first do.
+
+- `gradient_x_input`: (x - baseline) * gradient at x. One backward pass; exact for a linear network.
+- `integrated_gradients`: the same with the gradient averaged along the straight line from baseline
+  to x. Sums to the difference of the two scores (Sundararajan et al., ICML 2017, arXiv 1703.01365).
+- `occlusion`: the score's drop when one part is replaced (Zeiler and Fergus, ECCV 2014, arXiv
+  1311.2901). What two parts say alike, neither of them loses.
+- `shapley`: the score's rise when a part joins the others, averaged over random orders in which
+  parts join (Castro et al., Computers & Operations Research 36, 2009). Sums to the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msg3d_lab.analysis.features import Features, hide
+
+__all__ = [
+    "METHODS",
+    "Forward",
+    "Method",
+    "Passes",
+    "attribute",
+    "explained_score",
+    "gradient_map",
+    "passes",
+]
+
+Method = Literal["gradient_x_input", "integrated_gradients", "occlusion", "shapley"]
+METHODS: tuple[str, ...] = get_args(Method)
+Score = Literal["logit", "log_probability"]
+Forward = Callable[[Tensor], Tensor]
+
+
+class Passes(NamedTuple):
+    """The cost of one clip's attribution.
+
+    Args:
+        forward: clips that go through the network.
+        backward: how many of them also go back; about twice the time of a forward pass each.
+    """
+
+    forward: int
+    backward: int
+
+
+def passes(method: str, *, num_features: int, samples: int = 8, steps: int = 16) -> Passes:
+    """Say beforehand what one clip costs.
+
+    Args:
+        method: one of `METHODS`.
+        num_features: the number of features.
+        samples: orders drawn by Shapley sampling.
+        steps: points on the line of integrated gradients.
+
+    Raises:
+        ValueError: an unknown method.
+
+    Example:
+        >>> passes("shapley", num_features=25, samples=8)
+        Passes(forward=201, backward=0)
+    """
+    _check_method(method)
+    if method == "gradient_x_input":
+        return Passes(1, 1)
+    if method == "integrated_gradients":
+        return Passes(steps, steps)
+    # Occlusion begins with the whole clip, Shapley sampling with the baseline.
+    return Passes((samples if method == "shapley" else 1) * num_features + 1, 0)
+
+
+def explained_score(logits: Tensor, classes: Tensor, *, score: str = "logit") -> Tensor:
+    """Return the score of each clip's class.
+
+    Args:
+        logits: the network's answer.
+        classes: which class is asked about, clip by clip.
+        score: "logit", or "log_probability", which also counts what speaks for other classes.
+
+    Shapes:
+        logits: (N, classes), classes: (N,) -> (N,)
+
+    Raises:
+        ValueError: an unknown score.
+    """
+    if score not in get_args(Score):
+        raise ValueError(f"unknown score {score!r}: expected one of {', '.join(get_args(Score))}")
+    values = logits.log_softmax(-1) if score == "log_probability" else logits
+    return values.gather(1, classes[:, None])[:, 0]
+
+
+def attribute(
+    forward: Forward,
+    x: Tensor,
+    *,
+    classes: Tensor,
+    method: str,
+    features: Features,
+    baseline: Tensor,
+    score: str = "logit",
+    samples: int = 8,
+    steps: int = 16,
+    batch_size: int = 64,
+    seed: int = 0,
+    progress: bool = False,
+) -> np.ndarray:
+    """Return the importance of every feature of every clip.
+
+    Args:
+        forward: (N, M, T, V, C) -> logits (N, classes); a network in eval mode.
+        x: the clips.
+        classes: (N,) the class asked about, clip by clip.
+        method: one of `METHODS`; see this module.
+        features: what importance is given to; see `make_features`.
+        baseline: what takes a feature's place: clips like `x`.
+        score: "logit" or "log_probability" of the class.
+        samples: orders drawn by Shapley sampling; every clip has the same orders, whatever the
+            batch size.
+        steps: points on the line of integrated gradients.
+        batch_size: clips at a time.
+        seed: of Shapley's orders; the global generator is left as it was.
+        progress: whether to show a progress bar.
+
+    Returns:
+        (N, features) float32, in units of the score: positive speaks for the class.
+
+    Raises:
+        ValueError: an unknown method, or shapes that do not belong together.
+    """
+    from tqdm.auto import tqdm
+
+    _check(x, classes, features, baseline, method)
+    if batch_size < 1 or samples < 1 or steps < 1:
+        raise ValueError(
+            f"expected batch_size, samples and steps of at least 1, found {batch_size}, {samples}, "
+            f"{steps}"
+        )
+    rows = []
+    parts = range(0, len(x), batch_size)
+    for start in tqdm(parts, desc=method, unit="batch", disable=not progress, dynamic_ncols=True):
+        part = slice(start, start + batch_size)
+        if method in ("gradient_x_input", "integrated_gradients"):
+            found = gradient_map(
+                forward, x[part], classes=classes[part], method=method, baseline=baseline[part],
+                score=score, steps=steps, batch_size=batch_size,
+            )  # fmt: skip
+            rows.append(features.total(found))
+        else:
+            rows.append(
+                _by_replacing(
+                    forward,
+                    x[part],
+                    classes[part],
+                    method,
+                    features,
+                    baseline[part],
+                    score=score,
+                    samples=samples,
+                    at_once=batch_size,
+                    seed=seed,
+                )
+            )
+    return torch.cat(rows).float().cpu().numpy()
+
+
+def gradient_map(
+    forward: Forward,
+    x: Tensor,
+    *,
+    classes: Tensor,
+    method: str,
+    baseline: Tensor,
+    score: str = "logit",
+    steps: int = 16,
+    batch_size: int = 64,
+) -> Tensor:
+    """Return the importance of every joint in every frame, by one of the gradient methods.
+
+    Args:
+        forward: as for `attribute`, like what follows.
+        x: the clips.
+        classes: (N,) the class asked about.
+        method: "gradient_x_input" or "integrated_gradients".
+        baseline: clips like `x`.
+        score: "logit" or "log_probability".
+        steps: points on the line of integrated gradients.
+        batch_size: clips at a time.
+
+    Shapes:
+        x: (N, M, T, V, C) -> (N, M, T, V), added up over coordinates.
+
+    Raises:
+        ValueError: another method.
+    """
+    from captum.attr import IntegratedGradients, Saliency  # type: ignore[import-untyped]
+
+    def asked(clips: Tensor, which: Tensor) -> Tensor:
+        return explained_score(forward(clips), which, score=score)
+
+    x, classes = x.detach(), classes.to(x.device)
+    if method == "gradient_x_input":
+        gradient = Saliency(asked).attribute(
+            x.clone().requires_grad_(), abs=False, additional_forward_args=classes
+        )
+        return ((x - baseline) * gradient).sum(-1).detach()
+    if method != "integrated_gradients":
+        raise ValueError(
+            f"{method!r} gives no value per joint and frame: expected gradient_x_input or "
+            "integrated_gradients"
+        )
+    found: Any = IntegratedGradients(asked).attribute(
+        x,
+        baselines=baseline,
+        additional_forward_args=classes,
+        n_steps=steps,
+        # captum wants at least two points at a time of every clip.
+        internal_batch_size=max(batch_size, 2 * len(x)) if steps > 1 else None,
+    )
+    return found.sum(-1).detach()
+
+
+def _by_replacing(
+    forward: Forward,
+    x: Tensor,
+    classes: Tensor,
+    method: str,
+    features: Features,
+    baseline: Tensor,
+    *,
+    score: str,
+    samples: int,
+    at_once: int,
+    seed: int,
+) -> Tensor:
+    """Occlusion and Shapley sampling, over the question which features are there."""
+    from captum.attr import FeatureAblation, ShapleyValueSampling
+
+    def asked(kept: Tensor, clips: Tensor, without: Tensor, which: Tensor) -> Tensor:
+        return explained_score(forward(hide(clips, without, kept, features)), which, score=score)
+
+    everything = torch.ones(len(x), len(features), dtype=x.dtype, device=x.device)
+    arguments: dict[str, Any] = {
+        "baselines": 0.0,
+        "additional_forward_args": (x, baseline, classes.to(x.device)),
+        "perturbations_per_eval": max(1, at_once // len(x)),
+    }
+    if method == "occlusion":
+        return FeatureAblation(asked).attribute(everything, **arguments)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        return ShapleyValueSampling(asked).attribute(everything, n_samples=samples, **arguments)
+
+
+def _check_method(method: str) -> None:
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
+
+
+def _check(x: Tensor, classes: Tensor, features: Features, baseline: Tensor, method: str) -> None:
+    _check_method(method)
+    if x.ndim != 5 or tuple(x.shape[2:4]) != features.index.shape:
+        T, V = features.index.shape
+        raise ValueError(f"expected clips (N, M, {T}, {V}, C), found {tuple(x.shape)}")
+    if baseline.shape != x.shape:
+        raise ValueError(
+            f"expected a baseline {tuple(x.shape)}, found {tuple(baseline.shape)}: make_baseline "
+            "gives one"
+        )
+    if tuple(classes.shape) != (len(x),):
+        raise ValueError(f"expected {len(x)} classes, one per clip, found {tuple(classes.shape)}")

@@ -1,0 +1,325 @@
+"""Learned graphs: what training added to the body's adjacencies.
+
+Every scale of every graph convolution aggregates with A + A_res, of which A is designed and A_res,
+the residual mask, is learned from a start within 1e-6 of zero. One weight of a mask serves all
+channels, and A gives it a unit, so that an edge can be compared between networks trained alike.
+
+In every matrix a row receives and a column sends, as in `msg3d_lab.graph`. Weights have no unit.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from msg3d_lab.analysis.points import graph_layers
+from msg3d_lab.graph import hop_distance
+from msg3d_lab.model import G3D, MSG3D
+from msg3d_lab.skeletons import Skeleton
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "LearnedGraph",
+    "learned_graphs",
+    "mask_agreement",
+    "mask_change",
+    "mask_summary",
+    "strongest_edges",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedGraph:
+    """The adjacencies of one graph convolution.
+
+    Args:
+        name: as its point is called: "block1.factorized", "block1.g3d.window3".
+        A: what was designed.
+        A_res: what was learned; zeros where the network has no masks.
+        skeleton: the joints.
+        window_size: W, steps of a G3D window; 1 for the graph of single frames.
+        window_dilation: frames between two steps.
+
+    Shapes:
+        A, A_res: (K+1, W * V, W * V), receiver first; node w * V + v is joint v in step w.
+    """
+
+    name: str
+    A: np.ndarray
+    A_res: np.ndarray
+    skeleton: Skeleton
+    window_size: int = 1
+    window_dilation: int = 1
+
+    @property
+    def total(self) -> np.ndarray:
+        """A + A_res, with which the network aggregates."""
+        return self.A + self.A_res
+
+    @property
+    def frames(self) -> np.ndarray:
+        """(W * V,) the frame of every node, counted from the window's middle step."""
+        steps = np.arange(self.window_size) - (self.window_size - 1) // 2
+        return np.repeat(steps * self.window_dilation, self.skeleton.num_joints)
+
+    @property
+    def hops(self) -> np.ndarray:
+        """(W * V, W * V) edges of the body between the joints of two nodes, whatever the frames."""
+        W = self.window_size
+        return np.tile(hop_distance(self.skeleton.adjacency), (W, W))
+
+
+def learned_graphs(model: MSG3D) -> dict[str, LearnedGraph]:
+    """Return the designed and learned adjacencies of every graph convolution, by name.
+
+    Args:
+        model: any MSG3D, also one without masks.
+
+    Raises:
+        ValueError: not an MSG3D.
+
+    Example:
+        >>> model = MSG3D(num_classes=4, base_channels=6, num_g3d_scales=2, window_sizes=(3, 5))
+        >>> learned_graphs(model)["block2.g3d.window5"].total.shape
+        (2, 125, 125)
+    """
+    graphs = {}
+    for name, layer in graph_layers(model).items():
+        own = layer.adjacency
+        A = own.A.detach().double().cpu().numpy()
+        mask = None if own.A_res is None else own.A_res.detach().double().cpu().numpy()
+        window = (layer.window_size, layer.window_dilation) if isinstance(layer, G3D) else (1, 1)
+        mask = np.zeros_like(A) if mask is None else mask
+        graphs[name] = LearnedGraph(name, A, mask, model.skeleton, *window)
+    return graphs
+
+
+def mask_change(
+    models: MSG3D | Sequence[MSG3D], untrained: MSG3D | Sequence[MSG3D] | None = None
+) -> pd.DataFrame:
+    """Return what training added to every edge, over networks that differ in their seed only.
+
+    Args:
+        models: one trained network, or one per seed.
+        untrained: the networks they started from, in the same order, or one for all. Left out, the
+            change is counted from 0, where masks start but for 1e-6.
+
+    Returns:
+        A row per `graph`, `scale`, `receiver` and `sender` (names of joints), with
+        `receiver_frame` and `sender_frame`, counted from the middle of the window; `hops`, edges
+        of the body between the two joints; `A`, what was designed; the `mean` change and its `sd`
+        over seeds; `p_value` of a t-test that the mean is 0; `p_holm`, adjusted for all edges and
+        scales of the graph (Holm 1979). One seed has no sd and no p-values (nan). Few seeds find
+        few edges: with thousands of edges adjusted for, only a change many times its sd is left.
+
+    Raises:
+        ValueError: no network, networks whose graphs differ, networks without masks, or not as many
+            untrained as trained ones.
+    """
+    import pandas as pd
+
+    trained = _matching(models)
+    if untrained is not None:
+        starts = _matching(untrained, like=trained[0])
+        if len(starts) not in (1, len(trained)):
+            raise ValueError(
+                f"expected one untrained network, or one for each of {len(trained)} trained ones, "
+                f"found {len(starts)}"
+            )
+        starts = starts * len(trained) if len(starts) == 1 else starts
+    parts = []
+    for name, graph in trained[0].items():
+        masks = np.stack([graphs[name].A_res for graphs in trained])
+        if untrained is not None:
+            masks -= np.stack([graphs[name].A_res for graphs in starts])
+        p = _t_test(masks)
+        K, nodes, _ = graph.A.shape
+        scale, v, u = (index.ravel() for index in np.indices(graph.A.shape))
+        joints = np.tile(np.arange(graph.skeleton.num_joints), graph.window_size)
+        names = pd.Index(graph.skeleton.joints)
+        sd = masks.std(axis=0, ddof=1) if len(masks) > 1 else np.full(masks.shape[1:], np.nan)
+        columns = {
+            "graph": pd.Categorical([name] * (K * nodes * nodes), list(trained[0])),
+            "scale": scale,
+            "receiver": pd.Categorical.from_codes(joints[v], names),
+            "sender": pd.Categorical.from_codes(joints[u], names),
+            "receiver_frame": graph.frames[v],
+            "sender_frame": graph.frames[u],
+            "hops": graph.hops[v, u],
+            "A": graph.A.ravel(),
+            "mean": masks.mean(axis=0).ravel(),
+            "sd": sd.ravel(),
+            "p_value": p.ravel(),
+            "p_holm": _holm(p.ravel()),
+        }
+        parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)
+
+
+def mask_summary(changes: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
+    """Return how much training added to every scale of every graph.
+
+    Args:
+        changes: from `mask_change`.
+        alpha: adjusted p-value below which an edge counts as changed.
+
+    Returns:
+        A row per `graph` and `scale`, with `designed` and `added`, the root of the sum of squares
+        of A and of the mean change; `ratio`, added over designed; `new`, the share of the squared
+        change on edges that A does not have; `far`, the share on edges of two hops or more;
+        `changed`, the number of edges with an adjusted p-value below alpha, and `edges`, of how
+        many.
+    """
+    table = changes.assign(
+        designed=changes["A"] ** 2,
+        added=changes["mean"] ** 2,
+        new=changes["mean"] ** 2 * (changes["A"] == 0),
+        far=changes["mean"] ** 2 * (changes["hops"] >= 2),
+        changed=changes["p_holm"] < alpha,
+        edges=1,
+    )
+    columns = ["designed", "added", "new", "far", "changed", "edges"]
+    sums = table.groupby(["graph", "scale"], observed=True, sort=False)[columns].sum().reset_index()
+    for part in ("new", "far"):
+        sums[part] = sums[part] / sums["added"].where(sums["added"] > 0)
+    sums["designed"], sums["added"] = sums["designed"] ** 0.5, sums["added"] ** 0.5
+    sums.insert(4, "ratio", sums["added"] / sums["designed"])
+    return sums
+
+
+def mask_agreement(models: Sequence[MSG3D]) -> pd.DataFrame:
+    """Return whether networks trained from several seeds learned the same edges.
+
+    Args:
+        models: two networks or more that differ in their seed only.
+
+    Returns:
+        A row per `graph` and `scale`, with the mean, `lowest` and `highest` Pearson `correlation`
+        of the masks of two networks, over all pairs. Untrained networks are at 0, but for chance;
+        a mask whose weights are all equal has none (nan).
+
+    Raises:
+        ValueError: fewer than two networks, networks whose graphs differ, or without masks.
+    """
+    import pandas as pd
+
+    graphs = _matching(models)
+    if len(graphs) < 2:
+        raise ValueError(f"agreement needs two networks or more, found {len(graphs)}")
+    upper = np.triu_indices(len(graphs), k=1)
+    rows = []
+    for name, graph in graphs[0].items():
+        for scale in range(len(graph.A)):
+            masks = [own[name].A_res[scale].ravel() for own in graphs]
+            with np.errstate(invalid="ignore"):  # a mask of equal weights has no correlation
+                pairs = np.corrcoef(masks)[upper]
+            rows.append(
+                {
+                    "graph": name,
+                    "scale": scale,
+                    "correlation": pairs.mean(),
+                    "lowest": pairs.min(),
+                    "highest": pairs.max(),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def strongest_edges(
+    changes: pd.DataFrame,
+    *,
+    top: int = 12,
+    min_hops: int = 2,
+    min_frames: int = 0,
+    graph: str = "*",
+    scale: int | None = None,
+    alpha: float | None = None,
+    one_per_pair: bool = False,
+) -> pd.DataFrame:
+    """Return the edges to which training added, or from which it took, the most.
+
+    Args:
+        changes: from `mask_change`.
+        top: how many.
+        min_hops: edges of the body between the joints, at least; 2 leaves out a joint itself and
+            its neighbours.
+        min_frames: frames between the two ends, at least.
+        graph: name or pattern, such as "block1.*" or "*.g3d.*".
+        scale: this scale only.
+        alpha: adjusted p-value that an edge must be below; all edges if left out.
+        one_per_pair: whether two joints count once, with their strongest edge in this direction,
+            rather than at every scale, in every graph and between all frames.
+
+    Returns:
+        The rows of `changes`, by the size of the mean change, the largest first.
+
+    Raises:
+        ValueError: no graph of this name.
+    """
+    names = list(changes["graph"].unique())
+    chosen = fnmatch.filter(names, graph)
+    if not chosen:
+        raise ValueError(f"no graph is called {graph!r}: there are {', '.join(names)}")
+    apart = (changes["receiver_frame"] - changes["sender_frame"]).abs()
+    keep = changes["graph"].isin(chosen) & (changes["hops"] >= min_hops) & (apart >= min_frames)
+    if scale is not None:
+        keep &= changes["scale"] == scale
+    if alpha is not None:
+        keep &= changes["p_holm"] < alpha
+    order = changes.loc[keep, "mean"].abs().sort_values(ascending=False, kind="stable").index
+    ordered = changes.loc[order]
+    if one_per_pair:
+        ordered = ordered.drop_duplicates(["receiver", "sender"])
+    return ordered.head(top).reset_index(drop=True)
+
+
+def _matching(
+    models: MSG3D | Sequence[MSG3D], *, like: dict[str, LearnedGraph] | None = None
+) -> list[dict[str, LearnedGraph]]:
+    """The graphs of networks that were designed alike."""
+    networks = [models] if isinstance(models, MSG3D) else list(models)
+    if not networks:
+        raise ValueError("expected at least one network, found none")
+    for network in networks:
+        if not network.arguments["residual_mask"]:
+            raise ValueError("a network was built with residual_mask=False: it learned no graph")
+    found = [learned_graphs(network) for network in networks]
+    first = found[0] if like is None else like
+    for graphs in found:
+        other = [n for n in first if n not in graphs or not np.array_equal(first[n].A, graphs[n].A)]
+        if other or graphs.keys() != first.keys():
+            raise ValueError(
+                "the networks were designed with different graphs, so that their edges cannot be "
+                f"compared: {', '.join((other or list(graphs.keys() - first.keys()))[:5])} differ"
+            )
+    return found
+
+
+def _t_test(values: np.ndarray) -> np.ndarray:
+    """Two-sided p-values that the mean over the first axis is 0; nan where that is not known."""
+    from scipy import stats
+
+    n = len(values)
+    if n < 2:
+        return np.full(values.shape[1:], np.nan)
+    mean, sd = values.mean(axis=0), values.std(axis=0, ddof=1)
+    t = np.divide(mean, sd / np.sqrt(n), out=np.full_like(mean, np.nan), where=sd > 0)
+    p: np.ndarray = 2 * stats.t.sf(np.abs(t), n - 1)
+    # An edge that nobody changed did not change; one that all changed alike is no sample.
+    return np.where((sd == 0) & (mean == 0), 1.0, p)
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    """Holm's adjustment of the p-values that are known."""
+    adjusted = np.full_like(p, np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1) if len(order) else steps
+    return adjusted

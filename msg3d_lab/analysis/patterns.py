@@ -1,0 +1,233 @@
+"""Patterns over many clips: per class, over time, left against right, one group against another.
+
+The importance of single clips is in logits, and confident clips have more of them. So patterns are
+made of shares: each clip's values divided by the sum of their absolute values. They are unitless;
+negative shares speak against the class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from msg3d_lab.analysis.features import Features, part_of_joints
+from msg3d_lab.skeletons import Skeleton
+
+__all__ = ["class_matrix", "compare", "joint_time", "shares", "symmetry", "to_parts"]
+
+
+def shares(values: np.ndarray) -> np.ndarray:
+    """Divide each clip's importance by the sum of its absolute values.
+
+    Shapes:
+        (N, F) -> (N, F); a clip without any importance stays zero.
+
+    Raises:
+        ValueError: not a finite array of clips and features.
+
+    Example:
+        >>> shares(np.array([[3.0, -1.0]])).tolist()
+        [[0.75, -0.25]]
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or not np.isfinite(values).all():
+        raise ValueError(f"expected finite importance (clips, features), found {values.shape}")
+    total = np.abs(values).sum(axis=1, keepdims=True)
+    return np.divide(values, total, out=np.zeros_like(values), where=total > 0)
+
+
+def class_matrix(
+    values: np.ndarray,
+    classes: np.ndarray,
+    *,
+    names: Sequence[str],
+    label_names: Sequence[str],
+) -> pd.DataFrame:
+    """Return the mean share of each feature in the clips of each class.
+
+    Args:
+        values: importance of clips, (N, F).
+        classes: (N,) which class each clip counts for.
+        names: of the features.
+        label_names: of the classes.
+
+    Returns:
+        Classes that occur x features; unitless.
+
+    Raises:
+        ValueError: lengths that do not belong together.
+    """
+    share, classes = shares(values), np.asarray(classes)
+    if classes.shape != (len(share),) or share.shape[1] != len(names):
+        raise ValueError(
+            f"expected importance ({len(classes)} clips, {len(names)} features), found "
+            f"{share.shape}"
+        )
+    table = pd.DataFrame(share, columns=pd.Index(names, name="feature"))
+    means = table.groupby(classes).mean()
+    means.index = pd.Index([label_names[i] for i in means.index], name="class")
+    return means
+
+
+def to_parts(values: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Add up the importance of joints within body parts.
+
+    Sums, so a part of many joints has more to add up. The sum of occlusions of single joints is
+    not the occlusion of the part: for that, explain by "part".
+
+    Shapes:
+        (N, V) -> (N, parts), and the parts' names.
+
+    Raises:
+        ValueError: not one column per joint, or a layout without parts.
+    """
+    values = _per_joint(values, skeleton)
+    names, part = part_of_joints(skeleton)
+    found = np.stack([values[:, part == p].sum(axis=1) for p in range(len(names))], axis=1)
+    return found, names
+
+
+def joint_time(values: np.ndarray, features: Features, skeleton: Skeleton) -> pd.DataFrame:
+    """Return the mean share of every joint in every stretch of time.
+
+    Args:
+        values: importance by "joint_x_segment", (N, F).
+        features: those it was made with.
+        skeleton: the joint layout.
+
+    Returns:
+        Joints x stretches of frames; unitless.
+
+    Raises:
+        ValueError: other features than joints x segments.
+    """
+    V = skeleton.num_joints
+    if features.by != "joint_x_segment" or len(features) % V:
+        raise ValueError(f"expected features by joint_x_segment, found {features.by}")
+    mean = shares(values).mean(axis=0).reshape(V, -1)
+    spans = [name.partition(", ")[2] for name in features.names[: mean.shape[1]]]
+    return pd.DataFrame(mean, index=pd.Index(skeleton.joints, name="joint"), columns=spans)
+
+
+def symmetry(
+    values: np.ndarray,
+    skeleton: Skeleton,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare the left and the right of the body.
+
+    Args:
+        values: importance by joint, (N, V).
+        skeleton: a layout with `mirror`.
+        confidence: of the intervals.
+        resamples: of the bootstrap over clips.
+        seed: of the bootstrap.
+
+    Returns:
+        A row per pair of joints: mean shares `left` and `right`, their `difference`, its bootstrap
+        interval `low` to `high`, each for its own pair.
+
+    Raises:
+        ValueError: not one column per joint, or a layout without mirrored joints.
+    """
+    share = shares(_per_joint(values, skeleton))
+    if not skeleton.mirror:
+        raise ValueError(f"{skeleton.label} has no mirrored joints: add `mirror` to its layout")
+    left, right = np.array(skeleton.mirror).T
+    names = [_without_side(skeleton.joints[v]) for v in left]
+    table = _compared(
+        share[:, left], share[:, right], names, confidence, resamples, seed, paired=True
+    )
+    return table.rename(columns={"a": "left", "b": "right"}).rename_axis("joint")
+
+
+def compare(
+    a: np.ndarray,
+    b: np.ndarray,
+    *,
+    names: Sequence[str],
+    paired: bool = False,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare two groups of clips (right and wrong ones), or two networks or streams.
+
+    Args:
+        a: importance of the one, (N, F).
+        b: importance of the other, (L, F).
+        names: of the features.
+        paired: whether row i of both is the same clip, seen by two networks.
+        confidence: of the intervals.
+        resamples: of the bootstrap over clips.
+        seed: of the bootstrap.
+
+    Returns:
+        A row per feature: mean shares `a` and `b`, their `difference` a - b and its bootstrap
+        interval `low` to `high`. Each interval is for its own feature: of 20 features that do not
+        differ, one is expected outside at 95 %. It is too narrow where a group has few clips, and
+        NaN where it has one.
+
+    Raises:
+        ValueError: other numbers of features, no clip, or pairs of different lengths.
+    """
+    a, b = shares(a), shares(b)
+    if a.shape[1] != len(names) or b.shape[1] != len(names) or not len(a) or not len(b):
+        raise ValueError(
+            f"expected clips with {len(names)} features in both, found {a.shape} and {b.shape}"
+        )
+    if paired and len(a) != len(b):
+        raise ValueError(f"expected the same clips in both, found {len(a)} and {len(b)}")
+    table = _compared(a, b, names, confidence, resamples, seed, paired=paired)
+    return table.rename_axis("feature")
+
+
+def _compared(
+    a: np.ndarray,
+    b: np.ndarray,
+    names: Sequence[str],
+    confidence: float,
+    resamples: int,
+    seed: int,
+    *,
+    paired: bool,
+) -> pd.DataFrame:
+    """Means, difference, and its percentile bootstrap interval over clips."""
+    rng = np.random.default_rng(seed)
+    if paired:
+        drawn = _resampled(a - b, resamples, rng)
+    else:
+        drawn = _resampled(a, resamples, rng) - _resampled(b, resamples, rng)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+    if min(len(a), len(b)) < 2:  # one clip says nothing about its spread
+        low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
+    first, second = a.mean(axis=0), b.mean(axis=0)
+    columns = {"a": first, "b": second, "difference": first - second, "low": low, "high": high}
+    return pd.DataFrame(columns, index=list(names))
+
+
+def _resampled(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Means of bootstrap samples: (N, F) -> (resamples, F)."""
+    N = len(values)
+    counts = rng.multinomial(N, np.full(N, 1 / N), size=resamples)
+    return counts @ values / N
+
+
+def _per_joint(values: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or values.shape[1] != skeleton.num_joints:
+        raise ValueError(
+            f"expected importance (clips, {skeleton.num_joints} joints of {skeleton.label}), found "
+            f"{values.shape}"
+        )
+    return values
+
+
+def _without_side(joint: str) -> str:
+    return " ".join(word for word in joint.split() if word != "left") or joint

@@ -1,0 +1,103 @@
+"""How far a network reaches over the body: by its graphs, and by its gradients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msg3d_lab.analysis.activations import run_with_cache
+from msg3d_lab.analysis.masks import learned_graphs
+from msg3d_lab.analysis.points import POOLED
+from msg3d_lab.graph import hop_distance
+from msg3d_lab.model import MSG3D
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["effective_reach", "receptive_field_by_hop"]
+
+
+def receptive_field_by_hop(model: MSG3D) -> pd.DataFrame:
+    """Return how the weight of every graph spreads over hops: as designed, and as learned.
+
+    Every row of |A| is divided by its sum; the share of hop d is what a row gives to joints at d
+    edges of the body, averaged over rows. The same for |A + A_res|.
+
+    Args:
+        model: any MSG3D; compare one with aggregation "disentangled" to one with "powers".
+
+    Returns:
+        A row per `graph`, `scale` and `hops`, with the shares `designed` and `learned`; those of a
+        scale add up to 1. The mean over scales is the share of the whole layer.
+
+    Source: Liu et al., CVPR 2020, section 3.2, on the bias of powers towards near joints.
+    """
+    import pandas as pd
+
+    rows = []
+    for name, graph in learned_graphs(model).items():
+        hops = graph.hops
+        reached = np.unique(hops[np.isfinite(hops)])
+        kinds = {"designed": np.abs(graph.A), "learned": np.abs(graph.total)}
+        shares = {}
+        for kind, weight in kinds.items():
+            total = weight.sum(axis=2, keepdims=True)
+            rowwise = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
+            shares[kind] = [np.where(hops == d, rowwise, 0).sum(axis=2).mean(1) for d in reached]
+        for scale in range(len(graph.A)):
+            for i, d in enumerate(reached):
+                own = {kind: share[i][scale] for kind, share in shares.items()}
+                rows.append({"graph": name, "scale": scale, "hops": int(d), **own})
+    return pd.DataFrame(rows)
+
+
+def effective_reach(
+    model: MSG3D, x: Tensor, *, point: str = "block1", seed: int = 0
+) -> pd.DataFrame:
+    """Return from how many hops away a value inside the network is moved.
+
+    For every joint, the gradient of its value in the middle frame (its channels summed with random
+    signs) with respect to the normalised input; the share of hop d is what the squared gradient has
+    on joints at d hops, averaged over receiving joints. It counts all layers up to the point, with
+    their activations as this batch sets them.
+
+    Args:
+        model: the network, in evaluation mode.
+        x: a batch; a handful of clips is enough.
+        point: a name from `points(model)` with joints; one pass back per joint.
+        seed: of the signs.
+
+    Returns:
+        A row per hop, with its `share`; shares add up to 1.
+
+    Raises:
+        ValueError: training mode, no such point, or one without joints.
+
+    Source: the effective receptive field, Luo et al., NeurIPS 2016 (arXiv 1701.04128), on a graph.
+    """
+    import pandas as pd
+
+    if model.training:
+        raise ValueError("the network is in training mode: call model.eval() first")
+    if point == POOLED:
+        raise ValueError(f"{POOLED!r} has no joints: choose a point before the mean over them")
+    _, cache = run_with_cache(model, x, names=["input", point], gradients=True)
+    value, source = cache[point], cache["input"]
+    N, M, T, V, C = value.shape
+    generator = torch.Generator().manual_seed(seed)
+    signs = (torch.randint(2, (N, M, C), generator=generator) * 2 - 1).to(value)
+    rows = []
+    for v in range(V):
+        of = (value[:, :, T // 2, v] * signs).sum()
+        (gradient,) = torch.autograd.grad(of, source, retain_graph=True)
+        rows.append(gradient.double().square().sum(dim=(0, 1, 2, 4)).cpu().numpy())
+    energy = np.stack(rows)
+    total = energy.sum(axis=1, keepdims=True)
+    shares = np.divide(energy, total, out=np.zeros_like(energy), where=total > 0)
+    distance = hop_distance(model.skeleton.adjacency)
+    reached = np.unique(distance[np.isfinite(distance)])
+    table = {int(d): np.where(distance == d, shares, 0).sum(axis=1).mean() for d in reached}
+    return pd.DataFrame({"share": table}).rename_axis("hops")

@@ -1,0 +1,191 @@
+"""Importance by sample id: a table in Parquet, with what it was made with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from msg3d_lab.files import write_aside
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Importance", "in_order", "join_importance", "read_importance", "write_importance"]
+
+_KEY = b"msg3d_lab.importance"
+
+
+@dataclass(frozen=True)
+class Importance:
+    """The importance of every feature of many clips.
+
+    Args:
+        ids: sample ids, unique.
+        labels: (N,) true classes.
+        predictions: (N,) the network's.
+        classes: (N,) the classes that were asked about.
+        values: (N, F) float32, in logits (or log probabilities: `facts["score"]`); positive speaks
+            for the class asked about.
+        names: of the features.
+        label_names: of the classes.
+        facts: method, by, baseline, score, layout, split, stream, data set, weights, ...
+    """
+
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    predictions: np.ndarray
+    classes: np.ndarray
+    values: np.ndarray
+    names: tuple[str, ...]
+    label_names: tuple[str, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check shapes and ids."""
+        N = len(self.ids)
+        lengths = {len(self.labels), len(self.predictions), len(self.classes)}
+        if self.values.shape != (N, len(self.names)) or lengths != {N}:
+            raise ValueError(
+                f"expected {N} labels, predictions and classes and values ({N}, "
+                f"{len(self.names)}), found {sorted(lengths)} and {self.values.shape}"
+            )
+        if len(set(self.ids)) != N:
+            raise ValueError(f"sample ids must be unique: {N - len(set(self.ids))} occur again")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def right(self) -> np.ndarray:
+        """(N,) whether the network was right."""
+        return self.predictions == self.labels
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row per clip: label, prediction, class (their names), and a column per feature."""
+        import pandas as pd
+
+        who = pd.Index(self.ids, name="id")
+        names = np.array(self.label_names)
+        first = {
+            "label": names[self.labels],
+            "prediction": names[self.predictions],
+            "class": names[self.classes],
+        }
+        values = pd.DataFrame(self.values, index=who, columns=list(self.names))
+        return pd.concat([pd.DataFrame(first, index=who), values], axis=1)
+
+    def of(self, chosen: np.ndarray) -> Importance:
+        """Return some of the clips: `chosen` as NumPy indexes an array."""
+        return replace(
+            self,
+            ids=tuple(np.array(self.ids, dtype=object)[chosen]),
+            labels=self.labels[chosen],
+            predictions=self.predictions[chosen],
+            classes=self.classes[chosen],
+            values=self.values[chosen],
+        )
+
+
+def in_order(importance: Importance, ids: Sequence[str]) -> Importance:
+    """Return the clips of these ids, in this order, to compare two tables clip by clip.
+
+    Raises:
+        ValueError: a clip is not in the table; the message names up to five.
+    """
+    place = {name: i for i, name in enumerate(importance.ids)}
+    missing = [name for name in ids if name not in place]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(ids)} clips are not in the table: {', '.join(missing[:5])}"
+        )
+    return importance.of(np.array([place[name] for name in ids], dtype=int))
+
+
+def join_importance(parts: Sequence[Importance]) -> Importance:
+    """Return the clips of all parts, in their order, with the facts of the first.
+
+    Raises:
+        ValueError: no part, other features or classes, or a clip that occurs twice.
+    """
+    if not parts:
+        raise ValueError("expected at least one part, found none")
+    first = parts[0]
+    if any(p.names != first.names or p.label_names != first.label_names for p in parts):
+        raise ValueError("the parts have different features or classes")
+    return replace(
+        first,
+        ids=tuple(name for part in parts for name in part.ids),
+        labels=np.concatenate([part.labels for part in parts]),
+        predictions=np.concatenate([part.predictions for part in parts]),
+        classes=np.concatenate([part.classes for part in parts]),
+        values=np.concatenate([part.values for part in parts]),
+    )
+
+
+def write_importance(importance: Importance, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write a Parquet table with columns id, label, prediction, class and importance.
+
+    Raises:
+        FileExistsError: the file exists.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(
+        {
+            "id": pa.array(importance.ids, pa.string()),
+            "label": pa.array(importance.labels, pa.int64()),
+            "prediction": pa.array(importance.predictions, pa.int64()),
+            "class": pa.array(importance.classes, pa.int64()),
+            "importance": pa.array(
+                list(importance.values.astype(np.float32)), pa.list_(pa.float32())
+            ),
+        }
+    )
+    notes = {
+        "names": list(importance.names),
+        "label_names": list(importance.label_names),
+        "facts": importance.facts,
+    }
+    with write_aside(path, overwrite=overwrite) as aside:
+        pq.write_table(table.replace_schema_metadata({_KEY: json.dumps(notes)}), aside)
+
+
+def read_importance(path: str | Path) -> Importance:
+    """Read what `write_importance` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a table of importance, or not whole.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a whole Parquet file: {error}") from error
+    metadata = table.schema.metadata or {}
+    if _KEY not in metadata:
+        raise ValueError(
+            f"{path} holds no importance of MS-G3D Lab: make it with `msg3d-lab importance`"
+        )
+    notes = json.loads(metadata[_KEY])
+    return Importance(
+        ids=tuple(table["id"].to_pylist()),
+        labels=table["label"].to_numpy(),
+        predictions=table["prediction"].to_numpy(),
+        classes=table["class"].to_numpy(),
+        values=np.array(table["importance"].to_pylist(), np.float32).reshape(
+            len(table), len(notes["names"])
+        ),
+        names=tuple(notes["names"]),
+        label_names=tuple(notes["label_names"]),
+        facts=notes["facts"],
+    )

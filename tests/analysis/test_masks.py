@@ -1,0 +1,225 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from msg3d_lab import analysis, graph
+from msg3d_lab.analysis.masks import _holm
+from msg3d_lab.analysis.points import graph_layers
+
+
+@pytest.fixture
+def seeds(make_network):
+    """Four networks that differ in their masks: noise, and one planted edge."""
+    models = [make_network(seed) for seed in range(4)]
+    for i, model in enumerate(models):
+        g = torch.Generator().manual_seed(i)
+        for layer in graph_layers(model).values():
+            mask = layer.adjacency.A_res
+            mask.data = 0.01 * torch.randn(mask.shape, generator=g, dtype=mask.dtype)
+        planted = graph_layers(model)["block2.factorized"].adjacency.A_res
+        planted.data[2, 3, 4] = -0.9 + 1e-5 * i
+    return models
+
+
+def row_of(table, name, scale, receiver, sender, frames=(0, 0)):
+    here = (table["graph"] == name) & (table["scale"] == scale)
+    here &= (table["receiver"] == receiver) & (table["sender"] == sender)
+    here &= (table["receiver_frame"] == frames[0]) & (table["sender_frame"] == frames[1])
+    assert here.sum() == 1
+    return table[here].iloc[0]
+
+
+def test_learned_graphs_are_what_the_network_aggregates_with(network):
+    graphs = analysis.learned_graphs(network)
+    assert list(graphs)[:3] == ["block1.factorized", "block1.g3d.window3", "block1.g3d.window5"]
+    for name, layer in graph_layers(network).items():
+        np.testing.assert_array_equal(graphs[name].total, layer.adjacency().detach().numpy())
+    body = graphs["block1.factorized"]
+    designed = graph.scale_adjacencies(network.skeleton.adjacency, 3)
+    np.testing.assert_allclose(body.A, designed, atol=1e-7)
+
+
+def test_learned_graphs_of_a_network_without_masks_are_the_designed_ones(make_network):
+    for own in analysis.learned_graphs(make_network(residual_mask=False)).values():
+        assert not own.A_res.any()
+        np.testing.assert_array_equal(own.total, own.A)
+
+
+def test_learned_graphs_know_the_frames_and_hops_of_a_window(make_network):
+    network = make_network(window_sizes=(3, 4), window_dilations=(2, 1))
+    graphs = analysis.learned_graphs(network)
+    wide, even = graphs["block1.g3d.window3d2"], graphs["block1.g3d.window4"]
+    assert wide.frames.reshape(3, 5)[:, 0].tolist() == [-2, 0, 2]
+    assert even.frames.reshape(4, 5)[:, 4].tolist() == [-1, 0, 1, 2]
+    head, left_hand = 2, 3
+    assert wide.hops[5 + head, 10 + left_hand] == 2
+    assert wide.hops[head, 10 + head] == 0
+
+
+def test_mask_change_of_one_network_is_its_mask_untested(network):
+    table = analysis.mask_change(network)
+    own = analysis.learned_graphs(network)["block1.g3d.window3"]
+    found = row_of(table, "block1.g3d.window3", 1, "head", "left hand", frames=(0, 1))
+    assert found["mean"] == own.A_res[1, 5 + 2, 10 + 3]
+    assert found["A"] == own.A[1, 5 + 2, 10 + 3]
+    assert found["hops"] == 2
+    assert table[["sd", "p_value", "p_holm"]].isna().all(axis=None)
+    assert len(table) == 3 * (3 * 25 + 2 * 15**2 + 2 * 25**2)
+
+
+def test_mask_change_over_seeds_is_the_t_test_of_scipy(seeds):
+    table = analysis.mask_change(seeds)
+    name = "block3.g3d.window3"
+    masks = np.stack([analysis.learned_graphs(model)[name].A_res for model in seeds])
+    here = table[table["graph"] == name]
+    expected = stats.ttest_1samp(masks, 0).pvalue.ravel()
+    np.testing.assert_allclose(here["p_value"], expected)
+    np.testing.assert_allclose(here["mean"], masks.mean(axis=0).ravel())
+    np.testing.assert_allclose(here["sd"], masks.std(axis=0, ddof=1).ravel())
+
+
+def test_mask_change_finds_the_planted_edge_and_no_other(seeds):
+    table = analysis.mask_change(seeds)
+    found = table[table["p_holm"] < 0.05]
+    assert len(found) == 1
+    assert (found.iloc[0]["receiver"], found.iloc[0]["sender"]) == ("left hand", "right hand")
+    assert found.iloc[0]["graph"] == "block2.factorized"
+    strongest = analysis.strongest_edges(table, top=3)
+    assert strongest.iloc[0]["mean"] == pytest.approx(-0.9, abs=1e-4)
+    assert len(analysis.strongest_edges(table, alpha=0.05)) == 1
+
+
+def test_mask_change_counts_from_the_untrained_networks(seeds, make_network):
+    starts = [make_network(seed) for seed in range(4)]
+    name = "block2.factorized"
+    planted = analysis.mask_change(seeds, starts)
+    expected = np.mean(
+        [
+            analysis.learned_graphs(a)[name].A_res - analysis.learned_graphs(b)[name].A_res
+            for a, b in zip(seeds, starts, strict=True)
+        ],
+        axis=0,
+    )
+    np.testing.assert_allclose(planted[planted["graph"] == name]["mean"], expected.ravel())
+    against_one = analysis.mask_change(seeds, starts[0])
+    same = analysis.mask_change(seeds, [starts[0]] * 4)
+    pd.testing.assert_frame_equal(against_one, same)
+
+
+def test_mask_change_says_what_is_not_known_of_identical_networks(network):
+    """No change is no change; the same change in copies of one network is no sample of seeds."""
+    unchanged = analysis.mask_change([network, network], [network, network])
+    assert (unchanged["mean"] == 0).all()
+    assert (unchanged["p_value"] == 1).all()
+    copies = analysis.mask_change([network, network])
+    assert copies["p_value"].isna().all()
+
+
+def test_mask_change_refuses(network, make_network):
+    with pytest.raises(ValueError, match="residual_mask=False"):
+        analysis.mask_change(make_network(residual_mask=False))
+    with pytest.raises(ValueError, match=r"different graphs.*block1.factorized.* differ"):
+        analysis.mask_change([network, make_network(normalization="column")])
+    with pytest.raises(ValueError, match="different graphs"):
+        analysis.mask_change([network, make_network(pathways=("factorized",))])
+    with pytest.raises(ValueError, match="different graphs"):
+        analysis.mask_change(network, make_network(num_gcn_scales=2))
+    with pytest.raises(ValueError, match="or one for each of 3 trained ones, found 2"):
+        analysis.mask_change([network] * 3, [network] * 2)
+    with pytest.raises(ValueError, match="at least one network"):
+        analysis.mask_change([])
+
+
+def test_networks_of_other_widths_and_classes_can_be_compared(network, make_network):
+    other = make_network(base_channels=11, num_classes=7)
+    assert len(analysis.mask_change([network, other])) == len(analysis.mask_change(network))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_the_step_by_step_procedure(p):
+    """Go up from the smallest p; every step divides by one less; the first miss ends it."""
+    p = np.array(p)
+    adjusted = _holm(p)
+    for alpha in (0.01, 0.05, 0.3):
+        rejected = np.zeros(len(p), dtype=bool)
+        for step, i in enumerate(np.argsort(p, kind="stable")):
+            if p[i] * (len(p) - step) >= alpha:
+                break
+            rejected[i] = True
+        assert ((adjusted < alpha) == rejected).all()
+
+
+def test_holm_keeps_what_is_not_known():
+    np.testing.assert_array_equal(_holm(np.array([np.nan, 0.01, 0.04])), [np.nan, 0.02, 0.04])
+    assert np.isnan(_holm(np.full(3, np.nan))).all()
+
+
+def test_mask_summary_is_closed_forms_for_a_planted_mask(network):
+    for layer in graph_layers(network).values():
+        layer.adjacency.A_res.data.zero_()
+    own = graph_layers(network)["block1.factorized"].adjacency
+    own.A_res.data[1, 0, 1] = 3.0  # hip and chest are neighbours: in A, not far
+    own.A_res.data[1, 0, 2] = 4.0  # hip and head: new, and far
+    table = analysis.mask_summary(analysis.mask_change(network)).set_index(["graph", "scale"])
+    row = table.loc[("block1.factorized", 1)]
+    assert row["added"] == pytest.approx(5)
+    assert row["designed"] == pytest.approx(float(own.A[1].norm()))
+    assert row["ratio"] == pytest.approx(5 / float(own.A[1].norm()))
+    assert (row["new"], row["far"]) == (pytest.approx(0.64), pytest.approx(0.64))
+    assert (row["changed"], row["edges"]) == (0, 25)
+    untouched = table.loc[("block2.factorized", 0)]
+    assert untouched["added"] == 0
+    assert np.isnan(untouched["new"])
+
+
+def test_mask_summary_counts_significant_edges(seeds):
+    table = analysis.mask_summary(analysis.mask_change(seeds)).set_index(["graph", "scale"])
+    assert table["changed"].sum() == 1
+    assert table.loc[("block2.factorized", 2), "changed"] == 1
+
+
+def test_mask_agreement_is_one_for_copies_and_minus_one_for_opposites(make_network):
+    first, opposite = make_network(1), make_network(1)
+    for layer in graph_layers(opposite).values():
+        layer.adjacency.A_res.data.neg_()
+    same = analysis.mask_agreement([first, first])
+    assert same["correlation"].to_numpy() == pytest.approx(1)
+    mixed = analysis.mask_agreement([first, opposite, first])
+    assert mixed["correlation"].to_numpy() == pytest.approx(-1 / 3)
+    assert mixed["lowest"].to_numpy() == pytest.approx(-1)
+    assert mixed["highest"].to_numpy() == pytest.approx(1)
+    for layer in graph_layers(opposite).values():
+        layer.adjacency.A_res.data.zero_()
+    assert analysis.mask_agreement([first, opposite])["correlation"].isna().all()
+    with pytest.raises(ValueError, match="two networks or more, found 1"):
+        analysis.mask_agreement([first])
+
+
+def test_strongest_edges_are_the_largest_that_are_left(seeds):
+    table = analysis.mask_change(seeds)
+    far = analysis.strongest_edges(table, top=5, graph="*.g3d.*", min_frames=2, scale=1)
+    assert far["graph"].str.contains("g3d.window5|g3d.window3").all()
+    assert ((far["receiver_frame"] - far["sender_frame"]).abs() >= 2).all()
+    assert (far["hops"] >= 2).all()
+    assert (far["scale"] == 1).all()
+    rest = table[table["graph"].isin([n for n in table["graph"].unique() if "g3d" in n])]
+    rest = rest[(rest["hops"] >= 2) & (rest["scale"] == 1)]
+    rest = rest[(rest["receiver_frame"] - rest["sender_frame"]).abs() >= 2]
+    np.testing.assert_array_equal(far["mean"].abs(), rest["mean"].abs().nlargest(5))
+
+
+def test_strongest_edges_can_take_each_pair_once(seeds):
+    table = analysis.mask_change(seeds)
+    pairs = analysis.strongest_edges(table, top=100, one_per_pair=True)
+    assert not pairs.duplicated(["receiver", "sender"]).any()
+    # Hip, head and the hands are two hops apart, and nothing else is: 4 x 3 ordered pairs.
+    assert len(pairs) == 12
+
+
+def test_strongest_edges_refuse_an_unknown_graph(seeds):
+    with pytest.raises(ValueError, match="no graph is called 'block4': there are block1"):
+        analysis.strongest_edges(analysis.mask_change(seeds), graph="block4")

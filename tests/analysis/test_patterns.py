@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+
+from msg3d_lab import skeletons
+from msg3d_lab.analysis.features import make_features
+from msg3d_lab.analysis.patterns import (
+    class_matrix,
+    compare,
+    joint_time,
+    shares,
+    symmetry,
+    to_parts,
+)
+
+BODY = skeletons.get("ntu25")
+
+
+def test_shares_are_of_absolute_values():
+    found = shares(np.array([[3.0, -1, 0], [0, 0, 0]]))
+    np.testing.assert_allclose(found, [[0.75, -0.25, 0], [0, 0, 0]])
+    with pytest.raises(ValueError, match="expected finite importance"):
+        shares(np.array([[np.inf, 1]]))
+
+
+def test_class_matrix_weighs_confident_clips_like_others():
+    values = np.array([[1.0, 1], [100, 0], [0, 5]])
+    table = class_matrix(
+        values, np.array([2, 2, 0]), names=["hand", "foot"], label_names=["a", "b", "c"]
+    )
+    assert table.index.tolist() == ["a", "c"]
+    np.testing.assert_allclose(table.to_numpy(), [[0, 1], [0.75, 0.25]])
+    with pytest.raises(ValueError, match=r"expected importance \(2 clips, 2 features\)"):
+        class_matrix(values, np.array([0, 1]), names=["hand", "foot"], label_names=["a", "b"])
+
+
+def test_to_parts_keeps_the_sum():
+    values = np.random.default_rng(0).normal(size=(3, 25))
+    found, names = to_parts(values, BODY)
+    assert names == tuple(BODY.parts)
+    np.testing.assert_allclose(found.sum(1), values.sum(1))
+    arm = list(BODY.parts["left arm"])
+    np.testing.assert_allclose(found[:, names.index("left arm")], values[:, arm].sum(1))
+    with pytest.raises(ValueError, match="25 joints of ntu25"):
+        to_parts(values[:, :3], BODY)
+
+
+def test_joint_time_has_joints_in_rows_and_time_in_columns():
+    features = make_features("joint_x_segment", BODY, num_frames=9, num_segments=3)
+    values = np.zeros((1, len(features)))
+    values[0, features.index[4, 7]] = 2
+    table = joint_time(values, features, BODY)
+    assert table.shape == (25, 3)
+    assert table.loc["left hand", "frames 3 to 5"] == 1
+    assert table.to_numpy().sum() == 1
+    with pytest.raises(ValueError, match="expected features by joint_x_segment, found joint"):
+        joint_time(values, make_features("joint", BODY, num_frames=9), BODY)
+
+
+def test_symmetry_of_a_one_sided_pattern():
+    values = np.zeros((40, 25))
+    values[:, BODY.joints.index("left hand")] = 3
+    values[:, BODY.joints.index("right hand")] = 1
+    table = symmetry(values, BODY)
+    assert len(table) == len(BODY.mirror)
+    np.testing.assert_allclose(
+        table.loc["hand", ["left", "right", "difference", "low", "high"]].to_numpy(dtype=float),
+        [0.75, 0.25, 0.5, 0.5, 0.5],
+    )
+    np.testing.assert_allclose(table.loc["knee"].to_numpy(dtype=float), 0)
+
+
+def test_compare_finds_what_differs_and_nothing_else():
+    rng = np.random.default_rng(0)
+    a, b = rng.random((200, 6)), rng.random((150, 6))
+    a[:, 2] += 1
+    table = compare(a, b, names=list("abcdef"))
+    assert table.loc["c", "low"] > 0.05
+    inside = (table.low <= table.difference) & (table.difference <= table.high)
+    assert inside.all()
+
+
+def test_interval_agrees_with_the_normal_one():
+    rng = np.random.default_rng(1)
+    a, b = rng.random((400, 3)), rng.random((400, 3))
+    table = compare(a, b, names=list("abc"), resamples=5000)
+    paired = compare(a, b, names=list("abc"), paired=True, resamples=5000)
+    x, y = shares(a), shares(b)
+    unpaired_error = np.sqrt(x.var(0) / 400 + y.var(0) / 400)
+    paired_error = (x - y).std(0) / 20
+    for found, error in ((table, unpaired_error), (paired, paired_error)):
+        half = (found.high - found.low).to_numpy() / 2
+        np.testing.assert_allclose(half, 1.96 * error, rtol=0.06)
+
+
+def test_pairs_that_differ_by_a_constant_have_no_spread():
+    rng = np.random.default_rng(2)
+    a = rng.random((50, 4))
+    table = compare(a, a, names=list("abcd"), paired=True)
+    np.testing.assert_array_equal(table[["difference", "low", "high"]], 0)
+
+
+def test_one_clip_has_no_interval():
+    table = compare(np.eye(3)[:1], np.eye(3), names=list("abc"))
+    assert table[["low", "high"]].isna().all(axis=None)
+    np.testing.assert_allclose(table["difference"], [2 / 3, -1 / 3, -1 / 3])
+
+
+def test_compare_refuses():
+    with pytest.raises(ValueError, match="3 features in both"):
+        compare(np.ones((2, 3)), np.ones((2, 4)), names=list("abc"))
+    with pytest.raises(ValueError, match="3 features in both"):
+        compare(np.ones((2, 3)), np.ones((0, 3)), names=list("abc"))
+    with pytest.raises(ValueError, match="the same clips in both, found 2 and 3"):
+        compare(np.ones((2, 3)), np.ones((3, 3)), names=list("abc"), paired=True)

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import nn
+
+from msg3d_lab.analysis.features import make_features
+from msg3d_lab.analysis.sanity import (
+    motion_energy,
+    planted_auc,
+    pointing_game,
+    randomisation_check,
+    rank_similarity,
+    shuffled_copies,
+    stability,
+)
+
+
+def test_rank_similarity_agrees_with_scipy_also_with_ties():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 4, (20, 9)).astype(float), rng.normal(size=(20, 9))
+    expected = [spearmanr(*rows).statistic for rows in zip(a, b, strict=True)]
+    np.testing.assert_allclose(rank_similarity(a, b), expected)
+    np.testing.assert_allclose(rank_similarity(b, np.exp(b)), 1)
+    np.testing.assert_allclose(rank_similarity(b, -b), -1)
+    assert np.isnan(rank_similarity(np.ones((1, 9)), b[:1])).all()
+
+
+def test_stability_is_the_mean_over_pairs():
+    rng = np.random.default_rng(1)
+    runs = rng.normal(size=(3, 5, 8))
+    expected = np.mean(
+        [rank_similarity(runs[i], runs[j]) for i, j in ((0, 1), (0, 2), (1, 2))], axis=0
+    )
+    np.testing.assert_allclose(stability(list(runs)), expected)
+    np.testing.assert_allclose(stability([runs[0]] * 4), 1)
+    with pytest.raises(ValueError, match="at least two attributions, found 1"):
+        stability([runs[0]])
+
+
+def test_pointing_game_and_auc_in_closed_form():
+    truth = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]], bool)
+    values = np.array([[4, 3, 2, 1], [1, 3, 2, 4], [1, 1, 1, 0], [1, 2, 3, 4], [1, 2, 3, 4]])
+    np.testing.assert_allclose(pointing_game(values, truth), [1, 0, 1 / 3, np.nan, np.nan])
+    # Wins of the 2 x 2 pairs: all four; 3 beats 2 only; two halves and a whole of three.
+    np.testing.assert_allclose(planted_auc(values, truth), [1, 0.25, 2 / 3, np.nan, np.nan])
+
+
+def test_auc_agrees_with_counting_pairs():
+    rng = np.random.default_rng(2)
+    values, truth = rng.integers(0, 5, (30, 12)), rng.random((30, 12)) < 0.4
+    for row, planted, found in zip(values, truth, planted_auc(values, truth), strict=True):
+        inside, outside = row[planted][:, None], row[~planted]
+        wins = (inside > outside) + 0.5 * (inside == outside)
+        assert found == pytest.approx(wins.mean())
+
+
+def test_chance_is_what_random_importance_gets():
+    rng = np.random.default_rng(3)
+    truth = np.arange(10) < 3
+    truth = np.broadcast_to(truth, (20_000, 10))
+    values = rng.random(truth.shape)
+    assert pointing_game(values, truth).mean() == pytest.approx(0.3, abs=0.02)
+    assert planted_auc(values, truth).mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_motion_energy_in_closed_form(toy_skeleton):
+    x = torch.zeros(1, 2, 3, 5, 3)
+    x[0, 0, 1, 2] = torch.tensor([1.0, 2, 0])
+    x[0, 1, 2, 4] = torch.tensor([0.0, 0, 3])
+    features = make_features("joint", toy_skeleton, num_frames=3)
+    assert motion_energy(x, features).tolist() == [[0, 0, 10, 0, 9]]
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)).eval()
+
+
+def test_shuffled_copies_keep_the_numbers_and_leave_the_network_alone():
+    model = network()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    copies = dict(shuffled_copies(model, ["3", "0"]))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for stage, changed in (
+        ("3", {"3.weight"}),
+        ("0", {"3.weight", "0.weight", "0.bias"}),
+    ):
+        for name, value in copies[stage].state_dict().items():
+            torch.testing.assert_close(
+                value.flatten().sort().values, before[name].flatten().sort().values, rtol=0, atol=0
+            )
+            if name in changed:
+                assert not torch.equal(value, before[name]), (stage, name)
+            elif name != "3.bias" and not name.startswith("0"):
+                assert torch.equal(value, before[name]), (stage, name)
+    again = dict(shuffled_copies(model, ["3", "0"]))
+    assert torch.equal(again["0"][0].weight, copies["0"][0].weight)
+    with pytest.raises(ValueError, match="no parameter of the network is below 'head'"):
+        list(shuffled_copies(model, ["head"]))
+
+
+def test_randomisation_check_tells_a_network_from_a_control():
+    model = network()
+    x = torch.randn(40, 6)
+
+    def gradient(net):
+        inputs = x.clone().requires_grad_()
+        net(inputs)[:, 0].sum().backward()
+        return (inputs.grad * x).numpy()
+
+    of_network = randomisation_check(model, gradient, stages=["3", "0"])
+    assert of_network.index.tolist() == ["trained", "3 shuffled", "and 0"]
+    assert of_network.loc["trained", "similarity"] == pytest.approx(1)
+    assert abs(of_network.loc["and 0", "similarity"]) < 0.6
+    control = randomisation_check(model, lambda net: x.numpy(), stages=["3", "0"])
+    np.testing.assert_allclose(control.similarity, 1)
+
+
+def test_sanity_refuses_what_does_not_belong_together():
+    with pytest.raises(ValueError, match="of one shape"):
+        rank_similarity(np.ones((2, 3)), np.ones((2, 4)))
+    with pytest.raises(ValueError, match="importance and truth"):
+        pointing_game(np.ones((2, 3)), np.ones((3, 2), bool))

@@ -1,0 +1,284 @@
+import importlib
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from msg3d_lab import explaining
+from msg3d_lab.analysis.features import make_features
+from msg3d_lab.analysis.saved import join_importance, write_importance
+from msg3d_lab.data import synthetic
+from msg3d_lab.explaining import explain, explain_cost, load_clips, planted, rank_methods
+from msg3d_lab.explaining.figures import write_figures
+from msg3d_lab.training import fit, open_run
+from msg3d_lab.training.setup import test_batches_of as batches_of
+
+QUICK = {"device": "cpu", "progress": False}
+
+
+@pytest.fixture(scope="module")
+def run(toy_store, toy_recipe, tmp_path_factory):
+    path = tmp_path_factory.mktemp("explaining") / "toy"
+    return fit(toy_recipe, data=toy_store, run=path, device="cpu", progress=False)
+
+
+def test_clips_are_those_of_the_test(run, toy_store):
+    indices = toy_store.indices("xsub_val")
+    clips = load_clips(run, indices)
+    batch = next(iter(batches_of(run.recipe, toy_store, batch_size=64)))
+    np.testing.assert_array_equal(clips.x.numpy(), batch.x[:, 0])
+    np.testing.assert_array_equal(clips.labels, batch.labels)
+    # The frames said to be chosen are those that are there.
+    for i, sample in enumerate(indices):
+        keypoints = toy_store.keypoints(sample)
+        np.testing.assert_array_equal(clips.x[i, 0].numpy(), keypoints[0, clips.chosen[i]])
+
+
+def test_choose_clips_is_balanced_and_seeded(toy_store):
+    chosen = explaining.choose_clips(toy_store, "xsub_train", num_clips=9)
+    assert np.bincount(toy_store.labels[chosen]).tolist() == [3, 3, 3]
+    assert (np.diff(chosen) > 0).all()
+    again = explaining.choose_clips(toy_store, "xsub_train", num_clips=9)
+    np.testing.assert_array_equal(chosen, again)
+    other = explaining.choose_clips(toy_store, "xsub_train", num_clips=9, seed=1)
+    assert chosen.tolist() != other.tolist()
+    whole = explaining.choose_clips(toy_store, "xsub_train", num_clips=1000)
+    np.testing.assert_array_equal(whole, toy_store.indices("xsub_train"))
+    with pytest.raises(ValueError, match="at least one clip, found 0"):
+        explaining.choose_clips(toy_store, "xsub_train", num_clips=0)
+
+
+@pytest.mark.parametrize("method", [*explaining.METHODS, *explaining.CONTROLS])
+def test_explain_writes_a_table_by_sample_id(method, run, toy_store, tmp_path):
+    out = tmp_path / "i.parquet"
+    found = explain(run, method=method, num_clips=4, samples=1, steps=2, out=out, **QUICK)
+    assert found.values.shape == (4, 5)
+    assert np.isfinite(found.values).all()
+    assert np.abs(found.values).max() > 0
+    assert found.names == toy_store.skeleton.joints
+    for name, label in zip(found.ids, found.labels, strict=True):
+        assert toy_store.labels[toy_store.ids.index(name)] == label
+    assert found.facts["synthetic"] is True
+    read = explaining.read_importance(out)
+    assert read.ids == found.ids
+    assert read.facts == found.facts
+    np.testing.assert_array_equal(read.values, found.values)
+    assert [p.name for p in tmp_path.iterdir()] == ["i.parquet"]
+
+
+def test_class_activation_sums_to_the_logit_less_its_bias(run, toy_store, tmp_path):
+    for by in ("joint", "joint_x_segment"):
+        found = explain(
+            run, method="class_activation", by=by, num_segments=3, out=tmp_path / by, **QUICK
+        )
+        model, clips = run.model(), load_clips(run, toy_store.indices("xsub_val"))
+        with torch.no_grad():
+            logits = model(clips.x).numpy()
+        rows = np.arange(len(found))
+        expected = logits[rows, found.classes] - model.fc.bias.detach().numpy()[found.classes]
+        np.testing.assert_allclose(found.values.sum(1), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_explain_asks_about_the_class_it_is_told(run, tmp_path):
+    predicted = explain(run, method="gradient_x_input", out=tmp_path / "p", **QUICK)
+    true = explain(run, method="gradient_x_input", target="true", out=tmp_path / "t", **QUICK)
+    np.testing.assert_array_equal(predicted.classes, predicted.predictions)
+    np.testing.assert_array_equal(true.classes, true.labels)
+    np.testing.assert_array_equal(true.right, true.labels == true.predictions)
+    same = predicted.right
+    np.testing.assert_allclose(predicted.values[same], true.values[same], rtol=1e-5)
+    with pytest.raises(ValueError, match="target is 'predicted' or 'true'"):
+        explain(run, target="best", **QUICK)
+
+
+def test_explain_reads_the_table_that_is_there_and_refuses_another(run, tmp_path):
+    out = tmp_path / "i.parquet"
+    first = explain(run, method="gradient_x_input", num_clips=3, out=out, **QUICK)
+    before = out.stat().st_mtime_ns
+    again = explain(run, method="gradient_x_input", num_clips=3, out=out, **QUICK)
+    np.testing.assert_array_equal(first.values, again.values)
+    assert out.stat().st_mtime_ns == before
+    for change in ({"num_clips": 4}, {"baseline": "removed"}, {"seed": 1}):
+        with pytest.raises(FileExistsError, match="importance of other weights, clips or arg"):
+            explain(
+                run, **{"method": "gradient_x_input", "num_clips": 3, "out": out, **QUICK, **change}
+            )
+    out.write_text("no table")
+    with pytest.raises(FileExistsError, match="is in the way"):
+        explain(run, method="gradient_x_input", num_clips=3, out=out, **QUICK)
+
+
+def test_explain_goes_on_after_a_kill(run, tmp_path):
+    arguments = {"method": "gradient_x_input", "split": "xsub_train", **QUICK}
+    out = tmp_path / "killed.parquet"
+    code = f"""
+        import importlib, os, signal
+        module = importlib.import_module("msg3d_lab.explaining.explain")
+        write = module.write_importance
+        def killed(*words, **options):
+            write(*words, **options)
+            os.kill(os.getpid(), signal.SIGKILL)
+        module.write_importance = killed
+        module.explain({str(run.path)!r}, out={str(out)!r}, **{arguments!r})
+    """
+    process = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    assert process.returncode == -9
+    (part,) = tmp_path.glob(".killed.parquet.*.parts/*.parquet")
+    kept = explaining.read_importance(part)
+    assert len(kept) == 32
+    # Marked, so that it shows whether it is used or made again.
+    marked = kept.values + 1
+    part.unlink()
+    write_importance(_with_values(kept, marked), part)
+    whole = explain(run, out=out, **arguments)
+    plain = explain(run, out=tmp_path / "plain.parquet", **arguments)
+    np.testing.assert_array_equal(whole.values[:32], marked)
+    np.testing.assert_array_equal(kept.values, plain.values[:32])
+    np.testing.assert_array_equal(whole.values[32:], plain.values[32:])
+    assert whole.ids == plain.ids
+    assert len(plain) == 36
+    assert {p.name for p in tmp_path.iterdir()} == {"killed.parquet", "plain.parquet"}
+
+
+def test_cost_is_said_before(run):
+    table = explain_cost(run, num_clips=5, samples=2, steps=3, device="cpu")
+    assert table["forward"].to_dict() == {
+        "class_activation": 1,
+        "gradient_x_input": 1,
+        "integrated_gradients": 3,
+        "occlusion": 6,
+        "shapley": 11,
+    }
+    assert (table["clips"] == 5).all()
+    assert (table["minutes"] > 0).all()
+    with pytest.raises(ValueError, match="unknown method 'magic'"):
+        explain_cost(run, methods=["magic"], num_clips=2, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def ranking(run):
+    return rank_methods(run, others=[run], num_clips=6, samples=1, steps=2, repeats=6, **QUICK)
+
+
+def test_ranking_has_every_method_and_the_controls_last(ranking):
+    table = ranking.table
+    assert set(table.index) == {*explaining.METHODS, *explaining.CONTROLS}
+    assert list(table.index[-2:]) == list(explaining.CONTROLS)
+    assert ranking.best == table.index[0]
+    assert table["mean rank"].iloc[:-2].is_monotonic_increasing
+    assert "planted" not in table  # nobody knows the truth about the toy
+    assert set(ranking.values) == set(table.index)
+
+
+def test_ranking_says_that_controls_do_not_depend_on_the_network(ranking):
+    np.testing.assert_allclose(ranking.table.loc[["motion", "random"], "shuffled"], 1)
+    assert (ranking.table["shuffled"].iloc[:-2] < 0.99).all()
+    # The other run is the same one, so everything is as stable as can be.
+    np.testing.assert_allclose(ranking.table["stability"], 1)
+
+
+def test_ranking_agrees_with_its_curves(ranking):
+    curves = ranking.curves
+    for method in ("occlusion", "motion"):
+        rows = curves[(curves["method"] == method) & (curves["kind"] == "deletion")]
+        area = {
+            order: np.trapezoid(group.groupby("share")["probability"].mean(), dx=0.2)
+            for order, group in rows.groupby("order")
+        }
+        expected = area["random"] - area["important first"]
+        assert ranking.table.loc[method, "deletion"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_best_is_by_mean_rank_and_never_a_control():
+    ranked = importlib.import_module("msg3d_lab.explaining.ranking")._ranked
+    rows = {
+        "a": {"deletion": 0.1, "faithfulness": 0.9, "shuffled": 0.1},
+        "b": {"deletion": 0.3, "faithfulness": 0.8, "shuffled": 0.0},
+        "motion": {"deletion": 0.9, "faithfulness": 1.0, "shuffled": 0.0},
+        "random": {"deletion": 0.0, "faithfulness": 0.0, "shuffled": 1.0},
+    }
+    table = ranked(pd.DataFrame.from_dict(rows, orient="index"))
+    assert list(table.index) == ["b", "a", "motion", "random"]
+    np.testing.assert_allclose(table["mean rank"], [4 / 3, 5 / 3, np.nan, np.nan])
+
+
+def test_planted_joints_and_frames_are_found_among_the_chosen_ones():
+    name = "S001C001P001R001A009"
+    event = synthetic.evidence(name)
+    frames = synthetic.record(name)[0].shape[1]
+    chosen = np.linspace(0, frames - 1, 20).astype(int)[None]
+    from msg3d_lab import skeletons
+
+    body = skeletons.get("ntu25")
+    joints = planted([name], chosen, make_features("joint", body, num_frames=20))
+    assert np.flatnonzero(joints[0]).tolist() == list(event.joints)
+    features = make_features("joint_x_segment", body, num_frames=20, num_segments=20)
+    both = planted([name], chosen, features)[0]
+    start, stop = event.frames
+    for t, frame in enumerate(chosen[0]):
+        for joint in range(25):
+            expected = joint in event.joints and start <= frame < stop
+            assert both[features.index[t, joint]] == expected
+    with pytest.raises(ValueError, match="no clip of the synthetic data set"):
+        planted(["clip01"], chosen, features)
+
+
+def test_importance_table_and_joining(run, tmp_path):
+    found = explain(run, method="motion", num_clips=6, out=tmp_path / "m", **QUICK)
+    table = found.table
+    assert list(table.columns) == ["label", "prediction", "class", *found.names]
+    assert table.index.tolist() == list(found.ids)
+    again = join_importance([found.of(np.arange(2)), found.of(np.arange(6) >= 2)])
+    assert again.ids == found.ids
+    np.testing.assert_array_equal(again.values, found.values)
+    turned = explaining.in_order(found, found.ids[::-1])
+    assert turned.ids == found.ids[::-1]
+    np.testing.assert_array_equal(turned.values, found.values[::-1])
+    np.testing.assert_array_equal(turned.labels, found.labels[::-1])
+    with pytest.raises(ValueError, match="1 of 2 clips are not in the table: nobody"):
+        explaining.in_order(found, [found.ids[0], "nobody"])
+    with pytest.raises(ValueError, match="sample ids must be unique: 6 occur again"):
+        join_importance([found, found])
+    with pytest.raises(ValueError, match="expected at least one part"):
+        join_importance([])
+    with pytest.raises(ValueError, match=r"values \(6, 5\)"):
+        _with_values(found, found.values[:, :2])
+
+
+def test_figures_are_written_once(run, toy_skeleton, tmp_path):
+    joint = explain(run, method="occlusion", num_clips=6, out=tmp_path / "j.parquet", **QUICK)
+    files = write_figures(joint, toy_skeleton, tmp_path / "j")
+    assert {f.name for f in files} >= {"body.pdf", "body.svg", "symmetry.pdf"}
+    assert all(f.stat().st_size > 1000 for f in files)
+    with pytest.raises(FileExistsError, match="exists already"):
+        write_figures(joint, toy_skeleton, tmp_path / "j")
+    time = explain(
+        run, method="gradient_x_input", by="joint_x_segment", num_segments=4,
+        num_clips=4, out=tmp_path / "t.parquet", **QUICK,
+    )  # fmt: skip
+    assert {f.name for f in write_figures(time, toy_skeleton, tmp_path / "t")} == {
+        "time.pdf",
+        "time.svg",
+    }
+
+
+def test_explaining_refuses_a_run_without_weights(toy_store, toy_recipe, tmp_path):
+    from msg3d_lab.training.runs import create_run
+
+    create_run(tmp_path / "run", toy_recipe, {"data": {"path": str(toy_store.path)}})
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        explain(open_run(tmp_path / "run"), **QUICK)
+    with pytest.raises(ValueError, match="unknown method 'magic'"):
+        explain(open_run(tmp_path / "run"), method="magic", **QUICK)
+    with pytest.raises(ValueError, match="unknown baseline 'blur'"):
+        explain(open_run(tmp_path / "run"), baseline="blur", **QUICK)
+
+
+def _with_values(importance, values):
+    from dataclasses import replace
+
+    return replace(importance, values=values)
