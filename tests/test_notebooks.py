@@ -60,7 +60,7 @@ QUICK = {
     },
     "07_joint_importance": {
         "RUN": "{tmp}/demo",
-        "OTHER_RUNS": [],
+        "SECOND": "{tmp}/second",
         "SETTINGS": [
             "epochs=1",
             "base_channels=6",

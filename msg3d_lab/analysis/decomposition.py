@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "check_mode",
     "class_activation",
     "pathway_contributions",
     "pathway_shares",
@@ -67,7 +68,7 @@ def class_activation(
     """
     if frames not in ("clip", "network"):
         raise ValueError(f"frames is 'clip' or 'network', found {frames!r}")
-    _check_mode(model)
+    check_mode(model)
     last = f"block{len(model.blocks)}"
     logits, cache = run_with_cache(model, x, names=[last])
     rows = model.fc.weight[_classes(classes, logits)]
@@ -119,7 +120,7 @@ def pathway_contributions(
 
     Source: Liu et al., CVPR 2020, figure 3: pathways are added before the activation.
     """
-    _check_mode(model)
+    check_mode(model)
     terms: dict[str, dict[str, str]] = {}
     for point in list_points(model):
         block, *path = point.name.split(".")
@@ -188,7 +189,7 @@ def scale_shares(model: MSG3D, x: Tensor) -> pd.DataFrame:
     """
     import pandas as pd
 
-    _check_mode(model)
+    check_mode(model)
     rows = []
     for graph, layer in graph_layers(model).items():
         K, conv, bn = len(layer.adjacency.A), layer.mlp.conv, cast(Any, layer.mlp.bn)
@@ -231,7 +232,7 @@ def point_importance(
     """
     import pandas as pd
 
-    _check_mode(model)
+    check_mode(model)
     rows = []
     with torch.no_grad():
         before = model(x)
@@ -262,8 +263,9 @@ def _variance_shares(terms: Tensor) -> list[float]:
     return [(centred * term).sum().item() / variance for term in terms]
 
 
-def _check_mode(model: MSG3D) -> None:
-    if model.training:
+def check_mode(network: object) -> None:
+    """Raise ValueError if a network is in training mode; other callables have no mode."""
+    if getattr(network, "training", False):
         raise ValueError(
             "the network is in training mode, where every run changes it and depends on the whole "
             "batch: call model.eval() first"

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from msg3d_lab.analysis.decomposition import check_mode
 from msg3d_lab.analysis.features import Features, hide
 from msg3d_lab.analysis.importance import Forward, explained_score
 
@@ -266,6 +267,7 @@ def _answers(
     progress: bool,
 ) -> Tensor:
     """The logits of every clip in each of its states: kept (N, S, F) -> (N, S, classes)."""
+    check_mode(forward)
     if baseline.shape != x.shape:
         raise ValueError(f"expected a baseline {tuple(x.shape)}, found {tuple(baseline.shape)}")
     N, S, _ = kept.shape

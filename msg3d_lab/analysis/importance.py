@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from msg3d_lab.analysis.decomposition import check_mode
 from msg3d_lab.analysis.features import Features, hide
 
 __all__ = [
@@ -135,10 +136,12 @@ def attribute(
         (N, features) float32, in units of the score: positive speaks for the class.
 
     Raises:
-        ValueError: an unknown method, or shapes that do not belong together.
+        ValueError: an unknown method, shapes that do not belong together, or a network in training
+            mode.
     """
     from tqdm.auto import tqdm
 
+    check_mode(forward)
     _check(x, classes, features, baseline, method)
     if batch_size < 1 or samples < 1 or steps < 1:
         raise ValueError(

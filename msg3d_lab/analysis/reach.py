@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from msg3d_lab.analysis.activations import run_with_cache
+from msg3d_lab.analysis.decomposition import check_mode
 from msg3d_lab.analysis.masks import learned_graphs
 from msg3d_lab.analysis.points import POOLED
 from msg3d_lab.graph import hop_distance
@@ -80,8 +81,7 @@ def effective_reach(
     """
     import pandas as pd
 
-    if model.training:
-        raise ValueError("the network is in training mode: call model.eval() first")
+    check_mode(model)
     if point == POOLED:
         raise ValueError(f"{POOLED!r} has no joints: choose a point before the mean over them")
     _, cache = run_with_cache(model, x, names=["input", point], gradients=True)

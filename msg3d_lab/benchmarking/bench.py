@@ -182,7 +182,8 @@ def bench(
 
     Raises:
         FileNotFoundError: there is no yardstick, see `yardstick`.
-        ValueError: CUDA is asked for and not there, or `rounds` is below 1.
+        ValueError: CUDA is asked for and not there, or `rounds`, `threads` or `clip_len` is below
+            1.
         RuntimeError: a measuring process failed.
         ChildProcessError: a measuring process was killed, most often for want of memory.
     """
@@ -197,16 +198,17 @@ def bench(
     if network is None:
         network = NTU60 | {"base_channels": 24} if quick else NTU60
     rounds = rounds if rounds is not None else (2 if quick else 5)
-    if rounds < 1:
-        raise ValueError(f"expected at least one round, found rounds={rounds}")
+    length = clip_len if clip_len is not None else (32 if quick else 100)
+    threads = threads if threads is not None else cores()
+    for name, value in (("rounds", rounds), ("threads", threads), ("clip_len", length)):
+        if value < 1:
+            raise ValueError(f"expected {name} of 1 or more, found {value}")
     if cases is None:
         cases = QUICK_CASES if quick else CUDA_CASES if device == "cuda" else CPU_CASES
     if memory_cases is None:
         memory_cases = QUICK_CASES[:2] if quick else MEMORY_CASES
     if not precisions:
         precisions = ("fp32", "tf32", "bf16") if device == "cuda" else ("fp32", "bf16")
-    length = clip_len if clip_len is not None else (32 if quick else 100)
-    threads = threads or cores()
     start = partial(Worker, threads=threads, device=device, network=network, clip_len=length)
     tell = say or (lambda line: None)
     sides: tuple[Side, ...] = ("yardstick", "ours") if against else ("ours",)

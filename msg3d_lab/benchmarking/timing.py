@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Sample", "Timing", "clocked", "compare", "take_turns"]
 
+_SHORTEST = 0.5  # seconds in which the system's count of busy ones means something
+
 
 class Sample(NamedTuple):
     """One run.
@@ -63,7 +65,8 @@ class Comparison:
     Attributes:
         timings: by name.
         other_load: how many cores other programs kept busy meanwhile, on average; None where the
-            system does not tell. Times of a machine that is not quiet prove little.
+            system does not tell, and for runs of less than half a second, since it counts in
+            hundredths. Times of a machine that is not quiet prove little.
     """
 
     timings: dict[str, Timing]
@@ -156,7 +159,7 @@ def take_turns(
             samples[name].append(runs[name]())
     elapsed, after = time.perf_counter() - start, busy_seconds()
     other = None
-    if before is not None and after is not None:
+    if before is not None and after is not None and elapsed > _SHORTEST:
         own = sum(sample.cpu_seconds for several in samples.values() for sample in several)
         other = max(0.0, (after - before - own) / elapsed)
     return Comparison({name: Timing(tuple(several)) for name, several in samples.items()}, other)

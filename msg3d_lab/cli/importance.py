@@ -52,13 +52,15 @@ def importance(
         batch_size: clips at a time.
         seed: of the clips chosen and of what is drawn.
         device: where to compute.
-        out: the table; importance-METHOD-BY.parquet in the run's folder if left out. Figures go
-            into a folder of the same name beside it.
+        out: the table, a .parquet; importance-METHOD-BY.parquet in the run's folder if left out.
+            Figures go into a folder of the same name beside it; by joint_x_segment also clips.html,
+            the first clips in motion.
         cost: say what all the methods cost and do nothing.
     """
     from msg3d_lab.allocator import tune_allocator
     from msg3d_lab.data import open_store
     from msg3d_lab.explaining import METHODS, explain, explain_cost
+    from msg3d_lab.explaining.clips import store_of
     from msg3d_lab.explaining.figures import write_figures
     from msg3d_lab.training import open_run
 
@@ -66,6 +68,14 @@ def importance(
     opened = open_run(run)
     store = open_store(data) if data is not None else None
     path = out if out is not None else run / f"importance-{method}-{by}.parquet"
+    folder = path.with_suffix("")
+    if path.suffix != ".parquet":
+        raise ValueError(f"the table is a Parquet file: expected --out to end in .parquet: {path}")
+    if folder.exists() and not path.exists() and not cost:
+        raise FileExistsError(
+            f"{folder}, where the figures go, is there without {path.name}: remove it or choose "
+            "another path with --out"
+        )
     table = explain_cost(
         opened,
         by=by,
@@ -101,10 +111,14 @@ def importance(
         device=device,
         out=path,
     )
-    figures = write_figures(found, opened.model().skeleton, path.with_suffix(""))
+    if folder.exists():
+        print(f"\n{path} and its figures are there already")
+        return
+    shown = store_of(opened, store)
+    figures = write_figures(found, shown.skeleton, folder, data=shown)
     made_up = "SYNTHETIC data, " if found.facts["synthetic"] else ""
     print(f"\n{made_up}{len(found)} clips of {found.facts['split']}: {path}")
-    print("Figures: " + ", ".join(str(f) for f in figures if f.suffix == ".pdf") + " (and SVG)")
+    print("Figures: " + ", ".join(str(f) for f in figures if f.suffix != ".svg") + " (and SVG)")
 
 
 IMPORTANCE_COMMANDS: dict[str, Callable[..., None]] = {"importance": importance}

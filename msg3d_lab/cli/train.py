@@ -103,7 +103,8 @@ def train(
             )
             for seed, job in jobs.items():
                 print(f"Submitted: seed {seed}, job {job.job_id}; logs in {job.paths.folder}")
-            print("When they are finished, the same words without --slurm show mean and sd.")
+            when = "When they are finished," if jobs else "All seeds are finished:"
+            print(f"{when} the same words without --slurm show mean and sd.")
             return
         job = submit(whole, run=run, resume=resume, **arguments, **parse_slurm(slurm))
         print(f"Submitted: job {job.job_id}; script and logs in {job.paths.folder}")

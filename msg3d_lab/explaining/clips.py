@@ -19,7 +19,7 @@ from msg3d_lab.data.store import Store
 from msg3d_lab.training.runs import Run, open_run
 from msg3d_lab.training.setup import open_store_of
 
-__all__ = ["Clips", "choose_clips", "load_clips", "planted", "store_of"]
+__all__ = ["Clips", "choose_clips", "frames_seen", "load_clips", "planted", "store_of"]
 
 _POSES = 256  # training clips that the mean pose is taken over
 
@@ -116,8 +116,10 @@ def load_clips(
         training = choose_clips(store, run.recipe.data.train_split, num_clips=_POSES)
         pose = mean_pose(_read(run, store, training))
     x = _read(run, store, indices).to(device)
-    chosen = np.stack([_frames(run, int(n)) for n in store.frames[indices]])
-    return Clips(run, store, np.asarray(indices), x, chosen, pose)
+    sampling, clip_len = run.recipe.data.sampling, run.recipe.data.clip_len
+    lengths = store.frames[indices].tolist()
+    chosen = [frames_seen(n, sampling=sampling, clip_len=clip_len) for n in lengths]
+    return Clips(run, store, np.asarray(indices), x, np.stack(chosen), pose)
 
 
 def store_of(run: Run, data: Store | str | Path | None = None) -> Store:
@@ -172,9 +174,8 @@ def _read(run: Run, store: Store, indices: np.ndarray) -> Tensor:
     return torch.cat([torch.from_numpy(batch.x[:, 0]) for batch in batches])
 
 
-def _frames(run: Run, num_frames: int) -> np.ndarray:
+def frames_seen(num_frames: int, *, sampling: str, clip_len: int) -> np.ndarray:
     """The frames that `TestBatches` chooses from a recording of this length: (T,)."""
-    data = run.recipe.data
-    if data.sampling == "uniform":
-        return uniform_sample(num_frames, clip_len=data.clip_len, num_clips=1)[0]
-    return (replay if data.sampling == "replay" else resize)(num_frames, data.clip_len)
+    if sampling == "uniform":
+        return uniform_sample(num_frames, clip_len=clip_len, num_clips=1)[0]
+    return (replay if sampling == "replay" else resize)(num_frames, clip_len)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ from msg3d_lab.explaining.methods import (
     network_of,
     predictions_of,
 )
+from msg3d_lab.files import locked
 from msg3d_lab.training.runs import Run, open_run
 
 __all__ = ["explain"]
@@ -84,6 +86,7 @@ def explain(
         progress: whether to show a progress bar.
 
     Raises:
+        BlockingIOError: another process is at work on this table.
         FileExistsError: another table is at `out`.
         FileNotFoundError: no run, no weights, or the store is gone.
         ValueError: an unknown name, or a store that does not fit the run.
@@ -112,6 +115,7 @@ def explain(
         "layout": store.skeleton.name,
         "stream": run.recipe.data.stream,
         "clip_len": run.recipe.data.clip_len,
+        "sampling": run.recipe.data.sampling,
         "recipe": run.recipe.name,
         "recipe_hash": run.recipe.hash,
         "weights": hashlib.sha256(run.checkpoint.read_bytes()).hexdigest()[:16],
@@ -121,51 +125,68 @@ def explain(
     path = Path(out) if out is not None else run.path / f"importance-{method}-{by}.parquet"
     if path.exists():
         return _same(path, facts["key"])
+    path.parent.mkdir(parents=True, exist_ok=True)
     parts = path.with_name(f".{path.name}.{facts['key']}.parts")
-    pose: Tensor | None = None
-    found = []
-    starts = range(0, len(indices), _CHUNK)
-    for start in tqdm(
-        starts, desc=f"{method} by {by}", unit="chunk", disable=not progress, dynamic_ncols=True
-    ):
-        kept = parts / f"{start:07d}.parquet"
-        if not kept.is_file():
-            clips = load_clips(
-                run, indices[start : start + _CHUNK], data=store, device=where, pose=pose
+    with locked(path.with_name(f".{path.name}.lock")):
+        if path.exists():  # another process has just finished it
+            return _same(path, facts["key"])
+        if others := [folder.name for folder in _parts_of(path) if folder != parts]:
+            log.warning(
+                "%s: begun before with other weights, clips or arguments; what is kept of that (%s)"
+                " is not used, and is removed when this is done",
+                path,
+                ", ".join(others),
             )
-            pose = clips.pose
-            answers = predictions_of(model, clips.x, batch_size=batch_size)
-            classes = answers if target == "predicted" else torch.from_numpy(clips.labels)
-            features = clips.features(by, num_segments=num_segments)
-            values = importance_of(
-                model,
-                clips,
-                classes=classes.to(where),
-                method=method,
-                features=features,
-                baseline=baseline,
-                score=score,
-                samples=samples,
-                steps=steps,
-                batch_size=batch_size,
-                seed=seed,
-            )
-            chunk = Importance(
-                ids=clips.ids,
-                labels=clips.labels,
-                predictions=answers.cpu().numpy(),
-                classes=classes.cpu().numpy(),
-                values=values,
-                names=features.names,
-                label_names=tuple(store.label_names),
-                facts=facts,
-            )
-            write_importance(chunk, kept)
-        found.append(read_importance(kept))
-    whole = join_importance(found)
-    write_importance(whole, path)
-    shutil.rmtree(parts)
-    return whole
+        pose: Tensor | None = None
+        found = []
+        starts = range(0, len(indices), _CHUNK)
+        for start in tqdm(
+            starts, desc=f"{method} by {by}", unit="chunk", disable=not progress, dynamic_ncols=True
+        ):
+            kept = parts / f"{start:07d}.parquet"
+            if not kept.is_file():
+                clips = load_clips(
+                    run, indices[start : start + _CHUNK], data=store, device=where, pose=pose
+                )
+                pose = clips.pose
+                answers = predictions_of(model, clips.x, batch_size=batch_size)
+                classes = answers if target == "predicted" else torch.from_numpy(clips.labels)
+                features = clips.features(by, num_segments=num_segments)
+                values = importance_of(
+                    model,
+                    clips,
+                    classes=classes.to(where),
+                    method=method,
+                    features=features,
+                    baseline=baseline,
+                    score=score,
+                    samples=samples,
+                    steps=steps,
+                    batch_size=batch_size,
+                    seed=seed,
+                )
+                chunk = Importance(
+                    ids=clips.ids,
+                    labels=clips.labels,
+                    predictions=answers.cpu().numpy(),
+                    classes=classes.cpu().numpy(),
+                    values=values,
+                    names=features.names,
+                    label_names=tuple(store.label_names),
+                    facts=facts,
+                )
+                write_importance(chunk, kept)
+            found.append(read_importance(kept))
+        whole = join_importance(found)
+        write_importance(whole, path)
+        for folder in _parts_of(path):
+            shutil.rmtree(folder)
+        return whole
+
+
+def _parts_of(path: Path) -> list[Path]:
+    """Folders of chunks that calls for this table have kept."""
+    return sorted(path.parent.glob(f".{escape(path.name)}.*.parts"))
 
 
 def _key(facts: dict[str, Any], indices: np.ndarray) -> str:

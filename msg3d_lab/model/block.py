@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Literal, cast
+from functools import reduce
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
 from msg3d_lab.model.g3d import MultiWindowG3D
 from msg3d_lab.model.ms_gcn import MSGCN
 from msg3d_lab.model.ms_tcn import MSTCN
 
-__all__ = ["Pathway", "STGCBlock", "is_norm"]
+__all__ = ["Pathway", "STGCBlock"]
 
 Pathway = Literal["factorized", "g3d"]
 
@@ -128,7 +130,8 @@ class STGCBlock(nn.Module):
             for pathway in (self.factorized, self.g3d)
             if pathway is not None
         ]
-        out: Tensor = self.dropout(run(self.tcn, torch.relu(cast(Tensor, sum(outputs))), copies))
+        total = torch.relu(reduce(torch.add, outputs))
+        out: Tensor = self.dropout(run(self.tcn, total, copies))
         return out
 
 
@@ -160,7 +163,7 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
 
     Otherwise a batch that is computed twice would count twice.
     """
-    norms = [m for m in module.modules() if is_norm(m)]
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
     own = [dict(norm.named_buffers()) for norm in norms]
     for norm, buffers in zip(norms, own, strict=True):
         for name, buffer in buffers.items():
@@ -171,8 +174,3 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
         for norm, buffers in zip(norms, own, strict=True):
             for name, buffer in buffers.items():
                 setattr(norm, name, buffer)
-
-
-def is_norm(module: nn.Module) -> bool:
-    """Whether a module is a batch normalisation of any kind."""
-    return isinstance(module, nn.modules.batchnorm._BatchNorm)

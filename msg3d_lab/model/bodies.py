@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Shared", "share_empty"]
+__all__ = ["Shared", "can_be_looked_at", "share_empty"]
 
 
 class Shared(NamedTuple):
@@ -30,6 +30,20 @@ class Shared(NamedTuple):
     kept: Tensor
     copies: tuple[int, ...]
     place: Tensor
+
+
+def can_be_looked_at(x: Tensor) -> bool:
+    """Whether a batch's values are there to be asked about.
+
+    They are not while a program is compiled, exported, traced or recorded as a CUDA graph, which
+    other batches are to run through, nor in tensors that stand for others.
+    """
+    return not (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        or type(x) is not Tensor
+        or (x.is_cuda and torch.cuda.is_current_stream_capturing())
+    )
 
 
 def share_empty(x: Tensor) -> Shared | None:

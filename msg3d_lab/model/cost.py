@@ -24,7 +24,7 @@ from msg3d_lab.model.ms_gcn import MSGCN
 from msg3d_lab.model.ms_tcn import MSTCN
 from msg3d_lab.model.msg3d import MSG3D
 
-__all__ = ["NetworkCost", "PartCost", "StepCost", "network_cost", "step_cost"]
+__all__ = ["NetworkCost", "PartCost", "StepCost", "clip_cost", "network_cost", "step_cost"]
 
 REST = "between the parts"
 # Operations on all elements of their input; every other pointwise one counts per output element.
@@ -120,43 +120,29 @@ def network_cost(model: MSG3D, *, clip_len: int) -> NetworkCost:
     counter = _Counter()
     with torch.no_grad(), _watched(parts, counter), counter:
         network(_noise(network, 1, clip_len))
+    numbers = {name: sum(p.numel() for p in module.parameters()) for name, module in parts.items()}
+    parameters = sum(p.numel() for p in network.parameters())
     rows = [
         PartCost(
             name=name,
-            parameters=sum(p.numel() for p in module.parameters()),
+            parameters=number,
             macs=counter.macs.get(name, 0),
             flops=2 * counter.macs.get(name, 0) + counter.elementwise.get(name, 0),
             output_shape=counter.shapes.get(name, ()),
         )
-        for name, module in parts.items()
+        for name, number in [*numbers.items(), (REST, parameters - sum(numbers.values()))]
     ]
-    parameters = sum(p.numel() for p in network.parameters())
-    rows.append(
-        PartCost(
-            name=REST,
-            parameters=parameters - sum(row.parameters for row in rows),
-            macs=counter.macs.get(REST, 0),
-            flops=2 * counter.macs.get(REST, 0) + counter.elementwise.get(REST, 0),
-            output_shape=(),
-        )
-    )
-    less = more = StepCost(0, 0, 0)
-    # Of one clip more: what a batch costs once is not a clip's. And normalisations refuse a batch
-    # of a single value.
-    few = 1 if clip_len > 1 else 2
+    clip, once = StepCost(0, 0, 0), 0
     if any(p.requires_grad for p in network.parameters()):
-        less, more = (step_cost(model, clip_len=clip_len, batch=n) for n in (few, few + 1))
-    kept = more.kept_bytes - less.kept_bytes
-    # Of small batches the peak may lie among the gradients; sooner or later activations win.
-    per_clip = max(more.peak_bytes - less.peak_bytes, kept)
+        clip, once = clip_cost(model, clip_len=clip_len)
     return NetworkCost(
         parameters=parameters,
         macs=sum(row.macs for row in rows),
         flops=sum(row.flops for row in rows),
-        training_macs=more.macs - less.macs,
-        activation_bytes=kept,
-        training_bytes=per_clip,
-        batch_bytes=less.peak_bytes - few * per_clip,
+        training_macs=clip.macs,
+        activation_bytes=clip.kept_bytes,
+        training_bytes=clip.peak_bytes,
+        batch_bytes=once,
         parts=tuple(rows),
     )
 
@@ -199,6 +185,25 @@ def step_cost(
         storages.clear()
         loss.backward()
     return StepCost(sum(counter.macs.values()), kept, counter.peak_bytes)
+
+
+def clip_cost(
+    model: MSG3D, *, clip_len: int, autocast: torch.dtype | None = None
+) -> tuple[StepCost, int]:
+    """Count what every further clip of a batch costs in training.
+
+    Beside it is what of the peak is there once per batch. Arguments are those of `step_cost`.
+    """
+    # Normalisations refuse a batch of a single value. And of small batches the peak may lie among
+    # the gradients; sooner or later activations win, with recomputation later.
+    few, further = 1 if clip_len > 1 else 2, 3 if model.recompute else 1
+    less, more = (
+        step_cost(model, clip_len=clip_len, batch=n, autocast=autocast)
+        for n in (few, few + further)
+    )
+    kept = (more.kept_bytes - less.kept_bytes) // further
+    peak = max((more.peak_bytes - less.peak_bytes) // further, kept)
+    return StepCost((more.macs - less.macs) // further, kept, peak), less.peak_bytes - few * peak
 
 
 @contextmanager

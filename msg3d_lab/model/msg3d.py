@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from msg3d_lab import skeletons
 from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
-from msg3d_lab.model.block import Pathway, STGCBlock, is_norm
-from msg3d_lab.model.bodies import share_empty
-from msg3d_lab.model.norm import counts_copies, pieces
+from msg3d_lab.model.block import Pathway, STGCBlock
+from msg3d_lab.model.bodies import can_be_looked_at, share_empty
+from msg3d_lab.model.norm import by_batch, counts_copies, pieces
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["MSG3D", "Pathway", "STGCBlock"]
@@ -57,7 +57,7 @@ class MSG3D(nn.Module):
             them, in training and in evaluation; the results are the same to the rounding. It is
             left alone where it would not be exact; a debug log then says why: with dropout in
             training, with another kind of batch normalisation, or when the gradient of the input is
-            asked for.
+            asked for. Compiled, exported and traced programs compute every body.
         by_clip: True. On a CPU, a batch is evaluated clip by clip when no gradients are kept, which
             needs less memory and time. Set it to False, and `share_empty` too, for hooks that are
             to see whole batches.
@@ -191,16 +191,14 @@ class MSG3D(nn.Module):
 
     def _may_share(self, x: Tensor) -> bool:
         """Whether empty bodies may be carried once; a debug log says why not."""
-        if not self.share_empty or torch.compiler.is_compiling():
+        if not self.share_empty or not can_be_looked_at(x):
             return False
         reason = ""
         if torch.is_grad_enabled() and x.requires_grad:
             reason = "the input's gradient is asked for, which knows each empty body apart"
         elif self.training and self._block_arguments["dropout"] > 0:
             reason = "dropout makes them differ"
-        elif not all(
-            counts_copies(norm) for norm in self.blocks.modules() if is_norm(norm) and norm.training
-        ):
+        elif not all(counts_copies(m) for m in self.blocks.modules() if by_batch(m)):
             reason = "a batch normalisation that does not count copies was put in"
         if reason != self._not_shared:
             self._not_shared = reason
@@ -214,7 +212,7 @@ class MSG3D(nn.Module):
             self.by_clip
             and len(pieces(bodies)) > self.num_persons
             and not torch.is_grad_enabled()
-            and not any(norm.training for norm in self.blocks.modules() if is_norm(norm))
+            and not any(map(by_batch, self.blocks.modules()))
         )
 
     def _features(self, x: Tensor, copies: Sequence[int] = ()) -> Tensor:

@@ -14,8 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["batch_norm", "counts_copies", "norm_relu_project", "pieces"]
+__all__ = ["batch_norm", "by_batch", "counts_copies", "norm_relu_project", "pieces"]
+
+_WITH_MOMENTS = ("cpu", "cuda")  # devices that PyTorch has `batch_norm_update_stats` for
 
 
 def batch_norm(
@@ -30,7 +33,8 @@ def batch_norm(
 
     Args:
         norms: the batch normalisation, or several that share the channels in their order. An
-            `nn.Identity` stands for one that was folded into its convolution.
+            `nn.Identity` stands for one that was folded into its convolution. Those that are not
+            alike, one frozen in evaluation mode for example, are applied one by one.
         x: activations.
         residual: added after the normalisation.
         relu: whether the sum is rectified.
@@ -44,8 +48,15 @@ def batch_norm(
         ValueError: in training, a single value per channel.
     """
     norms = [norms] if isinstance(norms, nn.Module) else list(norms)
-    training = {norm.training for norm in norms}
-    if all(map(counts_copies, norms)) and training == {True}:
+    own = counts_copies(norms[0])
+    kinds = {(counts_copies(n), n.training, getattr(n, "eps", None)) for n in norms}
+    if all(isinstance(norm, nn.Identity) for norm in norms):
+        y = x
+    elif len(norms) > 1 and not (own and len(kinds) == 1):
+        parts = torch.split(x, [cast(int, norm.num_features) for norm in norms], dim=-1)
+        each = zip(norms, parts, strict=True)
+        y = torch.cat([batch_norm(norm, part, copies=copies) for norm, part in each], dim=-1)
+    elif own and norms[0].training:
         ours = cast(list[nn.BatchNorm2d], norms)
         count, *statistics = _batch_statistics(ours, x, copies)
         affine, _ = _joined(ours)
@@ -55,17 +66,12 @@ def batch_norm(
                 x, residual, *affine, *statistics, ours[0].eps, relu, count, tuple(copies)
             ),
         )
-    if all(map(counts_copies, norms)) and training == {False}:
+    elif own:
         (weight, bias), (mean, var) = _joined(cast(list[nn.BatchNorm2d], norms))
         y = _normalised(x, mean, var, weight, bias, cast(float, norms[0].eps))
-    elif all(isinstance(norm, nn.Identity) for norm in norms):
-        y = x
-    else:  # modules put in the place of ours: they are asked one by one
-        parts = torch.split(x, [cast(int, norm.num_features) for norm in norms], dim=-1)
-        outputs = [norm(part.permute(0, 3, 1, 2)) for norm, part in zip(norms, parts, strict=True)]
-        y = torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
-        y = y.permute(0, 2, 3, 1)
-    free = y is not x and not torch.is_grad_enabled()  # nobody else holds y
+    else:  # a module put in the place of ours
+        y = norms[0](x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    free = own and not torch.is_grad_enabled()  # nobody else holds y
     if residual is not None:
         y, free = (y.add_(residual) if free else y + residual), not torch.is_grad_enabled()
     if relu:
@@ -113,7 +119,20 @@ def norm_relu_project(
 
 def counts_copies(norm: nn.Module) -> bool:
     """Whether a normalisation is PyTorch's own, none put in its place, so that copies count."""
-    return type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats
+    return (
+        type(norm) is nn.BatchNorm2d
+        and norm.affine
+        and norm.track_running_stats
+        and norm.running_mean is not None
+    )
+
+
+def by_batch(module: nn.Module) -> bool:
+    """Whether a module is a batch normalisation that goes by the statistics of its own batch.
+
+    That is every one in training, and in evaluation one without running statistics.
+    """
+    return isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
 
 
 def pieces(x: Tensor) -> list[slice]:
@@ -121,7 +140,8 @@ def pieces(x: Tensor) -> list[slice]:
 
     A GPU, and whoever traces the program, takes the batch as a whole.
     """
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+    if x.device.type != "cpu" or traced:
         return [slice(None)]
     return [slice(i, i + 1) for i in range(len(x))]
 
@@ -153,6 +173,7 @@ def _joined(norms: list[nn.BatchNorm2d]) -> tuple[list[Tensor], list[Tensor]]:
 def _normalised(
     x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> Tensor:
+    weight, bias = weight.to(mean.dtype), bias.to(mean.dtype)  # statistics may be the wider ones
     y = torch.batch_norm(x.permute(0, 3, 1, 2), weight, bias, mean, var, False, 0.0, eps, False)
     return y.permute(0, 2, 3, 1)
 
@@ -163,7 +184,7 @@ def _statistics(x: Tensor, copies: Sequence[int]) -> tuple[int, Tensor, Tensor]:
     The bodies without copies, and each that has some, are measured apart and put together by their
     means and variances, which loses no digits; sums of squares would.
     """
-    B, T, V, C = x.shape
+    B, T, V = x.shape[:3]
     once = B - len(copies)
     groups = [(once, x[:once])] if once else []
     groups += [(n, x[i : i + 1]) for n, i in zip(copies, range(once, B), strict=True)]
@@ -173,18 +194,25 @@ def _statistics(x: Tensor, copies: Sequence[int]) -> tuple[int, Tensor, Tensor]:
             f"expected more than one value per channel in training, found {B} bodies of {T} frames "
             f"and {V} joints: use larger batches or longer clips"
         )
-    unused = x.new_zeros(2, C, dtype=torch.promote_types(x.dtype, torch.float32))
-    found = [
-        torch.batch_norm_update_stats(group.permute(0, 3, 1, 2), unused[0], unused[1], 0.0)
-        for _, group in groups
-    ]
+    found = [_moments(group) for _, group in groups]
     if len(found) == 1:
         return count, *found[0]
-    means, variances = (torch.stack(values).double() for values in zip(*found, strict=True))
+    precision = torch.float32 if x.is_mps else torch.float64  # Apple's GPUs have no other
+    means, variances = (torch.stack(values).to(precision) for values in zip(*found, strict=True))
     shares = means.new_tensor([n * T * V / count for n, _ in groups])
     mean = shares @ means
     var = shares @ (variances + (means - mean).square())
-    return count, mean.to(unused.dtype), var.to(unused.dtype)
+    return count, mean.to(found[0][0].dtype), var.to(found[0][0].dtype)
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of every channel, in single precision at least."""
+    precision = torch.promote_types(x.dtype, torch.float32)
+    if x.device.type in _WITH_MOMENTS:
+        unused = x.new_zeros(2, x.shape[-1], dtype=precision)
+        return torch.batch_norm_update_stats(x.permute(0, 3, 1, 2), unused[0], unused[1], 0.0)
+    var, mean = torch.var_mean(x.to(precision), dim=(0, 1, 2), correction=0)
+    return mean, var
 
 
 def _follow(norm: nn.BatchNorm2d, count: int, mean: Tensor, var: Tensor) -> None:
@@ -297,7 +325,7 @@ def _backward(
     _, along_x_hat, total = torch.ops.aten.native_batch_norm_backward(
         grad.permute(0, 3, 1, 2),
         x.permute(0, 3, 1, 2),
-        weight,
+        weight.to(mean.dtype),
         mean,
         var,
         None,
@@ -313,9 +341,10 @@ def _backward(
         linear = -slope * inverse * along_x_hat / ctx.count
         constant = -slope * total / ctx.count - linear * mean
         once = len(x) - len(ctx.copies)
-        copies = [*(1,) * once, *ctx.copies]
-        for i in pieces(x) if not ctx.copies else [slice(i, i + 1) for i in range(len(x))]:
-            m = copies[i.start or 0]
-            rest = torch.addcmul(m * constant, x[i], m * linear)
+        m = mean.new_ones(len(x), 1, 1, 1)
+        for body, n in enumerate(ctx.copies, once):
+            m[body].fill_(n)
+        for i in pieces(x):
+            rest = torch.addcmul(m[i] * constant, x[i], m[i] * linear)
             grad_x[i] = rest.addcmul_(grad[i], slope)
     return along_x_hat, total

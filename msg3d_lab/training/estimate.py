@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from msg3d_lab.data.store import Store
 from msg3d_lab.model import MSG3D
-from msg3d_lab.model.cost import NetworkCost, network_cost, step_cost
+from msg3d_lab.model.cost import NetworkCost, clip_cost, network_cost
 from msg3d_lab.training import recipes
 from msg3d_lab.training.held import held_bytes
 from msg3d_lab.training.processes import Precision
@@ -24,6 +25,7 @@ from msg3d_lab.training.setup import (
     watched_batches_of,
 )
 from msg3d_lab.training.trial import device_type, noise_store, step_seconds, test_seconds
+from msg3d_lab.training.validation import split_validation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +52,9 @@ class Estimate:
         calibration: what was timed, in words; None where nothing was.
         seconds_per_clip: of training, by the median step.
         test_seconds_per_clip: of evaluation.
+        bodies_per_clip: that a training step computes in the mean, at the recipe's batch: those
+            that are empty are carried once (`MSG3D.share_empty`), so memory stays below the table's
+            in about this proportion to all of them; None without a store.
         clips: trained on in an epoch; None without a store.
         seconds_per_epoch: of training, without looks at other clips; None without a store.
         seconds: of the whole run, looks included; None without a store.
@@ -61,6 +66,7 @@ class Estimate:
     calibration: str | None = None
     seconds_per_clip: float | None = None
     test_seconds_per_clip: float | None = None
+    bodies_per_clip: float | None = None
     clips: int | None = None
     seconds_per_epoch: float | None = None
     seconds: float | None = None
@@ -79,6 +85,9 @@ class Estimate:
             ("and backward", f"{_giga(cost.training_macs)} GMACs in all"),
             ("activations, per clip", _bytes(cost.activation_bytes)),
         ]
+        if self.bodies_per_clip is not None:
+            text = f"{self.bodies_per_clip:.3g} of {persons} per clip, empty ones once a batch"
+            rows.append(("bodies computed", text))
         if self.seconds_per_clip is None:
             rows.append(("time", "not calibrated"))
         else:
@@ -112,16 +121,19 @@ def estimate(
 ) -> Estimate:
     """Predict memory and time of a recipe's training on this machine, in one process.
 
-    Memory of tensors is counted, in a step of one clip and one of two; what a process holds is
+    Memory of tensors is counted, in a step of one clip and one of a few; what a process holds is
     measured, if time is. Time is that of real steps on clips of the store, or on noise without one.
     If the recipe's batch is too large for that, smaller ones are timed, and time is taken to grow
-    in proportion.
+    in proportion to the bodies that are computed.
+
+    Several processes with synchronised normalisation compute empty bodies like all others and keep
+    more (docs/clusters.md).
 
     Args:
         recipe: a recipe, the name of one, or the path of its YAML.
         data: the store; the recipe's default place if left out. Without a store there is no time
             per epoch.
-        device: "auto", "cpu", "cuda" or "mps"; memory is counted on the CPU always.
+        device: "auto", "cpu", "cuda" or "mps", to time on; memory is counted on the CPU always.
         precision: of the arithmetic.
         batch_sizes: of the table of memory; the recipe's is added.
         calibrate: whether to time steps.
@@ -152,6 +164,8 @@ def estimate(
                 result = _timed(result, noise, "noise", device, precision, seconds)
         return result
     result = _network(recipe, store, precision, batch_sizes)
+    bodies = _bodies_per_clip(recipe, store, batch=recipe.training.batch_size)
+    result = replace(result, bodies_per_clip=bodies)
     if not calibrate:
         return result
     kind = "synthetic clips" if store.synthetic else "clips"
@@ -177,14 +191,8 @@ def _memory(
     kept, peak, once = cost.activation_bytes, cost.training_bytes, cost.batch_bytes
     clip_len, settings = recipe.data.clip_len, recipe.training
     if precision in _TYPES:
-        few = 1 if clip_len > 1 else 2
-        less, more = (
-            step_cost(net, clip_len=clip_len, batch=n, autocast=_TYPES[precision])
-            for n in (few, few + 1)
-        )
-        kept = more.kept_bytes - less.kept_bytes
-        peak = max(more.peak_bytes - less.peak_bytes, kept)
-        once = less.peak_bytes - few * peak
+        clip, once = clip_cost(net, clip_len=clip_len, autocast=_TYPES[precision])
+        kept, peak = clip.kept_bytes, clip.peak_bytes
     weights = sum(t.nbytes for t in [*net.parameters(), *net.buffers()])
     copies = 2 if settings.optimizer == "adamw" else int(settings.momentum > 0)
     copies += settings.average_decay > 0
@@ -207,9 +215,10 @@ def _timed(
 ) -> Estimate:
     """The estimate with times, of the recipe's batches if they fit into memory and time."""
     asked = result.recipe.training.batch_size
-    free = _free_bytes()
+    free = _free_bytes(device_type(device))
     fits = result.memory.index[2 * result.memory["total"] < free]
-    size = min(asked, int(max(fits, default=1)))
+    there = len(train_batches_of(_with_batch(result.recipe, asked), store).batch(0, epoch=0).labels)
+    size = min(there, int(max(fits, default=1)))
     few = min(2, size)
 
     def step(clips: int, seconds: float) -> float:
@@ -232,11 +241,12 @@ def _timed(
             result, store, precision, most=min(size, int(seconds / per_clip / 40))
         )
     fewer = f" (the recipe's batch is {asked})" if size < asked else ""
+    timed, whole = (_bodies_per_clip(result.recipe, store, batch=n) for n in (size, there))
     return replace(
         result,
         memory=memory,
         calibration=f"{what}, {size} at a time{fewer}",
-        seconds_per_clip=per_clip,
+        seconds_per_clip=per_clip * whole / timed,
         test_seconds_per_clip=test_per_clip,
     )
 
@@ -274,12 +284,27 @@ def _whole(result: Estimate, store: Store) -> Estimate:
     )
 
 
+def _bodies_per_clip(recipe: Recipe, store: Store, *, batch: int) -> float:
+    """How many bodies per clip the network computes in training, in the mean over random batches.
+
+    Of the empty bodies of a person slot one is carried for all, if the batch has any.
+    """
+    persons = recipe.model.num_persons
+    if recipe.model.dropout > 0:  # they differ then
+        return persons
+    there = store.persons[split_validation(store, recipe)[0]]
+    empty = np.array([(there <= slot).mean() for slot in range(persons)])
+    return float(np.sum(1 - empty + (1 - (1 - empty) ** batch) / batch))
+
+
 def _with_batch(recipe: Recipe, size: int) -> Recipe:
     training = recipe.training.model_copy(update={"batch_size": size, "accumulate": 1})
     return recipe.model_copy(update={"training": training})
 
 
-def _free_bytes() -> float:
+def _free_bytes(device: str) -> float:
+    if device == "cuda":
+        return float(torch.cuda.mem_get_info()[0])
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # no Linux: whoever asks knows

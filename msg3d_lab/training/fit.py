@@ -91,7 +91,8 @@ def fit(
         checkpoint_minutes: between two checkpoints; there is one at the end of every epoch anyway.
         progress: whether to show a progress bar.
         watchers: called after each epoch, by the first process, with the rows of metrics.csv so
-            far (see `training.watching`); one that fails costs the run nothing.
+            far (see `training.watching`), and once if no epoch is left to train; one that fails
+            costs the run nothing.
 
     Raises:
         FileExistsError: the run folder exists, and `resume` is not set.
@@ -138,6 +139,10 @@ def fit(
     changes = together(fabric, lambda: check_resumable(old, recipe, environment) if old else [])
     if old is not None and old.finished:
         log.info("%s is finished already", path)
+        if watchers:
+            with watching:
+                watching.start(old)
+                watching.epoch(old.metrics.to_dict("records"))
         return old
     store_watch = StoreWatch(store)
     together(fabric, store_watch.check)
@@ -249,7 +254,7 @@ def _train(
 ) -> None:
     """Train until the last epoch or until patience ends."""
     settings, fabric = recipe.training, state.fabric
-    saved_at = time.monotonic()
+    saved_at, first = time.monotonic(), state.epoch
 
     def save() -> None:
         nonlocal saved_at
@@ -291,6 +296,8 @@ def _train(
             together(fabric, lambda: run.write_metrics(state.rows), first=True)
             save()
             watching.epoch(state.rows)
+    if state.epoch == first:  # killed behind the last epoch: nobody may have been told of it
+        watching.epoch(state.rows)
     together(fabric, store_watch.check)
 
 

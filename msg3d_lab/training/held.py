@@ -7,6 +7,7 @@ before holds what it held then.
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.trial import new_state
 
 __all__ = ["held_bytes", "main"]
+
+log = logging.getLogger(__name__)
 
 _STEPS = 3
 _STATUS = Path("/proc/self/status")
@@ -48,7 +51,8 @@ def held_bytes(
         precision: of the arithmetic.
 
     Returns:
-        Resident memory at its highest; None where the system does not tell (only Linux does).
+        Resident memory at its highest; None where the system does not tell (only Linux does), or
+        where the process failed, which is logged.
     """
     if not _STATUS.exists():
         return None
@@ -61,9 +65,16 @@ def held_bytes(
             [str(word) for word in words],
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
             env={**os.environ, **_TUNED, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
+    if done.returncode:  # not enough memory, most likely; it is no reason to tell nothing else
+        why = done.stderr.strip().split("\n")[-1] or "no message"
+        log.warning(
+            "what a process holds at %d clips is not known: it ended with code %d (%s)",
+            batch, done.returncode, why,
+        )  # fmt: skip
+        return None
     return int(done.stdout.split()[-1])
 
 

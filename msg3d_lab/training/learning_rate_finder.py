@@ -16,7 +16,7 @@ from msg3d_lab.training.processes import Precision
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.setup import open_store_of, train_batches_of
 from msg3d_lab.training.steps import gradients
-from msg3d_lab.training.trial import endless, new_state
+from msg3d_lab.training.trial import endless, new_state, own_generators
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +40,8 @@ def find_learning_rate(
     """Train a few steps with a growing learning rate and return the loss at each.
 
     The network, its clips, batch and optimizer are the recipe's; it is thrown away afterwards, and
-    nothing is written. The test ends early when the smoothed loss is four times its lowest, or is
-    not finite.
+    nothing is written. The test ends early when the smoothed loss is four times its lowest and
+    above the first, or the loss is not finite.
 
     Args:
         recipe: a recipe, the name of one, or the path of its YAML.
@@ -84,7 +84,7 @@ def find_learning_rate(
     rows: list[dict[str, float]] = []
     mean, least, ended_early = 0.0, math.inf, False
     waiting = prefetch(endless(batches))
-    with torch.random.fork_rng(devices=[]):
+    with own_generators(state.fabric.device):
         torch.manual_seed(settings.seed)
         for number, rate in enumerate(np.geomspace(lowest, highest, steps), start=1):
             batch = next(waiting)
@@ -94,7 +94,9 @@ def find_learning_rate(
             loss = sums[0].item() / len(batch.labels)
             mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
             smoothed = mean / (1 - _SMOOTHING**number)
-            ended_early = not math.isfinite(loss) or smoothed > _TOO_MUCH * least
+            # A network that knows the clips already may do four times worse and still learn.
+            most = max(_TOO_MUCH * least, rows[0]["smoothed"]) if rows else math.inf
+            ended_early = not (math.isfinite(loss) and smoothed <= most)
             if ended_early:
                 break
             least = min(least, smoothed)

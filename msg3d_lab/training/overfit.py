@@ -43,8 +43,8 @@ def overfit(
 
     As many clips of each class as can be, fixed, without augmentation; the recipe's network without
     dropout, its optimizer without weight decay, its learning rate in proportion to these clips,
-    after a tenth of the steps to warm up; no label smoothing. Nothing is written. It ends when the
-    loss is below 0.05 and every clip right.
+    after a tenth of the steps to warm up; its `clip_norm`; no label smoothing. Nothing is written.
+    It ends when the loss is below 0.05 and every clip right.
 
     Args:
         recipe: a recipe, the name of one, or the path of its YAML.
@@ -95,6 +95,10 @@ def overfit(
         if not math.isfinite(rows[-1][1]) or (rows[-1][1] < _GOAL and rows[-1][2] == 1):
             break
         state.fabric.backward(loss)
+        if settings.clip_norm:
+            state.fabric.clip_gradients(
+                state.model, state.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False
+            )
         state.optimizer.step()
     curve = pd.DataFrame(rows, columns=["step", "loss", "top1"])
     ids = [store.ids[i] for i in batch.indices]

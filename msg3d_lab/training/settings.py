@@ -153,11 +153,11 @@ class Training(Section):
             there is none; 0 for the last epoch only.
         keep: the weights of the "last" epoch, or of the "best".
         patience: looks without a new best after which training stops; off: 0.
-        recompute: whether blocks are computed again in backward; the same results from less memory
-            in more time.
-        sync_norm: whether the batch normalisations of several processes see the clips of all; false
-            is what mmaction2 does, another training (docs/clusters.md). One process has none to
-            share with. Off: true.
+        recompute: whether the pathways of all blocks are computed again in backward; the same
+            results from less memory in more time.
+        sync_norm: whether the batch normalisations of several processes see the clips of all; empty
+            bodies are then computed like all others. False is what mmaction2 does, another training
+            (docs/clusters.md). One process has none to share with. Off: true.
     """
 
     seed: int = Field(ge=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,9 @@ _TAGS = {
 class TensorBoard:
     """Writes a run's metrics for TensorBoard, epoch by epoch: `fit(..., watchers=[TensorBoard()])`.
 
-    A resumed run goes on where its curves end. If it was set back further than that (a damaged
-    checkpoint), TensorBoard is told to forget what came after.
+    A resumed run goes on where its curves end. From the first epoch at which they are not the run's
+    (it was set back to an older checkpoint, or another run wrote into the folder) they are written
+    again, and TensorBoard is told to forget what was there.
 
     Args:
         path: the folder; `tensorboard` in the run's folder if left out, so that
@@ -42,7 +44,7 @@ class TensorBoard:
         self._asked = Path(path) if path is not None else None
         self._path = self._asked
         self._writer: Any = None
-        self._written = 0  # the last epoch that is there
+        self._written = 0  # epochs that are there
 
     def start(self, run: Run) -> None:
         """Write about this run from here on."""
@@ -53,17 +55,17 @@ class TensorBoard:
         """Write the epochs that are not there yet."""
         if self._path is None:
             raise ValueError("where to? Name a path, or use it as a watcher of fit")
-        epochs = metrics["epoch"].tolist()
+        rows = metrics.to_dict("records")
         if self._writer is None:
-            self._written = min(_last_epoch(self._path), epochs[-1] - 1)
-            self._writer = _import()(self._path, purge_step=self._written + 1)
-        for row in metrics.to_dict("records"):
-            if row["epoch"] <= self._written:
-                continue
-            for name, tag in _TAGS.items():
-                if math.isfinite(row.get(name, math.nan)):
-                    self._writer.add_scalar(tag, row[name], int(row["epoch"]))
-        self._written = epochs[-1]
+            self._written = _epochs_there(self._path, rows)
+        if self._written == len(rows):
+            return
+        if self._writer is None:
+            self._writer = _import()(self._path, purge_step=rows[self._written]["epoch"])
+        for row in rows[self._written :]:
+            for tag, value in _scalars(row):
+                self._writer.add_scalar(tag, value, row["epoch"])
+        self._written = len(rows)
         self._writer.flush()
 
     def close(self) -> None:
@@ -73,8 +75,15 @@ class TensorBoard:
         self._writer = None
 
 
-def _last_epoch(path: Path) -> int:
-    """The last epoch whose curves are in a folder; 0 if there are none."""
+def _scalars(row: Mapping[Any, Any]) -> Iterator[tuple[str, float]]:
+    """The curves' values at an epoch; there are none where nobody looked."""
+    for name, tag in _TAGS.items():
+        if math.isfinite(row.get(name, math.nan)):
+            yield tag, row[name]
+
+
+def _epochs_there(path: Path, rows: Sequence[Mapping[Any, Any]]) -> int:
+    """How many epochs of these rows, from the first on, a folder's curves have."""
     if not path.is_dir():
         return 0
     from tensorboard.backend.event_processing import (  # type: ignore[import-untyped]
@@ -83,8 +92,17 @@ def _last_epoch(path: Path) -> int:
 
     events = event_accumulator.EventAccumulator(str(path), size_guidance={"scalars": 0})
     events.Reload()
-    tags = events.Tags()["scalars"]
-    return max((events.Scalars(tag)[-1].step for tag in tags), default=0)
+    found = {
+        (tag, event.step): event.value
+        for tag in events.Tags()["scalars"]
+        for event in events.Scalars(tag)
+    }
+    for count, row in enumerate(rows):
+        for tag, value in _scalars(row):
+            there = found.get((tag, row["epoch"]), math.nan)
+            if not math.isclose(there, value, rel_tol=1e-6):  # they are float32
+                return count
+    return len(rows)
 
 
 def _import() -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import median
 
@@ -23,7 +24,15 @@ from msg3d_lab.training.setup import build_model_of, train_batches_of, watched_b
 from msg3d_lab.training.state import State
 from msg3d_lab.training.steps import gradients
 
-__all__ = ["device_type", "endless", "new_state", "noise_store", "step_seconds", "test_seconds"]
+__all__ = [
+    "device_type",
+    "endless",
+    "new_state",
+    "noise_store",
+    "own_generators",
+    "step_seconds",
+    "test_seconds",
+]
 
 _WARM = 2  # steps before the clock counts: memory is fetched, kernels are chosen
 _MOST = 50  # steps
@@ -51,13 +60,18 @@ def new_state(
     """
     fabric = launch(device, devices=1, num_nodes=1, precision=precision)
     settings = recipe.training
-    with torch.random.fork_rng(devices=[]):
+    with own_generators(fabric.device):
         torch.manual_seed(settings.seed)
         net = build_model_of(recipe, store)
     optimizer = build_optimizer(net.parameters(), settings, learning_rate=learning_rate)
     model, fabric_optimizer = fabric.setup(net, optimizer)
     average = Average(net, settings.average_decay) if settings.average_decay else None
     return State(fabric, net, model, fabric_optimizer, average)
+
+
+def own_generators(device: torch.device) -> AbstractContextManager[None]:
+    """Leave PyTorch's generators, which `torch.manual_seed` sets on every device, as they were."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def device_type(device: str) -> str:
@@ -132,7 +146,7 @@ def step_seconds(
     settings = recipe.training.model_copy(update={"accumulate": 1})
     times: list[float] = []
     waiting = prefetch(endless(batches))
-    with torch.random.fork_rng(devices=[]):  # dropout
+    with own_generators(state.fabric.device):  # dropout
         while len(times) < _WARM + _MOST and (len(times) < _WARM + 3 or sum(times) < seconds):
             started = time.perf_counter()
             sums, _ = gradients(state, batches, next(waiting), settings)

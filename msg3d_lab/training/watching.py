@@ -1,15 +1,17 @@
 """Those who look on while a network trains: live plots, TensorBoard, a line to a chat room.
 
 A watcher is any callable that takes the rows of metrics.csv so far as a data frame; it is called
-after each epoch. Three methods are used where it has them: `start(run)` before the first step,
-`progress(row)` every few seconds within an epoch, and `close()` at the end, however that comes.
+after each epoch, and once if a run that is resumed has no epoch left to train. Three methods are
+used where it has them: `start(run)` before the first step, `progress(row)` every few seconds within
+an epoch, and `close()` at the end, however that comes. Training waits for them, and other processes
+wait for the first: one that may take long (a network that hangs) needs a thread of its own.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msg3d_lab.training.runs import Run
@@ -77,7 +79,7 @@ class Watchers:
             },
         )
 
-    def epoch(self, rows: Sequence[dict[str, Any]]) -> None:
+    def epoch(self, rows: Sequence[Mapping[Any, Any]]) -> None:
         """Hand on the rows so far."""
         if self._watchers:
             import pandas as pd

@@ -107,8 +107,8 @@ def cost_growth(
 ) -> Axes:
     """Draw measured time beside what the count of multiplications predicts.
 
-    The prediction is a line through the first quantity's own rate: the median of time per
-    multiplication over all rows. Where the points leave it, something else takes the time.
+    The prediction is the multiplications at the kind's own rate, the median over its rows. Where
+    the points leave it, something else takes the time.
 
     Args:
         table: one row per measurement: `x`'s column, `kind` (what was done, one colour each),

@@ -21,10 +21,9 @@ from msg3d_lab.viz.style import (
     FAINT,
     INK,
     MUTED,
-    diverging,
     new_axes,
     new_figure,
-    sequential,
+    signed_scale,
     styled,
 )
 
@@ -70,7 +69,7 @@ def importance_body(
             f"expected {skeleton.num_joints} finite values, one per joint of {skeleton.label}, "
             f"found {values.shape}"
         )
-    cmap, norm = _scale(values, limit)
+    cmap, norm = signed_scale(values, limit=limit)
     ax = new_axes(ax, (3.9, 3.8))
     xy = body_layout(skeleton)
     for i, j in skeleton.edges:
@@ -120,7 +119,7 @@ def importance_filmstrip(
     values = np.broadcast_to(values, clip.shape[:3])
     chosen = np.unique(np.linspace(0, clip.shape[1] - 1, frames).round().astype(int))
     points, seen = to_view(clip[:, chosen], skeleton, view=view)
-    cmap, norm = _scale(values, None)
+    cmap, norm = signed_scale(values)
     extent = points[seen][:, :2] if seen.any() else np.zeros((1, 2))
     low, high = extent.min(axis=0), extent.max(axis=0)
     pad = 0.09 * max(*(high - low), 1e-6)
@@ -176,7 +175,7 @@ def joint_time_heatmap(
     values = table.to_numpy(dtype=float)
     if planted is not None and np.shape(planted) != values.shape:
         raise ValueError(f"expected planted {values.shape}, found {np.shape(planted)}")
-    cmap, norm = _scale(values, limit)
+    cmap, norm = signed_scale(values, limit=limit)
     ax = new_axes(ax, (5.4, 0.19 * len(table) + 1.2))
     ax.imshow(values, cmap=cmap, norm=norm, aspect="auto", interpolation="nearest")
     if planted is not None:
@@ -214,7 +213,7 @@ def class_clustermap(
 
     if min(table.shape) < 2:
         raise ValueError(f"expected two classes and two features or more, found {table.shape}")
-    cmap, norm = _scale(table.to_numpy(dtype=float), None)
+    cmap, norm = signed_scale(table.to_numpy(dtype=float))
     rows, columns = table.shape
     size = (0.27 * columns + 3.4, 0.25 * rows + 2.9)
     grid = sns.clustermap(
@@ -249,13 +248,6 @@ def class_clustermap(
 
 
 _DOT: dict[str, Any] = {"edgecolors": MUTED, "linewidths": 0.6, "zorder": 3}
-
-
-def _scale(values: np.ndarray, limit: float | None) -> tuple[Colormap, Normalize]:
-    """Colours and their ends: signed values are centred at 0."""
-    limit = float(np.abs(values).max(initial=0) if limit is None else limit) or 1.0
-    signed = bool((values < 0).any())
-    return (diverging() if signed else sequential()), Normalize(-limit if signed else 0, limit)
 
 
 def _area(values: np.ndarray, norm: Normalize) -> np.ndarray:

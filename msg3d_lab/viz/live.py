@@ -19,8 +19,8 @@ class LiveCurves:
 
     Give it to `fit(..., watchers=[LiveCurves()])`. The picture is an image in the cell's output, so
     the last state stays when the kernel ends or the notebook becomes a web page. Within an epoch
-    the training curves go on to where it is. Outside a notebook nothing is shown, but `figure` is
-    there.
+    the training curves go on to where it is; those of a resumed run have what was there before.
+    Outside a notebook nothing is shown, but `figure` is there.
 
     Args:
         title: above the curves; the name of the run's folder if left out.
@@ -33,7 +33,7 @@ class LiveCurves:
 
     def __init__(self, *, title: str | None = None, seconds: float = 5.0) -> None:
         self.figure: Figure | None = None
-        self._title, self._seconds = title, seconds
+        self._asked, self._title, self._seconds = title, title, seconds
         self._rows = pd.DataFrame()
         self._running: list[dict[str, float]] = []
         self._handle: Any = None
@@ -41,8 +41,10 @@ class LiveCurves:
 
     def start(self, run: Any) -> None:
         """Begin a new picture for a run."""
-        self._handle, self._rows, self._running = None, pd.DataFrame(), []
-        self._title = self._title or run.path.name
+        resumed = (run.path / "metrics.csv").is_file()
+        self._handle, self._running = None, []
+        self._rows = run.metrics if resumed else pd.DataFrame()
+        self._title = self._asked or run.path.name
 
     def __call__(self, metrics: pd.DataFrame) -> None:
         """Draw the epochs so far."""
@@ -52,9 +54,12 @@ class LiveCurves:
     def progress(self, row: dict[str, float]) -> None:
         """Draw the epochs so far and the one that is running."""
         self._running.append({"val_loss": float("nan"), "val_top1": float("nan"), **row})
-        late = time.monotonic() - self._drawn >= self._seconds
-        if late and len(self._rows) + len(self._running) > 1:  # a line has two ends
-            self._draw(pd.DataFrame([*self._rows.to_dict("records"), *self._running]))
+        if time.monotonic() - self._drawn < self._seconds:
+            return
+        # A run that was set back to an older checkpoint may have rows of later epochs.
+        before = [r for r in self._rows.to_dict("records") if r["epoch"] < row["epoch"]]
+        if len(before) + len(self._running) > 1:  # a line has two ends
+            self._draw(pd.DataFrame([*before, *self._running]))
 
     def _draw(self, metrics: pd.DataFrame) -> None:
         self.figure = training_figure(metrics, title=self._title)

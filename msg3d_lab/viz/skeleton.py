@@ -12,18 +12,29 @@ import hashlib
 import json
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import networkx as nx
 import numpy as np
 import yaml
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from msg3d_lab.graph import to_networkx
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.report import template
-from msg3d_lab.viz.style import CENTER, LEFT, MUTED, RIGHT, new_axes, new_figure, styled
+from msg3d_lab.viz.style import (
+    CENTER,
+    LEFT,
+    MUTED,
+    RIGHT,
+    new_axes,
+    new_figure,
+    signed_scale,
+    styled,
+)
 
 __all__ = ["VIEWS", "body_layout", "draw_person", "filmstrip", "player_html", "pose", "to_view"]
 
@@ -184,7 +195,15 @@ def filmstrip(
     return figure
 
 
-def player_html(clip: np.ndarray, skeleton: Skeleton, *, title: str, fps: float = 30) -> str:
+def player_html(
+    clip: np.ndarray,
+    skeleton: Skeleton,
+    *,
+    title: str,
+    fps: float = 30,
+    values: np.ndarray | None = None,
+    label: str = "share of importance (unitless)",
+) -> str:
     """Return a clip as a moving figure: one piece of HTML for a page or `IPython.display.HTML`.
 
     Play, pause, scrub, change speed; drag a 3D clip (or Shift with the arrow keys) to look at it
@@ -196,9 +215,14 @@ def player_html(clip: np.ndarray, skeleton: Skeleton, *, title: str, fps: float 
         skeleton: the joint layout.
         title: what it shows; read out to readers who cannot see it.
         fps: frames per second of the recording.
+        values: (M, T, V), or (T, V) for all persons alike: joints are coloured and sized by them,
+            signed values with 0 in the middle of the colours; always on white, as dark joints
+            would vanish on a dark page.
+        label: what the values are, with their unit.
 
     Raises:
-        ValueError: not a clip, or fps is not positive.
+        ValueError: not a clip, values that are not finite or not the clip's, or fps is not
+            positive.
     """
     clip = _clip(clip)
     if not fps > 0:
@@ -219,14 +243,32 @@ def player_html(clip: np.ndarray, skeleton: Skeleton, *, title: str, fps: float 
         "flat": skeleton.up is None or clip.shape[-1] == 2,
         "coordinates": base64.b64encode(units.astype("<i2").tobytes()).decode(),
     }
+    legend = None if values is None else _add_values(record, values, label)
+    content = json.dumps(record, separators=(",", ":"))
     return template("player.html").render(
         title=title,
+        legend=legend,
         frames=T,
         flat=record["flat"],
         # "<" could end the script element early; JSON has another spelling for it.
-        record=json.dumps(record, separators=(",", ":")).replace("<", "\\u003c"),
-        key=hashlib.sha256(units.tobytes() + title.encode()).hexdigest()[:10],
+        record=content.replace("<", "\\u003c"),
+        key=hashlib.sha256((title + content).encode()).hexdigest()[:10],
     )
+
+
+def _add_values(record: dict[str, Any], values: np.ndarray, label: str) -> dict[str, Any]:
+    """Put a level from 0 to 254 per joint and frame, and its colours, into a player's record."""
+    shape, values = tuple(record["shape"]), np.asarray(values, dtype=float)
+    if values.shape not in (shape, shape[1:]) or not np.isfinite(values).all():
+        raise ValueError(f"expected finite values {shape} or {shape[1:]}, found {values.shape}")
+    cmap, norm = signed_scale(values)
+    levels = np.broadcast_to(np.asarray(norm(values)) * 254, shape).round().astype(np.uint8)
+    record["levels"] = base64.b64encode(levels.tobytes()).decode()
+    record["colors"] = [to_hex(cmap(level / 254)) for level in range(255)]
+    record["signed"] = bool(norm.vmin)
+    ends = (norm.vmin, 0, norm.vmax) if norm.vmin else (0, norm.vmax)
+    gradient = ",".join(record["colors"][::2])
+    return {"label": label, "ends": [f"{end:.2g}" for end in ends], "gradient": gradient}
 
 
 @cache
@@ -298,15 +340,9 @@ def draw_person(
     size = np.where(head, 42.0, 9.0)
     colors = np.array(_SIDE_COLORS)[sides]
     face = "white" if hollow else colors[ok]
-    ax.scatter(
-        xyz[ok, 0],
-        xyz[ok, 1],
-        s=size[ok],
-        facecolors=face,
-        edgecolors=colors[ok],
-        linewidths=1,
-        zorder=2,
-    )
+    x, y = xyz[ok, :2].T
+    look = {"facecolors": face, "edgecolors": colors[ok], "linewidths": 1, "zorder": 2}
+    ax.scatter(x, y, s=size[ok], **look)
 
 
 def _side_legend() -> list[Line2D]:

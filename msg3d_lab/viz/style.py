@@ -14,7 +14,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "new_figure",
     "png",
     "sequential",
+    "signed_scale",
     "styled",
 ]
 
@@ -131,6 +132,18 @@ def diverging() -> Colormap:
 
     vlag: Colormap = sns.color_palette("vlag", as_cmap=True)
     return vlag.with_extremes(bad="white")
+
+
+def signed_scale(values: np.ndarray, *, limit: float | None = None) -> tuple[Colormap, Normalize]:
+    """Return colours and their ends: diverging and centred at 0 as soon as one value is negative.
+
+    Args:
+        values: what is to be drawn.
+        limit: size at the end of the colours; by default the largest.
+    """
+    limit = float(np.abs(values).max(initial=0) if limit is None else limit) or 1.0
+    signed = bool((values < 0).any())
+    return (diverging() if signed else sequential()), Normalize(-limit if signed else 0, limit)
 
 
 def png(figure: Figure, *, dpi: int = 160) -> bytes:

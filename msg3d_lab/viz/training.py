@@ -39,13 +39,7 @@ def learning_curve(
     Raises:
         ValueError: no epochs, or a column is missing.
     """
-    wanted = ["epoch", f"train_{quantity}", f"val_{quantity}"]
-    missing = [name for name in wanted if name not in metrics]
-    if missing or metrics.empty:
-        raise ValueError(
-            f"expected metrics with columns {', '.join(wanted)} and at least one epoch, "
-            f"found {len(metrics)} epochs, missing columns {missing}"
-        )
+    _check_columns(metrics, "epoch", f"train_{quantity}", f"val_{quantity}")
     ax = new_axes(ax, (6, 3.6))
     factor = 100 if quantity == "top1" else 1
     ends: list[tuple[float, float, str, str]] = []
@@ -123,12 +117,7 @@ def learning_rate_curve(
     Raises:
         ValueError: no steps, or a column is missing.
     """
-    missing = [name for name in ("lr", "loss", "smoothed") if name not in curve]
-    if missing or curve.empty:
-        raise ValueError(
-            "expected a range test with columns lr, loss, smoothed and at least one step, found "
-            f"{len(curve)} steps, missing columns {missing}"
-        )
+    _check_columns(curve, "lr", "loss", "smoothed")
     ax = new_axes(ax, (6, 3.6))
     ax.plot(curve["lr"], curve["loss"], color=FAINT, lw=1.2)
     ax.plot(curve["lr"], curve["smoothed"], color=CATEGORIES[0], lw=2.2)
@@ -170,12 +159,7 @@ def overfit_curve(curve: pd.DataFrame, *, title: str | None = None, ax: Axes | N
     Raises:
         ValueError: no steps, or a column is missing.
     """
-    missing = [name for name in ("step", "loss", "top1") if name not in curve]
-    if missing or curve.empty:
-        raise ValueError(
-            "expected columns step, loss, top1 and at least one step, found "
-            f"{len(curve)} steps, missing columns {missing}"
-        )
+    _check_columns(curve, "step", "loss", "top1")
     ax = new_axes(ax, (6, 3.6))
     loss, top1 = CATEGORIES[0], CATEGORIES[1]
     ax.plot(curve["step"], curve["loss"], color=loss, lw=2.2)
@@ -189,6 +173,15 @@ def overfit_curve(curve: pd.DataFrame, *, title: str | None = None, ax: Axes | N
     right.set_ylabel("clips right (%), dashed", color=top1, fontweight="bold")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
+
+
+def _check_columns(table: pd.DataFrame, *wanted: str) -> None:
+    missing = [name for name in wanted if name not in table]
+    if missing or table.empty:
+        raise ValueError(
+            f"expected columns {', '.join(wanted)} and at least one row, found {len(table)} rows, "
+            f"missing columns {missing}"
+        )
 
 
 def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:

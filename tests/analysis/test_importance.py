@@ -248,6 +248,8 @@ def test_importance_refuses(clips, weights, toy_skeleton):
     ):
         with pytest.raises(ValueError, match=message):
             attribute(linear(weights), clips, **{**good, **change})
+    with pytest.raises(ValueError, match=r"training mode.*call model.eval\(\) first"):
+        attribute(small_network(toy_skeleton).train(), clips, **good)
     with pytest.raises(ValueError, match="unknown baseline 'blur'"):
         make_baseline(clips, "blur")
     with pytest.raises(ValueError, match=r"expected a pose \(2, 5, 3\)"):

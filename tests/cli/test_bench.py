@@ -1,9 +1,15 @@
+import sys
+
 import pytest
+
+from msg3d_lab.benchmarking import Case
 
 
 @pytest.mark.slow
-def test_bench_prints_and_saves(shell, tmp_path):
-    """The smallest there is: one thread, one round, no memory."""
+def test_bench_prints_and_saves(shell, tmp_path, monkeypatch):
+    """The smallest there is: one case, one thread, one round, no memory."""
+    module = sys.modules["msg3d_lab.benchmarking.bench"]
+    monkeypatch.setattr(module, "QUICK_CASES", (Case("eval", 1),))
     words = [
         "bench",
         "--quick",
@@ -33,6 +39,9 @@ def test_bench_says_before_measuring_that_a_file_is_in_the_way(shell, tmp_path):
     code, _, err = shell("bench", "--out", "page.txt")
     assert code == 2
     assert "end in .md" in err
+    code, _, err = shell("bench", "--out", "page.md", "--threads", "0")
+    assert code == 2
+    assert "expected threads of 1 or more, found 0" in err
 
 
 def test_bench_numbers_its_pages(tmp_path, monkeypatch):

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from msg3d_lab.explaining import read_importance
@@ -18,6 +20,35 @@ def test_importance_writes_a_table_and_figures(shell, run, tmp_path):
     assert "SYNTHETIC data, 4 clips of xsub_val: mine.parquet" in out
     assert len(read_importance("mine.parquet")) == 4
     assert {"body.pdf", "body.svg"} <= {p.name for p in (tmp_path / "mine").iterdir()}
+
+
+def test_importance_again_computes_and_overwrites_nothing(shell, run, tmp_path):
+    words = ["importance", run.path, "--method", "gradient_x_input", "--clips", "4"]
+    words += ["--by", "joint_x_segment", "--segments", "2", "--out", "t.parquet", "--device", "cpu"]
+    code, out, err = shell(*words)
+    assert code == 0, err
+    assert "clips.html" in out
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    code, out, _ = shell(*words)
+    assert code == 0
+    assert "t.parquet and its figures are there already" in out
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+    # Stopped between the table and its figures.
+    shutil.rmtree(tmp_path / "t")
+    code, out, _ = shell(*words)
+    assert code == 0
+    assert (tmp_path / "t" / "time.pdf").is_file()
+
+
+def test_importance_refuses_before_it_computes(shell, run, tmp_path):
+    code, _, err = shell("importance", run.path, "--out", "table", "--device", "cpu")
+    assert code == 2
+    assert "expected --out to end in .parquet: table" in err
+    (tmp_path / "t").mkdir()
+    code, out, err = shell("importance", run.path, "--out", "t.parquet", "--device", "cpu")
+    assert code == 2
+    assert "t, where the figures go, is there without t.parquet" in err
+    assert "Passes" not in out
 
 
 def test_importance_says_what_it_costs_and_does_nothing(shell, run, tmp_path):

@@ -1,4 +1,7 @@
+import base64
 import importlib
+import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -13,7 +16,8 @@ from msg3d_lab.analysis.features import make_features
 from msg3d_lab.analysis.saved import join_importance, write_importance
 from msg3d_lab.data import synthetic
 from msg3d_lab.explaining import explain, explain_cost, load_clips, planted, rank_methods
-from msg3d_lab.explaining.figures import write_figures
+from msg3d_lab.explaining.figures import moving, write_figures
+from msg3d_lab.files import locked
 from msg3d_lab.training import fit, open_run
 from msg3d_lab.training.setup import test_batches_of as batches_of
 
@@ -144,6 +148,40 @@ def test_explain_goes_on_after_a_kill(run, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"killed.parquet", "plain.parquet"}
 
 
+def test_explain_says_what_it_does_not_use_and_leaves_nothing_behind(run, tmp_path, caplog):
+    out = tmp_path / "[i].parquet"
+    stale = tmp_path / ".[i].parquet.0123456789ab.parts"
+    stale.mkdir()
+    (stale / "0000000.parquet").write_text("of other arguments")
+    explain(run, method="motion", out=out, **QUICK)
+    assert "begun before with other weights, clips or arguments" in caplog.text
+    assert [p.name for p in tmp_path.iterdir()] == [out.name]
+
+
+def test_one_process_at_a_time_explains_into_a_table(run, tmp_path):
+    with locked(tmp_path / ".i.parquet.lock"), pytest.raises(BlockingIOError, match="is in use by"):
+        explain(run, method="motion", out=tmp_path / "i.parquet", **QUICK)
+    assert not list(tmp_path.iterdir())
+    assert len(explain(run, method="motion", out=tmp_path / "i.parquet", **QUICK)) > 0
+
+
+def test_one_clip_is_explained_as_it_is_among_others(run, toy_store, tmp_path):
+    indices = toy_store.indices("xsub_val")
+    many = explain(run, method="integrated_gradients", steps=2, out=tmp_path / "m", **QUICK)
+    for batch_size in (1, 3):
+        clips = load_clips(run, indices[:1])
+        one = explaining.importance_of(
+            run.model(),
+            clips,
+            classes=torch.tensor(many.classes[:1]),
+            method="integrated_gradients",
+            features=clips.features("joint"),
+            steps=2,
+            batch_size=batch_size,
+        )
+        np.testing.assert_allclose(one, many.values[:1], rtol=1e-3, atol=1e-5)
+
+
 def test_cost_is_said_before(run):
     table = explain_cost(run, num_clips=5, samples=2, steps=3, device="cpu")
     assert table["forward"].to_dict() == {
@@ -249,7 +287,7 @@ def test_importance_table_and_joining(run, tmp_path):
         _with_values(found, found.values[:, :2])
 
 
-def test_figures_are_written_once(run, toy_skeleton, tmp_path):
+def test_figures_are_written_once(run, toy_store, toy_skeleton, tmp_path):
     joint = explain(run, method="occlusion", num_clips=6, out=tmp_path / "j.parquet", **QUICK)
     files = write_figures(joint, toy_skeleton, tmp_path / "j")
     assert {f.name for f in files} >= {"body.pdf", "body.svg", "symmetry.pdf"}
@@ -260,10 +298,47 @@ def test_figures_are_written_once(run, toy_skeleton, tmp_path):
         run, method="gradient_x_input", by="joint_x_segment", num_segments=4,
         num_clips=4, out=tmp_path / "t.parquet", **QUICK,
     )  # fmt: skip
-    assert {f.name for f in write_figures(time, toy_skeleton, tmp_path / "t")} == {
-        "time.pdf",
-        "time.svg",
-    }
+    files = write_figures(time, toy_skeleton, tmp_path / "t", data=toy_store)
+    assert {f.name for f in files} == {"time.pdf", "time.svg", "clips.html"}
+    assert all(f.is_file() for f in files)
+    assert {p.name for p in tmp_path.iterdir()} == {"j", "j.parquet", "t", "t.parquet"}
+    page = (tmp_path / "t" / "clips.html").read_text(encoding="utf-8")
+    assert page.count("<figure") == 3
+    assert time.ids[0] in page
+    assert time.ids[3] not in page
+
+
+def test_one_clip_by_segment_has_no_figure_but_moves(run, toy_store, toy_skeleton, tmp_path):
+    one = explain(
+        run, method="motion", by="segment", num_segments=3, num_clips=1, out=tmp_path / "s", **QUICK
+    )
+    assert write_figures(one, toy_skeleton, tmp_path / "none") == []
+    (page,) = write_figures(one, toy_skeleton, tmp_path / "page", data=toy_store)
+    assert page.name == "clips.html"
+
+
+def test_moving_shows_each_frame_with_the_values_of_its_stretch(run, toy_store, tmp_path):
+    time = explain(
+        run, method="gradient_x_input", by="joint_x_segment", num_segments=2,
+        num_clips=2, out=tmp_path / "t.parquet", **QUICK,
+    )  # fmt: skip
+    html = moving(time, time.ids[1], toy_store)
+    record = json.loads(re.search(r'class="clip">(.*?)</script>', html, re.S)[1])
+    M, T, V = record["shape"]
+    assert run.recipe.data.clip_len == T
+    frames = toy_store.frames[toy_store.ids.index(time.ids[1])]
+    assert T / record["fps"] == pytest.approx(frames / 30)  # as long as the recording
+    levels = np.frombuffer(base64.b64decode(record["levels"]), np.uint8).reshape(M, T, V)
+    share = time.values[1] / np.abs(time.values[1]).max()
+    expected = share.reshape(V, 2).T.repeat(T // 2, axis=0)
+    found = (levels / 127 - 1) if record["signed"] else levels / 254
+    np.testing.assert_allclose(found[0], expected, atol=0.01)
+    assert "(synthetic)" in html
+    with pytest.raises(ValueError, match="1 of 1 clips are not in the table: nobody"):
+        moving(time, "nobody", toy_store)
+    joint = explain(run, method="motion", out=tmp_path / "j.parquet", **QUICK)
+    with pytest.raises(ValueError, match="expected importance by segment"):
+        moving(joint, joint.ids[0], toy_store)
 
 
 def test_explaining_refuses_a_run_without_weights(toy_store, toy_recipe, tmp_path):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
 from msg3d_lab import MSG3D
 from msg3d_lab.model.bodies import share_empty
@@ -58,7 +59,7 @@ def assert_close(one, other):
         assert float((one[name] - other[name]).abs().max()) <= 1e-10 * scale, name
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     pattern=st.integers(1, 3).flatmap(
         lambda persons: st.lists(
@@ -131,6 +132,58 @@ def test_msg3d_gives_every_empty_body_its_own_input_gradient(toy_skeleton):
         gradients.append(mine.grad)
     assert torch.equal(*gradients)
     assert gradients[0][:, 1].any()
+
+
+def freeze_one_of_two(model):
+    model.blocks[1].tcn.pointwise.bn.eval()
+
+
+def freeze_a_block(model):
+    model.blocks[0].eval()
+    model.blocks[0].requires_grad_(False)
+
+
+def forget_running_statistics(model):
+    for module in model.blocks.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats = False
+            module.running_mean = module.running_var = None
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("change", [freeze_one_of_two, freeze_a_block, forget_running_statistics])
+def test_msg3d_is_the_same_when_some_norms_are_not_as_built(toy_skeleton, change, training):
+    x = clips([[True, False]] * 4 + [[True, True]])
+    found, logits = [], []
+    for share in (True, False):
+        model = built(toy_skeleton, share=share, training=training)
+        model.by_clip = share
+        change(model)
+        step = {n: t for n, t in after_a_step(model, x).items() if t is not None}
+        found.append(step)
+        with torch.no_grad():
+            logits.append({"logits": model(x)})
+    assert_close(*found)
+    assert_close(*logits)
+
+
+@pytest.mark.filterwarnings("ignore")  # TorchScript is on its way out, and warns of every branch
+def test_msg3d_shares_nothing_while_it_is_traced(toy_skeleton):
+    model = built(toy_skeleton, training=False)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, (clips([[True, False]] * 3),), check_trace=False)
+        for pattern in ([[True, True]] * 3, [[False, True]] * 5):
+            x = clips(pattern)
+            torch.testing.assert_close(traced(x), model(x), rtol=1e-10, atol=1e-10)
+
+
+def test_msg3d_runs_on_tensors_without_values(toy_skeleton):
+    """PyTorch's stand-ins, by which others count memory without computing."""
+    with FakeTensorMode():
+        model = MSG3D(skeleton=toy_skeleton, **TINY, pathways=["factorized"], tcn_dilations=[1])
+        logits = model(torch.zeros(4, 2, 5, 5, 3))
+        logits.sum().backward()
+        assert logits.shape == (4, 3)
 
 
 class Other(nn.BatchNorm2d):

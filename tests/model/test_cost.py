@@ -112,8 +112,10 @@ def test_activations_are_what_backward_needs():
     assert sum(s.nbytes() for s in storages.values()) == 4 * (3 * 5 + 3 * 8)
 
 
-def test_training_bytes_predict_larger_batches():
-    model = small()
+@pytest.mark.parametrize("recompute", [False, True])
+def test_training_bytes_predict_larger_batches(recompute):
+    model = small(base_channels=24, num_persons=1)
+    model.recompute = recompute
     cost = network_cost(model, clip_len=16)
     for batch in (4, 8):
         peak = step_cost(model, clip_len=16, batch=batch).peak_bytes

@@ -8,8 +8,8 @@ from msg3d_lab.model import upstream
 SMALL = {
     "num_classes": 4,
     "base_channels": 12,
-    "num_gcn_scales": 4,
-    "num_g3d_scales": 3,
+    "num_gcn_scales": 3,
+    "num_g3d_scales": 2,
     "num_persons": 2,
 }
 VARIANTS = {
@@ -111,10 +111,12 @@ def assert_close(one, other, name):
 @pytest.mark.parametrize("empty", [False, True])
 def test_msg3d_equals_the_plain_formulation(variant, training, empty):
     model = with_exact_graphs(filled(MSG3D(**{**SMALL, **VARIANTS[variant]}))).train(training)
-    x = torch.randn(4, 2, 9, 25, model.in_channels, dtype=torch.float64)
+    x = torch.randn(4, 2, 7, 25, model.in_channels, dtype=torch.float64)
     if empty:  # three of four second bodies, two first ones
         x[1:, 1] = 0
         x[2:, 0] = 0
+    # Frames of an empty body are alike, and which of them a maximum takes is anybody's choice:
+    # the input's gradient is then no single one.
     assert_exact(model, x, autograd_input=not empty)
 
 

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from msg3d_lab.model import norm as norm_module
 from msg3d_lab.model.norm import batch_norm, norm_relu_project
 
 BODIES, COPIES = 5, (3, 2)  # the last two bodies stand for three and two
@@ -72,6 +73,61 @@ def test_batch_norm_counts_copies(with_residual, relu, widths, momentum):
     for one, other in zip(mine, theirs, strict=True):
         for name, buffer in one.named_buffers():
             torch.testing.assert_close(buffer, dict(other.named_buffers())[name], msg=name)
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_batch_norm_of_different_kinds_counts_copies(frozen):
+    """One of two is frozen, and has an epsilon of its own."""
+    mine, theirs = twins(4, 2)
+    for layers in (mine, theirs):
+        layers[frozen].eval().eps = 0.1
+    x = torch.randn(BODIES, 3, 4, 6, dtype=torch.float64, requires_grad=True)
+    out = written_out(batch_norm(mine, x, residual=x, relu=True, copies=COPIES))
+    whole = written_out(x)
+    expected = plain(theirs, whole, whole, True)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+    weights = torch.randn_like(out)
+    found, wanted = (
+        torch.autograd.grad((y * weights).sum(), [x, *a.parameters(), *b.parameters()])
+        for y, (a, b) in ((out, mine), (expected, theirs))
+    )
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one.running_var, other.running_var)
+
+
+def test_batch_norm_respects_different_epsilons():
+    mine, theirs = twins(4, 2)
+    mine[1].eps = theirs[1].eps = 0.5
+    x = torch.randn(BODIES, 3, 4, 6, dtype=torch.float64)
+    torch.testing.assert_close(batch_norm(mine, x), plain(theirs, x, None, False))
+
+
+def test_batch_norm_without_the_quick_moments_is_the_same(monkeypatch):
+    """As on Apple's GPUs, for which PyTorch has no `batch_norm_update_stats`."""
+    x = torch.randn(BODIES, 3, 4, 6) + 5
+    (quick,), (other,) = twins(6)
+    expected = batch_norm(quick.float(), x, copies=COPIES)
+    monkeypatch.setattr(norm_module, "_WITH_MOMENTS", ())
+    torch.testing.assert_close(batch_norm(other.float(), x, copies=COPIES), expected)
+    torch.testing.assert_close(other.running_var, quick.running_var)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_batch_norm_takes_a_network_in_half_precision(dtype):
+    (mine,), (theirs,) = twins(6)
+    x = torch.randn(BODIES, 3, 4, 6).to(dtype).requires_grad_()
+    out = batch_norm(mine.to(dtype), x, relu=True)
+    expected = plain([theirs.to(dtype)], x, None, True)
+    weights = torch.randn_like(out)
+    found, wanted = (
+        torch.autograd.grad((y * weights).sum(), [x, *layer.parameters()])
+        for y, layer in ((out, mine), (expected, theirs))
+    )
+    for one, other in zip((out, *found), (expected, *wanted), strict=True):
+        assert one.dtype == other.dtype == dtype
+        torch.testing.assert_close(one, other, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("widths", [(6,), (4, 2)])

@@ -4,8 +4,9 @@ import threading
 import pytest
 import torch
 
+from msg3d_lab.model.bodies import share_empty
 from msg3d_lab.training import estimate, recipes, trial
-from msg3d_lab.training.setup import build_model_of
+from msg3d_lab.training.setup import build_model_of, train_batches_of
 
 TINY = {
     "base_channels": 6,
@@ -21,7 +22,7 @@ def few_steps():
     """Time for all the steps there could be, but few of them: no machine is too slow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trial, "_MOST", 3)
-        # Fresh processes take seconds; test_held.py and the shell's tests have real ones.
+        # Fresh processes take seconds: test_held.py goes the whole way.
         module = __import__("msg3d_lab.training.estimate", fromlist=["_"])
         patch.setattr(module, "held_bytes", lambda *_, batch, precision: int(5e8 + 2e7 * batch))
         yield
@@ -112,6 +113,46 @@ def test_estimate_counts_repeats_and_accumulated_batches(of_toy, toy_store, toy_
     assert whole.clips == 3 * 27 // 32 * 32  # 27 of the 36 are trained on
 
 
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_estimate_knows_how_many_bodies_are_computed(batch, toy_store, toy_recipe):
+    """Against the network's own count, over random batches of the clips trained on."""
+    from msg3d_lab.training.estimate import _bodies_per_clip
+
+    recipe = recipes.with_settings(toy_recipe, {"batch_size": batch, "repeat": 20})
+    batches, bodies, clips = train_batches_of(recipe, toy_store), 0, 0
+    for i in range(len(batches)):
+        x = torch.from_numpy(batches.batch(i, epoch=0).x)
+        shared = share_empty(x)
+        bodies += len(x) * 2 if shared is None else len(shared.kept)
+        clips += len(x)
+    # Half of the clips have a second body. Two in a hundred: batches are drawn at random.
+    assert bodies / clips == pytest.approx(
+        _bodies_per_clip(recipe, toy_store, batch=batch), rel=0.02
+    )
+
+
+def test_estimate_takes_time_to_grow_with_the_bodies(toy_store, toy_recipe, monkeypatch):
+    module = __import__("msg3d_lab.training.estimate", fromlist=["_"])
+    monkeypatch.setattr(module, "step_seconds", lambda recipe, *_, **__: recipe.training.batch_size)
+    monkeypatch.setattr(module, "test_seconds", lambda *_, **__: 1.0)
+    recipe = recipes.with_settings(toy_recipe, {"batch_size": 16})
+    # A second per clip: 2 at a time take what there is. Of 2 clips one in two has a second body,
+    # and 0.75 an empty one; of 16 all but surely one.
+    found = estimate(recipe, data=toy_store, device="cpu", seconds=20)
+    assert found.calibration.endswith("2 at a time (the recipe's batch is 16)")
+    assert found.seconds_per_clip == pytest.approx((1.5 + 1 / 16) / (1.5 + 0.75 / 2), rel=1e-4)
+    dropping = recipes.with_settings(recipe, {"dropout": 0.1})
+    found = estimate(dropping, data=toy_store, device="cpu", seconds=20)
+    assert (found.seconds_per_clip, found.bodies_per_clip) == (1, 2)
+
+
+def test_estimate_of_fewer_clips_than_a_batch_says_how_many(toy_store, toy_recipe):
+    recipe = recipes.with_settings(toy_recipe, {"batch_size": 64})
+    found = estimate(recipe, data=toy_store, device="cpu", seconds=3600)
+    assert found.calibration.endswith("36 at a time (the recipe's batch is 64)")
+    assert found.clips == 36
+
+
 def test_estimate_without_a_store_times_noise(ntu, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = estimate(ntu, device="cpu", seconds=3600)
@@ -130,7 +171,7 @@ def test_estimate_times_fewer_clips_where_there_is_no_time_or_memory(
     hurried = estimate(recipe, data=toy_store, device="cpu", seconds=1e-3)
     assert hurried.calibration.endswith("2 at a time (the recipe's batch is 32)")
     free = 2.5 * hurried.memory.loc[4, "total"]
-    monkeypatch.setattr(module, "_free_bytes", lambda: free)
+    monkeypatch.setattr(module, "_free_bytes", lambda _device: free)
     small = estimate(recipe, data=toy_store, device="cpu", seconds=3600)
     assert small.calibration.endswith("4 at a time (the recipe's batch is 32)")
 

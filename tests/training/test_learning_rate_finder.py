@@ -107,6 +107,18 @@ def test_suggest_reads_a_real_test(toy_store, toy_recipe):
     assert curve["lr"].iloc[0] < found.steepest < found.diverged <= curve["lr"].iloc[-1]
 
 
+def test_a_network_that_knows_the_clips_may_do_four_times_worse(toy_store, toy_recipe, monkeypatch):
+    """Losses as told: from 2 down to 0.02, up to 0.5, then beyond the first."""
+    module = __import__("msg3d_lab.training.learning_rate_finder", fromlist=["_"])
+    losses = iter([*np.geomspace(2, 0.02, 15), *[0.5] * 20, *[30.0] * 5])
+    monkeypatch.setattr(
+        module, "gradients", lambda *_: (torch.tensor([8.0 * next(losses), 0.0]), None)
+    )
+    curve = find_learning_rate(toy_recipe, data=toy_store, device="cpu", steps=40)
+    assert curve.attrs["ended_early"]
+    assert len(curve) == 35
+
+
 def test_suggest_refuses_what_shows_nothing():
     with pytest.raises(ValueError, match="at least 10 steps, found 5"):
         suggest(synthetic_curve().head(5))

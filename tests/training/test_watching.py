@@ -205,10 +205,57 @@ def test_tensorboard_of_a_run_that_was_set_back_forgets_what_came_after(tmp_path
     first(frame(3))
     first.close()
     second = TensorBoard(tmp_path)  # resumed from the end of epoch 1
-    second(frame(2, loss=2.0))
-    second(frame(3, loss=2.0))
+    second(frame(2, loss=[1.0, 2.0]))
+    second(frame(3, loss=[1.0, 2.0, 2.0]))
     second.close()
     assert scalars(tmp_path)["loss/train"] == [(1, 1.0), (2, 2.0), (3, 2.0)]
+    assert raw_steps(tmp_path, "loss/train") == [1, 2, 2, 3, 3]
+
+
+def test_tensorboard_of_another_run_in_the_folder_begins_anew(tmp_path):
+    from msg3d_lab.training import TensorBoard
+
+    for loss in (1.0, 2.0):
+        watcher = TensorBoard(tmp_path)
+        for epochs in (1, 2):
+            watcher(frame(epochs, loss=loss))
+        watcher.close()
+    assert scalars(tmp_path)["loss/train"] == [(1, 2.0), (2, 2.0)]
+
+
+def test_tensorboard_mends_an_epoch_that_was_written_in_part(tmp_path):
+    from msg3d_lab.training import TensorBoard
+
+    whole = frame(2).assign(lr=0.1)
+    for metrics in (whole.assign(lr=[0.1, math.nan]), whole):  # killed between two values
+        watcher = TensorBoard(tmp_path)
+        watcher(metrics)
+        watcher.close()
+    assert scalars(tmp_path)["learning_rate"] == [(1, pytest.approx(0.1)), (2, pytest.approx(0.1))]
+    assert [step for step, _ in scalars(tmp_path)["loss/train"]] == [1, 2]
+
+
+def test_watchers_are_told_of_a_last_epoch_behind_which_the_run_was_killed(
+    toy_store, toy_recipe, tmp_path
+):
+    from msg3d_lab.training import TensorBoard
+
+    def last(metrics):
+        if len(metrics) == 2:
+            raise KeyboardInterrupt
+
+    options = {"data": toy_store, "run": tmp_path / "r", **QUIET}
+    with pytest.raises(KeyboardInterrupt):
+        fit(toy_recipe, watchers=[last], **options)
+    diary = Diary()
+    run = fit(toy_recipe, resume=True, watchers=[diary, TensorBoard()], **options)
+    assert [len(frame) for frame in diary.frames] == [2]
+    assert_the_curves(run.path / "tensorboard", run.metrics)
+    # A finished run has nothing left to train either; and nothing is written twice.
+    fit(toy_recipe, resume=True, watchers=[diary, TensorBoard()], **options)
+    assert diary.told == ["r", "closed"] * 2
+    pd.testing.assert_frame_equal(diary.frames[1], run.metrics)
+    assert raw_steps(run.path / "tensorboard", "loss/train") == [1, 2]
 
 
 def test_tensorboard_that_came_later_gets_all_epochs(tmp_path):

@@ -73,6 +73,21 @@ def test_live_curves_start_anew_for_every_run(tmp_path):
     assert live.figure.get_suptitle() == "seed-2"
 
 
+def test_live_curves_of_a_resumed_run_have_what_was_there_before(tmp_path):
+    from msg3d_lab.training import Run
+
+    metrics(3).to_csv(tmp_path / "metrics.csv", index=False)
+    live = viz.LiveCurves(seconds=0)
+    live.start(Run(tmp_path / "another"))
+    live.start(Run(tmp_path))
+    live.progress(running(3.5))
+    assert lines(live.figure)["train"] == [1, 2, 3, 3.5]
+    assert live.figure.get_suptitle() == tmp_path.name
+    live.start(Run(tmp_path))  # set back to an older checkpoint
+    live.progress(running(1.5))
+    assert lines(live.figure)["train"] == [1, 1.5]
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_live_curves_update_one_picture(tmp_path):
     """In a shell of IPython's own: one display, then updates of it."""

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 
 from msg3d_lab import skeletons, viz
 
@@ -32,6 +33,8 @@ def report(tmp_path_factory, body, make_walk):
     flat = np.ones((1, 30, 17, 3))
     flat[..., :2] = viz.body_layout(coco) * [1, -1]
     flat[..., 0] += np.linspace(0, 0.5, 30)[:, None]
+    late = np.zeros((60, 25))
+    late[30:, [7, 11]] = 1, -1  # both hands, in the second half
     page = viz.render_report(
         title="Report",
         subtitle="For a test",
@@ -43,6 +46,7 @@ def report(tmp_path_factory, body, make_walk):
             viz.player_html(make_walk(), body, title="walk"),
             viz.player_html(make_walk(persons=2), body, title="two walk"),
             viz.player_html(flat, coco, title="flat"),
+            viz.player_html(make_walk(persons=2), body, title="hands", values=late),
         ],
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
@@ -90,7 +94,7 @@ def changes(page, player, name, old):
 def test_players_play_pause_and_play_on(open_report):
     page = open_report()
     players = page.locator(".msg3d-player")
-    assert players.count() == 3
+    assert players.count() == 4
     player = players.nth(1)
     player.scroll_into_view_if_needed()
     changes(page, player, "data-frame", "0")
@@ -170,6 +174,42 @@ def test_players_wait_for_readers_who_ask_for_less_motion(open_report):
     page.wait_for_timeout(200)
     assert frame(player) == 0
     assert player.get_attribute("data-playing") == "false"
+
+
+# On a copy: reading the page's own canvas twice makes the browser complain.
+COUNTS = """(canvas, colors) => {
+  const copy = new OffscreenCanvas(canvas.width, canvas.height);
+  const pen = copy.getContext("2d", {willReadFrequently: true});
+  pen.drawImage(canvas, 0, 0);
+  const {data} = pen.getImageData(0, 0, canvas.width, canvas.height);
+  const counts = {};
+  for (let i = 0; i < data.length; i += 4)
+    if (data[i + 3] === 255) {
+      const hex = "#" + [0, 1, 2].map((k) => data[i + k].toString(16).padStart(2, "0")).join("");
+      counts[hex] = (counts[hex] || 0) + 1;
+    }
+  return colors.map((color) => counts[color] || 0);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_players_colour_and_size_joints_by_their_values_then(open_report, scheme):
+    page = open_report(reduced_motion="reduce", color_scheme=scheme)
+    player = page.locator(".msg3d-player").nth(3)
+    canvas = player.locator("canvas")
+    colors = [to_hex(viz.style.diverging()(value)) for value in (0.0, 0.5, 1.0)]
+    canvas.focus()
+    for key, acts in (("Home", False), ("End", True)):
+        page.keyboard.press(key)
+        against, nothing, speaks = canvas.evaluate(COUNTS, colors)
+        assert (against > 100, speaks > 100) == (acts, acts)
+        assert nothing > 100
+    # A joint of value 0 is smaller than one that speaks for the class.
+    assert nothing / 23 < 0.5 * speaks
+    assert player.evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(255, 255, 255)"
+    assert "share of importance (unitless)" in player.inner_text()
+    assert player.locator(".ends").inner_text().split() == ["-1", "0", "1"]
+    assert "share of importance" in canvas.get_attribute("aria-label")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -50,7 +50,7 @@ def test_learning_curve_without_validation(metrics):
 
 @pytest.mark.parametrize("broken", [lambda m: m.drop(columns="val_top1"), lambda m: m.iloc[:0]])
 def test_learning_curve_says_what_is_missing(metrics, broken):
-    with pytest.raises(ValueError, match="at least one epoch"):
+    with pytest.raises(ValueError, match="at least one row"):
         viz.learning_curve(broken(metrics))
 
 
@@ -85,9 +85,9 @@ def test_learning_rate_curve_shows_where_the_loss_falls(range_test):
 
 
 def test_learning_rate_curve_needs_a_test(range_test):
-    with pytest.raises(ValueError, match=r"found 50 steps, missing columns \['smoothed'\]"):
+    with pytest.raises(ValueError, match=r"found 50 rows, missing columns \['smoothed'\]"):
         viz.learning_rate_curve(range_test.drop(columns="smoothed"))
-    with pytest.raises(ValueError, match="found 0 steps"):
+    with pytest.raises(ValueError, match="found 0 rows"):
         viz.learning_rate_curve(range_test.head(0))
 
 

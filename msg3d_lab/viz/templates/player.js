@@ -9,6 +9,7 @@
     const [M, T, V] = clip.shape;
     const bytes = Uint8Array.from(atob(clip.coordinates), (c) => c.charCodeAt(0));
     const values = new Int16Array(bytes.buffer);
+    const levels = clip.levels && Uint8Array.from(atob(clip.levels), (c) => c.charCodeAt(0));
     const canvas = root.querySelector("canvas");
     const pen = canvas.getContext("2d");
     const [play, scrub, speed, front, output] =
@@ -63,7 +64,7 @@
       pen.setTransform(scale, 0, 0, scale, 0, 0);
       pen.clearRect(0, 0, ...size);
       const css = getComputedStyle(root);
-      const [paper, grid, ...sides] = ["--paper", "--grid", "--mid", "--left", "--right"]
+      const [paper, grid, line, soft, ...sides] = ["--paper", "--grid", "--line", "--soft", "--mid", "--left", "--right"]
         .map((name) => css.getPropertyValue(name).trim());
       if (!clip.flat) drawFloor(size, grid);
       const unit = Math.max(size[0] / 320, 0.7);
@@ -78,7 +79,7 @@
         pen.lineCap = "round";
         for (const [i, j] of clip.edges) {
           if (!at[i] || !at[j]) continue;
-          pen.strokeStyle = sides[Math.max(clip.side[i], clip.side[j])];
+          pen.strokeStyle = levels ? line : sides[Math.max(clip.side[i], clip.side[j])];
           pen.lineWidth = (m ? 1.6 : 3.4) * unit * (at[i][2] + at[j][2]) / 2;
           pen.beginPath();
           pen.moveTo(at[i][0], at[i][1]);
@@ -88,6 +89,18 @@
         at.forEach((p, v) => {
           if (!p) return;
           pen.beginPath();
+          if (levels) {
+            // The colour is the value, the area its size.
+            const level = levels[(m * T + frame) * V + v];
+            const size = clip.signed ? Math.abs(level - 127) / 127 : level / 254;
+            pen.arc(p[0], p[1], Math.sqrt(5 + 60 * size) * unit * p[2], 0, 2 * Math.PI);
+            pen.fillStyle = clip.colors[level];
+            pen.strokeStyle = soft;
+            pen.lineWidth = 0.8 * unit;
+            pen.fill();
+            pen.stroke();
+            return;
+          }
           pen.arc(p[0], p[1], (v === clip.head ? 7 : 2.8) * unit * p[2], 0, 2 * Math.PI);
           pen.fillStyle = m ? paper : sides[clip.side[v]];
           pen.strokeStyle = sides[clip.side[v]];
