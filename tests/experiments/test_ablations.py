@@ -265,10 +265,13 @@ def test_the_bar_does_not_take_what_failed_for_done(toy_grid, toy_store, tmp_pat
 
 
 SCRIPT = """
+import signal
 import sys
 from msg3d_lab.experiments import Grid, ablate
 
 if __name__ == "__main__":
+    # Tests that were started in the background hand down that SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     grid = Grid.model_validate_json(sys.argv[1])
     ablate(grid, seeds=[1, 2], runs=sys.argv[2], data=sys.argv[3], jobs=1, device="cpu",
            settings=["epochs=400"], variants=["k1"], progress=False)
