@@ -31,7 +31,7 @@ _COLLECTION = {
 }
 _HEADER = """\
 # In model-index format; made by `msg3d-lab results --metafile`, do not edit. Measured numbers only.
-# FLOPs counts multiply-adds of one clip with all its persons, as mmaction2's tables do.
+# FLOPs counts multiply-adds of one clip with all its persons.
 """
 
 
@@ -138,7 +138,7 @@ def _model(run: Run, name: str, folder: Path, *, macs: str) -> dict[str, Any]:
 
 
 def _macs(run: Run) -> str:
-    """Multiply-adds of a clip, in mmaction2's words."""
+    """Multiply-adds of a clip."""
     macs = network_cost(run.model(), clip_len=run.recipe.data.clip_len).macs
     return f"{macs / 1e9:.3g}G"
 
