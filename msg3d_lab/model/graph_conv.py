@@ -1,8 +1,9 @@
 """Products with a graph and with weights, over space-time windows that are never unfolded.
 
 A plain `einsum` unfolds the windows, expands the graph to a batch in backward, and keeps what lies
-between the two products: K + 1 times the activations. Here windows are strided views, bodies go
-through both products one after another, and backward computes the cheaper product again.
+between the two products: K + 1 times the activations. Here the graph of a window is the kernel of a
+convolution over frames whose channels are the joints; bodies go through both products one after
+another, and backward computes the first product again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from msg3d_lab.model.norm import pieces
+from msg3d_lab.model.products import from_image, image, outer, project
 
 __all__ = ["FRAME", "Window", "aggregate_project", "project_aggregate"]
 
@@ -42,17 +44,20 @@ class Window(NamedTuple):
         return before, before + odd
 
     def padded(self, x: Tensor) -> Tensor:
-        """The activations with the frames of zeros."""
-        return F.pad(x, (0, 0, 0, 0, *self.padding())) if self.size > 1 else x
+        """Add the odd frame to activations (B, T, S, C): `padding()[0]` each way are left to add."""
+        before, after = self.padding()
+        return F.pad(x, (0, 0, 0, 0, 0, after - before)) if after > before else x
 
-    def of(self, x: Tensor) -> Tensor:
-        """View padded activations (B, T, S, C) as (B, T', size, S, C); nothing is copied."""
-        extent = self.dilation * (self.size - 1) + 1
-        return x.unfold(1, extent, self.stride)[..., :: self.dilation].permute(0, 1, 4, 2, 3)
+    def of(self, across: Tensor) -> Tensor:
+        """Copy what `padded` returns, as (B, T, C, S), by window: (B, T', C, size * S)."""
+        before = self.padding()[0]
+        frames = F.pad(across, (0, 0, 0, 0, before, before)) if before else across
+        steps = frames.unfold(1, self.dilation * (self.size - 1) + 1, self.stride)
+        return steps[..., :: self.dilation].mT.flatten(3)
 
 
 FRAME = Window()
-_NARROW = 16  # channels from which on a product per window is quicker than one on a copy
+_NARROW = 16  # channels from which on a product per frame is quicker than one of all frames
 
 
 def aggregate_project(
@@ -75,10 +80,7 @@ def aggregate_project(
         A: (R * K, size * S), x: (B, T, S, C), weight: (O, K * C) ->
         (B, ceil(T / stride), R, O).
     """
-    A, x, weight, bias = _of_one_type(A, x, weight, bias)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (A, x, weight)):
-        return cast(Tensor, _AggregateProject.apply(A, x, weight, bias, window))  # type: ignore[no-untyped-call]
-    return _AggregateProject.run(A, x, weight, bias, window)
+    return _graph_conv(A, x, weight, bias, window, False)
 
 
 def project_aggregate(
@@ -99,64 +101,165 @@ def project_aggregate(
     Shapes:
         A: (R, size * S * K), x: (B, T, S, C), weight: (K * O, C) -> (B, ceil(T / stride), R, O).
     """
-    A, x, weight, bias = _of_one_type(A, x, weight, bias)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (A, x, weight)):
-        return cast(Tensor, _ProjectAggregate.apply(A, x, weight, bias, window))  # type: ignore[no-untyped-call]
-    return _ProjectAggregate.run(A, x, weight, bias, window)
+    return _graph_conv(A, x, weight, bias, window, True)
 
 
-def _of_one_type(A: Tensor, x: Tensor, *others: Tensor | None) -> Any:
-    """All in the type that convolutions compute in: autocast's, or the activations'."""
+def _graph_conv(
+    A: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    window: Window,
+    project_first: bool,
+) -> Tensor:
+    # All in the type that convolutions compute in: autocast's, or the activations'.
     device = x.device.type
     mixed = torch.is_autocast_enabled(device) and x.dtype != torch.float64
     dtype = torch.get_autocast_dtype(device) if mixed else x.dtype
-    x = x.to(dtype).contiguous()
-    return A.to(dtype), x, *(t if t is None else t.to(dtype) for t in others)
+    A, x, weight = A.to(dtype), x.to(dtype).contiguous(), weight.to(dtype)
+    bias = None if bias is None else bias.to(dtype)
+    learnt = torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad for tensor in (A, x, weight, bias)
+    )
+    if not learnt:
+        return _GraphConv.run(A, x, weight, bias, window, project_first)
+    return cast(Tensor, _GraphConv.apply(A, x, weight, bias, window, project_first))  # type: ignore[no-untyped-call]
+
+
+class _GraphConv(torch.autograd.Function):
+    """Both products, in either order. Of the activations, x alone is kept."""
+
+    @staticmethod
+    def run(
+        A: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        window: Window,
+        project_first: bool,
+    ) -> Tensor:
+        def work(x: Tensor) -> Tensor:
+            if not project_first:
+                return project(_wide(_aggregate(A, x, window), weight.shape[1]), weight, bias)
+            y = _aggregate(A, _by_sender(project(x, weight), A, window), window)
+            return y if bias is None else y.add_(bias)
+
+        return _piece_by_piece(work, x)
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        A: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        window: Window,
+        project_first: bool,
+    ) -> Tensor:
+        ctx.save_for_backward(A, x, weight)
+        ctx.window, ctx.project_first = window, project_first
+        return _GraphConv.run(A, x, weight, bias, window, project_first)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        A, x, weight = ctx.saved_tensors
+        window = ctx.window
+        need_A, need_x, need_weight, need_bias = ctx.needs_input_grad[:4]
+        grad_A, grad_weight = _sums(need_A, A), _sums(need_weight, weight)
+        grad_x = torch.empty_like(x) if need_x else None
+        for i in pieces(x):
+            xi, g = x[i], grad[i].contiguous()
+            back: Tensor | None
+            if ctx.project_first:
+                inner = _by_sender(project(xi, weight), A, window)
+                by_A, by_inner = _aggregate_backward(
+                    A, inner, g, window, need_A, need_x or need_weight
+                )
+                back = None if by_inner is None else _wide(by_inner, len(weight))
+                if grad_weight is not None and back is not None:
+                    grad_weight += outer(back, xi)
+                if grad_x is not None and back is not None:
+                    grad_x[i] = project(back, weight.mT)
+            else:
+                if grad_weight is not None:
+                    grad_weight += outer(g, _wide(_aggregate(A, xi, window), weight.shape[1]))
+                back = _wide(project(g, weight.mT), x.shape[-1])
+                by_A, back = _aggregate_backward(A, xi, back, window, need_A, need_x)
+                if grad_x is not None and back is not None:
+                    grad_x[i] = back
+            if grad_A is not None and by_A is not None:
+                grad_A += by_A
+        return (
+            None if grad_A is None else grad_A.to(A.dtype),
+            grad_x,
+            None if grad_weight is None else grad_weight.to(weight.dtype),
+            grad.sum((0, 1, 2)) if need_bias else None,
+            None,
+            None,
+        )
+
+
+def _wide(x: Tensor, channels: int) -> Tensor:
+    """Take the features of several joints as those of one; a view."""
+    return x.view(*x.shape[:2], -1, channels)
+
+
+def _by_sender(projected: Tensor, A: Tensor, window: Window) -> Tensor:
+    """Take the scales of a joint as senders of their own: (B, T, S, K * O) -> (B, T, S * K, O)."""
+    return projected.view(*projected.shape[:2], A.shape[1] // window.size, -1)
 
 
 def _aggregate(A: Tensor, x: Tensor, window: Window) -> Tensor:
     """Multiply every window by the graph: (R, size * S), (B, T, S, C) -> (B, T', R, C)."""
-    windows = window.of(window.padded(x))
-    B, T, _, _, C = windows.shape
-    if C < _NARROW:
-        y = A @ _side_by_side(windows.flatten(2, 3))
-        return y.view(A.shape[0], B, T, C).permute(1, 2, 0, 3).contiguous()
-    # The windows of one body are a strided batch, which GEMM takes as it is; of several, a copy.
-    batch = windows.reshape(B * T, A.shape[1], C)
-    return torch.bmm(A.expand(B * T, -1, -1), batch).view(B, T, A.shape[0], C)
-
-
-def _side_by_side(x: Tensor) -> Tensor:
-    """Order (B, T, S, C) as one matrix of S rows; a copy."""
-    return x.permute(2, 0, 1, 3).flatten(1)
+    if window.size == 1 and window.stride > 1:
+        return _aggregate(A, x[:, :: window.stride], FRAME)
+    B, T, S, C = x.shape
+    if window == FRAME and C >= _NARROW:
+        return torch.bmm(A.expand(B * T, -1, -1), x.reshape(B * T, S, C)).view(B, T, -1, C)
+    kernel, options = _as_convolution(A, window)
+    y = F.conv2d(image(window.padded(x).mT), kernel, None, *options)
+    return from_image(y).mT.contiguous()
 
 
 def _aggregate_backward(
-    A: Tensor, x: Tensor, grad: Tensor, window: Window, grad_A: Tensor | None, need_x: bool
-) -> Tensor | None:
-    """Add to the graph's gradient; return the activations'."""
-    padded = window.padded(x)
-    windows = window.of(padded)
-    B, T, W, S, C = windows.shape
-    g = grad.reshape(B, T, A.shape[0], C)
-    if grad_A is not None:
-        grad_A += _side_by_side(g) @ _side_by_side(windows.flatten(2, 3)).mT
+    A: Tensor, x: Tensor, grad: Tensor, window: Window, need_A: bool, need_x: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of the graph and of the activations, those that are needed."""
+    B, T, S, C = x.shape
+    if window.size == 1 and window.stride > 1:
+        seen = slice(None, None, window.stride)
+        grad_A, back = _aggregate_backward(A, x[:, seen], grad, FRAME, need_A, need_x)
+        if back is None:
+            return grad_A, None
+        grad_x = torch.zeros_like(x)
+        grad_x[:, seen] = back
+        return grad_A, grad_x
+    if window == FRAME and C >= _NARROW:
+        g, frames = grad.view(B * T, -1, C), x.reshape(B * T, S, C)
+        grad_A = torch.bmm(g, frames.mT).sum(0) if need_A else None
+        return grad_A, torch.bmm(A.mT.expand(B * T, -1, -1), g).view_as(x) if need_x else None
+    g, across = grad.mT.contiguous(), window.padded(x).mT.contiguous()
+    grad_A = outer(g, window.of(across)) if need_A else None
     if not need_x:
-        return None
-    if C < _NARROW:
-        by_step = (A.mT @ _side_by_side(g)).view(W, S, B, T, C).permute(2, 3, 0, 1, 4)
-    else:
-        transposed = A.mT.expand(B * T, -1, -1)
-        by_step = torch.bmm(transposed, g.flatten(0, 1)).view(B, T, W, S, C)
-    if W == 1 and window.stride == 1:
-        return by_step[:, :, 0]
-    grad_x = torch.zeros_like(padded)
-    for step in range(W):
-        first = window.dilation * step
-        seen = slice(first, first + window.stride * (T - 1) + 1, window.stride)
-        grad_x[:, seen] += by_step[:, :, step]
-    before = window.padding()[0]
-    return grad_x[:, before : before + x.shape[1]]
+        return grad_A, None
+    kernel, options = _as_convolution(A, window)
+    by_image, _, _ = torch.ops.aten.convolution_backward(
+        image(g), image(across), kernel, None, *options, False, [0, 0], 1, [True, False, False]
+    )
+    return grad_A, from_image(by_image).mT[:, :T].contiguous()
+
+
+def _as_convolution(
+    A: Tensor, window: Window
+) -> tuple[Tensor, tuple[list[int], list[int], list[int]]]:
+    """Take a graph over windows as a kernel over frames whose channels are the joints.
+
+    Returns:
+        The kernel (R, S, size, 1); stride, padding and dilation.
+    """
+    kernel = A.view(len(A), window.size, -1).mT.contiguous()[..., None]
+    return kernel, ([window.stride, 1], [window.padding()[0], 0], [window.dilation, 1])
 
 
 def _piece_by_piece(work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -177,100 +280,3 @@ def _sums(needed: bool, like: Tensor) -> Tensor | None:
     """Where a gradient is added up over bodies: in single precision at least."""
     precision = torch.promote_types(like.dtype, torch.float32)
     return torch.zeros_like(like, dtype=precision) if needed else None
-
-
-class _AggregateProject(torch.autograd.Function):
-    @staticmethod
-    def run(A: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
-        def work(x: Tensor) -> Tensor:
-            scales = _aggregate(A, x, window)
-            B, T = scales.shape[:2]
-            return F.linear(scales.view(-1, weight.shape[1]), weight, bias).view(
-                B, T, -1, len(weight)
-            )
-
-        return _piece_by_piece(work, x)
-
-    @staticmethod
-    def forward(
-        ctx: Any, A: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, window: Window
-    ) -> Tensor:
-        ctx.save_for_backward(A, x, weight)
-        ctx.window = window
-        return _AggregateProject.run(A, x, weight, bias, window)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        A, x, weight = ctx.saved_tensors
-        need_A, need_x, need_weight, need_bias = ctx.needs_input_grad[:4]
-        grad_A, grad_weight = _sums(need_A, A), _sums(need_weight, weight)
-        grad_x = torch.empty_like(x) if need_x else None
-        for i in pieces(x):
-            g = grad[i].reshape(-1, len(weight))
-            if grad_weight is not None:
-                scales = _aggregate(A, x[i], ctx.window)
-                grad_weight += g.mT @ scales.view(-1, weight.shape[1])
-            if need_A or need_x:
-                g_scales = g @ weight
-                back = _aggregate_backward(A, x[i], g_scales, ctx.window, grad_A, need_x)
-                if grad_x is not None and back is not None:
-                    grad_x[i] = back
-        return (
-            None if grad_A is None else grad_A.to(A.dtype),
-            grad_x,
-            None if grad_weight is None else grad_weight.to(weight.dtype),
-            grad.sum((0, 1, 2)) if need_bias else None,
-            None,
-        )
-
-
-class _ProjectAggregate(torch.autograd.Function):
-    @staticmethod
-    def run(A: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
-        senders = A.shape[1] // window.size
-
-        def work(x: Tensor) -> Tensor:
-            y = _aggregate(A, _projected(x, weight, senders), window)
-            return y if bias is None else y.add_(bias)
-
-        return _piece_by_piece(work, x)
-
-    @staticmethod
-    def forward(
-        ctx: Any, A: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, window: Window
-    ) -> Tensor:
-        ctx.save_for_backward(A, x, weight)
-        ctx.window = window
-        return _ProjectAggregate.run(A, x, weight, bias, window)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        A, x, weight = ctx.saved_tensors
-        need_A, need_x, need_weight, need_bias = ctx.needs_input_grad[:4]
-        grad_A, grad_weight = _sums(need_A, A), _sums(need_weight, weight)
-        grad_x = torch.empty_like(x) if need_x else None
-        need_projected = need_x or need_weight
-        for i in pieces(x):
-            projected = _projected(x[i], weight, A.shape[1] // ctx.window.size)
-            back = _aggregate_backward(A, projected, grad[i], ctx.window, grad_A, need_projected)
-            if back is not None:
-                g = back.reshape(-1, len(weight))
-                if grad_weight is not None:
-                    grad_weight += g.mT @ x[i].reshape(-1, x.shape[-1])
-                if grad_x is not None:
-                    grad_x[i] = (g @ weight).view_as(x[i])
-        return (
-            None if grad_A is None else grad_A.to(A.dtype),
-            grad_x,
-            None if grad_weight is None else grad_weight.to(weight.dtype),
-            grad.sum((0, 1, 2)) if need_bias else None,
-            None,
-        )
-
-
-def _projected(x: Tensor, weight: Tensor, senders: int) -> Tensor:
-    """Every frame for every scale: (B, T, S, C) -> (B, T, senders, O), senders (s, k)."""
-    B, T, _, C = x.shape
-    return (x.reshape(-1, C) @ weight.mT).view(B, T, senders, -1)

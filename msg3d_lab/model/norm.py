@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from msg3d_lab.model.products import outer, project
 
 __all__ = ["batch_norm", "by_batch", "counts_copies", "norm_relu_project", "pieces"]
 
@@ -98,7 +99,7 @@ def norm_relu_project(
     matrix, offset = conv.weight.flatten(1), conv.bias
     if not (counts_copies(norm) and norm.training):
         y = batch_norm(norm, x, relu=True, copies=copies)
-        return F.linear(y.view(*x.shape[:2], -1, matrix.shape[1]), matrix, offset)
+        return project(y.view(*x.shape[:2], -1, matrix.shape[1]), matrix, offset)
     ours = cast(nn.BatchNorm2d, norm)
     count, *statistics = _batch_statistics([ours], x, copies)
     return cast(
@@ -285,7 +286,7 @@ class _NormaliseProject(torch.autograd.Function):
         ctx.save_for_backward(x, weight, bias, mean, var, matrix)
         ctx.eps, ctx.count, ctx.copies = eps, count, copies
         y = _normalised(x, mean, var, weight, bias, eps).relu_()
-        return F.linear(y.view(*x.shape[:2], -1, matrix.shape[1]), matrix, offset)
+        return project(y.view(*x.shape[:2], -1, matrix.shape[1]), matrix, offset)
 
     @staticmethod
     @once_differentiable
@@ -297,9 +298,9 @@ class _NormaliseProject(torch.autograd.Function):
         inner = torch.empty_like(x)  # the gradient behind the normalisation, then that of x
         for i in pieces(x):
             y = _normalised(x[i], mean, var, weight, bias, ctx.eps).relu_()
-            g = grad[i].reshape(-1, len(matrix))
-            grad_matrix += g.mT @ y.view(-1, matrix.shape[1])
-            inner[i] = torch.ops.aten.threshold_backward((g @ matrix).view_as(y), y, 0)
+            g = grad[i].contiguous()
+            grad_matrix += outer(g, y.view(*g.shape[:3], -1))
+            inner[i] = torch.ops.aten.threshold_backward(project(g, matrix.mT).view_as(y), y, 0)
         grad_weight, grad_bias = _backward(ctx, x, weight, mean, var, inner, inner)
         grad_offset = grad.sum((0, 1, 2)) if ctx.needs_input_grad[6] else None
         grad_matrix = grad_matrix.to(matrix.dtype)
