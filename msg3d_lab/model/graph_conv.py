@@ -44,7 +44,7 @@ class Window(NamedTuple):
         return before, before + odd
 
     def padded(self, x: Tensor) -> Tensor:
-        """Add the odd frame to activations (B, T, S, C): `padding()[0]` each way are left to add."""
+        """Add the odd frame to (B, T, S, C); `padding()[0]` each way are left to add."""
         before, after = self.padding()
         return F.pad(x, (0, 0, 0, 0, 0, after - before)) if after > before else x
 
