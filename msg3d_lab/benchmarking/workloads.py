@@ -107,7 +107,7 @@ def make_side(side: Side, model: MSG3D, *, training: bool) -> Callable[[Tensor],
     """A copy of the network in one of its forms; with `parameters()`.
 
     Args:
-        side: "yardstick", "ours"; for evaluation "fused", or "compiled" by torch.compile from that.
+        side: "yardstick", "ours"; for evaluation "fused", or "compiled" from that.
         model: on the device to measure on.
         training: whether it is to be trained.
 
@@ -128,8 +128,8 @@ def make_side(side: Side, model: MSG3D, *, training: bool) -> Callable[[Tensor],
     if side == "fused":
         return fused
     mode = "reduce-overhead" if next(model.parameters()).is_cuda else None  # CUDA graphs
-    compiled: Callable[[Tensor], Tensor] = torch.compile(fused, mode=mode)
-    return compiled
+    fused.compile(mode=mode)
+    return fused
 
 
 def clips_for(

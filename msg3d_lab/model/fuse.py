@@ -26,7 +26,8 @@ def fuse(model: MSG3D) -> MSG3D:
     """Return a copy of a network for evaluation alone: the same logits, sooner.
 
     The copy has no gradients and cannot be trained or saved; keep the network it was made of. It
-    may be moved, converted (`.to(torch.bfloat16)`), compiled and exported like any other.
+    may be moved, converted (`.to(torch.bfloat16)`), compiled (`.compile()`) and exported like any
+    other.
 
     Args:
         model: a network, in any mode; it is left as it is. Its running statistics are used.

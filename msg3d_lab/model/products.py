@@ -1,9 +1,9 @@
 """Products with weight matrices, through the convolutions of PyTorch.
 
 A matrix product and a 1 x 1 convolution of channels-last activations are the same sums. On CPUs,
-PyTorch gives the first to MKL and the second to oneDNN. MKL keeps to half of the vector width on
-processors that are not Intel's: on a Zen 5 core, 165 against 350 GFLOP/s (two threads, float32, the
-sizes of this network). On Intel's the two are about equal, and in bfloat16 both are oneDNN.
+PyTorch gives the first to MKL and the second to oneDNN, which is twice as quick where MKL does not
+use all of the processor: in float32 and the sizes of this network, 350 against 165 GFLOP/s (two
+threads of an AMD Zen 5). In bfloat16 the two are alike.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def training_figure(metrics: pd.DataFrame, *, title: str | None = None) -> Figur
     """
     if "lr" not in metrics:
         raise ValueError(f"expected metrics with a column lr, found {list(metrics.columns)}")
-    figure, axes = new_figure((10.4, 3.6), 1, 3, width_ratios=[3, 3, 1.7])
+    figure, axes = new_figure((10.4, 3.6), 1, 3, width_ratios=[3, 3, 2])
     accuracy, loss, rate = axes[0]
     learning_curve(metrics, title="Accuracy", ax=accuracy)
     learning_curve(metrics, quantity="loss", title="Loss", ax=loss)
