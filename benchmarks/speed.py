@@ -1,6 +1,7 @@
 """Everything about speed and memory at once, for benchmarks/results/speed.md.
 
     python benchmarks/speed.py               # three quarters of an hour on two cores, quiet machine
+    python benchmarks/speed.py --only eval   # evaluation's times alone, for speed-eval.md
     python benchmarks/speed.py --quick       # a trial; saves nothing
 
 `msg3d-lab bench --against yardstick --compile`, and how often bf16 and the inference form answer
@@ -20,13 +21,14 @@ from torch import Tensor
 
 from msg3d_lab import load_model, tune_allocator
 from msg3d_lab.benchmarking import bench
+from msg3d_lab.benchmarking.bench import CPU_CASES, QUICK_CASES
 from msg3d_lab.benchmarking.workloads import Precision, Side, arithmetic, make_side
 from msg3d_lab.data import load_synthetic
 from msg3d_lab.demo import demo_run
 from msg3d_lab.model.predict import predict
 from msg3d_lab.training.setup import test_batches_of
 
-RESULT = Path(__file__).parent / "results" / "speed.md"
+RESULTS = Path(__file__).parent / "results"
 FORMS: tuple[tuple[str, Side, Precision], ...] = (
     ("fp32", "ours", "fp32"),
     ("yardstick, fp32", "yardstick", "fp32"),
@@ -84,25 +86,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a trial; saves nothing")
     parser.add_argument("--no-compile", action="store_true", help="without torch.compile")
+    parser.add_argument("--only", choices=["train", "eval"], help="no memory, no agreement either")
     parser.add_argument("--rounds", type=int, default=None)
     options = parser.parse_args(arguments)
+    whole = options.only is None
+    page = RESULTS / ("speed.md" if whole else f"speed-{options.only}.md")
+    usual = QUICK_CASES if options.quick else CPU_CASES
     result = bench(
         against="yardstick",
         quick=options.quick,
         compile=not options.no_compile,
         rounds=options.rounds,
+        cases=[case for case in usual if options.only in (None, case.kind)],
+        memory=whole,
         device="cpu",
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     if not options.quick:  # before anything else can go wrong
-        result.save(RESULT, overwrite=True)
+        result.save(page, overwrite=True)
     tune_allocator()
     torch.manual_seed(0)
-    text = "\n".join([result.markdown().rstrip(), *agreement(quick=options.quick), ""])
+    answers = agreement(quick=options.quick) if whole else []
+    text = "\n".join([result.markdown().rstrip(), *answers, ""])
     print(text)
     if not options.quick:
-        RESULT.write_text(text, encoding="utf-8")
-        print(f"saved to {RESULT}")
+        page.write_text(text, encoding="utf-8")
+        print(f"saved to {page}")
 
 
 if __name__ == "__main__":

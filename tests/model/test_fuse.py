@@ -138,3 +138,22 @@ def test_fused_networks_can_be_compiled():
     with torch.no_grad():
         compiled = torch.compile(model, fullgraph=True, backend="eager")(x)
         torch.testing.assert_close(compiled, model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_compiled_blocks_carry_empty_bodies_once_in_one_program():
+    model, seen = fuse(trained()), []
+    blocks, programs = model._features, []
+    model._features = lambda x, copies=(): seen.append(len(x)) or blocks(x, copies)
+
+    def backend(program, inputs):
+        programs.append(program)
+        return program.forward
+
+    model.compile(backend=backend)
+    with torch.no_grad():
+        for alone in (2, 3):
+            x = torch.randn(4, 2, 11, 25, 3)
+            x[:alone, 1] = 0
+            torch.testing.assert_close(model(x), fuse(trained())(x), rtol=1e-5, atol=1e-5)
+    assert seen == [7, 6]  # of eight bodies; one empty one is carried
+    assert len(programs) == len(model.blocks)
