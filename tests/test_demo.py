@@ -1,3 +1,5 @@
+import importlib
+
 import pytest
 
 from msg3d_lab.cli import main
@@ -30,6 +32,27 @@ def test_demo_goes_from_nothing_to_a_report(tmp_path, monkeypatch, capsys):
     assert demo_run("runs/demo").path == run.path
     with pytest.raises(FileExistsError):
         demo("runs/demo", settings=QUICK, progress=False)
+
+    # Stopped in the test, or in training: it goes on.
     run.scores_path.unlink()
-    with pytest.raises(FileExistsError, match="stopped before its end: remove it"):
-        demo_run("runs/demo")
+    weights = run.checkpoint.stat().st_mtime_ns
+    assert demo_run("runs/demo", settings=QUICK).scores_path.is_file()
+    assert run.checkpoint.stat().st_mtime_ns == weights
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.import_module("msg3d_lab.training.fit"), "_finish", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            demo_run("runs/stopped", settings=QUICK)
+    assert not open_run("runs/stopped").finished
+    with pytest.raises(ValueError, match=r"epochs is 1 in the run and 2 now"):
+        demo_run("runs/stopped", settings=[*QUICK, "epochs=2"])
+    whole = demo_run("runs/stopped", settings=QUICK)
+    assert whole.finished
+    assert whole.scores_path.is_file()
+    assert whole.environment["resumed"] == 1
+    (tmp_path / "runs" / "other").mkdir()
+    with pytest.raises(FileNotFoundError, match="is not a run folder"):
+        demo_run("runs/other")
+
+
+def stopped(*words):
+    raise KeyboardInterrupt

@@ -50,6 +50,23 @@ def test_deletion_curve_in_closed_form(setting):
     np.testing.assert_allclose(curve, [sigmoid([5.5, 1.5, -0.5, -1, -1, 0])] * N, atol=1e-12)
 
 
+def test_answers_leave_a_gpu_before_they_are_in_double_precision(setting):
+    """Apple's GPUs have none."""
+
+    class Elsewhere(torch.Tensor):
+        def double(self):
+            raise TypeError("MPS has no float64")
+
+        def cpu(self):
+            return self.as_subclass(torch.Tensor)
+
+    forward, x, given = setting
+    order = np.tile([0, 3, 2, 4, 1], (N, 1))
+    _, plain = deletion_curve(forward, x, order, **given)
+    _, found = deletion_curve(lambda x: forward(x).as_subclass(Elsewhere), x, order, **given)
+    np.testing.assert_array_equal(found, plain)
+
+
 def test_deletion_curve_takes_several_features_at_a_time_when_there_are_many(setting):
     forward, x, given = setting
     order = np.tile([0, 3, 2, 4, 1], (N, 1))

@@ -96,19 +96,15 @@ def test_shapley_sampling_comes_near_the_exact_values(toy_skeleton):
     features = make_features("joint", toy_skeleton, num_frames=T)
     x = torch.ones(2, M, T, 5, C)
 
-    def product(x):
-        joint = x[:, 0, 0, :, 0]
-        return torch.stack([joint[:, 1] * joint[:, 3], joint[:, 2]], dim=1)
-
     arguments = {
         "classes": torch.zeros(2, dtype=torch.long),
         "features": features,
         "baseline": torch.zeros_like(x),
     }
-    shapley = attribute(product, x, method="shapley", samples=400, **arguments)
+    shapley = attribute(product_of_two_joints, x, method="shapley", samples=400, **arguments)
     np.testing.assert_allclose(shapley, [[0, 0.5, 0, 0.5, 0]] * 2, atol=0.1)
     np.testing.assert_allclose(shapley.sum(1), 1, atol=1e-6)
-    occlusion = attribute(product, x, method="occlusion", **arguments)
+    occlusion = attribute(product_of_two_joints, x, method="occlusion", **arguments)
     np.testing.assert_array_equal(occlusion, [[0, 1, 0, 1, 0]] * 2)
 
 
@@ -129,6 +125,77 @@ def test_importance_does_not_depend_on_the_batch_size(method, clips, toy_skeleto
         found = attribute(model, clips, batch_size=batch_size, **arguments)
         np.testing.assert_allclose(found, whole, atol=1e-6)
     assert np.abs(whole).max() > 1e-3
+
+
+def product_of_two_joints(x):
+    joint = x[:, 0, 0, :, 0]
+    return torch.stack([joint[:, 1] * joint[:, 3], joint[:, 2]], dim=1)
+
+
+def test_shapley_orders_are_each_clip_s_own(toy_skeleton):
+    """Of a product, an order gives all to the joint that comes last: a coin that each clip tosses.
+
+    With one order for all of them, any number of clips would be wrong in the same way.
+    """
+    N = 400
+    x = torch.ones(N, M, T, 5, C)
+    asked = {
+        "classes": torch.zeros(N, dtype=torch.long),
+        "features": make_features("joint", toy_skeleton, num_frames=T),
+        "baseline": torch.zeros_like(x),
+        "method": "shapley",
+        "samples": 1,
+    }
+    found = attribute(product_of_two_joints, x, **asked)
+    np.testing.assert_array_equal(found[:, [0, 2, 4]], 0)
+    np.testing.assert_array_equal(np.sort(found[:, [1, 3]], axis=1), [[0, 1]] * N)
+    assert found[:, 1].mean() == pytest.approx(0.5, abs=4 * 0.5 / N**0.5)
+    other = attribute(product_of_two_joints, x, seed=1, **asked)
+    same = (other == found).all(axis=1).mean()
+    assert same == pytest.approx(0.5, abs=4 * 0.5 / N**0.5)
+
+
+def test_shapley_orders_go_with_the_names_of_clips(clips, toy_skeleton):
+    model, ids = small_network(toy_skeleton).double(), [f"clip{i}" for i in range(5)]
+    asked = {
+        "method": "shapley",
+        "features": make_features("joint", toy_skeleton, num_frames=T),
+        "samples": 2,
+    }
+
+    def of(places, **others):
+        x = clips[places]
+        given = {"classes": CLASSES[places] % 3, "baseline": torch.zeros_like(x), **asked}
+        return attribute(model, x, **given, **others)
+
+    whole = of([0, 1, 2, 3, 4], ids=ids)
+    some = of([3, 0, 2], ids=[ids[3], ids[0], ids[2]], batch_size=2)
+    np.testing.assert_allclose(some, whole[[3, 0, 2]], atol=1e-6)
+    renamed = of([3, 0, 2], ids=["a", "b", "c"])
+    assert (np.abs(renamed - some).max(axis=1) > 1e-4).all()
+    with pytest.raises(ValueError, match="expected 3 ids, one per clip, found 5"):
+        of([3, 0, 2], ids=ids)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 7, 64])
+@pytest.mark.parametrize("method", METHODS)
+def test_no_more_clips_at_a_time_than_the_batch_size(
+    method, batch_size, clips, weights, toy_skeleton
+):
+    forward, seen = linear(weights), []
+
+    def watched(x):
+        seen.append(len(x))
+        return forward(x)
+
+    asked = {"classes": CLASSES, "method": method, "baseline": torch.zeros_like(clips)}
+    features = make_features("joint", toy_skeleton, num_frames=T)
+    attribute(
+        watched, clips, features=features, samples=2, steps=16, batch_size=batch_size, **asked
+    )
+    if "gradient" in method:
+        gradient_map(watched, clips, steps=16, batch_size=batch_size, **asked)
+    assert max(seen) <= batch_size
 
 
 @pytest.mark.parametrize("method", METHODS)

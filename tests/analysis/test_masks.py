@@ -60,6 +60,18 @@ def test_learned_graphs_know_the_frames_and_hops_of_a_window(make_network):
     assert wide.hops[head, 10 + head] == 0
 
 
+@pytest.mark.parametrize(("size", "dilation"), [(3, 1), (3, 2), (4, 1), (4, 2), (4, 3), (2, 2)])
+def test_frames_of_a_window_are_those_that_the_network_sees(make_network, size, dilation):
+    network = make_network(window_sizes=(size,), window_dilations=(dilation,))
+    name = f"window{size}" + (f"d{dilation}" if dilation > 1 else "")
+    layer = graph_layers(network)[f"block1.g3d.{name}"]
+    x = torch.randn(1, 25, 5, 3, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x)[0, 12].sum(), x)
+    seen = gradient[0].abs().sum(dim=(1, 2)).nonzero()[:, 0] - 12
+    frames = analysis.learned_graphs(network)[f"block1.g3d.{name}"].frames
+    assert frames.reshape(size, 5)[:, 0].tolist() == seen.tolist()
+
+
 def test_mask_change_of_one_network_is_its_mask_untested(network):
     table = analysis.mask_change(network)
     own = analysis.learned_graphs(network)["block1.g3d.window3"]

@@ -33,6 +33,21 @@ def test_class_matrix_weighs_confident_clips_like_others():
         class_matrix(values, np.array([0, 1]), names=["hand", "foot"], label_names=["a", "b"])
 
 
+def test_class_matrix_takes_shares_as_they_are():
+    share = shares(np.random.default_rng(0).normal(size=(6, 25)))
+    parts, names = to_parts(share, BODY)
+    classes = np.arange(6) % 2
+    given = {"label_names": ["a", "b"], "normalised": True}
+    by_part = class_matrix(parts, classes, names=names, **given)
+    by_joint = class_matrix(share, classes, names=BODY.joints, **given)
+    arm = [BODY.joints[v] for v in BODY.parts["left arm"]]
+    np.testing.assert_allclose(by_part["left arm"], by_joint[arm].sum(axis=1))
+    again = class_matrix(parts, classes, names=names, label_names=["a", "b"])
+    assert (again.abs().sum(axis=1) > by_part.abs().sum(axis=1)).all()
+    with pytest.raises(ValueError, match="expected finite importance"):
+        class_matrix(np.full((2, 1), np.nan), classes[:2], names=["hand"], **given)
+
+
 def test_to_parts_keeps_the_sum():
     values = np.random.default_rng(0).normal(size=(3, 25))
     found, names = to_parts(values, BODY)
@@ -112,3 +127,56 @@ def test_compare_refuses():
         compare(np.ones((2, 3)), np.ones((0, 3)), names=list("abc"))
     with pytest.raises(ValueError, match="the same clips in both, found 2 and 3"):
         compare(np.ones((2, 3)), np.ones((3, 3)), names=list("abc"), paired=True)
+    two = np.eye(3)[:2]
+    for groups, message in (
+        ((np.zeros(2), np.zeros(3)), r"for each of 2 and 2 clips, found \(2,\) and \(3,\)"),
+        ((np.zeros(2), np.ones(2)), "a group that both have, found none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare(two, two, names=list("abc"), groups=groups)
+    with pytest.raises(ValueError, match="give groups or paired, not both"):
+        compare(two, two, names=list("abc"), paired=True, groups=(np.zeros(2), np.zeros(2)))
+
+
+def by_class_alone(rng, classes):
+    """Importance that depends on the class and on nothing else, with noise."""
+    return 1 + 5 * np.eye(5)[classes] + rng.random((len(classes), 5)) / 2
+
+
+def test_compare_within_groups_is_not_about_groups():
+    """Wrong answers of one class differ from right ones of all, but not from its right ones."""
+    rng = np.random.default_rng(3)
+    of_a, of_b = rng.integers(0, 5, 300), np.full(60, 2)
+    a, b = by_class_alone(rng, of_a), by_class_alone(rng, of_b)
+    plain = compare(a, b, names=list("abcde"))
+    assert (plain["difference"].abs() > 0.05).all()
+    table = compare(a, b, names=list("abcde"), groups=(of_a, of_b))
+    assert (table["difference"].abs() < 0.01).all()
+    np.testing.assert_allclose(table["a"], shares(a)[of_a == 2].mean(0))
+    np.testing.assert_allclose(table["b"], shares(b).mean(0))
+    only = compare(a[of_a == 2], b, names=list("abcde"), resamples=5000)
+    alike = compare(a, b, names=list("abcde"), groups=(of_a, of_b), resamples=5000)
+    np.testing.assert_allclose(alike["high"] - alike["low"], only["high"] - only["low"], rtol=0.06)
+
+
+def test_compare_within_groups_weighs_and_leaves_out():
+    rng = np.random.default_rng(4)
+    of_a = np.array(["sit"] * 30 + ["wave"] * 10 + ["drop"] * 5)
+    of_b = np.array(["wave"] * 6 + ["sit"] * 2 + ["fall"] * 4)
+    a, b = rng.random((45, 3)), rng.random((12, 3))
+    table = compare(a, b, names=list("abc"), groups=(of_a, of_b))
+    x, y = shares(a), shares(b)
+    expected = 0.75 * x[of_a == "wave"].mean(0) + 0.25 * x[of_a == "sit"].mean(0)
+    np.testing.assert_allclose(table["a"], expected)
+    np.testing.assert_allclose(table["b"], y[:8].mean(0))
+    assert ((table["low"] <= table["difference"]) & (table["difference"] <= table["high"])).all()
+
+
+def test_intervals_within_groups_cover_as_often_as_they_say():
+    rng, outside = np.random.default_rng(5), 0
+    for seed in range(60):
+        of_a, of_b = rng.integers(0, 3, 120), rng.integers(1, 4, 80)
+        a, b = by_class_alone(rng, of_a), by_class_alone(rng, of_b)
+        table = compare(a, b, names=list("abcde"), groups=(of_a, of_b), resamples=400, seed=seed)
+        outside += ((table["low"] > 0) | (table["high"] < 0)).sum()
+    assert 0.02 < outside / 300 < 0.10

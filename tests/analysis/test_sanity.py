@@ -6,6 +6,7 @@ from torch import nn
 
 from msg3d_lab.analysis.features import make_features
 from msg3d_lab.analysis.sanity import (
+    chance_similarity,
     motion_energy,
     planted_auc,
     pointing_game,
@@ -112,9 +113,43 @@ def test_randomisation_check_tells_a_network_from_a_control():
     of_network = randomisation_check(model, gradient, stages=["3", "0"])
     assert of_network.index.tolist() == ["trained", "3 shuffled", "and 0"]
     assert of_network.loc["trained", "similarity"] == pytest.approx(1)
-    assert abs(of_network.loc["and 0", "similarity"]) < 0.6
+    assert of_network.loc["and 0", "size"] < 0.6
     control = randomisation_check(model, lambda net: x.numpy(), stages=["3", "0"])
-    np.testing.assert_allclose(control.similarity, 1)
+    np.testing.assert_allclose(control[["size", "similarity"]], 1)
+
+
+def test_randomisation_check_is_not_taken_in_by_signs():
+    """The same picture with the sign of half of the clips turned: no similarity, and all of it."""
+    model, rng = network(), np.random.default_rng(4)
+    values, signs = rng.normal(size=(40, 9)), np.resize([1.0, -1], 40)[:, None]
+
+    def turned(net):
+        return values if net is model else signs * values
+
+    found = randomisation_check(model, turned, stages=["3"]).loc["3 shuffled"]
+    assert found["size"] == pytest.approx(1)
+    assert found["similarity"] == pytest.approx(0)
+    assert found["sd"] == pytest.approx(1)
+    assert found["chance"] == chance_similarity(9)
+    unrelated = {True: values, False: rng.normal(size=(40, 9))}
+    found = randomisation_check(model, lambda net: unrelated[net is model], stages=["3"])
+    assert found.loc["3 shuffled", "size"] == pytest.approx(found["chance"].iloc[1], abs=0.12)
+
+
+@pytest.mark.parametrize("num_features", [2, 3, 5, 8, 14, 25])
+def test_chance_similarity_is_what_unrelated_importance_has(num_features):
+    rng = np.random.default_rng(num_features)
+    a, b = rng.normal(size=(2, 20_000, num_features))
+    found = [abs(spearmanr(*rows).statistic) for rows in zip(a[:50], b[:50], strict=True)]
+    np.testing.assert_allclose(np.abs(rank_similarity(a, b))[:50], found)
+    simulated = np.abs(rank_similarity(a, b)).mean()
+    assert chance_similarity(num_features) == pytest.approx(simulated, abs=0.008)
+
+
+def test_chance_similarity_of_few_features_in_closed_form():
+    assert chance_similarity(2) == pytest.approx(1)  # in order or in reverse
+    assert chance_similarity(3) == pytest.approx(2 / 3)  # (1 + 4 * 0.5 + 1) / 6 orders
+    assert np.isnan(chance_similarity(1))
 
 
 def test_sanity_refuses_what_does_not_belong_together():

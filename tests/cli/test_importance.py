@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,18 @@ def test_importance_writes_a_table_and_figures(shell, run, tmp_path):
     assert {"body.pdf", "body.svg"} <= {p.name for p in (tmp_path / "mine").iterdir()}
 
 
+def test_importance_works_as_the_readme_says(shell, run, tmp_path):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (line,) = [line for line in readme.splitlines() if "msg3d-lab importance" in line]
+    words = [str(run.path) if word == "RUN" else word for word in line.split()[1:]]
+    code, out, err = shell(*words, "--clips", "3", "--steps", "1", "--device", "cpu")
+    assert code == 0, err
+    out_word = words[words.index("--out") + 1]
+    assert f"{out_word}.parquet" in out
+    assert len(read_importance(tmp_path / f"{out_word}.parquet")) == 3
+    assert (tmp_path / out_word / "body.pdf").is_file()
+
+
 def test_importance_again_computes_and_overwrites_nothing(shell, run, tmp_path):
     words = ["importance", run.path, "--method", "gradient_x_input", "--clips", "4"]
     words += ["--by", "joint_x_segment", "--segments", "2", "--out", "t.parquet", "--device", "cpu"]
@@ -41,9 +54,9 @@ def test_importance_again_computes_and_overwrites_nothing(shell, run, tmp_path):
 
 
 def test_importance_refuses_before_it_computes(shell, run, tmp_path):
-    code, _, err = shell("importance", run.path, "--out", "table", "--device", "cpu")
+    code, _, err = shell("importance", run.path, "--out", "table.csv", "--device", "cpu")
     assert code == 2
-    assert "expected --out to end in .parquet: table" in err
+    assert "expected --out to end in .parquet: table.csv" in err
     (tmp_path / "t").mkdir()
     code, out, err = shell("importance", run.path, "--out", "t.parquet", "--device", "cpu")
     assert code == 2

@@ -1,5 +1,4 @@
 import base64
-import importlib
 import json
 import re
 import subprocess
@@ -15,19 +14,23 @@ from msg3d_lab import explaining
 from msg3d_lab.analysis.features import make_features
 from msg3d_lab.analysis.saved import join_importance, write_importance
 from msg3d_lab.data import synthetic
-from msg3d_lab.explaining import explain, explain_cost, load_clips, planted, rank_methods
-from msg3d_lab.explaining.figures import moving, write_figures
+from msg3d_lab.explaining import (
+    explain,
+    explain_cost,
+    load_clips,
+    pace,
+    planted,
+    rank_methods,
+    ranking_cost,
+)
+from msg3d_lab.explaining.clips import frames_seen
+from msg3d_lab.explaining.figures import figures_of, moving, write_figures
 from msg3d_lab.files import locked
-from msg3d_lab.training import fit, open_run
+from msg3d_lab.model import MSG3D
+from msg3d_lab.training import fit, open_run, recipes
 from msg3d_lab.training.setup import test_batches_of as batches_of
 
 QUICK = {"device": "cpu", "progress": False}
-
-
-@pytest.fixture(scope="module")
-def run(toy_store, toy_recipe, tmp_path_factory):
-    path = tmp_path_factory.mktemp("explaining") / "toy"
-    return fit(toy_recipe, data=toy_store, run=path, device="cpu", progress=False)
 
 
 def test_clips_are_those_of_the_test(run, toy_store):
@@ -197,51 +200,27 @@ def test_cost_is_said_before(run):
         explain_cost(run, methods=["magic"], num_clips=2, device="cpu")
 
 
-@pytest.fixture(scope="module")
-def ranking(run):
-    return rank_methods(run, others=[run], num_clips=6, samples=1, steps=2, repeats=6, **QUICK)
+def test_the_rankings_cost_is_what_it_takes(run, monkeypatch):
+    given = {"others": [run], "num_clips": 4, "samples": 2, "steps": 3, "repeats": 6, "points": 4}
+    table = ranking_cost(run, device="cpu", **given)
+    plain = explain_cost(run, num_clips=4, samples=2, steps=3, device="cpu")
+    assert list(table.index) == ["ranking"]
+    both = pd.concat([plain, table])
+    assert both.dtypes.to_dict() == plain.dtypes.to_dict()
+    row = table.loc["ranking"]
+    assert row["minutes"] > plain["minutes"].sum()
+    seen = {"forward": 0, "backward": 0}
+    forward = MSG3D.forward
 
+    def counted(self, x):
+        seen["forward"] += len(x)
+        seen["backward"] += len(x) * x.requires_grad
+        return forward(self, x)
 
-def test_ranking_has_every_method_and_the_controls_last(ranking):
-    table = ranking.table
-    assert set(table.index) == {*explaining.METHODS, *explaining.CONTROLS}
-    assert list(table.index[-2:]) == list(explaining.CONTROLS)
-    assert ranking.best == table.index[0]
-    assert table["mean rank"].iloc[:-2].is_monotonic_increasing
-    assert "planted" not in table  # nobody knows the truth about the toy
-    assert set(ranking.values) == set(table.index)
-
-
-def test_ranking_says_that_controls_do_not_depend_on_the_network(ranking):
-    np.testing.assert_allclose(ranking.table.loc[["motion", "random"], "shuffled"], 1)
-    assert (ranking.table["shuffled"].iloc[:-2] < 0.99).all()
-    # The other run is the same one, so everything is as stable as can be.
-    np.testing.assert_allclose(ranking.table["stability"], 1)
-
-
-def test_ranking_agrees_with_its_curves(ranking):
-    curves = ranking.curves
-    for method in ("occlusion", "motion"):
-        rows = curves[(curves["method"] == method) & (curves["kind"] == "deletion")]
-        area = {
-            order: np.trapezoid(group.groupby("share")["probability"].mean(), dx=0.2)
-            for order, group in rows.groupby("order")
-        }
-        expected = area["random"] - area["important first"]
-        assert ranking.table.loc[method, "deletion"] == pytest.approx(expected, abs=1e-9)
-
-
-def test_best_is_by_mean_rank_and_never_a_control():
-    ranked = importlib.import_module("msg3d_lab.explaining.ranking")._ranked
-    rows = {
-        "a": {"deletion": 0.1, "faithfulness": 0.9, "shuffled": 0.1},
-        "b": {"deletion": 0.3, "faithfulness": 0.8, "shuffled": 0.0},
-        "motion": {"deletion": 0.9, "faithfulness": 1.0, "shuffled": 0.0},
-        "random": {"deletion": 0.0, "faithfulness": 0.0, "shuffled": 1.0},
-    }
-    table = ranked(pd.DataFrame.from_dict(rows, orient="index"))
-    assert list(table.index) == ["b", "a", "motion", "random"]
-    np.testing.assert_allclose(table["mean rank"], [4 / 3, 5 / 3, np.nan, np.nan])
+    monkeypatch.setattr(MSG3D, "forward", counted)
+    rank_methods(run, **given, **QUICK)
+    assert row["clips"] == 4
+    assert {name: 4 * row[name] for name in seen} == seen
 
 
 def test_planted_joints_and_frames_are_found_among_the_chosen_ones():
@@ -339,6 +318,59 @@ def test_moving_shows_each_frame_with_the_values_of_its_stretch(run, toy_store, 
     joint = explain(run, method="motion", out=tmp_path / "j.parquet", **QUICK)
     with pytest.raises(ValueError, match="expected importance by segment"):
         moving(joint, joint.ids[0], toy_store)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "num_frames", "expected"),
+    [
+        ("uniform", 60, 30),  # in a circle
+        ("uniform", 100, 30),
+        ("uniform", 150, 20),
+        ("uniform", 300, 10),
+        ("replay", 60, 30),
+        ("replay", 300, 30),  # cut off
+        ("resize", 50, 60),
+        ("resize", 200, 15),
+    ],
+)
+def test_pace_is_that_of_the_recording(sampling, num_frames, expected):
+    chosen = frames_seen(num_frames, sampling=sampling, clip_len=100)
+    assert pace(chosen, num_frames) == pytest.approx(expected)
+    assert pace(chosen, num_frames, fps=15) == pytest.approx(expected / 2)
+
+
+def test_short_recordings_move_as_they_were_and_are_warned_about(
+    toy_store, toy_recipe, tmp_path, caplog
+):
+    recipe = recipes.with_settings(toy_recipe, {"clip_len": 16, "epochs": 1})
+    short = fit(recipe, data=toy_store, run=tmp_path / "short", device="cpu", progress=False)
+    explain(short, method="motion", num_clips=2, out=tmp_path / "joint", **QUICK)
+    assert "shorter than" not in caplog.text
+    time = explain(
+        short, method="motion", by="segment", num_segments=4, out=tmp_path / "time", **QUICK
+    )
+    lengths = toy_store.frames[toy_store.indices("xsub_val")]
+    count = (lengths < 16).sum()
+    assert 0 < count < len(lengths)
+    assert caplog.text.count("shorter than") == 1
+    assert f"{count} of {len(lengths)} recordings are shorter than the 16 frames" in caplog.text
+    for name, frames in zip(time.ids, lengths, strict=True):
+        fps = float(re.search(r'"fps":([0-9.]+)', moving(time, name, toy_store))[1])
+        assert fps == pytest.approx(30 if frames <= 16 else 30 * 16 / frames)
+
+
+def test_the_class_figure_leaves_time_in_its_order(run, toy_skeleton, tmp_path):
+    time = explain(
+        run, method="gradient_x_input", by="segment", target="true", out=tmp_path / "s", **QUICK
+    )
+    heat = max(figures_of(time, toy_skeleton)["classes"].axes, key=lambda ax: len(ax.get_xticks()))
+    assert [label.get_text() for label in heat.get_xticklabels()] == list(time.names)
+
+
+def test_device_is_what_it_is_asked_to_be():
+    assert explaining.device_of("cpu") == torch.device("cpu")
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+    assert explaining.device_of("auto") == torch.device(there)
 
 
 def test_explaining_refuses_a_run_without_weights(toy_store, toy_recipe, tmp_path):

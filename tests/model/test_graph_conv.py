@@ -4,7 +4,8 @@ import torch
 from msg3d_lab.model.graph_conv import Window, aggregate_project, project_aggregate
 
 WINDOWS = [Window(), Window(1, 2, 1), Window(3, 1, 1), Window(3, 2, 1), Window(2, 2, 3)]
-B, T, S, C, K, O = 2, 7, 4, 3, 2, 5  # noqa: E741
+B, T, S, K, O = 2, 7, 4, 2, 5  # noqa: E741
+CHANNELS = [3, 16]  # narrow and wide: other products
 
 
 def tensors(*shapes):
@@ -14,8 +15,8 @@ def tensors(*shapes):
 def windows(x, window):
     """Step by step and copied: (B, T', size, S, C)."""
     before, after = window.padding()
-    frames = torch.cat([torch.zeros(B, n, S, C).double() for n in (before,)] + [x], dim=1)
-    frames = torch.cat([frames, torch.zeros(B, after, S, C).double()], dim=1)
+    frames = torch.cat([x.new_zeros(B, before, *x.shape[2:]), x], dim=1)
+    frames = torch.cat([frames, x.new_zeros(B, after, *x.shape[2:])], dim=1)
     starts = range(0, frames.shape[1] - window.dilation * (window.size - 1), window.stride)
     steps = [[frames[:, t + window.dilation * w] for w in range(window.size)] for t in starts]
     return torch.stack([torch.stack(step, dim=1) for step in steps], dim=1)
@@ -33,8 +34,9 @@ def assert_equal(product, einsum, inputs):
         assert torch.equal(product(*inputs), out)
 
 
+@pytest.mark.parametrize("C", CHANNELS)
 @pytest.mark.parametrize("window", WINDOWS)
-def test_aggregate_project_equals_an_einsum_over_copied_windows(window):
+def test_aggregate_project_equals_an_einsum_over_copied_windows(window, C):
     R = window.size * S
     A, x, weight, bias = tensors((R * K, R), (B, T, S, C), (O, K * C), (O,))
 
@@ -51,9 +53,10 @@ def test_aggregate_project_equals_an_einsum_over_copied_windows(window):
     assert product(A, x, weight, bias).shape[1] == -(-T // window.stride)
 
 
+@pytest.mark.parametrize("C", CHANNELS)
 @pytest.mark.parametrize("window", WINDOWS)
-def test_project_aggregate_equals_an_einsum_over_copied_windows(window):
-    R = window.size * S
+def test_project_aggregate_equals_an_einsum_over_copied_windows(window, C):
+    R, O = window.size * S, C + 2  # noqa: E741
     A, x, weight, bias = tensors((R, R * K), (B, T, S, C), (K * O, C), (O,))
 
     def einsum(A, x, weight, bias):

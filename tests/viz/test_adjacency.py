@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from msg3d_lab import graph, viz
+from msg3d_lab.model.graph_conv import Window
 
 
 def heat(ax):
@@ -49,6 +50,36 @@ def test_window_heatmap_names_the_frames(body):
     names = [tick.get_text() for tick in ax.get_xticklabels()]
     assert names == ["t\N{MINUS SIGN}1", "t", "t+1"]
     assert len(ax.lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("steps", "dilation", "expected"),
+    [
+        (3, 2, ["t\N{MINUS SIGN}2", "t", "t+2"]),
+        (4, 1, ["t\N{MINUS SIGN}1", "t", "t+1", "t+2"]),
+        (4, 2, ["t\N{MINUS SIGN}3", "t\N{MINUS SIGN}1", "t+1", "t+3"]),
+    ],
+)
+def test_frames_of_a_window_are_those_it_sees(body, steps, dilation, expected):
+    A = graph.window_graph(body.adjacency, steps)
+    ax = viz.adjacency_heatmap(A, blocks=25, dilation=dilation)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == expected
+    figure = viz.scales_figure({"k = 1": A}, blocks=25, dilation=dilation)
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == expected
+    ax = viz.window_heat(A[30].reshape(steps, 25), body, focus=(1, 5), dilation=dilation)
+    shown = [text.get_text() for text in ax.texts if text.get_text()]
+    assert shown == [f"frame {name}" for name in expected]
+    # Where the network's padding puts the first of them.
+    before = Window(steps, 1, dilation).padding()[0]
+    assert int(expected[0].removeprefix("t").replace("\N{MINUS SIGN}", "-")) == -before
+
+
+def test_weights_have_a_unit(body):
+    bar = viz.adjacency_heatmap(body.adjacency).figure.axes[-1]
+    assert bar.get_ylabel() == "weight (unitless)"
+    bar = viz.body_heat(np.ones(25), body, colorbar=True).figure.axes[-1]
+    assert bar.get_ylabel() == "weight (unitless)"
+    assert viz.scales_figure({"A": body.adjacency}).axes[-1].get_ylabel() == "weight (unitless)"
 
 
 def test_scales_figure_shares_one_scale_that_self_loops_do_not_set(body):

@@ -3,7 +3,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.viz.export import save_figure
 from msg3d_lab.viz.fidelity import deletion_plot, difference_plot
 from msg3d_lab.viz.importance import (
@@ -58,6 +61,7 @@ def test_joint_time_heatmap_has_readable_ticks_and_dots():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["head", "hand"]
     assert ax.collections[0].get_offsets().tolist() == [[1, 0]]
     assert ax.images[0].norm.vmin == -2
+    assert ax.get_xlabel() == "frames of the clip, as the network saw it; dots: planted"
     with pytest.raises(ValueError, match="expected planted"):
         joint_time_heatmap(table, planted=planted[:1])
 
@@ -72,9 +76,70 @@ def test_class_clustermap_brings_alike_classes_together():
     (heat,) = [ax for ax in figure.axes if len(ax.get_yticklabels()) == 6]
     labels = [t.get_text() for t in heat.get_yticklabels()]
     assert labels in (sorted(names), sorted(names)[::-1])
+    short = heat_of(class_clustermap(table.set_axis(list("abcdef"), axis=0)))
+    assert {label.get_rotation() for label in short.get_yticklabels()} == {0}
     assert any("unitless" in ax.get_xlabel() for ax in figure.axes)
     with pytest.raises(ValueError, match="two classes and two features"):
         class_clustermap(table.iloc[:1])
+
+
+def heat_of(figure):
+    return max(figure.axes, key=lambda ax: len(ax.get_yticklabels()))
+
+
+def test_class_clustermap_leaves_time_in_its_order():
+    spans = [f"frames {4 * i} to {4 * i + 3}" for i in range(8)]
+    values = np.random.default_rng(0).normal(size=(5, 8))
+    table = pd.DataFrame(values, index=list("abcde"), columns=spans)
+
+    def columns(figure):
+        return [t.get_text() for t in heat_of(figure).get_xticklabels()]
+
+    assert columns(class_clustermap(table)) != spans
+    assert columns(class_clustermap(table, cluster_columns=False)) == spans
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_class_clustermap_shows_all_of_the_names_of_ntu60(saved, body, tmp_path, monkeypatch):
+    names = DATASETS["ntu60"].label_names
+    values = np.random.default_rng(0).normal(size=(60, 25))
+    figure = class_clustermap(
+        pd.DataFrame(values, index=names, columns=body.joints), title="by class"
+    )
+    seen = []
+
+    def look():
+        figure.draw_without_rendering()
+        page = figure.bbox
+        for text in figure.findobj(Text):
+            if text.get_text() and text.get_visible():
+                box = text.get_window_extent()
+                assert box.x0 >= page.x0, text
+                assert box.x1 <= page.x1, text
+                assert box.y0 >= page.y0, text
+                assert box.y1 <= page.y1, text
+                seen.append(text.get_text())
+        width, height = figure.get_size_inches()
+        assert 183 * height / width < 240  # millimetres of a page with margins
+        rows = [label.get_window_extent() for label in heat_of(figure).get_yticklabels()]
+        tops = sorted(box.y1 for box in rows)
+        assert np.diff(tops).min() > 0.8 * max(box.height for box in rows)
+
+    if saved:
+        savefig = Figure.savefig
+
+        def watched(self, *words, **options):
+            look()
+            return savefig(self, *words, **options)
+
+        monkeypatch.setattr(Figure, "savefig", watched)
+        save_figure(figure, tmp_path / "classes", width="double", formats=["svg"])
+    else:
+        look()
+    assert "by class" in seen
+    (cut,) = set(names) - set(seen)
+    assert cut == "put something inside pocket / take out something from pocket"
+    assert f"{cut[:43]}\N{HORIZONTAL ELLIPSIS}" in seen
 
 
 def curves(methods=("occlusion", "shapley")):
@@ -105,6 +170,7 @@ def test_deletion_plot_draws_means_per_order_and_per_method():
         "important last",
     ]
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [1, 0.75, 0])
+    assert ax.get_ylabel() == "probability of the class (unitless)"
     ax = deletion_plot(curves(), by="method")
     assert [line.get_label() for line in ax.lines] == ["occlusion", "shapley", "random order"]
     np.testing.assert_allclose(ax.lines[2].get_ydata(), [1, 0.5, 0])
@@ -150,9 +216,6 @@ def test_save_figure_has_the_journals_width_and_readable_text(body, tmp_path):
 
 
 def test_save_figure_never_goes_below_six_points(body, tmp_path, monkeypatch):
-    from matplotlib.figure import Figure
-    from matplotlib.text import Text
-
     ax = importance_body(np.arange(25.0), body)
     seen = []
     savefig = Figure.savefig

@@ -52,6 +52,11 @@ def test_mask_figure_of_windows_names_their_steps():
     assert [tick.get_text() for tick in first.get_yticklabels()] == steps
     assert len(first.lines) == 4
     assert not figure.axes[5].axison
+    figure = figures.mask_figure(np.ones((1, 12, 12)), blocks=4, dilation=2)
+    steps = ["t\N{MINUS SIGN}2", "t", "t+2"]
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == steps
+    figure = figures.learned_graph_figure(np.eye(12), np.eye(12), blocks=4, dilation=2)
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == steps
 
 
 @pytest.mark.parametrize(
