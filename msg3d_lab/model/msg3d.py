@@ -173,7 +173,8 @@ class MSG3D(nn.Module):
         `torch.compile` of the whole network cannot.
 
         Args:
-            args, kwargs: of `torch.compile`. Shapes are dynamic unless said otherwise: one program
+            *args: of `torch.compile`.
+            **kwargs: of `torch.compile`. Shapes are dynamic unless said otherwise: one program
                 serves any number of bodies.
         """
         self.by_clip = False  # compiled programs are quickest with many bodies at once

@@ -292,9 +292,8 @@ class _NormaliseProject(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, var, matrix = ctx.saved_tensors
-        grad_matrix = torch.zeros_like(
-            matrix, dtype=torch.promote_types(matrix.dtype, torch.float32)
-        )
+        precision = torch.promote_types(matrix.dtype, torch.float32)
+        grad_matrix = torch.zeros_like(matrix, dtype=precision)
         inner = torch.empty_like(x)  # the gradient behind the normalisation, then that of x
         for i in pieces(x):
             y = _normalised(x[i], mean, var, weight, bias, ctx.eps).relu_()
