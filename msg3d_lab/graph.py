@@ -241,11 +241,11 @@ def window_to_networkx(
 
     Units: `frame` in frames; steps are `window_dilation` frames apart.
     """
-    V = skeleton.num_joints
+    V, before = skeleton.num_joints, window_dilation * (window_size - 1) // 2
     graph = nx.from_numpy_array(window_graph(skeleton.adjacency, window_size, edges=edges))
     for node, attributes in graph.nodes(data=True):
         step, joint = divmod(node, V)
-        frame = (step - (window_size - 1) // 2) * window_dilation
+        frame = step * window_dilation - before
         attributes.update(joint=joint, name=skeleton.joints[joint], frame=frame)
     return graph
 

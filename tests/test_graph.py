@@ -168,6 +168,8 @@ def test_window_to_networkx_places_steps_in_time():
     assert window.number_of_edges() == 3 * 16 + 2 * 17
     assert window.nodes[17 + 5]["frame"] == 0
     assert window.nodes[5] == {"joint": 5, "name": "left shoulder", "frame": -2}
+    even = graph.window_to_networkx(skeleton, 4, window_dilation=2)
+    assert [even.nodes[17 * step]["frame"] for step in range(4)] == [-3, -1, 1, 3]  # as G3D pads
 
 
 @pytest.mark.parametrize(
