@@ -17,7 +17,11 @@ RECIPE = "synthetic-joint"
 
 
 def demo(
-    run: str | Path | None = None, *, settings: Sequence[str] = (), progress: bool = True
+    run: str | Path | None = None,
+    *,
+    settings: Sequence[str] = (),
+    progress: bool = True,
+    resume: bool = False,
 ) -> Run:
     """Make the embedded data, train a compact MS-G3D, test it, write a report.
 
@@ -25,33 +29,40 @@ def demo(
         run: the run's folder; `runs/demo`, or `runs/demo-2` and so on, if left out.
         settings: changes to the recipe, such as "epochs=2".
         progress: whether to show progress.
+        resume: whether to go on with the run of the folder named, if there is one.
 
     Raises:
-        FileExistsError: the folder named exists.
+        BlockingIOError: another process is at work in the folder.
+        FileExistsError: the folder named exists, and `resume` is not set.
+        FileNotFoundError: the folder to go on in is no run.
+        ValueError: the run to go on with is of other settings or data.
     """
     tune_allocator()
     path = Path(run) if run is not None else _free(Path("runs/demo"))
     recipe = recipes.with_settings(recipes.get(RECIPE), settings)
     store = load_synthetic()
-    finished = fit(recipe, data=store, run=path, device="cpu", progress=progress)
+    finished = fit(recipe, data=store, run=path, resume=resume, device="cpu", progress=progress)
     test(finished, data=store, device="cpu", progress=progress)
     write_report(finished, store=store)
     return finished
 
 
 def demo_run(run: str | Path = "runs/demo", *, settings: Sequence[str] = ()) -> Run:
-    """Return the demo's run, made now if it is not there yet.
+    """Return the demo's run, made now if it is not there yet, finished now if it was stopped.
+
+    Args:
+        run: the run's folder.
+        settings: changes to the recipe, such as "epochs=2", for a run that is not finished.
 
     Raises:
-        FileExistsError: the folder holds a run that was stopped before its end.
+        BlockingIOError: another process is making it.
+        FileNotFoundError: the folder is there, but is no run.
+        ValueError: a run that was stopped had other settings or data.
     """
     path = Path(run)
-    if not path.exists():
-        return demo(path, settings=settings)
-    finished = open_run(path)
-    if not finished.scores_path.is_file():
-        raise FileExistsError(f"{path} holds a run that was stopped before its end: remove it")
-    return finished
+    if path.exists() and open_run(path).scores_path.is_file():
+        return open_run(path)
+    return demo(path, settings=settings, resume=path.exists())
 
 
 def _free(path: Path) -> Path:

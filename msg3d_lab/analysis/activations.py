@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from msg3d_lab.analysis.interventions import Intervention, mean, only, replace, zero
 from msg3d_lab.analysis.points import POOLED, Point, list_points, opened
 from msg3d_lab.model import MSG3D
 
@@ -27,9 +28,6 @@ __all__ = [
     "run_with_interventions",
     "zero",
 ]
-
-Intervention = Callable[[Tensor], Tensor]
-_AXES = ("clips", "persons", "frames", "joints", "channels")
 
 
 class Cache(Mapping[str, Tensor]):
@@ -148,73 +146,6 @@ def run_with_interventions(
     """
     there = {point.name: point for point in list_points(model)}
     return _run(model, x, interventions, there, keep=[], values={})
-
-
-def zero(value: Tensor) -> Tensor:
-    """Put zeros in a value's place."""
-    return torch.zeros_like(value)
-
-
-def replace(other: Tensor) -> Intervention:
-    """Return the intervention that puts another value in a value's place."""
-    return lambda value: other
-
-
-def mean(*, over: Sequence[str] = ("clips", "persons", "frames", "joints")) -> Intervention:
-    """Return the intervention that puts a value's mean in its place.
-
-    Unlike `zero`, it keeps what the next layer sees within the range that it knows.
-
-    Args:
-        over: what to average over: "clips" of the batch, "persons", "frames", "joints", "channels".
-
-    Raises:
-        ValueError: an unknown axis.
-    """
-    axes = [_axis(name) for name in over]
-    return lambda value: value.mean(dim=axes, keepdim=True).expand_as(value)
-
-
-def only(
-    intervention: Intervention,
-    *,
-    clips: Sequence[int] | None = None,
-    persons: Sequence[int] | None = None,
-    frames: Sequence[int] | None = None,
-    joints: Sequence[int] | None = None,
-    channels: Sequence[int] | None = None,
-) -> Intervention:
-    """Return an intervention that is limited to some clips, persons, frames, joints or channels.
-
-    Args:
-        intervention: what happens there.
-        clips: numbers in the batch; all if left out, and so for the others.
-        persons: numbers of bodies.
-        frames: the point's own frames, of which later blocks have fewer than the clip.
-        joints: numbers of joints.
-        channels: numbers of channels.
-    """
-    chosen = dict(zip(_AXES, (clips, persons, frames, joints, channels), strict=True))
-
-    def limited(value: Tensor) -> Tensor:
-        here = torch.ones((), dtype=torch.bool, device=value.device)
-        for name, numbers in chosen.items():
-            if numbers is not None:
-                axis = _axis(name)
-                among = torch.zeros(value.shape[axis], dtype=torch.bool, device=value.device)
-                among[list(numbers)] = True
-                shape = [1] * value.ndim
-                shape[axis] = -1
-                here = here & among.view(shape)
-        return torch.where(here, intervention(value), value)
-
-    return limited
-
-
-def _axis(name: str) -> int:
-    if name not in _AXES:
-        raise ValueError(f"unknown axis {name!r}: expected {', '.join(_AXES)}")
-    return _AXES.index(name)
 
 
 def _match(patterns: Sequence[str], there: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ the sum is rectified.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from msg3d_lab.analysis.activations import Intervention, run_with_cache, run_with_interventions
 from msg3d_lab.analysis.points import graph_layers, list_points
-from msg3d_lab.model import MSG3D, MSGCN
+from msg3d_lab.model import G3D, MSG3D, MSGCN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,8 +139,13 @@ def pathway_contributions(
     return result
 
 
-def pathway_shares(model: MSG3D, x: Tensor) -> pd.DataFrame:
+def pathway_shares(model: MSG3D, x: Tensor, *, batch_size: int = 4) -> pd.DataFrame:
     """Return how much each pathway gives to each block, in three ways, each exact.
+
+    Args:
+        model: the network, in evaluation mode.
+        x: a batch.
+        batch_size: clips at a time; what is returned is of all of them.
 
     Returns:
         A row per block and pathway, with `mean`, its mean contribution to the rectified sum (the
@@ -148,63 +153,80 @@ def pathway_shares(model: MSG3D, x: Tensor) -> pd.DataFrame:
         `variance_share`, the covariance with the sum before it is rectified, over that sum's
         variance, both within channels and then summed over them: a constant offset gets none of
         it. Shares of a block add up to 1; what works against the rest has a negative one.
+
+    Raises:
+        ValueError: the network is in training mode, or a batch size below 1.
     """
     import pandas as pd
 
+    sums: dict[str, tuple[list[str], _Sums, _Sums]] = {}
+    for part in _parts(x, batch_size):
+        for block, pathways in pathway_contributions(model, part).items():
+            terms = torch.stack(list(pathways.values()))
+            _, raw, passed = sums.setdefault(block, (list(pathways), _Sums(), _Sums()))
+            raw.add(terms)
+            passed.add(terms * (terms.sum(dim=0) > 0))
     rows = []
-    raw = pathway_contributions(model, x)
-    for block, pathways in raw.items():
-        terms = torch.stack(list(pathways.values()))
-        total = terms.sum(dim=0)
-        passed = total.clamp(min=0).double().mean().item()
-        common = _variance_shares(terms)
-        for (pathway, value), variance_share in zip(pathways.items(), common, strict=True):
-            given = (value * (total > 0)).double().mean().item()
+    for block, (names, raw, passed) in sums.items():
+        means = passed.means()
+        total = sum(means)
+        for pathway, mean, share in zip(names, means, raw.shares(), strict=True):
             rows.append(
                 {
                     "block": block,
                     "pathway": pathway,
-                    "mean": given,
-                    "share": given / passed if passed else float("nan"),
-                    "variance_share": variance_share,
+                    "mean": mean,
+                    "share": mean / total if total else float("nan"),
+                    "variance_share": share,
                 }
             )
     return pd.DataFrame(rows)
 
 
-def scale_shares(model: MSG3D, x: Tensor) -> pd.DataFrame:
+def scale_shares(model: MSG3D, x: Tensor, *, batch_size: int = 4) -> pd.DataFrame:
     """Return how much each scale, that is each hop, gives to each graph convolution; exact.
 
     A graph convolution adds one term per scale, `(A_k + A_res_k) x W_k`, normalises the sum, which
-    is linear in evaluation, and rectifies it.
+    is linear in evaluation, and rectifies it. All terms of a graph are kept for `batch_size` clips
+    at a time; a clip of 100 frames of NTU RGB+D needs some 0.2 GB.
 
     Args:
-        model: the network, in evaluation mode.
+        model: the network, in evaluation mode; it runs once per graph.
         x: a batch.
+        batch_size: clips at a time; what is returned is of all of them.
 
     Returns:
         A row per `graph` ("block1.factorized", "block1.g3d.window3") and `scale`, with its `share`:
         the covariance of its term with the normalised sum, over the sum's variance, as
         `variance_share` in `pathway_shares`. Shares of a graph add up to 1.
+
+    Raises:
+        ValueError: the network is in training mode, or a batch size below 1.
     """
     import pandas as pd
 
     check_mode(model)
     rows = []
     for graph, layer in graph_layers(model).items():
-        K, conv, bn = len(layer.adjacency.A), layer.mlp.conv, cast(Any, layer.mlp.bn)
-        _, cache = run_with_cache(model, x, names=[f"{graph}.scale{k}" for k in range(K)])
-        terms = list(cache.values())
-        if isinstance(layer, MSGCN):
-            weights = conv.weight.view(conv.out_channels, K, -1).unbind(dim=1)
-            terms = [term @ W.T for term, W in zip(terms, weights, strict=True)]
-        factor = bn.weight / torch.sqrt(bn.running_var + bn.eps)
-        # G3D's terms hold the channels of every window step, one after another.
-        terms = [term.reshape(*term.shape[:4], -1, len(factor)) * factor for term in terms]
-        stacked = torch.stack(terms)
-        shares = _variance_shares(stacked.detach())
-        rows += [{"graph": graph, "scale": k, "share": s} for k, s in enumerate(shares)]
+        sums = _Sums()
+        for part in _parts(x, batch_size):
+            sums.add(_scale_terms(model, part, graph, layer))
+        rows += [{"graph": graph, "scale": k, "share": s} for k, s in enumerate(sums.shares())]
     return pd.DataFrame(rows)
+
+
+@torch.no_grad()
+def _scale_terms(model: MSG3D, x: Tensor, graph: str, layer: MSGCN | G3D) -> Tensor:
+    """A graph convolution's normalised sum by scale, but for its constant: (K + 1, ..., C)."""
+    K, conv, bn = len(layer.adjacency.A), layer.mlp.conv, cast(Any, layer.mlp.bn)
+    _, cache = run_with_cache(model, x, names=[f"{graph}.scale{k}" for k in range(K)])
+    terms = list(cache.values())
+    if isinstance(layer, MSGCN):
+        weights = conv.weight.view(conv.out_channels, K, -1).unbind(dim=1)
+        terms = [term @ W.T for term, W in zip(terms, weights, strict=True)]
+    factor = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+    # G3D's terms hold the channels of every window step, one after another.
+    return torch.stack([t.reshape(*t.shape[:4], -1, len(factor)) * factor for t in terms])
 
 
 def point_importance(
@@ -239,28 +261,65 @@ def point_importance(
         chosen = _classes(classes, before)[:, None]
         for point, intervention in interventions.items():
             after = run_with_interventions(model, x, {point: intervention})
-            fall = (before - after).gather(1, chosen)[:, 0].double()
+            fall = _double((before - after).gather(1, chosen)[:, 0])
             changed = before.argmax(dim=1) != after.argmax(dim=1)
             rows.append(
                 {
                     "point": point,
                     "mean": fall.mean().item(),
                     "sd": fall.std().item() if len(fall) > 1 else float("nan"),
-                    "changed": changed.double().mean().item(),
+                    "changed": changed.cpu().double().mean().item(),
                 }
             )
     return pd.DataFrame(rows)
 
 
-def _variance_shares(terms: Tensor) -> list[float]:
-    """How much of a sum's variance each term is, within channels: (terms, ..., C)."""
-    places = tuple(range(terms.ndim - 2))
-    total = terms.sum(dim=0).double()
-    centred = total - total.mean(dim=places)
-    variance = centred.square().sum().item()
-    if variance == 0:
-        return [float("nan")] * len(terms)
-    return [(centred * term).sum().item() / variance for term in terms]
+class _Sums:
+    """Means and shares of the variance of a sum's terms, batch after batch: (terms, ..., C)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.origin = self.sums = self.products = torch.zeros(())
+
+    def add(self, terms: Tensor) -> None:
+        """Count the places of another batch."""
+        flat = terms.flatten(1, -2)
+        if not self.count:
+            # Counted from near the means, little is lost where products are subtracted.
+            self.origin = torch.stack([_double(term).mean(dim=0) for term in flat])
+            self.sums = self.products = torch.zeros_like(self.origin)
+
+        def moved() -> Iterator[Tensor]:
+            # One after another: all of them at once in double precision fill the memory.
+            return (_double(term) - start for term, start in zip(flat, self.origin, strict=True))
+
+        total = cast(Tensor, sum(moved()))
+        self.count += flat.shape[1]
+        self.sums = self.sums + torch.stack([term.sum(dim=0) for term in moved()])
+        products = [(term * total).sum(dim=0) for term in moved()]
+        self.products = self.products + torch.stack(products)
+
+    def means(self) -> list[float]:
+        """The mean of each term over places and channels."""
+        return (self.origin + self.sums / self.count).mean(dim=1).tolist()
+
+    def shares(self) -> list[float]:
+        """The covariance of each term with the sum, over the sum's variance; within channels."""
+        means = self.sums / self.count
+        given = (self.products / self.count - means * means.sum(dim=0)).sum(dim=1).tolist()
+        variance = sum(given)
+        return [value / variance if variance else float("nan") for value in given]
+
+
+def _parts(x: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    if batch_size < 1:
+        raise ValueError(f"expected a batch_size of at least 1, found {batch_size}")
+    return torch.split(x, batch_size)
+
+
+def _double(values: Tensor) -> Tensor:
+    """In double precision, which Apple's GPUs do not have."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def check_mode(network: object) -> None:

@@ -278,7 +278,7 @@ def _answers(
             state = flat[start : start + batch_size].to(x.device)
             owner = torch.arange(start, start + len(state), device=x.device) // S
             logits = forward(hide(x[owner], baseline[owner], state, features))
-            found.append(logits.double().cpu())
+            found.append(logits.cpu().double())  # in this order: Apple's GPUs have no float64
             bar.update(len(state))
     return torch.cat(found).view(N, S, -1)
 

@@ -11,12 +11,14 @@ parts, all but the first do.
 - `occlusion`: the score's drop when one part is replaced (Zeiler and Fergus, ECCV 2014, arXiv
   1311.2901). What two parts say alike, neither of them loses.
 - `shapley`: the score's rise when a part joins the others, averaged over random orders in which
-  parts join (Castro et al., Computers & Operations Research 36, 2009). Sums to the difference.
+  parts join (Castro et al., Computers & Operations Research 36, 2009). Sums to the difference. The
+  orders of a clip are its own: what is wrong with a few of them averages out over clips.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -33,6 +35,7 @@ __all__ = [
     "Passes",
     "attribute",
     "explained_score",
+    "generators_of",
     "gradient_map",
     "passes",
 ]
@@ -113,6 +116,7 @@ def attribute(
     steps: int = 16,
     batch_size: int = 64,
     seed: int = 0,
+    ids: Sequence[str] | None = None,
     progress: bool = False,
 ) -> np.ndarray:
     """Return the importance of every feature of every clip.
@@ -125,11 +129,13 @@ def attribute(
         features: what importance is given to; see `make_features`.
         baseline: what takes a feature's place: clips like `x`.
         score: "logit" or "log_probability" of the class.
-        samples: orders drawn by Shapley sampling; every clip has the same orders, whatever the
-            batch size.
+        samples: orders drawn by Shapley sampling; every clip has orders of its own, by its name and
+            the seed, whatever the batch size.
         steps: points on the line of integrated gradients.
-        batch_size: clips at a time.
+        batch_size: clips at a time; for integrated gradients, points on the lines of clips.
         seed: of Shapley's orders; the global generator is left as it was.
+        ids: names of the clips, by which Shapley's orders are drawn; their numbers in `x` if left
+            out.
         progress: whether to show a progress bar.
 
     Returns:
@@ -143,6 +149,9 @@ def attribute(
 
     check_mode(forward)
     _check(x, classes, features, baseline, method)
+    names: Sequence[object] = range(len(x)) if ids is None else ids
+    if len(names) != len(x):
+        raise ValueError(f"expected {len(x)} ids, one per clip, found {len(names)}")
     if batch_size < 1 or samples < 1 or steps < 1:
         raise ValueError(
             f"expected batch_size, samples and steps of at least 1, found {batch_size}, {samples}, "
@@ -167,6 +176,7 @@ def attribute(
                     method,
                     features,
                     baseline[part],
+                    names[part],
                     score=score,
                     samples=samples,
                     at_once=batch_size,
@@ -197,7 +207,7 @@ def gradient_map(
         baseline: clips like `x`.
         score: "logit" or "log_probability".
         steps: points on the line of integrated gradients.
-        batch_size: clips at a time.
+        batch_size: clips at a time, or points on the lines of clips.
 
     Shapes:
         x: (N, M, T, V, C) -> (N, M, T, V), added up over coordinates.
@@ -205,29 +215,51 @@ def gradient_map(
     Raises:
         ValueError: another method.
     """
+    if method not in ("gradient_x_input", "integrated_gradients"):
+        raise ValueError(
+            f"{method!r} gives no value per joint and frame: expected gradient_x_input or "
+            "integrated_gradients"
+        )
+    x, classes = x.detach(), classes.to(x.device)
+    parts = [torch.split(each, batch_size) for each in (x, classes, baseline)]
+    found = [
+        _by_gradient(
+            forward, clips, which, without, method, score=score, steps=steps, at_once=batch_size
+        )
+        for clips, which, without in zip(*parts, strict=True)
+    ]
+    return torch.cat(found)
+
+
+def _by_gradient(
+    forward: Forward,
+    x: Tensor,
+    classes: Tensor,
+    baseline: Tensor,
+    method: str,
+    *,
+    score: str,
+    steps: int,
+    at_once: int,
+) -> Tensor:
+    """One batch of `gradient_map`."""
     from captum.attr import IntegratedGradients, Saliency  # type: ignore[import-untyped]
 
     def asked(clips: Tensor, which: Tensor) -> Tensor:
         return explained_score(forward(clips), which, score=score)
 
-    x, classes = x.detach(), classes.to(x.device)
     if method == "gradient_x_input":
         gradient = Saliency(asked).attribute(
             x.clone().requires_grad_(), abs=False, additional_forward_args=classes
         )
         return ((x - baseline) * gradient).sum(-1).detach()
-    if method != "integrated_gradients":
-        raise ValueError(
-            f"{method!r} gives no value per joint and frame: expected gradient_x_input or "
-            "integrated_gradients"
-        )
     found: Any = IntegratedGradients(asked).attribute(
         x,
         baselines=baseline,
         additional_forward_args=classes,
         n_steps=steps,
-        # captum wants at least two points at a time of every clip.
-        internal_batch_size=max(batch_size, 2 * len(x)) if steps > 1 else None,
+        # A pass back keeps all activations: as many points at a time as were allowed, no more.
+        internal_batch_size=max(at_once, len(x)),
     )
     return found.sum(-1).detach()
 
@@ -239,6 +271,7 @@ def _by_replacing(
     method: str,
     features: Features,
     baseline: Tensor,
+    names: Sequence[object],
     *,
     score: str,
     samples: int,
@@ -248,20 +281,42 @@ def _by_replacing(
     """Occlusion and Shapley sampling, over the question which features are there."""
     from captum.attr import FeatureAblation, ShapleyValueSampling
 
-    def asked(kept: Tensor, clips: Tensor, without: Tensor, which: Tensor) -> Tensor:
+    # captum has the same orders for all clips, whose error would not average out over them. So
+    # clips number their features differently: column i is a clip's own feature order[:, i].
+    rows = [generator.permutation(len(features)) for generator in generators_of(names, seed)]
+    order = torch.from_numpy(np.stack(rows)).to(x.device)
+
+    def asked(
+        columns: Tensor, clips: Tensor, without: Tensor, which: Tensor, own: Tensor
+    ) -> Tensor:
+        kept = torch.zeros_like(columns).scatter_(1, own, columns)
         return explained_score(forward(hide(clips, without, kept, features)), which, score=score)
 
     everything = torch.ones(len(x), len(features), dtype=x.dtype, device=x.device)
     arguments: dict[str, Any] = {
         "baselines": 0.0,
-        "additional_forward_args": (x, baseline, classes.to(x.device)),
+        "additional_forward_args": (x, baseline, classes.to(x.device), order),
         "perturbations_per_eval": max(1, at_once // len(x)),
     }
     if method == "occlusion":
-        return FeatureAblation(asked).attribute(everything, **arguments)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        return ShapleyValueSampling(asked).attribute(everything, n_samples=samples, **arguments)
+        found = FeatureAblation(asked).attribute(everything, **arguments)
+    else:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            found = ShapleyValueSampling(asked).attribute(
+                everything, n_samples=samples, **arguments
+            )
+    return torch.zeros_like(found).scatter_(1, order, found)
+
+
+def generators_of(names: Sequence[object], seed: int) -> list[np.random.Generator]:
+    """Return a random generator for every clip, by its name and the seed.
+
+    What is drawn for a clip is then the same in any batch, and has nothing to do with what is drawn
+    for other clips.
+    """
+    digests = [hashlib.sha256(f"{seed} {name}".encode()).digest()[:8] for name in names]
+    return [np.random.default_rng(int.from_bytes(digest)) for digest in digests]
 
 
 def _check_method(method: str) -> None:

@@ -64,9 +64,15 @@ class LearnedGraph:
 
     @property
     def frames(self) -> np.ndarray:
-        """(W * V,) the frame of every node, counted from the window's middle step."""
-        steps = np.arange(self.window_size) - (self.window_size - 1) // 2
-        return np.repeat(steps * self.window_dilation, self.skeleton.num_joints)
+        """(W * V,) the frame of every node, counted from the frame whose value they make.
+
+        That is the middle of the window, or the earlier one of two in the middle. They are frames
+        of the block's input, of which blocks with a stride before them have fewer than the clip: in
+        block 3 of the paper's network, a step from one to the next is two frames of the clip.
+        """
+        steps = np.arange(self.window_size) * self.window_dilation
+        before = self.window_dilation * (self.window_size - 1) // 2
+        return np.repeat(steps - before, self.skeleton.num_joints)
 
     @property
     def hops(self) -> np.ndarray:

@@ -31,9 +31,7 @@ def shares(values: np.ndarray) -> np.ndarray:
         >>> shares(np.array([[3.0, -1.0]])).tolist()
         [[0.75, -0.25]]
     """
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 2 or not np.isfinite(values).all():
-        raise ValueError(f"expected finite importance (clips, features), found {values.shape}")
+    values = _finite(values)
     total = np.abs(values).sum(axis=1, keepdims=True)
     return np.divide(values, total, out=np.zeros_like(values), where=total > 0)
 
@@ -44,6 +42,7 @@ def class_matrix(
     *,
     names: Sequence[str],
     label_names: Sequence[str],
+    normalised: bool = False,
 ) -> pd.DataFrame:
     """Return the mean share of each feature in the clips of each class.
 
@@ -52,14 +51,18 @@ def class_matrix(
         classes: (N,) which class each clip counts for.
         names: of the features.
         label_names: of the classes.
+        normalised: whether the values are shares already, or sums of shares (`to_parts`), which
+            are not to be divided again.
 
     Returns:
         Classes that occur x features; unitless.
 
     Raises:
-        ValueError: lengths that do not belong together.
+        ValueError: not a finite array of clips and features, or lengths that do not belong
+            together.
     """
-    share, classes = shares(values), np.asarray(classes)
+    share = _finite(values) if normalised else shares(values)
+    classes = np.asarray(classes)
     if classes.shape != (len(share),) or share.shape[1] != len(names):
         raise ValueError(
             f"expected importance ({len(classes)} clips, {len(names)} features), found "
@@ -75,7 +78,8 @@ def to_parts(values: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, tuple[
     """Add up the importance of joints within body parts.
 
     Sums, so a part of many joints has more to add up. The sum of occlusions of single joints is
-    not the occlusion of the part: for that, explain by "part".
+    not the occlusion of the part: for that, explain by "part". Sums of `shares` are shares still:
+    `class_matrix(..., normalised=True)` leaves them as they are.
 
     Shapes:
         (N, V) -> (N, parts), and the parts' names.
@@ -130,7 +134,7 @@ def symmetry(
 
     Returns:
         A row per pair of joints: mean shares `left` and `right`, their `difference`, its bootstrap
-        interval `low` to `high`, each for its own pair.
+        interval `low` to `high`, each for its own pair, over clips as in `compare`.
 
     Raises:
         ValueError: not one column per joint, or a layout without mirrored joints.
@@ -152,17 +156,24 @@ def compare(
     *,
     names: Sequence[str],
     paired: bool = False,
+    groups: tuple[np.ndarray, np.ndarray] | None = None,
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Compare two groups of clips (right and wrong ones), or two networks or streams.
 
+    Wrong answers come from a few classes, right ones from all of them. Compared as they are, they
+    differ as those classes do; `groups` compares them within each class.
+
     Args:
         a: importance of the one, (N, F).
         b: importance of the other, (L, F).
         names: of the features.
         paired: whether row i of both is the same clip, seen by two networks.
+        groups: of the clips of both, (N,) and (L,), such as the classes asked about. Then like is
+            compared with like: clips of `a` are weighted so that its groups are as frequent as
+            those of `b`; groups that only one of the two has are left out.
         confidence: of the intervals.
         resamples: of the bootstrap over clips.
         seed: of the bootstrap.
@@ -171,10 +182,13 @@ def compare(
         A row per feature: mean shares `a` and `b`, their `difference` a - b and its bootstrap
         interval `low` to `high`. Each interval is for its own feature: of 20 features that do not
         differ, one is expected outside at 95 %. It is too narrow where a group has few clips, and
-        NaN where it has one.
+        NaN where it has one. It is of clips as if each were drawn by itself: NTU RGB+D films each
+        performance with three cameras, and people perform several times, which makes it too narrow
+        as well.
 
     Raises:
-        ValueError: other numbers of features, no clip, or pairs of different lengths.
+        ValueError: other numbers of features, no clip, pairs of different lengths, pairs with
+            groups, not a group per clip, or no group that both have.
     """
     a, b = shares(a), shares(b)
     if a.shape[1] != len(names) or b.shape[1] != len(names) or not len(a) or not len(b):
@@ -183,8 +197,40 @@ def compare(
         )
     if paired and len(a) != len(b):
         raise ValueError(f"expected the same clips in both, found {len(a)} and {len(b)}")
+    if groups is not None:
+        if paired:
+            raise ValueError("pairs are of one group already: give groups or paired, not both")
+        a, b = _alike(a, b, *(np.asarray(group) for group in groups))
     table = _compared(a, b, names, confidence, resamples, seed, paired=paired)
     return table.rename_axis("feature")
+
+
+def _alike(
+    a: np.ndarray, b: np.ndarray, of_a: np.ndarray, of_b: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The clips of common groups, (N, F) and (L, F), those of `a` as if grouped like `b`'s.
+
+    The mean of the first is that of `a` with the groups of `b`, the mean of the second is its own.
+    What is common to a group is taken off both, so that resampling clips, by which groups become
+    more or less frequent, spreads them only by what differs within groups and between the two.
+    """
+    if of_a.shape != (len(a),) or of_b.shape != (len(b),):
+        raise ValueError(
+            f"expected a group for each of {len(a)} and {len(b)} clips, found {of_a.shape} and "
+            f"{of_b.shape}"
+        )
+    kept, others = np.isin(of_a, of_b), np.isin(of_b, of_a)
+    if not kept.any():
+        raise ValueError("expected a group that both have, found none")
+    a, b = a[kept], b[others]
+    group, place, count = np.unique(of_b[others], return_inverse=True, return_counts=True)
+    mine = np.searchsorted(group, of_a[kept])
+    own = np.bincount(mine, minlength=len(group))
+    means = np.zeros((len(group), a.shape[1]))
+    np.add.at(means, mine, a / own[mine, None])
+    weight = (count / len(b)) / (own / len(a))
+    like = means[place].mean(axis=0)
+    return (a - means[mine]) * weight[mine, None] + like, b - means[place] + like
 
 
 def _compared(
@@ -217,6 +263,13 @@ def _resampled(values: np.ndarray, resamples: int, rng: np.random.Generator) -> 
     N = len(values)
     counts = rng.multinomial(N, np.full(N, 1 / N), size=resamples)
     return counts @ values / N
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or not np.isfinite(values).all():
+        raise ValueError(f"expected finite importance (clips, features), found {values.shape}")
+    return values
 
 
 def _per_joint(values: np.ndarray, skeleton: Skeleton) -> np.ndarray:

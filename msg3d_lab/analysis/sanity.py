@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from msg3d_lab.analysis.features import Features
 
 __all__ = [
+    "chance_similarity",
     "motion_energy",
     "planted_auc",
     "pointing_game",
@@ -66,6 +67,27 @@ def rank_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     size = np.sqrt(np.prod([(r**2).sum(axis=1) for r in ranks], axis=0))
     unknown = np.full(len(a), np.nan)
     return np.divide((ranks[0] * ranks[1]).sum(axis=1), size, out=unknown, where=size > 0)
+
+
+def chance_similarity(num_features: int) -> float:
+    """Return the mean size of the rank correlation of two unrelated attributions.
+
+    Of few features all orders are counted; of more, the correlation is nearly normal, with variance
+    1 / (features - 1): within 3 %. A single feature has no rank among others: NaN.
+
+    Source: Kendall, Rank Correlation Methods, 1948, for the variance.
+
+    Example:
+        >>> round(chance_similarity(25), 3)
+        0.163
+    """
+    if num_features < 2:
+        return float("nan")
+    if num_features > 8:
+        return float(np.sqrt(2 / (np.pi * (num_features - 1))))
+    orders = np.array(list(permutations(range(num_features))))
+    one = np.broadcast_to(np.arange(num_features), orders.shape)
+    return float(np.abs(rank_similarity(one, orders)).mean())
 
 
 def stability(attributions: Sequence[np.ndarray]) -> np.ndarray:
@@ -128,6 +150,11 @@ def randomisation_check(
 ) -> pd.DataFrame:
     """Shuffle weights from the classifier down and watch whether importance changes.
 
+    Shuffling turns the sign of the importance of whole clips, at random: the logit of a shuffled
+    classifier may rise where the trained one's fell. Importance that is as it was but for that has
+    rank correlations of about 1 and -1, whose mean over clips is about 0. So it is their size that
+    tells whether the picture is another one.
+
     Args:
         model: the trained network.
         explain: gives the importance (N, F) that a network gives to the same clips and classes.
@@ -135,12 +162,16 @@ def randomisation_check(
         seed: of the shuffling.
 
     Returns:
-        A row per stage, "trained" first: Spearman's correlation with the trained network's
-        importance, `similarity` its mean over clips and `sd`. An attribution that is about the
-        network falls to about 0.
+        A row per stage, "trained" first, of Spearman's correlation with the trained network's
+        importance: `size`, the mean over clips of its absolute value, and `chance`, the size of
+        unrelated importance (`chance_similarity`); `similarity` and `sd`, its mean and standard
+        deviation with its sign. The size of an attribution that is about the network falls to about
+        chance.
 
     Raises:
         ValueError: a stage without a parameter.
+
+    Source: Adebayo et al., NeurIPS 2018 (arXiv 1810.03292), who also rank the sizes of importance.
     """
     trained = explain(model)
     rows = {"trained": rank_similarity(trained, trained)}
@@ -148,8 +179,14 @@ def randomisation_check(
         rows[f"{stage} shuffled" if len(rows) == 1 else f"and {stage}"] = rank_similarity(
             trained, explain(shuffled)
         )
+    chance = chance_similarity(trained.shape[1])
     table = {
-        name: {"similarity": _mean(r), "sd": float(np.std(r[np.isfinite(r)]))}
+        name: {
+            "size": _mean(np.abs(r)),
+            "chance": chance,
+            "similarity": _mean(r),
+            "sd": float(np.std(r[np.isfinite(r)])),
+        }
         for name, r in rows.items()
     }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("weights")

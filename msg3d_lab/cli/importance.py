@@ -52,9 +52,9 @@ def importance(
         batch_size: clips at a time.
         seed: of the clips chosen and of what is drawn.
         device: where to compute.
-        out: the table, a .parquet; importance-METHOD-BY.parquet in the run's folder if left out.
-            Figures go into a folder of the same name beside it; by joint_x_segment also clips.html,
-            the first clips in motion.
+        out: the table; .parquet is added if it has no ending; importance-METHOD-BY.parquet in the
+            run's folder if left out. Figures go into a folder of the same name beside it; over
+            time also clips.html, the first clips in motion.
         cost: say what all the methods cost and do nothing.
     """
     from msg3d_lab.allocator import tune_allocator
@@ -68,9 +68,11 @@ def importance(
     opened = open_run(run)
     store = open_store(data) if data is not None else None
     path = out if out is not None else run / f"importance-{method}-{by}.parquet"
-    folder = path.with_suffix("")
+    if not path.suffix:
+        path = path.with_name(f"{path.name}.parquet")
     if path.suffix != ".parquet":
         raise ValueError(f"the table is a Parquet file: expected --out to end in .parquet: {path}")
+    folder = path.with_suffix("")
     if folder.exists() and not path.exists() and not cost:
         raise FileExistsError(
             f"{folder}, where the figures go, is there without {path.name}: remove it or choose "

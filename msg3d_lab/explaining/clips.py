@@ -19,7 +19,16 @@ from msg3d_lab.data.store import Store
 from msg3d_lab.training.runs import Run, open_run
 from msg3d_lab.training.setup import open_store_of
 
-__all__ = ["Clips", "choose_clips", "frames_seen", "load_clips", "planted", "store_of"]
+__all__ = [
+    "Clips",
+    "choose_clips",
+    "frames_seen",
+    "load_clips",
+    "pace",
+    "planted",
+    "run_in_a_circle",
+    "store_of",
+]
 
 _POSES = 256  # training clips that the mean pose is taken over
 
@@ -179,3 +188,31 @@ def frames_seen(num_frames: int, *, sampling: str, clip_len: int) -> np.ndarray:
     if sampling == "uniform":
         return uniform_sample(num_frames, clip_len=clip_len, num_clips=1)[0]
     return (replay if sampling == "replay" else resize)(num_frames, clip_len)
+
+
+def run_in_a_circle(num_frames: np.ndarray, *, sampling: str, clip_len: int) -> np.ndarray:
+    """Return which recordings start anew within a clip: lengths (N,) -> (N,) bool.
+
+    Later stretches of such a clip are earlier ones again.
+    """
+    return (np.asarray(num_frames) < clip_len) & (sampling != "resize")
+
+
+def pace(chosen: np.ndarray, num_frames: int, *, fps: float = 30) -> float:
+    """Return the frames per second at which chosen frames move as they were recorded.
+
+    Frames in a circle, or cut off, follow each other as they were recorded. Others are left out or
+    repeated so that they cover the recording, and must last as long as it.
+
+    Args:
+        chosen: (T,) frames of the recording; a row of `Clips.chosen`.
+        num_frames: the recording's length.
+        fps: frames per second of the recording; NTU RGB+D has 30.
+
+    Example:
+        >>> pace(np.arange(100) % 60, 60), pace(np.arange(0, 100, 2), 100)
+        (30.0, 15.0)
+    """
+    steps = np.diff(chosen)
+    as_recorded = bool((steps < 0).any() or (steps == 1).all())
+    return float(fps if as_recorded else fps * len(chosen) / num_frames)

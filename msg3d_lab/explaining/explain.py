@@ -23,7 +23,7 @@ from msg3d_lab.analysis.saved import (
     write_importance,
 )
 from msg3d_lab.data.store import Store
-from msg3d_lab.explaining.clips import choose_clips, load_clips
+from msg3d_lab.explaining.clips import choose_clips, load_clips, run_in_a_circle
 from msg3d_lab.explaining.methods import (
     check_names,
     device_of,
@@ -64,7 +64,8 @@ def explain(
     """Explain the clips of a run and write a table by sample id.
 
     Finished chunks are kept beside the table until it is whole: the same call goes on after a kill.
-    A table that is there already, of the same weights, data and arguments, is read.
+    A table that is there already, of the same weights, data and arguments, is read. Over time, a
+    warning says how many recordings a clip runs through more than once.
 
     Args:
         run: a run or its folder.
@@ -121,7 +122,21 @@ def explain(
         "weights": hashlib.sha256(run.checkpoint.read_bytes()).hexdigest()[:16],
         "data_fingerprint": store.fingerprint,
     }
+    if method == "shapley":
+        facts["orders"] = "by clip"  # tables begun when all clips had the same are not gone on with
     facts["key"] = _key(facts, indices)
+    again = run_in_a_circle(
+        store.frames[indices], sampling=facts["sampling"], clip_len=facts["clip_len"]
+    )
+    if "segment" in by and again.any():
+        log.warning(
+            "%d of %d recordings are shorter than the %d frames of a clip and are seen again from"
+            " their start: in them later stretches of time are earlier ones once more, and to"
+            " replace one leaves the other in place",
+            again.sum(),
+            len(again),
+            facts["clip_len"],
+        )
     path = Path(out) if out is not None else run.path / f"importance-{method}-{by}.parquet"
     if path.exists():
         return _same(path, facts["key"])

@@ -13,7 +13,7 @@ from msg3d_lab.analysis import patterns
 from msg3d_lab.analysis.features import Features
 from msg3d_lab.analysis.saved import Importance, in_order
 from msg3d_lab.data.store import Store
-from msg3d_lab.explaining.clips import frames_seen
+from msg3d_lab.explaining.clips import frames_seen, pace
 from msg3d_lab.files import write_aside
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.export import save_figure
@@ -24,7 +24,6 @@ from msg3d_lab.viz.skeleton import player_html
 __all__ = ["figures_of", "moving", "write_figures"]
 
 _SHOWN = 3  # clips that move
-_FPS = 30  # of the recordings
 
 
 def figures_of(importance: Importance, skeleton: Skeleton) -> dict[str, Figure | Axes]:
@@ -64,7 +63,9 @@ def figures_of(importance: Importance, skeleton: Skeleton) -> dict[str, Figure |
             label_names=importance.label_names,
         )
         if min(matrix.shape) > 1:
-            drawn["classes"] = class_clustermap(matrix, title=f"By class: {name}{note}")
+            drawn["classes"] = class_clustermap(
+                matrix, cluster_columns=by != "segment", title=f"By class: {name}{note}"
+            )
     return drawn
 
 
@@ -132,8 +133,7 @@ def moving(importance: Importance, name: str, data: Store) -> str:
         data.skeleton,
         title=f"{name}{note}: {asked}, {facts['method'].replace('_', ' ')}",
         values=patterns.shares(one.values)[0][index],
-        # Frames are left out or repeated so that the clip covers the recording, but in a replay.
-        fps=_FPS if facts["sampling"] == "replay" else _FPS * len(seen) / clip.shape[1],
+        fps=pace(seen, clip.shape[1]),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +68,7 @@ def importance_of(
         samples: see `msg3d_lab.analysis.importance.attribute`, like the rest.
         steps: of integrated gradients.
         batch_size: clips at a time.
-        seed: of what is drawn.
+        seed: of what is drawn for a clip, with its name: the same in any company.
         progress: whether to show a progress bar.
 
     Returns:
@@ -82,9 +81,7 @@ def importance_of(
     if method == "motion":
         return motion_energy(clips.x, features).astype(np.float32)
     if method == "random":
-        names = [f"{seed} {name}".encode() for name in clips.ids]
-        seeds = [int.from_bytes(hashlib.sha256(name).digest()[:8]) for name in names]
-        rows = [np.random.default_rng(s).random(len(features)) for s in seeds]
+        rows = [g.random(len(features)) for g in importance.generators_of(clips.ids, seed)]
         return np.array(rows, dtype=np.float32)
     if method == "class_activation":
         if score != "logit":
@@ -107,6 +104,7 @@ def importance_of(
         steps=steps,
         batch_size=batch_size,
         seed=seed,
+        ids=clips.ids,
         progress=progress,
     )
 

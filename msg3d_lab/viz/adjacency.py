@@ -15,6 +15,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from msg3d_lab.skeletons import Skeleton
+from msg3d_lab.viz.edges import frame_names, mark_frames
 from msg3d_lab.viz.skeleton import body_layout
 from msg3d_lab.viz.style import (
     ACCENT,
@@ -36,6 +37,8 @@ __all__ = [
     "window_heat",
 ]
 
+_WEIGHT = "weight (unitless)"
+
 
 @styled
 def adjacency_heatmap(
@@ -43,6 +46,7 @@ def adjacency_heatmap(
     *,
     joints: Sequence[str] | None = None,
     blocks: int | None = None,
+    dilation: int = 1,
     vmax: float | None = None,
     colorbar: bool = True,
     title: str | None = None,
@@ -56,6 +60,7 @@ def adjacency_heatmap(
         A: (V, V).
         joints: names for the ticks, one per row.
         blocks: rows per frame in a window's graph; lines are drawn between frames.
+        dilation: frames between two steps of the window.
         vmax: value at the end of the colours; by default the largest.
         colorbar: whether to draw the scale.
         title: what it shows.
@@ -87,14 +92,15 @@ def adjacency_heatmap(
         ax.set_yticks(range(V), joints)
         ax.tick_params(labelsize=8 if V <= 25 else 6, length=0)
     elif blocks is not None:
-        _frame_ticks(ax, V, blocks)
+        mark_frames(ax, V, blocks, dilation=dilation)
+        ax.tick_params(length=0)
     else:
         ticks = range(0, V, 5) if V <= 50 else range(0, V, 20)
         ax.set_xticks(ticks)
         ax.set_yticks(ticks)
         ax.tick_params(length=2)
     if colorbar:
-        bar = ax.figure.colorbar(image, ax=ax, shrink=0.82, pad=0.02, label="weight")
+        bar = ax.figure.colorbar(image, ax=ax, shrink=0.82, pad=0.02, label=_WEIGHT)
         bar.outline.set_visible(False)
     return ax
 
@@ -105,6 +111,7 @@ def scales_figure(
     *,
     columns: int | None = None,
     blocks: int | None = None,
+    dilation: int = 1,
     vmax: float | None = None,
 ) -> Figure:
     """Draw several adjacencies with one colour scale.
@@ -113,6 +120,7 @@ def scales_figure(
         matrices: title -> (V, V), in reading order.
         columns: panels per row; by default all in one row, up to 5.
         blocks: rows per frame in windows' graphs, as in `adjacency_heatmap`.
+        dilation: frames between two steps of the windows.
         vmax: value at the end of the colours; by default the largest off the diagonals, so that the
             self-loops do not bleach everything else.
 
@@ -129,14 +137,16 @@ def scales_figure(
     panel = 2.05 if columns > 2 else 3.2
     figure, axes = new_figure((panel * columns + 0.8, (panel + 0.2) * rows + 0.2), rows, columns)
     for ax, (title, A) in zip(axes.flat, panels.items(), strict=False):
-        adjacency_heatmap(A, blocks=blocks, vmax=limit, colorbar=False, title=title, ax=ax)
+        adjacency_heatmap(
+            A, blocks=blocks, dilation=dilation, vmax=limit, colorbar=False, title=title, ax=ax
+        )
         ax.set(xlabel="", ylabel="")
         ax.label_outer()
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     scale = ScalarMappable(Normalize(0, limit), sequential())
     extend: Any = "max" if max(A.max() for A in panels.values()) > limit else "neither"
-    bar = figure.colorbar(scale, ax=axes, shrink=0.7, pad=0.02, extend=extend, label="weight")
+    bar = figure.colorbar(scale, ax=axes, shrink=0.7, pad=0.02, extend=extend, label=_WEIGHT)
     bar.outline.set_visible(False)
     figure.supylabel("receives (joint)", fontsize=10)
     figure.supxlabel("sends (joint)", fontsize=10)
@@ -210,7 +220,7 @@ def body_heat(
         _ring(ax, xy[focus], weights[focus] / limit)
     if colorbar:
         scale = ScalarMappable(Normalize(0, limit), sequential())
-        bar = ax.figure.colorbar(scale, ax=ax, shrink=0.7, pad=0.02, label="weight")
+        bar = ax.figure.colorbar(scale, ax=ax, shrink=0.7, pad=0.02, label=_WEIGHT)
         bar.outline.set_visible(False)
     ax.set_title(title or "")
     return ax
@@ -222,6 +232,7 @@ def window_heat(
     skeleton: Skeleton,
     *,
     focus: tuple[int, int],
+    dilation: int = 1,
     vmax: float | None = None,
     title: str | None = None,
     ax: Axes | None = None,
@@ -232,6 +243,7 @@ def window_heat(
         weights: (window_size, V): a row of the window's adjacency, folded.
         skeleton: the joint layout.
         focus: (step, joint) that the row belongs to.
+        dilation: frames between two steps of the window.
         vmax: weight of the largest dot; by default the largest weight.
         title: what it shows.
         ax: where to draw; without it on a new figure.
@@ -248,7 +260,7 @@ def window_heat(
     limit = float(weights.max() if vmax is None else vmax) or 1.0
     width = np.ptp(body_layout(skeleton)[:, 0]) * 1.25
     bodies = [_draw_body(ax, skeleton, shift=step * width) for step in range(steps)]
-    start = bodies[focus[0]][focus[1]]
+    start, names = bodies[focus[0]][focus[1]], frame_names(steps, dilation=dilation)
     for step, xy in enumerate(bodies):
         for v in np.flatnonzero(rows[step]):
             if step != focus[0]:
@@ -262,7 +274,7 @@ def window_heat(
         ax.text(
             step * width + body_layout(skeleton)[:, 0].mean(),
             -0.08,
-            f"frame {_frame_name(step, steps)}",
+            f"frame {names[step]}",
             ha="center",
             va="top",
             fontsize=9,
@@ -288,24 +300,6 @@ def _weights(weights: np.ndarray, V: int) -> np.ndarray:
             f"smallest {weights.min(initial=0):g}"
         )
     return weights
-
-
-def _frame_ticks(ax: Axes, V: int, blocks: int) -> None:
-    steps = V // blocks
-    for edge in range(1, steps):
-        ax.axhline(edge * blocks - 0.5, color=MUTED, lw=0.8)
-        ax.axvline(edge * blocks - 0.5, color=MUTED, lw=0.8)
-    centers = [(step + 0.5) * blocks - 0.5 for step in range(steps)]
-    names = [_frame_name(step, steps) for step in range(steps)]
-    ax.set_xticks(centers, names)
-    ax.set_yticks(centers, names)
-    ax.tick_params(length=0)
-
-
-def _frame_name(step: int, steps: int) -> str:
-    """The frame of a window step, counted from the middle one: t, t+1, ..."""
-    offset = step - (steps - 1) // 2
-    return "t" if offset == 0 else f"t{offset:+d}".replace("-", "\N{MINUS SIGN}")
 
 
 def _draw_body(ax: Axes, skeleton: Skeleton, *, shift: float = 0.0) -> np.ndarray:

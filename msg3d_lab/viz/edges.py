@@ -17,7 +17,7 @@ from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.skeleton import body_layout
 from msg3d_lab.viz.style import CENTER, FAINT, INK, MUTED, diverging, new_axes, styled
 
-__all__ = ["learned_edges"]
+__all__ = ["frame_names", "learned_edges", "mark_frames"]
 
 _NEEDED = ("receiver", "sender", "receiver_frame", "sender_frame", "mean")
 _BODY_HEIGHT, _WIDEST = 2.9, 9.0  # inches
@@ -197,6 +197,38 @@ def _edge_legend(ax: Axes, edges: pd.DataFrame, alpha: float) -> None:
         ncols=len(lines),
         fontsize=8.5,
     )
+
+
+def mark_frames(ax: Axes, nodes: int, blocks: int, *, dilation: int = 1) -> None:
+    """Part a matrix of a window's nodes by lines between its frames, and name the frames.
+
+    Args:
+        ax: the matrix's.
+        nodes: rows of the matrix.
+        blocks: rows per frame.
+        dilation: frames between two steps of the window.
+    """
+    steps = nodes // blocks
+    for edge in range(1, steps):
+        ax.axhline(edge * blocks - 0.5, color=MUTED, lw=0.7)
+        ax.axvline(edge * blocks - 0.5, color=MUTED, lw=0.7)
+    middles = [(step + 0.5) * blocks - 0.5 for step in range(steps)]
+    names = frame_names(steps, dilation=dilation)
+    ax.set_xticks(middles, names)
+    ax.set_yticks(middles, names)
+
+
+def frame_names(steps: int, *, dilation: int = 1) -> list[str]:
+    """Name the frames of a window's steps, counted from its middle: t-1, t, t+1.
+
+    Frames are those of the layer's input: behind a stride of two each is two of the clip. Of the
+    (steps - 1) * dilation frames that a window reaches, half, rounded down, come before its middle,
+    which with an even number of steps may be between two of them.
+
+    Source: the padding of `msg3d_lab.model.graph_conv.Window`.
+    """
+    before = (steps - 1) * dilation // 2
+    return [_frame_name(step * dilation - before) for step in range(steps)]
 
 
 def _frame_name(offset: int) -> str:

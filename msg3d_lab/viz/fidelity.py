@@ -60,7 +60,7 @@ def deletion_plot(
     done = "replaced by the baseline" if kind == "deletion" else "put back on the baseline"
     ax.set(
         xlabel=f"share of features {done} (unitless)",
-        ylabel="probability of the class",
+        ylabel="probability of the class (unitless)",
         xlim=(0, 1),
         ylim=(0, 1.02),
         title=title or "",

@@ -36,6 +36,7 @@ __all__ = [
 
 SHARE = "share of importance (unitless)"
 _SMALLEST, _LARGEST = 12.0, 230.0  # areas of dots, points squared
+_LONGEST = 44  # characters of a class's name
 
 
 @styled
@@ -187,21 +188,29 @@ def joint_time_heatmap(
     ax.tick_params(labelsize=8, length=0)
     ax.spines[:].set_visible(False)
     dots = "; dots: planted" if planted is not None else ""
-    ax.set(xlabel=f"frames{dots}", title=title or "")
+    ax.set(xlabel=f"frames of the clip, as the network saw it{dots}", title=title or "")
     _colorbar(ax, cmap, norm, label)
     return ax
 
 
 @styled
 def class_clustermap(
-    table: pd.DataFrame, *, label: str = SHARE, title: str | None = None
+    table: pd.DataFrame,
+    *,
+    cluster_columns: bool = True,
+    label: str = SHARE,
+    title: str | None = None,
 ) -> Figure:
     """Draw classes x joints (or parts), rows and columns ordered so that alike ones are neighbours.
 
-    Average linkage of Euclidean distances, seaborn's clustermap.
+    Average linkage of Euclidean distances, seaborn's clustermap. Names of classes beyond 44
+    characters are cut short. The 60 classes of NTU60 fit on a page; draw the 120 of NTU120 in
+    halves.
 
     Args:
         table: e.g. of `analysis.patterns.class_matrix`.
+        cluster_columns: whether to reorder the features, too; not for stretches of time, which
+            have an order.
         label: what the values are, with their unit.
         title: what it shows.
 
@@ -215,13 +224,19 @@ def class_clustermap(
         raise ValueError(f"expected two classes and two features or more, found {table.shape}")
     cmap, norm = signed_scale(table.to_numpy(dtype=float))
     rows, columns = table.shape
-    size = (0.27 * columns + 3.4, 0.25 * rows + 2.9)
+    names = [_cut(str(name)) for name in table.index]
+    # Inches. Text of print does not go below 6 points, so it takes more of a small page.
+    beside = max(2.0, 0.078 * max(len(name) for name in names) + 0.1)
+    above = 0.7 if cluster_columns else 0.05
+    pitch = 0.25 if rows <= 30 else 0.16
+    size = (0.27 * columns + 1.4 + beside, pitch * rows + 2.3 + above)
     grid = sns.clustermap(
-        table,
+        table.set_axis(names, axis=0),
+        col_cluster=cluster_columns,
         cmap=cmap,
         norm=norm,
         figsize=size,
-        dendrogram_ratio=(0.9 / size[0], 0.7 / size[1]),
+        dendrogram_ratio=(0.9 / size[0], above / size[1]),
         cbar_pos=None,
         xticklabels=True,
         yticklabels=True,
@@ -230,11 +245,14 @@ def class_clustermap(
     grid.ax_heatmap.set(xlabel="", ylabel="")
     grid.ax_heatmap.tick_params(labelsize=8, length=0)
     plt.setp(grid.ax_heatmap.get_xticklabels(), rotation=90)
+    plt.setp(grid.ax_heatmap.get_yticklabels(), rotation=0)  # seaborn turns them if all are short
     figure: Figure = grid.figure
     # Below the names of the features, as wide as the map.
-    figure.subplots_adjust(left=0.01, right=1 - 2.0 / size[0], bottom=1.75 / size[1], top=0.93)
+    figure.subplots_adjust(
+        left=0.01, right=1 - beside / size[0], bottom=1.85 / size[1], top=1 - 0.4 / size[1]
+    )
     place = grid.ax_heatmap.get_position()
-    strip = (place.x0, 0.5 / size[1], min(place.width, 3.0 / size[0]), 0.11 / size[1])
+    strip = (place.x0, 0.6 / size[1], min(place.width, 3.0 / size[0]), 0.11 / size[1])
     bar = figure.colorbar(
         ScalarMappable(norm, cmap), cax=figure.add_axes(strip), orientation="horizontal"
     )
@@ -242,12 +260,18 @@ def class_clustermap(
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
     if title:
-        figure.suptitle(title, x=0.01, y=0.99, ha="left", fontsize=11, fontweight="bold")
+        y = 1 - 0.07 / size[1]
+        figure.suptitle(title, x=0.01, y=y, ha="left", fontsize=11, fontweight="bold")
     plt.close(figure)
     return figure
 
 
 _DOT: dict[str, Any] = {"edgecolors": MUTED, "linewidths": 0.6, "zorder": 3}
+
+
+def _cut(name: str) -> str:
+    """The name, or its beginning if it would take more room than the picture."""
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _area(values: np.ndarray, norm: Normalize) -> np.ndarray:

@@ -15,11 +15,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from msg3d_lab.viz.adjacency import adjacency_heatmap
+from msg3d_lab.viz.edges import mark_frames
 from msg3d_lab.viz.style import (
     CATEGORIES,
     FAINT,
     INK,
-    MUTED,
     diverging,
     new_axes,
     new_figure,
@@ -42,6 +42,7 @@ def learned_graph_figure(
     *,
     joints: Sequence[str] | None = None,
     blocks: int | None = None,
+    dilation: int = 1,
     title: str | None = None,
 ) -> Figure:
     """Draw an adjacency as designed, what training added to it, and what the network uses.
@@ -53,6 +54,7 @@ def learned_graph_figure(
         A_res: (V, V), learned.
         joints: names for the ticks.
         blocks: rows per frame in a window's graph, as in `adjacency_heatmap`.
+        dilation: frames between two steps of the window, `LearnedGraph.window_dilation`.
         title: what they are of.
 
     Raises:
@@ -66,7 +68,9 @@ def learned_graph_figure(
     limit = float(np.abs(A).max())
     panels = (("designed, A", A, limit), ("added, A_res", A_res, None), ("used", A + A_res, None))
     for ax, (name, matrix, vmax) in zip(axes.flat, panels, strict=True):
-        adjacency_heatmap(matrix, joints=joints, blocks=blocks, vmax=vmax, title=name, ax=ax)
+        adjacency_heatmap(
+            matrix, joints=joints, blocks=blocks, dilation=dilation, vmax=vmax, title=name, ax=ax
+        )
     for ax in axes.flat[1:]:
         ax.set_ylabel("")
         if joints is not None:
@@ -83,6 +87,7 @@ def mask_figure(
     names: Sequence[str] | None = None,
     columns: int = 5,
     blocks: int | None = None,
+    dilation: int = 1,
     vmax: float | None = None,
     title: str | None = None,
 ) -> Figure:
@@ -93,6 +98,7 @@ def mask_figure(
         names: one per mask; by default the scales, k = 0 and so on.
         columns: panels per row.
         blocks: rows per frame in a window's graph.
+        dilation: frames between two steps of the window, `LearnedGraph.window_dilation`.
         vmax: the value at the ends of the colours; by default the 99.5th percentile of the sizes,
             so that a few edges do not bleach all others. The scale's arrows say that it is passed.
         title: what they are of.
@@ -119,7 +125,7 @@ def mask_figure(
         ax.spines[:].set_visible(True)
         ax.tick_params(length=2, labelsize=8)
         if blocks is not None:
-            _mark_frames(ax, len(mask), blocks)
+            mark_frames(ax, len(mask), blocks, dilation=dilation)
         ax.label_outer()
     for ax in axes.flat[len(masks) :]:
         ax.set_axis_off()
@@ -231,18 +237,3 @@ def share_heatmap(
 def _luminance(color: Any) -> float:
     red, green, blue = to_rgb(color)
     return 0.3 * red + 0.6 * green + 0.1 * blue
-
-
-def _mark_frames(ax: Axes, nodes: int, blocks: int) -> None:
-    steps = nodes // blocks
-    for edge in range(blocks, nodes, blocks):
-        ax.axhline(edge - 0.5, color=MUTED, lw=0.6)
-        ax.axvline(edge - 0.5, color=MUTED, lw=0.6)
-    middles = [(step + 0.5) * blocks - 0.5 for step in range(steps)]
-    names = [_frame_name(step - (steps - 1) // 2) for step in range(steps)]
-    ax.set_xticks(middles, names)
-    ax.set_yticks(middles, names)
-
-
-def _frame_name(offset: int) -> str:
-    return "t" if offset == 0 else f"t{offset:+d}".replace("-", "\N{MINUS SIGN}")

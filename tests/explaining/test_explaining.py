@@ -363,8 +363,9 @@ def test_the_class_figure_leaves_time_in_its_order(run, toy_skeleton, tmp_path):
     time = explain(
         run, method="gradient_x_input", by="segment", target="true", out=tmp_path / "s", **QUICK
     )
-    heat = max(figures_of(time, toy_skeleton)["classes"].axes, key=lambda ax: len(ax.get_xticks()))
-    assert [label.get_text() for label in heat.get_xticklabels()] == list(time.names)
+    figure = figures_of(time, toy_skeleton)["classes"]
+    shown = [[label.get_text() for label in ax.get_xticklabels()] for ax in figure.axes]
+    assert list(time.names) in shown
 
 
 def test_device_is_what_it_is_asked_to_be():
