@@ -1,9 +1,10 @@
-"""Products with a graph and with weights, over space-time windows that are never unfolded.
+"""Products with a graph and with weights, over space-time windows.
 
 A plain `einsum` unfolds the windows, expands the graph to a batch in backward, and keeps what lies
 between the two products: K + 1 times the activations. Here the graph of a window is the kernel of a
-convolution over frames whose channels are the joints; bodies go through both products one after
-another, and backward computes the first product again.
+convolution over frames whose channels are the joints, bodies go through both products one after
+another, and backward computes the first product again. Windows are copied for the gradient of the
+graph alone, those of one body at a time.
 """
 
 from __future__ import annotations
