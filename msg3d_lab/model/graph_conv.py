@@ -122,9 +122,10 @@ def _graph_conv(
     learnt = torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad for tensor in (A, x, weight, bias)
     )
+    inputs = (A, x, weight, bias, window, project_first)
     if not learnt:
-        return _GraphConv.run(A, x, weight, bias, window, project_first)
-    return cast(Tensor, _GraphConv.apply(A, x, weight, bias, window, project_first))  # type: ignore[no-untyped-call]
+        return _GraphConv.run(*inputs)
+    return cast(Tensor, _GraphConv.apply(*inputs))  # type: ignore[no-untyped-call]
 
 
 class _GraphConv(torch.autograd.Function):
@@ -148,18 +149,10 @@ class _GraphConv(torch.autograd.Function):
         return _piece_by_piece(work, x)
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        A: Tensor,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        window: Window,
-        project_first: bool,
-    ) -> Tensor:
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        A, x, weight, _, ctx.window, ctx.project_first = inputs
         ctx.save_for_backward(A, x, weight)
-        ctx.window, ctx.project_first = window, project_first
-        return _GraphConv.run(A, x, weight, bias, window, project_first)
+        return _GraphConv.run(*inputs)
 
     @staticmethod
     @once_differentiable
@@ -171,6 +164,7 @@ class _GraphConv(torch.autograd.Function):
         grad_x = torch.empty_like(x) if need_x else None
         for i in pieces(x):
             xi, g = x[i], grad[i].contiguous()
+            by_A: Tensor | None
             back: Tensor | None
             if ctx.project_first:
                 inner = _by_sender(project(xi, weight), A, window)
@@ -185,8 +179,10 @@ class _GraphConv(torch.autograd.Function):
             else:
                 if grad_weight is not None:
                     grad_weight += outer(g, _wide(_aggregate(A, xi, window), weight.shape[1]))
-                back = _wide(project(g, weight.mT), x.shape[-1])
-                by_A, back = _aggregate_backward(A, xi, back, window, need_A, need_x)
+                by_A = back = None
+                if need_A or need_x:
+                    by_scale = _wide(project(g, weight.mT), x.shape[-1])
+                    by_A, back = _aggregate_backward(A, xi, by_scale, window, need_A, need_x)
                 if grad_x is not None and back is not None:
                     grad_x[i] = back
             if grad_A is not None and by_A is not None:
