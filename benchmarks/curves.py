@@ -17,11 +17,11 @@ from typing import Any
 
 import pandas as pd
 import torch
+from harness import Case, compare, machine_facts
+from harness.machine import cores
+from harness.workloads import clips_for, make_work
 
 from msg3d_lab import MSG3D, skeletons, tune_allocator, viz
-from msg3d_lab.benchmarking import Case, compare, machine_facts
-from msg3d_lab.benchmarking.machine import cores
-from msg3d_lab.benchmarking.workloads import clips_for, make_work
 from msg3d_lab.model.cost import network_cost
 from msg3d_lab.viz.style import png
 

@@ -61,7 +61,7 @@ def measure_opening(path: Path) -> dict[str, float]:
 def measure_speed(path: Path, repeats: int, count: int = 256) -> dict[str, Any]:
     """Samples per second of processor time: epochs of batches and one by one, taking turns."""
     from msg3d_lab.data import open_store
-    from msg3d_lab.data.augment import Augment
+    from msg3d_lab.data.batches.augment import Augment
 
     tune_allocator()
     store = open_store(path)
@@ -143,7 +143,7 @@ def measure_memory(path: Path, fed: bool, steps: int = 4, batch: int = 16) -> di
 
     from msg3d_lab import MSG3D
     from msg3d_lab.data import open_store
-    from msg3d_lab.data.loader import prefetch
+    from msg3d_lab.data.batches.loader import prefetch
 
     tune_allocator()
     torch.set_num_threads(1)

@@ -16,9 +16,9 @@ import zipfile
 import numpy as np
 
 from msg3d_lab import skeletons
-from msg3d_lab.data.bodies import Track, select_bodies
+from msg3d_lab.data.formats.bodies import Track, select_bodies
+from msg3d_lab.data.formats.skeleton_file import format_skeleton, parse_skeleton
 from msg3d_lab.data.preprocess import prepare_3d
-from msg3d_lab.data.skeleton_file import format_skeleton, parse_skeleton
 
 # A joint's line has nine numbers after x, y and z, which `format_skeleton` leaves at zero: made-up
 # ones with as many digits as a sensor's.

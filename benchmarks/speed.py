@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from harness import bench
+from harness.bench import CPU_CASES, QUICK_CASES
+from harness.workloads import Precision, Side, arithmetic, make_side
 from torch import Tensor
 
 from msg3d_lab import load_model, tune_allocator
-from msg3d_lab.benchmarking import bench
-from msg3d_lab.benchmarking.bench import CPU_CASES, QUICK_CASES
-from msg3d_lab.benchmarking.workloads import Precision, Side, arithmetic, make_side
 from msg3d_lab.data import load_synthetic
 from msg3d_lab.demo import demo_run
 from msg3d_lab.model.predict import predict

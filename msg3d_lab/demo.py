@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msg3d_lab.allocator import tune_allocator
-from msg3d_lab.data.synthetic import load_synthetic
+from msg3d_lab.data.synthetic.dataset import load_synthetic
 from msg3d_lab.evaluation import test
-from msg3d_lab.reporting import write_report
+from msg3d_lab.reporting.report import write_report
 from msg3d_lab.training import Run, fit, open_run, recipes
 
 __all__ = ["demo", "demo_run"]

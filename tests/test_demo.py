@@ -39,7 +39,7 @@ def test_demo_goes_from_nothing_to_a_report(tmp_path, monkeypatch, capsys):
     assert demo_run("runs/demo", settings=QUICK).scores_path.is_file()
     assert run.checkpoint.stat().st_mtime_ns == weights
     with monkeypatch.context() as patch:
-        patch.setattr(importlib.import_module("msg3d_lab.training.fit"), "_finish", stopped)
+        patch.setattr(importlib.import_module("msg3d_lab.training.loop"), "_finish", stopped)
         with pytest.raises(KeyboardInterrupt):
             demo_run("runs/stopped", settings=QUICK)
     assert not open_run("runs/stopped").finished

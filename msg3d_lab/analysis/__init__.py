@@ -1,7 +1,7 @@
 """Looking inside a network: what happens at its points, where a logit comes from, learned graphs.
 
 Functions here take a network or any callable, and arrays; runs and files are in
-`msg3d_lab.explaining`.
+`msg3d_lab.explain`.
 """
 
 from msg3d_lab.analysis.activations import (

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
-from msg3d_lab.cli.bench import BENCH_COMMANDS
 from msg3d_lab.cli.data import DATA_COMMANDS, data_help
 from msg3d_lab.cli.evaluate import EVALUATE_COMMANDS
 from msg3d_lab.cli.experiments import EXPERIMENT_COMMANDS
@@ -62,6 +61,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     **EVALUATE_COMMANDS,
     **TABLE_COMMANDS,
     **EXPERIMENT_COMMANDS,
-    **BENCH_COMMANDS,
     **IMPORTANCE_COMMANDS,
 }

@@ -45,8 +45,8 @@ def import_(
         workers: processes that read many files; as many as cores if left out.
     """
     from msg3d_lab.data import import_dataset, open_store
-    from msg3d_lab.data.describe import describe
-    from msg3d_lab.data.importing import left_out_path
+    from msg3d_lab.data.checks.describe import describe
+    from msg3d_lab.data.formats.registry import left_out_path
 
     path = import_dataset(
         source,
@@ -73,7 +73,7 @@ def info(store: Positional[Path]) -> None:
         store: the store's path.
     """
     from msg3d_lab.data import open_store
-    from msg3d_lab.data.describe import describe
+    from msg3d_lab.data.checks.describe import describe
 
     print(describe(open_store(store)))
 
@@ -94,8 +94,8 @@ def check(
         labels: your own labels, a CSV, where they do not lie beside the recordings.
         image_size: for your own pixels: height and width of the picture.
     """
-    from msg3d_lab.data.check import check_path, explain
-    from msg3d_lab.data.importing import find_layout
+    from msg3d_lab.data.checks.check import check_path, explain
+    from msg3d_lab.data.formats.registry import find_layout
 
     problems = check_path(
         source,

@@ -42,7 +42,7 @@ def test(
     from msg3d_lab.allocator import tune_allocator
     from msg3d_lab.data import open_store
     from msg3d_lab.evaluation import test as run_test
-    from msg3d_lab.reporting import results_table, write_report
+    from msg3d_lab.reporting.report import results_table, write_report
     from msg3d_lab.training import open_run
 
     tune_allocator()
@@ -118,7 +118,7 @@ def record(run: Positional[Path], table: Path = Path("data/results.csv")) -> Non
         run: the run's folder.
         table: the table.
     """
-    from msg3d_lab.reporting import record_result
+    from msg3d_lab.reporting.report import record_result
     from msg3d_lab.training import open_run
 
     rows = len(record_result(open_run(run), table))

@@ -65,7 +65,7 @@ def ablate(
         "settings": settings,
     }
     if slurm is not None:
-        from msg3d_lab.training.cluster import parse_slurm
+        from msg3d_lab.training.distributed.slurm import parse_slurm
 
         if (device, jobs, table, out) != ("auto", 1, False, None):
             raise ValueError("--slurm goes without --device, --jobs, --table and --out")
@@ -102,7 +102,7 @@ def chosen_seeds(text: str) -> tuple[int, ...]:
         >>> chosen_seeds("3"), chosen_seeds("4,7")
         ((1, 2, 3), (4, 7))
     """
-    from msg3d_lab.training.seeds import parse_seeds
+    from msg3d_lab.experiments.seeds import parse_seeds
 
     seeds = parse_seeds(text)
     if len(seeds) > 1 or "," in text:

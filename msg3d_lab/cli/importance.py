@@ -59,9 +59,9 @@ def importance(
     """
     from msg3d_lab.allocator import tune_allocator
     from msg3d_lab.data import open_store
-    from msg3d_lab.explaining import METHODS, explain, explain_cost
-    from msg3d_lab.explaining.clips import store_of
-    from msg3d_lab.explaining.figures import write_figures
+    from msg3d_lab.explain import METHODS, explain, explain_cost
+    from msg3d_lab.explain.clips import store_of
+    from msg3d_lab.explain.figures import write_figures
     from msg3d_lab.training import open_run
 
     tune_allocator()

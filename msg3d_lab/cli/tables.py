@@ -88,16 +88,16 @@ def results(
         metafile: write a model-index file (metafile.yml) for the runs found, too.
         overwrite: replace existing files.
     """
-    from msg3d_lab.evaluation.measured import find_runs, measured
-    from msg3d_lab.evaluation.model_index import write_metafile
-    from msg3d_lab.evaluation.rendering import render
-    from msg3d_lab.evaluation.tables import (
+    from msg3d_lab.files import write_aside
+    from msg3d_lab.reporting.measured import find_runs, measured
+    from msg3d_lab.reporting.model_index import write_metafile
+    from msg3d_lab.reporting.rendering import render
+    from msg3d_lab.reporting.tables import (
         project_tables,
         read_published,
         streams_overview,
         streams_table,
     )
-    from msg3d_lab.files import write_aside
 
     if runs != Path("runs") and not runs.is_dir():
         raise FileNotFoundError(f"no folder {runs}: name the one that holds your runs")

@@ -21,7 +21,7 @@ def demo(run: Path | None = None, settings: Settings = ()) -> None:
         settings: changes to the recipe synthetic-joint, e.g. epochs=2.
     """
     from msg3d_lab.demo import demo as run_demo
-    from msg3d_lab.reporting import results_table
+    from msg3d_lab.reporting.report import results_table
 
     print("Making or opening the embedded synthetic data set, then training on its X-Sub split.")
     finished = run_demo(run, settings=settings)
@@ -88,7 +88,7 @@ def train(
         arguments["watchers"] = (TensorBoard(),)
     places: dict[str, Any] = {"device": device, "devices": devices, "num_nodes": num_nodes}
     if slurm is not None:
-        from msg3d_lab.training.cluster import parse_slurm, submit
+        from msg3d_lab.training.distributed.slurm import parse_slurm, submit
 
         if (device, devices, num_nodes) != ("auto", None, None):
             raise ValueError(
@@ -96,7 +96,7 @@ def train(
                 "GPUs in --slurm"
             )
         if seeds is not None:
-            from msg3d_lab.training.seeds import parse_seeds, submit_seeds
+            from msg3d_lab.experiments.seeds import parse_seeds, submit_seeds
 
             jobs = submit_seeds(
                 whole, seeds=parse_seeds(seeds), runs=run, **arguments, **parse_slurm(slurm)
@@ -111,7 +111,7 @@ def train(
         return
     tune_allocator()
     if seeds is not None:
-        from msg3d_lab.training.seeds import fit_seeds, parse_seeds
+        from msg3d_lab.experiments.seeds import fit_seeds, parse_seeds
 
         table = fit_seeds(whole, seeds=parse_seeds(seeds), runs=run, **places, **arguments)
         if first_process():

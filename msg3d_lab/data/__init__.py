@@ -3,16 +3,16 @@
 These modules load NumPy; Arrow, pandas and the like when they are needed.
 """
 
-from msg3d_lab.data.augment import Augment
+from msg3d_lab.data.batches.augment import Augment
+from msg3d_lab.data.batches.loader import TestBatches, TrainBatches
+from msg3d_lab.data.batches.sampling import uniform_sample
+from msg3d_lab.data.batches.streams import make_stream
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.importing import import_dataset
-from msg3d_lab.data.loader import TestBatches, TrainBatches
-from msg3d_lab.data.ntu_raw import read_ntu_skeleton
+from msg3d_lab.data.formats.ntu_raw import read_ntu_skeleton
+from msg3d_lab.data.formats.registry import import_dataset
 from msg3d_lab.data.preprocess import prepare_3d
-from msg3d_lab.data.sampling import uniform_sample
 from msg3d_lab.data.store import Store, open_store, write_store
-from msg3d_lab.data.streams import make_stream
-from msg3d_lab.data.synthetic import load_synthetic
+from msg3d_lab.data.synthetic.dataset import load_synthetic
 
 __all__ = [
     "Augment",

@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from msg3d_lab.data.part import Part, progress_bar
+from msg3d_lab.data.formats.part import Part, progress_bar
 
 if TYPE_CHECKING:
     import httpx

@@ -1,7 +1,8 @@
 """Testing, scores by sample id, metrics, statistics."""
 
 from msg3d_lab.evaluation.align import aligned
-from msg3d_lab.evaluation.foreign_scores import read_foreign_scores
+from msg3d_lab.evaluation.external.scores import read_foreign_scores
+from msg3d_lab.evaluation.loop import TestResult, test
 from msg3d_lab.evaluation.metrics import (
     accuracies,
     calibration_error,
@@ -21,7 +22,6 @@ from msg3d_lab.evaluation.statistics import (
     interval,
     mcnemar,
 )
-from msg3d_lab.evaluation.test import TestResult, test
 
 __all__ = [
     "Difference",

@@ -11,9 +11,9 @@ import numpy as np
 
 from msg3d_lab.data.store import Store
 from msg3d_lab.evaluation.fusion import parts_of, values_on
+from msg3d_lab.evaluation.loop import test
 from msg3d_lab.evaluation.scores import Kind, Scores
 from msg3d_lab.evaluation.statistics import interval
-from msg3d_lab.evaluation.test import test
 from msg3d_lab.training.runs import Run, open_run
 from msg3d_lab.training.setup import open_store_of
 from msg3d_lab.training.validation import split_validation

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from msg3d_lab.data.store import Store
-from msg3d_lab.evaluation.test import test
+from msg3d_lab.evaluation.loop import test
 from msg3d_lab.experiments import grids
 from msg3d_lab.experiments.grids import Grid
 from msg3d_lab.experiments.plan import PlannedRun, failure_path, plan, progress_of
 from msg3d_lab.experiments.tables import COST, ablation_table
 from msg3d_lab.experiments.workers import Failure, in_processes
 from msg3d_lab.files import write_aside
-from msg3d_lab.training.fit import fit
-from msg3d_lab.training.processes import Precision
+from msg3d_lab.training.checkpointing import Requeue, stop_signal
+from msg3d_lab.training.distributed.processes import Precision
+from msg3d_lab.training.loop import fit
 from msg3d_lab.training.recipes import Recipe
-from msg3d_lab.training.resume import Requeue, stop_signal
 from msg3d_lab.training.runs import open_run
 from msg3d_lab.training.setup import build_model_of, open_store_of, train_batches_of
 
@@ -130,7 +130,7 @@ def submit_ablation(
 
     Args:
         grid: a grid, the name of one, or the path of its YAML.
-        slurm: what to ask for: arguments of `training.cluster.submit`.
+        slurm: what to ask for: arguments of `training.distributed.slurm.submit`.
         seeds: the grid's own if left out.
         runs: as in `ablate`; on a file system that the cluster's machines share.
         data: the store, likewise.
@@ -144,7 +144,7 @@ def submit_ablation(
         ModuleNotFoundError: submitit is not installed.
         ValueError: as in `ablate`; there is no Slurm.
     """
-    from msg3d_lab.training.cluster import submit
+    from msg3d_lab.training.distributed.slurm import submit
 
     grid = _grid(grid, variants)
     planned = plan(grid, seeds=seeds, runs=runs, settings=settings)

@@ -8,10 +8,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from msg3d_lab.graph import Aggregation, Normalization, WindowEdges, window_graph
-from msg3d_lab.model.graph_conv import Window, aggregate_project, project_aggregate
+from msg3d_lab.model.kernels.graph_conv import Window, aggregate_project, project_aggregate
+from msg3d_lab.model.kernels.norm import batch_norm, norm_relu_project
 from msg3d_lab.model.layers import ConvBN
 from msg3d_lab.model.ms_gcn import ScaleAdjacency
-from msg3d_lab.model.norm import batch_norm, norm_relu_project
 
 __all__ = ["G3D", "MultiWindowG3D"]
 

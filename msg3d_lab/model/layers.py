@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msg3d_lab.model.norm import batch_norm
+from msg3d_lab.model.kernels.norm import batch_norm
 
 __all__ = ["ConvBN", "TemporalConv"]
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from msg3d_lab.graph import Aggregation, Normalization, scale_adjacencies
-from msg3d_lab.model.graph_conv import aggregate_project
+from msg3d_lab.model.kernels.graph_conv import aggregate_project
+from msg3d_lab.model.kernels.norm import batch_norm
 from msg3d_lab.model.layers import ConvBN
-from msg3d_lab.model.norm import batch_norm
 
 __all__ = ["MSGCN", "ScaleAdjacency"]
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msg3d_lab.model.kernels.norm import batch_norm
 from msg3d_lab.model.layers import ConvBN, TemporalConv
-from msg3d_lab.model.norm import batch_norm
 
 __all__ = ["MSTCN"]
 

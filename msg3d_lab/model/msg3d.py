@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from msg3d_lab import skeletons
 from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
 from msg3d_lab.model.block import Pathway, STGCBlock
-from msg3d_lab.model.bodies import can_be_looked_at, share_empty
-from msg3d_lab.model.norm import by_batch, counts_copies, pieces
+from msg3d_lab.model.kernels.empty_bodies import can_be_looked_at, share_empty
+from msg3d_lab.model.kernels.norm import by_batch, counts_copies, pieces
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["MSG3D", "Pathway", "STGCBlock"]

@@ -1,13 +1,12 @@
 """Recipes, the training loop and its run folders."""
 
-from msg3d_lab.training.estimate import Estimate, estimate
-from msg3d_lab.training.fit import fit
-from msg3d_lab.training.learning_rate_finder import find_learning_rate, suggest
-from msg3d_lab.training.overfit import overfit
+from msg3d_lab.training.checkpointing import Requeue
+from msg3d_lab.training.diagnostics.estimate import Estimate, estimate
+from msg3d_lab.training.diagnostics.lr_finder import find_learning_rate, suggest
+from msg3d_lab.training.diagnostics.overfit import overfit
+from msg3d_lab.training.loop import fit
 from msg3d_lab.training.recipes import Recipe
-from msg3d_lab.training.resume import Requeue
 from msg3d_lab.training.runs import Run, open_run
-from msg3d_lab.training.seeds import fit_seeds
 from msg3d_lab.training.tensorboard import TensorBoard
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "estimate",
     "find_learning_rate",
     "fit",
-    "fit_seeds",
     "open_run",
     "overfit",
     "suggest",

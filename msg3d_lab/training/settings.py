@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from msg3d_lab.data.augment import Augment
+from msg3d_lab.data.batches.augment import Augment
 from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
 from msg3d_lab.model.msg3d import Pathway
 

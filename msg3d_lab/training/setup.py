@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from msg3d_lab import skeletons
-from msg3d_lab.data.loader import TestBatches, TrainBatches
+from msg3d_lab.data.batches.loader import TestBatches, TrainBatches
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.model import MSG3D
 from msg3d_lab.skeletons import Skeleton
@@ -34,7 +34,7 @@ def open_store_of(recipe: Recipe, data: Store | str | Path | None = None) -> Sto
     """
     wanted = recipe.data
     if wanted.dataset == "synthetic" and (data is None or _is_gone(data)):
-        from msg3d_lab.data.synthetic import load_synthetic
+        from msg3d_lab.data.synthetic.dataset import load_synthetic
 
         return load_synthetic()
     if not isinstance(data, Store):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from msg3d_lab.model import MSG3D
+from msg3d_lab.training.distributed.processes import gather
 from msg3d_lab.training.optimization import Average
-from msg3d_lab.training.processes import gather
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from msg3d_lab.explaining import read_importance
+from msg3d_lab.explain import read_importance
 from msg3d_lab.training import fit
 
 

@@ -12,7 +12,7 @@ def toy(toy_recipe, toy_store, tmp_path):
 
 def test_info_predicts_what_training_takes(shell, toy, monkeypatch):
     # As on a system that does not tell: the fresh processes are test_held.py's, and take seconds.
-    module = __import__("msg3d_lab.training.estimate", fromlist=["_"])
+    module = __import__("msg3d_lab.training.diagnostics.estimate", fromlist=["_"])
     monkeypatch.setattr(module, "held_bytes", lambda *_, **__: None)
     code, out, err = shell("info", *toy, "--seconds", "0.5", "--set", "batch_size=4")
     assert code == 0, err

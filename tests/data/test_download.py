@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from msg3d_lab.data.download import GUIDES, SOURCES, download, guide
 from msg3d_lab.data.fetch import _length, _RefusedError
-from msg3d_lab.data.part import Part
+from msg3d_lab.data.formats.part import Part
 
 NAME, FILE = "ntu60-3d", "ntu60_3d.pkl"
 
@@ -682,7 +682,7 @@ def test_two_downloads_of_one_file(site, server, get, tmp_path):
 @pytest.mark.parametrize("replaced", [False, True])
 def test_the_lock_is_of_the_file_that_has_the_name(tmp_path, monkeypatch, replaced):
     """Opened, then renamed away by the process that had it, then locked: not ours to write to."""
-    import msg3d_lab.data.part as module
+    import msg3d_lab.data.formats.part as module
 
     path = tmp_path / "x.part"
     path.write_bytes(b"another's")
@@ -704,7 +704,7 @@ def test_the_lock_is_of_the_file_that_has_the_name(tmp_path, monkeypatch, replac
 
 
 def test_an_interrupted_check_of_a_part_lets_go_of_it(site, get, monkeypatch):
-    import msg3d_lab.data.part as module
+    import msg3d_lab.data.formats.part as module
 
     begin(site, get, 10_000)
 

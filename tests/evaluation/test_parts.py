@@ -157,7 +157,7 @@ def run(trained, tmp_path):
 @pytest.fixture
 def tested(monkeypatch):
     """The positions that are tested in this process, as they are."""
-    found, module = [], sys.modules["msg3d_lab.evaluation.test"]
+    found, module = [], sys.modules["msg3d_lab.evaluation.loop"]
     predict = module.predict
 
     def counted(*words, **more):
@@ -258,7 +258,7 @@ def test_test_killed_in_one_process_goes_on_in_two(run, trained, toy_store):
 def main(path, kill_after):
     """Test one sample at a time; the last process is killed after some of them."""
     rank, last = (int(os.environ.get(name, n)) for name, n in (("RANK", 0), ("WORLD_SIZE", 1)))
-    module = sys.modules["msg3d_lab.evaluation.test"]
+    module = sys.modules["msg3d_lab.evaluation.loop"]
     predict, tested = module.predict, []
 
     def counted(*words, **more):

@@ -23,7 +23,8 @@ from msg3d_lab.experiments import (
 from msg3d_lab.experiments.ablations import _Bar, _work, train_and_test
 from msg3d_lab.experiments.plan import failure_path, plan, progress_of
 from msg3d_lab.experiments.workers import Failure
-from msg3d_lab.training import cluster, open_run, recipes
+from msg3d_lab.training import open_run, recipes
+from msg3d_lab.training.distributed import slurm as cluster
 
 QUIET = {"device": "cpu", "progress": False}
 

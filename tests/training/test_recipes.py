@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from msg3d_lab import MSG3D
-from msg3d_lab.data.augment import Augment
+from msg3d_lab.data.batches.augment import Augment
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.setup import train_batches_of

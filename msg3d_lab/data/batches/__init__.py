@@ -1,0 +1,1 @@
+"""Batches of a store's clips: frames, streams, augmentation, assembly."""

@@ -1,0 +1,203 @@
+"""`data check`: explain every problem of a store, or of own recordings before they are imported."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from msg3d_lab.data.checks import problems
+from msg3d_lab.data.checks.problems import Findings, Origin, Problem, explain, problems_table
+from msg3d_lab.data.checks.survey import Survey, check_splits
+from msg3d_lab.data.clips import Clip
+from msg3d_lab.data.datasets import DATASETS
+from msg3d_lab.data.formats import custom
+from msg3d_lab.data.formats.array_folder import DUPLICATE
+from msg3d_lab.data.formats.labels import LENGTH, Labels, find_labels, read_labels
+from msg3d_lab.data.formats.long_table import NOT_TOGETHER
+from msg3d_lab.data.store import Store, open_store
+from msg3d_lab.skeletons import Skeleton
+
+__all__ = ["Problem", "check_path", "check_source", "check_store", "explain", "problems_table"]
+
+
+def check_path(
+    path: str | Path,
+    *,
+    layout: Skeleton | None = None,
+    labels: str | Path | None = None,
+    image_size: tuple[int, int] | None = None,
+    progress: bool = True,
+) -> list[Problem]:
+    """Check a store, or own recordings if there is a layout.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: a store that cannot be opened, or with a layout or labels; recordings without a
+            layout.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no file or folder {path} to check")
+    if _is_store(path):
+        if (layout, labels, image_size) != (None, None, None):
+            raise ValueError(
+                f"{path} is a store, which has its own layout and labels: leave those options out"
+            )
+        return check_store(open_store(path), progress=progress)
+    if layout is None:
+        raise ValueError(
+            f"{path} is no store: for recordings of your own, give their layout (--layout); others "
+            "are checked once they are imported"
+        )
+    return check_source(
+        path, layout=layout, labels=labels, image_size=image_size, progress=progress
+    )
+
+
+def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
+    """Check a store: read every clip once, with its checksum, then look at all of them together.
+
+    Returns:
+        Errors first; empty if nothing was found.
+    """
+    from tqdm.auto import tqdm
+
+    findings = Findings()
+    preparation = str(store.preparation.get("name", "none"))
+    axes = store.channels - store.scored
+    survey = Survey(findings, store.skeleton, axes=axes, preparation=preparation)
+    seen: set[str] = set()
+    ids = tqdm(store.ids, desc="check", unit="clip", disable=not progress)
+    for i, name in enumerate(ids):
+        if name in seen:
+            findings.add(DUPLICATE, name)
+        seen.add(name)
+        try:
+            keypoints = store.keypoints(i)
+        except ValueError:  # a wrong checksum; the message says no more than that
+            findings.add(problems.DAMAGED, name)
+            continue
+        survey.look(name, keypoints)
+    survey.conclude()
+    subjects = store.samples["subject"]
+    check_splits(
+        findings,
+        ids=store.ids,
+        labels=store.labels,
+        label_names=store.label_names,
+        splits={split: store.indices(split) for split in store.splits},
+        subjects=[
+            None if unknown else int(subject)
+            for subject, unknown in zip(subjects, subjects.isna(), strict=True)
+        ],
+    )
+    for name, reason, detail in store.left_out.itertuples(index=False):
+        findings.add_left_out(name, reason, detail)
+    return findings.problems(_origin(store))
+
+
+def check_source(
+    source: str | Path,
+    *,
+    layout: Skeleton,
+    labels: str | Path | None = None,
+    image_size: tuple[int, int] | None = None,
+    progress: bool = True,
+) -> list[Problem]:
+    """Check own recordings before they are imported; go on after what would stop an import.
+
+    Args:
+        source: a long table, or a folder or zip of `.npy` files.
+        layout: the joints.
+        labels: the CSV of labels; beside the table or in the folder if left out.
+        image_size: says that arrays with 3 channels hold x, y and a score.
+        progress: whether to show how far it is.
+
+    Returns:
+        Errors first; empty if nothing was found.
+
+    Raises:
+        FileNotFoundError: there is no such source.
+    """
+    from tqdm.auto import tqdm
+
+    source, findings = Path(source), Findings()
+    known: Labels | None = None
+    try:
+        known = read_labels(Path(labels) if labels is not None else find_labels(source))
+        for fault in known.faults:
+            findings.add(fault.reason, fault.id, fault.detail)
+    except (ValueError, OSError) as error:
+        findings.add(problems.UNREADABLE_LABELS, str(error))
+    try:
+        opened = custom.open_source(source, layout=layout, image_size=image_size)
+    except ValueError as error:
+        findings.add(problems.UNREADABLE, str(error))
+        return findings.problems()
+    survey = Survey(findings, layout, axes=opened.axes or 0)
+    clips: list[str] = []
+    others: set[str] = set()  # recordings that cannot be used
+    scattered: set[str] = set()  # of these only a part was looked at
+    whole = True
+    try:
+        for raw in tqdm(opened.clips, desc="check", unit="clip", disable=not progress):
+            if isinstance(raw, Clip):
+                clips.append(raw.id)
+                survey.look(raw.id, raw.keypoints)
+                continue
+            for fault in raw if isinstance(raw, tuple) else (raw,):
+                findings.add(fault.reason, fault.id, fault.detail)
+                if fault.reason != LENGTH:
+                    others.add(fault.id)
+                if fault.reason == NOT_TOGETHER:
+                    scattered.add(fault.id)
+    except ValueError as error:
+        findings.add(problems.UNREADABLE, str(error))
+        whole = False
+    survey.conclude(without=scattered)
+    if known is not None:
+        _check_labels(findings, known, clips, others, whole)
+    return findings.problems("arrays" if opened.format == custom.FOLDER else "table")
+
+
+def _check_labels(
+    findings: Findings, known: Labels, clips: list[str], others: set[str], whole: bool
+) -> None:
+    """Compare labels and recordings; `whole` says whether all of those were read."""
+    for name in sorted({*clips, *others} - set(known.rows)):
+        findings.add(custom.NO_LABEL, name)
+    for name in sorted(set(known.rows) - {*clips, *others}) if whole else ():
+        findings.add(custom.NO_RECORDING, name)
+    ids = [name for name in clips if name in known.rows]
+    rows = [known.rows[name] for name in ids]
+    splits: defaultdict[str, list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        for split in row.splits:
+            splits[split].append(i)
+    check_splits(
+        findings,
+        ids=ids,
+        labels=np.array([row.label for row in rows], dtype=np.int64),
+        label_names=known.names,
+        splits={split: np.array(splits[split]) for split in sorted(splits)},
+        subjects=[row.subject for row in rows],
+    )
+
+
+def _origin(store: Store) -> Origin:
+    kind = store.preparation.get("format")
+    if kind == custom.FOLDER:
+        return "arrays"
+    if str(kind).startswith("long table"):
+        return "table"
+    # Without a format, it was written by somebody's own program.
+    return "field" if kind or store.synthetic or store.dataset in DATASETS else "table"
+
+
+def _is_store(path: Path) -> bool:
+    if path.is_dir():
+        return False
+    with path.open("rb") as file:
+        return path.suffix == ".arrow" or file.read(6) == b"ARROW1"

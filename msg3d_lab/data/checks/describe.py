@@ -1,0 +1,64 @@
+"""What a store says about itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from msg3d_lab.data.datasets import parse_ntu_name
+from msg3d_lab.data.formats import ntu_raw
+from msg3d_lab.data.store import Store
+
+__all__ = ["describe", "describe_left_out"]
+
+_EXAMPLES = 3
+_NAMED = 0.1  # of the recordings; with fewer NTU names than this, names say nothing
+
+
+def describe(store: Store) -> str:
+    """Say what is in a store, in a few lines: the text of `msg3d-lab data info`."""
+    size, preparation = store.path.stat().st_size, store.preparation
+    seen = np.bincount(store.labels, minlength=store.num_classes)
+    persons = [f"{count} with {m}" for m, count in enumerate(np.bincount(store.persons)) if count]
+    frames = store.frames
+    options = {k: v for k, v in preparation.items() if k not in ("name", "sha256")}
+    made = [preparation.get("name", "none"), *(f"{k} {v}" for k, v in options.items())]
+    lines = {
+        "data set": store.dataset + (" (SYNTHETIC: made-up recordings)" if store.synthetic else ""),
+        "file": f"{store.path} ({size / 1e6:.1f} MB)",
+        "fingerprint": store.fingerprint,
+        "layout": f"{store.skeleton.name}, {store.skeleton.num_joints} joints, {_channels(store)}",
+        "clips": f"{len(store)} of {np.count_nonzero(seen)} classes out of {store.num_classes}, "
+        f"{seen[seen > 0].min()} to {seen.max()} per class",
+        "splits": ", ".join(f"{name} {count}" for name, count in store.splits.items()) or "none",
+        "persons": ", ".join(persons),
+        "frames": f"{frames.min()} to {frames.max()}, median {np.median(frames):g}",
+        "preparation": ", ".join(made),
+        "source hash": str(preparation.get("sha256", "none"))[:16],
+    }
+    text = [f"{name + ':':14}{line}" for name, line in lines.items()]
+    left_out = describe_left_out(store)
+    if left_out:
+        text += ["left out:", *(f"  {line}" for line in left_out)]
+    if store.dataset in ("ntu60", "ntu120"):
+        names = [*store.ids, *store.left_out["id"]]
+        # CTR-GCN's arrays have no names: whose recordings they are cannot be said.
+        if sum(parse_ntu_name(name) is not None for name in names) > _NAMED * len(names):
+            notes = ntu_raw.count_differences(names, store.dataset)
+            text += [f"note:         {line}" for line in notes]
+    return "\n".join(text)
+
+
+def describe_left_out(store: Store) -> list[str]:
+    """Say what was left out of a store: a line per reason, with numbers and examples."""
+    lines = []
+    for reason, rows in store.left_out.groupby("reason", sort=False):
+        first = zip(rows["id"][:_EXAMPLES], rows["detail"][:_EXAMPLES], strict=True)
+        shown = [f"{name} ({detail})" if detail else str(name) for name, detail in first]
+        more = ", ..." if len(rows) > _EXAMPLES else ""
+        lines.append(f"{len(rows)} {reason}: {', '.join(shown)}{more}")
+    return lines
+
+
+def _channels(store: Store) -> str:
+    axes = "xyz"[: store.channels - store.scored]
+    return f"{store.channels} channels ({', '.join([*axes, *(['score'] * store.scored)])})"

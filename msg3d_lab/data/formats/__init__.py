@@ -1,0 +1,1 @@
+"""Importers: from files as people have them to a store."""

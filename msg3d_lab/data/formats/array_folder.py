@@ -1,0 +1,82 @@
+"""Own recordings as `.npy` files, one a sample: (M, T, V, C), or (T, V, C) for one person."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from msg3d_lab.data.clips import Clip, LeftOut
+from msg3d_lab.data.formats.long_table import FINITE, JOINTS, LARGEST
+from msg3d_lab.data.formats.members import Member, MemberClips, list_members
+from msg3d_lab.data.formats.npy_header import read_array
+from msg3d_lab.skeletons import Skeleton
+
+__all__ = ["FAULTS", "open_folder"]
+
+SHAPE = "arrays not of shape (M, T, V, C)"
+DUPLICATE = "sample ids that occur twice"
+# What is wrong -> what to do about it.
+FAULTS = {
+    SHAPE: "save numbers of shape (persons, frames, joints, channels), or without persons for one "
+    "person, with the same channels in every file",
+    DUPLICATE: "give every recording a name of its own, whatever folder it lies in",
+    "cannot be read": "save the file again: it is no array, or damaged",
+}
+_CHANNELS = (2, 3, 4)
+_PROBED = 16  # arrays that say how many channels there are
+
+
+def open_folder(source: Path, layout: Skeleton) -> tuple[MemberClips, int | None]:
+    """List the arrays of a folder or zip; each is read, without a label (-1), when asked for.
+
+    Returns:
+        The clips, and how many channels they have: as most of the first arrays that can be used;
+        None if none can.
+
+    Raises:
+        ValueError: there are no .npy files, or it is a damaged zip.
+    """
+    members = list_members([source], suffix=".npy")
+    if not members:
+        raise ValueError(
+            f"{source} holds no .npy files: expected one for each sample, or a table in CSV or "
+            "Parquet"
+        )
+    entries: list[Member | LeftOut] = []
+    for before, member in zip([None, *members], members, strict=False):
+        twice = before is not None and before.stem == member.stem
+        entries.append(LeftOut(member.stem, DUPLICATE, member.name) if twice else member)
+    probe = MemberClips(entries, partial(_parse, layout=layout, channels=None))
+    usable = (clip for clip in probe if isinstance(clip, Clip))
+    counts = Counter(clip.keypoints.shape[-1] for clip in islice(usable, _PROBED))
+    channels = counts.most_common(1)[0][0] if counts else None
+    return MemberClips(entries, partial(_parse, layout=layout, channels=channels)), channels
+
+
+def _parse(stem: str, content: bytes, *, layout: Skeleton, channels: int | None) -> Clip | LeftOut:
+    array = read_array(content)
+    shape = array.shape
+    keypoints = array[None] if array.ndim == 3 else array
+    if array.dtype.kind not in "fiu":
+        return LeftOut(stem, SHAPE, f"its values are {array.dtype}, not numbers")
+    expected = f"expected (M, T, {layout.num_joints}, {channels or '2 to 4'}), found {shape}"
+    if keypoints.ndim != 4 or 0 in shape:
+        return LeftOut(stem, SHAPE, expected)
+    *_, V, C = keypoints.shape
+    if array.ndim == 4 and shape[0] in _CHANNELS and layout.num_joints == V and C == 1:
+        return LeftOut(stem, SHAPE, f"{expected}: looks like (C, T, V, M); transpose it")
+    if layout.num_joints != V:
+        detail = f"{V} joints in {shape}, {layout.name} has {layout.num_joints}"
+        return LeftOut(stem, JOINTS, detail)
+    if C not in (_CHANNELS if channels is None else (channels,)):
+        return LeftOut(stem, SHAPE, expected)
+    lost = ~(np.abs(keypoints.astype(np.float64)) <= LARGEST)
+    if lost.any():
+        person, frame, joint, _ = np.argwhere(lost)[0]
+        where = f"person {person}, frame {frame}, joint {layout.joints[joint]}"
+        return LeftOut(stem, FINITE, f"{np.count_nonzero(lost)} numbers, e.g. {where}")
+    return Clip(stem, keypoints, label=-1)

@@ -1,0 +1,295 @@
+"""Recordings of one's own, on a joint layout of one's own: a long table or a folder of arrays.
+
+Both come with a CSV of labels (see `labels`). `docs/own-skeletons.md` describes the formats.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from msg3d_lab.data.clips import Clip, LeftOut
+from msg3d_lab.data.formats import array_folder, labels, long_table
+from msg3d_lab.data.formats.array_folder import open_folder
+from msg3d_lab.data.formats.labels import LabelRow, Labels, find_labels, read_labels
+from msg3d_lab.data.formats.long_table import LongTable
+from msg3d_lab.data.formats.members import Member, MemberClips, digest_members
+from msg3d_lab.data.formats.recordings import Recordings, digest
+from msg3d_lab.data.preprocess import order_persons, prepare_2d, prepare_3d
+from msg3d_lab.skeletons import Skeleton
+
+__all__ = ["FAULTS", "PREPARATIONS", "Preparation", "Source", "open_source", "read_clips"]
+
+PREPARATIONS = ("align", "center", "image", "none")
+NO_LABEL = "recordings without a label"
+NO_RECORDING = "labels without a recording"
+NOBODY = "nobody in any frame"
+# What can be wrong with own recordings -> what to do about it.
+FAULTS = {
+    **long_table.FAULTS,
+    **array_folder.FAULTS,
+    **labels.FAULTS,
+    NO_LABEL: "add a row with sample and label to the labels, or remove the recording",
+    NO_RECORDING: "remove the row, or correct the name: a sample is called as in the table, or as "
+    "its file without .npy",
+    NOBODY: "remove the recording: all its coordinates are zero",
+}
+FOLDER = "folder of .npy"  # the format of arrays; tables have two
+_FATAL = (labels.LENGTH, long_table.NOT_TOGETHER)  # no fault of a single sample
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table or folder, opened.
+
+    Args:
+        clips: as they are in the source, without a label (-1); or all that is wrong with one.
+        axes: 2 or 3 coordinates; None for a folder without any array that can be used.
+        scored: whether a score follows the coordinates.
+        format: how `data info` calls it.
+    """
+
+    clips: Iterable[Clip | LeftOut | tuple[LeftOut, ...]]
+    axes: int | None
+    scored: bool
+    format: str
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to the coordinates of every clip.
+
+    Args:
+        name: "align" (`prepare_3d`), "center" (the place where the first person's centre is first
+            seen becomes the origin; joints that were not seen stay zero), "image" (`prepare_2d`;
+            without a score in the source, it is 1 for joints that were seen) or "none".
+        layout: whose centre and directions.
+        axes: 2 or 3.
+        scored: whether a score follows the coordinates.
+        image_size: (height, width) in pixels, for "image".
+
+    Raises:
+        ValueError: an unknown name, or one that does not go with the coordinates or the layout.
+    """
+
+    name: str
+    layout: Skeleton
+    axes: int
+    scored: bool
+    image_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in PREPARATIONS:
+            raise ValueError(
+                f"unknown preparation {self.name!r}: expected one of {', '.join(PREPARATIONS)}"
+            )
+        if self.name == "align" and not _can_align(self.layout, self.axes):
+            raise ValueError(
+                f"preparation align needs x, y, z and a layout with align.z and align.x, found "
+                f"{self.axes} coordinates and layout {self.layout.name}: use center"
+            )
+        if (self.name == "image") != (self.image_size is not None):
+            raise ValueError(
+                f"preparation image and an image size go together, found {self.name} and image "
+                f"size {self.image_size}"
+            )
+        if self.image_size is not None and (self.axes != 2 or min(self.image_size) <= 0):
+            raise ValueError(
+                f"an image size (height, width) above 0 goes with x, y in pixels, found "
+                f"{self.image_size} and {self.axes} coordinates"
+            )
+
+    @property
+    def channels(self) -> int:
+        """C of the prepared clips."""
+        return self.axes + (self.scored or self.name == "image")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Name and options, as a store records them."""
+        name = {"align": "prepare_3d", "image": "prepare_2d"}.get(self.name, self.name)
+        document: dict[str, Any] = {"name": name, "scored": self.channels > self.axes}
+        if self.name == "center":
+            document["joint"] = self.layout.joints[self.layout.center]
+        if self.image_size is not None:
+            document["image_size"] = list(self.image_size)
+        return document
+
+    def __call__(self, keypoints: np.ndarray) -> np.ndarray:
+        """Prepare a clip: (M, T, V, axes [+ 1]) -> (M, T', V, channels) float32."""
+        keypoints = keypoints.astype(np.float64)
+        points, score = keypoints[..., : self.axes], keypoints[..., self.axes :]
+        seen: np.ndarray = np.any(points, axis=-1, keepdims=True)
+        if self.image_size is not None:
+            return prepare_2d(points, (score if self.scored else seen)[..., 0], self.image_size)
+        if self.name == "align":
+            # prepare_3d orders persons and drops frames: done here, so that scores go along.
+            order, frames = order_persons(points)
+            points, score = (part[order][:, frames] for part in (points, score))
+            points = prepare_3d(points, self.layout)
+        elif self.name == "center":
+            where = np.argwhere(seen[:, :, self.layout.center, 0])
+            if where.size:
+                person, frame = where[0]
+                points = (points - points[person, frame, self.layout.center]) * seen
+        return np.concatenate([points, score], axis=-1).astype(np.float32)
+
+
+def read_clips(
+    source: Path,
+    *,
+    layout: Skeleton,
+    labels: Path | None = None,
+    prepare: str | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> Recordings:
+    """Read own recordings; what is wrong with one leaves it out, with the reason.
+
+    Args:
+        source: a long table (CSV, Parquet), or a folder or zip of `.npy` files.
+        layout: the joints.
+        labels: the CSV of labels; beside the table or in the folder if left out.
+        prepare: one of `PREPARATIONS`. If left out: "image" with an image size, "align" in 3D if
+            the layout says how, else "center".
+        image_size: (height, width) of the pictures that x and y are pixels of.
+
+    Raises:
+        FileNotFoundError: there is no such source or no such labels.
+        ValueError: neither such a table nor such a folder; no labels, or labels that cannot be
+            used; a preparation that does not fit. Later, from a table: a row of another length, a
+            sample whose rows are not together.
+    """
+    source = Path(source)
+    opened = open_source(source, layout=layout, image_size=image_size)
+    known = read_labels(Path(labels) if labels is not None else find_labels(source))
+    if known.faults:
+        raise ValueError(_summary(f"{known.path} cannot be used", known.faults))
+    if opened.axes is None:
+        faults = [fault for fault in opened.clips if isinstance(fault, LeftOut)]
+        raise ValueError(_summary(f"{source} has no .npy file that can be used", faults))
+    if prepare is None:
+        prepare = "align" if _can_align(layout, opened.axes) else "center"
+        prepare = prepare if image_size is None else "image"
+    preparation = Preparation(prepare, layout, opened.axes, opened.scored, image_size)
+    record = preparation.record | {"format": opened.format, "source": source.name}
+    clips: Iterable[Clip | LeftOut]
+    if isinstance(opened.clips, MemberClips):
+        files = [entry for entry in opened.clips.entries if isinstance(entry, Member)]
+        clips = _Labelled.of(opened.clips, known, preparation)
+        record["sha256"], count = digest_members(files), len(clips)
+    else:
+        clips = _from_table(source, opened, known, preparation)
+        record["sha256"], count = digest(source), len(known.rows)
+    record["labels"] = f"{known.path.name} {digest(known.path)[:12]}"
+    return Recordings(clips, count, layout, preparation.channels, record, known.names)
+
+
+def open_source(
+    source: Path, *, layout: Skeleton, image_size: tuple[int, int] | None = None
+) -> Source:
+    """Open a table or a folder, without labels; used by `read_clips` and by `check`.
+
+    A table's columns have names. Arrays with 2 channels hold x, y; with 3 x, y, z, or x, y, score
+    if there is an image size; with 4 x, y, z, score.
+
+    Raises:
+        FileNotFoundError: there is no such source.
+        ValueError: neither such a table nor such a folder.
+    """
+    if not source.exists():
+        raise FileNotFoundError(f"no file or folder {source}")
+    if not source.is_dir() and not zipfile.is_zipfile(source):
+        table = LongTable(source, layout)
+        return Source(table.samples(), len(table.axes), table.scored, table.format)
+    clips, channels = open_folder(source, layout)
+    scored = channels == 4 or (channels == 3 and image_size is not None)
+    return Source(clips, None if channels is None else channels - scored, scored, FOLDER)
+
+
+class _Labelled(Sequence[Clip | LeftOut]):
+    """The arrays of a folder with their labels; those without one are left out unread.
+
+    The rows lie beside the files, so that each process is sent those of its share only.
+    """
+
+    def __init__(
+        self, raw: MemberClips, rows: Sequence[LabelRow | None], preparation: Preparation
+    ) -> None:
+        self.raw, self.rows, self.preparation = raw, rows, preparation
+
+    @classmethod
+    def of(cls, raw: MemberClips, known: Labels, preparation: Preparation) -> _Labelled:
+        entries: list[Member | LeftOut] = []
+        found: set[str] = set()
+        for entry in raw.entries:
+            name = entry.stem if isinstance(entry, Member) else entry.id
+            found.add(name)
+            labelled = name in known.rows or isinstance(entry, LeftOut)
+            entries.append(entry if labelled else LeftOut(name, NO_LABEL))
+        entries += [LeftOut(name, NO_RECORDING) for name in known.rows if name not in found]
+        rows = [known.rows[e.stem] if isinstance(e, Member) else None for e in entries]
+        return cls(MemberClips(entries, raw.parse, limit=raw.limit), rows, preparation)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, i: int) -> Clip | LeftOut: ...
+    @overload
+    def __getitem__(self, i: slice) -> _Labelled: ...
+    def __getitem__(self, i: int | slice) -> Clip | LeftOut | _Labelled:
+        if isinstance(i, slice):
+            return _Labelled(self.raw[i], self.rows[i], self.preparation)
+        raw, row = self.raw[i], self.rows[i]
+        return raw if isinstance(raw, LeftOut) or not row else _prepared(raw, row, self.preparation)
+
+
+def _from_table(
+    path: Path, opened: Source, known: Labels, preparation: Preparation
+) -> Iterator[Clip | LeftOut]:
+    found: set[str] = set()
+    for raw in opened.clips:
+        if isinstance(raw, Clip):
+            found.add(raw.id)
+            row = known.rows.get(raw.id)
+            yield _prepared(raw, row, preparation) if row else LeftOut(raw.id, NO_LABEL)
+            continue
+        faults = raw if isinstance(raw, tuple) else (raw,)
+        if any(fault.reason in _FATAL for fault in faults):
+            raise ValueError(_summary(f"{path} cannot be imported", faults))
+        found.add(faults[0].id)
+        also = [f"{fault.reason}: {fault.detail}" for fault in faults[1:]]
+        yield replace(faults[0], detail="; ".join([faults[0].detail, *also]))
+    for name in known.rows:
+        if name not in found:
+            yield LeftOut(name, NO_RECORDING)
+
+
+def _prepared(raw: Clip, row: LabelRow, preparation: Preparation) -> Clip | LeftOut:
+    if not raw.keypoints[..., : preparation.axes].any():
+        return LeftOut(raw.id, NOBODY)
+    keypoints = preparation(raw.keypoints)
+    if not keypoints.size:  # coordinates so close to zero that prepare_3d takes them for nobody
+        return LeftOut(raw.id, NOBODY)
+    return Clip(raw.id, keypoints, row.label, row.splits, row.subject, row.camera, row.setup)
+
+
+def _can_align(layout: Skeleton, axes: int) -> bool:
+    return axes == 3 and layout.up is not None and layout.across is not None
+
+
+def _summary(what: str, faults: Sequence[LeftOut]) -> str:
+    """A line that names each kind of fault, how many there are and one of them."""
+    counts = Counter(fault.reason for fault in faults)
+    first = {fault.reason: fault for fault in reversed(faults)}
+    listed = [
+        f"{reason} ({count}, e.g. {first[reason].id}: {first[reason].detail})"
+        for reason, count in counts.items()
+    ]
+    return f"{what}: {'; '.join(listed)}. `msg3d-lab data check` explains each"

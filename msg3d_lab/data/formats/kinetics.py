@@ -1,0 +1,282 @@
+"""Import of Kinetics-Skeleton as ST-GCN distributes it: a folder or zips of JSON files.
+
+`kinetics_train/` and `kinetics_val/` hold one file per clip: `data`, a list of frames with
+`frame_index` and `skeleton`, whose items have `pose` (x, y of 18 OpenPose joints, from the upper
+left corner, in image widths and heights) and `score`. `kinetics_train_label.json` and
+`kinetics_val_label.json` beside them say for each clip `has_skeleton`, `label` and `label_index`.
+
+Sources: Yan et al., AAAI 2018; files and preparation as in ST-GCN (`feeder/feeder_kinetics.py`) and
+MS-G3D (`data_gen/kinetics_gendata.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, overload
+
+import numpy as np
+
+from msg3d_lab import skeletons
+from msg3d_lab.data.clips import Clip, LeftOut
+from msg3d_lab.data.datasets import Dataset
+from msg3d_lab.data.formats.members import (
+    DAMAGE,
+    Member,
+    MemberClips,
+    digest_members,
+    has_members,
+    list_members,
+    read_member,
+)
+from msg3d_lab.data.formats.recordings import Recordings
+
+__all__ = ["KineticsClips", "is_source", "read_clips"]
+
+_LAYOUT = "openpose18"
+_JOINTS, _PERSONS_SEEN, _PERSONS = 18, 5, 2
+_SPLITS = ("kinetics_train", "kinetics_val")
+_LABEL_FILES = {f"{split}_label.json": split for split in _SPLITS}
+_LARGEST_CLIP, _LARGEST_LABELS = 16 << 20, 64 << 20  # bytes, several times those of Kinetics
+_MOST_CLASSES = 100_000
+_MOST_FRAMES = 10_000  # Kinetics has 300
+
+
+def is_source(path: str | Path) -> bool:
+    """Whether a folder or zip looks like Kinetics-Skeleton: one of its folders or label files."""
+    wanted = {*_SPLITS, *_LABEL_FILES}
+    return has_members(Path(path), lambda name: not wanted.isdisjoint(PurePosixPath(name).parts))
+
+
+def read_clips(source: str | Path | Sequence[str | Path], *, dataset: Dataset) -> Recordings:
+    """List the clips of Kinetics-Skeleton; each is read when it is asked for.
+
+    A clip's class and split come from the label file of its folder. Of the first five persons of a
+    frame the two with the highest mean score are kept, the better one first, frame by frame: a
+    person can change places. x and y go to [-0.5, 0.5] with y up, the score is the third channel;
+    a joint with score 0 is zero. A clip reaches from the first to the last frame that its file
+    lists; a frame in between that it does not list is empty. A clip that a label file lists with
+    a skeleton and that is nowhere is left out by name.
+
+    Args:
+        source: the folder that holds `kinetics_train` or `kinetics_val` or both with their label
+            files, or a zip of it, or several of these.
+        dataset: a data set with the layout openpose18.
+
+    Raises:
+        FileNotFoundError: there is no such folder or file.
+        ValueError: not a zip, no clips, no label files, or label files that are damaged or name a
+            class in two ways.
+    """
+    sources = [Path(source)] if isinstance(source, (str, Path)) else [Path(one) for one in source]
+    where = ", ".join(str(one) for one in sources)
+    if _LAYOUT not in dataset.layouts:
+        raise ValueError(
+            f"{where} holds Kinetics-Skeleton ({_LAYOUT}), {dataset.name} comes in "
+            f"{', '.join(dataset.layouts)}: import it as kinetics400"
+        )
+    members = list_members(sources, suffix=".json")
+    labels = {
+        split: _labels(member)
+        for member in members
+        if (split := _LABEL_FILES.get(PurePosixPath(member.name).name))
+    }
+    found = [(m, split) for m in members if (split := _split(m)) is not None]
+    missing = sorted({split for _, split in found} - set(labels))
+    if not found or missing:
+        raise ValueError(
+            f"{where}: expected clips in folders kinetics_train and kinetics_val with their label "
+            f"files beside them, found {len(found)} clips"
+            + (f" but no {missing[0]}_label.json: get it from where they are from" if found else "")
+        )
+    entries = [_entry(member, split, labels[split]) for member, split in found]
+    entries += _lost(labels, {(split, member.stem) for member, split in found})
+    preparation = {
+        "name": "kinetics",
+        "scored": True,
+        "format": "Kinetics-Skeleton JSON",
+        "source": ", ".join(one.name for one in sources),
+        "sha256": digest_members(members),
+    }
+    return Recordings(
+        KineticsClips([entry for entry, _ in entries], [facts for _, facts in entries]),
+        len(entries),
+        skeletons.get(_LAYOUT),
+        3,
+        preparation,
+        label_names=_names(labels, where),
+    )
+
+
+@dataclass(frozen=True)
+class _Label:
+    """What a label file says of a clip."""
+
+    name: str
+    index: int
+    has_skeleton: bool
+
+
+class KineticsClips(Sequence[Clip | LeftOut]):
+    """The clips of Kinetics-Skeleton, each read when it is asked for. Pickles without open files.
+
+    Args:
+        entries: the files, or recordings that are left out unread.
+        facts: the split and class of each.
+    """
+
+    def __init__(
+        self, entries: Sequence[Member | LeftOut], facts: Sequence[tuple[str, int]]
+    ) -> None:
+        self._clips, self._facts = MemberClips(entries, _parse, limit=_LARGEST_CLIP), facts
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    @overload
+    def __getitem__(self, i: int) -> Clip | LeftOut: ...
+    @overload
+    def __getitem__(self, i: slice) -> KineticsClips: ...
+    def __getitem__(self, i: int | slice) -> Clip | LeftOut | KineticsClips:
+        if isinstance(i, slice):
+            return KineticsClips(self._clips.entries[i], self._facts[i])
+        clip, (split, label) = self._clips[i], self._facts[i]
+        if isinstance(clip, LeftOut):
+            return clip
+        if clip.label not in (-1, label):
+            message = f"'label_index' is {clip.label}, in {split}_label.json {label}"
+            return LeftOut(clip.id, "cannot be read", message)
+        return replace(clip, label=label, splits=(split,))
+
+
+def _split(member: Member) -> str | None:
+    """The split that a clip's folder stands for; None for other files."""
+    path = PurePosixPath(member.name)
+    return path.parent.name if path.parent.name in _SPLITS else None
+
+
+def _lost(
+    labels: Mapping[str, dict[str, _Label]], found: set[tuple[str, str]]
+) -> Iterator[tuple[LeftOut, tuple[str, int]]]:
+    """What should be there by the label files, and is not."""
+    for split, part in sorted(labels.items()):
+        for name, label in part.items():
+            if label.has_skeleton and (split, name) not in found:
+                reason = "in the label file, but without a recording"
+                yield LeftOut(name, reason, f"{split}_label.json"), (split, 0)
+
+
+def _entry(
+    member: Member, split: str, labels: dict[str, _Label]
+) -> tuple[Member | LeftOut, tuple[str, int]]:
+    label = labels.get(member.stem)
+    if label is None:
+        return LeftOut(member.stem, "not in the label file", f"{split}_label.json"), (split, 0)
+    if not label.has_skeleton:
+        return LeftOut(member.stem, "nobody in any frame", "'has_skeleton' is false"), (split, 0)
+    return member, (split, label.index)
+
+
+def _labels(member: Member) -> dict[str, _Label]:
+    """Read a label file.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    try:
+        document = json.loads(read_member(member, limit=_LARGEST_LABELS))
+        if not isinstance(document, dict):
+            raise ValueError("no dict")
+        labels = {
+            name: _Label(entry["label"], entry["label_index"], entry["has_skeleton"])
+            for name, entry in document.items()
+        }
+        for clip_id, label in labels.items():
+            if not clip_id.isprintable() or not 0 < len(clip_id) <= 255:
+                raise ValueError(f"unexpected name {clip_id!r:.200}")
+            fits = type(label.name) is str and type(label.has_skeleton) is bool
+            if not fits or type(label.index) is not int or not 0 <= label.index < _MOST_CLASSES:
+                raise ValueError(f"unexpected {label!r:.200}")
+    except DAMAGE as error:
+        raise ValueError(
+            f"{member.source}: {member.name} is not a label file of Kinetics-Skeleton "
+            f"({type(error).__name__}: {error}): expected has_skeleton, label and label_index for "
+            "each clip; get it again"
+        ) from error
+    return labels
+
+
+def _names(labels: dict[str, dict[str, _Label]], where: str) -> tuple[str, ...]:
+    """Class names in the order of the labels."""
+    names: dict[int, str] = {}
+    for label in (label for part in labels.values() for label in part.values()):
+        if names.setdefault(label.index, label.name) != label.name:
+            raise ValueError(
+                f"{where}: class {label.index} is called {names[label.index]!r:.80} and "
+                f"{label.name!r:.80} in the label files: they are of different data sets"
+            )
+    gaps = sorted(set(range(len(names))) - set(names))
+    if gaps:
+        raise ValueError(f"{where}: the label files have no name for class {gaps[0]}: get both")
+    return tuple(names[i] for i in range(len(names)))
+
+
+def _parse(clip_id: str, content: bytes) -> Clip | LeftOut:
+    """Read a clip's file; its class is what the file says, -1 if nothing."""
+    try:
+        document = json.loads(content)
+        keypoints = _keypoints(document["data"])
+        label = document.get("label_index", -1)
+        if type(label) is not int:
+            raise ValueError("'label_index' is no whole number")
+    except (LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(
+            "expected 'data', a list of frames with 'frame_index' and 'skeleton', a list with "
+            f"'pose' and 'score' ({type(error).__name__}: {error!s:.100})"
+        ) from error
+    if not keypoints[..., 2].any():
+        return LeftOut(clip_id, "nobody in any frame")
+    return Clip(clip_id, keypoints, label)
+
+
+def _keypoints(frames: Any) -> np.ndarray:
+    """Choose and prepare: (M, T, 18, 3) float32, M at most 2."""
+    numbers, slots, rows = [], [], []
+    for frame in frames:
+        number = frame["frame_index"]
+        if type(number) is not int:
+            raise ValueError("'frame_index' is no whole number")
+        numbers.append(number)
+        for slot, person in enumerate(frame["skeleton"][:_PERSONS_SEEN]):
+            pose, score = person["pose"], person["score"]
+            if len(pose) != 2 * _JOINTS or len(score) != _JOINTS:
+                raise ValueError(
+                    f"frame {number}: expected 'pose' of {2 * _JOINTS} numbers and 'score' of "
+                    f"{_JOINTS}, found {len(pose)} and {len(score)}"
+                )
+            slots.append((number, slot))
+            rows.append([*pose, *score])
+    if not rows:
+        return np.zeros((0, 0, _JOINTS, 3), dtype=np.float32)
+    first, last = min(numbers), max(numbers)
+    if last - first >= _MOST_FRAMES:
+        raise ValueError(f"frames {first} to {last}: expected at most {_MOST_FRAMES}")
+    values = np.array(rows, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{int((~np.isfinite(values)).sum())} numbers are NaN or infinite")
+    found = np.zeros((last - first + 1, _PERSONS_SEEN, _JOINTS, 3))
+    at = np.array(slots) - (first, 0)
+    found[at[:, 0], at[:, 1]] = _centered(values)
+    best = np.argsort(-found[..., 2].sum(axis=-1), axis=1, kind="stable")[:, :_PERSONS]
+    chosen = np.take_along_axis(found, best[..., None, None], axis=1)
+    persons = 1 if not chosen[:, 1].any() else 2
+    return chosen.swapaxes(0, 1)[:persons].astype(np.float32)
+
+
+def _centered(values: np.ndarray) -> np.ndarray:
+    """(K, 54) as in the files -> (K, 18, 3): x to the right, y up, score."""
+    xy, score = values[:, : 2 * _JOINTS].reshape(-1, _JOINTS, 2), values[:, 2 * _JOINTS :]
+    centered = np.where((score != 0)[..., None], (xy - 0.5) * (1, -1), 0)
+    return np.concatenate([centered, score[..., None]], axis=-1)

@@ -1,0 +1,270 @@
+"""Import of OpenMMLab's annotation pickles: NTU RGB+D 60 and 120, in 2D and 3D.
+
+The format is described in mmaction2 (`tools/data/skeleton/README.md`): a dict with `split`
+(name -> list of `frame_dir`) and `annotations` (a list of dicts, one per recording). OpenMMLab
+writes protocol 2 (mmcv, `fileio/handlers/pickle_handler.py`); that and later ones are read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+
+from msg3d_lab import skeletons
+from msg3d_lab.data.clips import Clip, LeftOut
+from msg3d_lab.data.datasets import DATASETS, Dataset, ntu_facts
+from msg3d_lab.data.formats.recordings import Recordings, digest, record_of, recorded_digest
+from msg3d_lab.data.preprocess import is_zero, prepare_2d, prepare_3d
+from msg3d_lab.safe_pickle import StoredArray, index_pickle
+from msg3d_lab.skeletons import Skeleton
+
+__all__ = ["AnnotationClips", "is_source", "read_clips"]
+
+_LAYOUTS: dict[tuple[int, ...], str] = {(17, 2): "coco17", (25, 3): "ntu25"}
+_MOST_SPLITS = 100
+_ROOM = 4  # how often a file may hold the same coordinates: arrays can share what they consist of
+
+
+def is_source(path: Path) -> bool:
+    """Whether a file begins as pickles have begun since protocol 2."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80"
+
+
+def read_clips(path: str | Path, *, dataset: Dataset) -> Recordings:
+    """Read what an annotation pickle lists; coordinates are read and prepared clip by clip.
+
+    An annotation that cannot be read is left out, and so is a recording with nobody in it or one
+    that a split lists and no annotation describes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the pickle is refused or damaged (see `load_pickle`), has another checksum than
+            the record beside it (see `download`), is not such a file, or has joints or splits of
+            another data set.
+    """
+    path = Path(path)
+    sha256 = _checked_digest(path)
+    document = index_pickle(path)
+    if not isinstance(document, dict) or not {"split", "annotations"} <= set(document):
+        raise ValueError(
+            f"{path} is not an OpenMMLab annotation file: expected a dict with 'split' and "
+            f"'annotations'"
+        )
+    annotations = document["annotations"]
+    if not isinstance(annotations, list) or not annotations:
+        raise ValueError(f"{path}: expected a list of annotations")
+    members = _members(document["split"], path)
+    entries = [_entry(a, f"annotation {i}", members) for i, a in enumerate(annotations)]
+    skeleton = _layout([e for e in entries if isinstance(e, _Entry)], entries, path, dataset)
+    _check_splits(document["split"], path, dataset)
+    entries += _lost(members, {entry.id for entry in entries})
+    claimed = sum(e.keypoint.nbytes for e in entries if isinstance(e, _Entry))
+    if claimed > _ROOM * path.stat().st_size:
+        raise ValueError(
+            f"{path}: its annotations take {claimed} bytes, the file has {path.stat().st_size}: "
+            "too many of them share their coordinates for a file of recordings"
+        )
+    preparation = {
+        "name": "prepare_2d" if skeleton.name == "coco17" else "prepare_3d",
+        "scored": skeleton.name == "coco17",
+        "format": "OpenMMLab annotations",
+        "source": path.name,
+        "sha256": sha256,
+    }
+    clips = AnnotationClips(path, entries, skeleton)
+    return Recordings(clips, len(clips), skeleton, 3, preparation)
+
+
+class _Entry(NamedTuple):
+    """What is known of an annotation before its coordinates are read."""
+
+    id: str
+    label: int
+    keypoint: StoredArray
+    score: StoredArray | None
+    size: tuple[int, int] | None
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AnnotationClips(Sequence[Clip | LeftOut]):
+    """The clips of an annotation file, each read when it is asked for. Pickles as its index.
+
+    Args:
+        path: the file.
+        entries: what it lists.
+        skeleton: the layout that its clips should have.
+    """
+
+    path: Path
+    entries: Sequence[_Entry | LeftOut]
+    skeleton: Skeleton
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @overload
+    def __getitem__(self, i: int) -> Clip | LeftOut: ...
+    @overload
+    def __getitem__(self, i: slice) -> AnnotationClips: ...
+    def __getitem__(self, i: int | slice) -> Clip | LeftOut | AnnotationClips:
+        if isinstance(i, slice):
+            return AnnotationClips(self.path, self.entries[i], self.skeleton)
+        entry = self.entries[i]
+        if isinstance(entry, LeftOut):
+            return entry
+        try:
+            keypoints = self._prepared(entry)
+        except ValueError as error:
+            return LeftOut(entry.id, "cannot be read", str(error))
+        if keypoints is None:
+            return LeftOut(entry.id, "nobody in any frame")
+        return Clip(entry.id, keypoints, entry.label, entry.splits, **ntu_facts(entry.id))
+
+    def _prepared(self, entry: _Entry) -> np.ndarray | None:
+        if _LAYOUTS.get(entry.keypoint.shape[2:]) != self.skeleton.name:
+            raise ValueError(
+                f"expected the joints of {self.skeleton.name} as most have, found 'keypoint' "
+                f"{entry.keypoint.shape}"
+            )
+        keypoint = entry.keypoint.read(self.path)
+        with np.errstate(all="ignore"):  # what is not finite is found when the clip is checked
+            if is_zero(keypoint).all():
+                return None
+            if entry.score is not None and entry.size is not None:
+                return prepare_2d(keypoint, entry.score.read(self.path), entry.size)
+            return prepare_3d(keypoint.astype(np.float32), self.skeleton)
+
+
+def _checked_digest(path: Path) -> str:
+    """The sha256 of the file, held against the record that lies beside a file that was downloaded.
+
+    Before anything is read, so that a damaged file is not taken for one of another format.
+    """
+    found, expected = digest(path), recorded_digest(path)
+    if expected not in (None, found):
+        record = record_of(path)
+        raise ValueError(
+            f"{path} has another checksum than {record} (expected {expected}, found {found}): it "
+            "was damaged or replaced. Remove it and download it again; or, if you replaced it, "
+            f"remove {record.name}"
+        )
+    return found
+
+
+def _entry(annotation: Any, where: str, members: dict[str, tuple[str, ...]]) -> _Entry | LeftOut:
+    """Check what an annotation claims; nothing of it goes into a message unless it is short."""
+    clip_id = annotation.get("frame_dir") if isinstance(annotation, dict) else None
+    if not isinstance(clip_id, str) or not _is_name(clip_id):
+        return LeftOut(where, "cannot be read", "expected a dict with 'frame_dir', a text")
+    try:
+        label, keypoint = annotation.get("label"), annotation.get("keypoint")
+        if type(label) is not int:
+            raise ValueError("expected a whole number 'label'")
+        if not _is_array(keypoint, 4):
+            raise ValueError("expected an array 'keypoint' (persons, frames, joints, 2 or 3)")
+        frames = annotation.get("total_frames", keypoint.shape[1])
+        if frames != keypoint.shape[1]:
+            number = frames if isinstance(frames, int) else "no number"
+            raise ValueError(f"'total_frames' is {number}, 'keypoint' is {keypoint.shape}")
+        score = size = None
+        if keypoint.shape[3] == 2:
+            score, size = annotation.get("keypoint_score"), annotation.get("img_shape")
+            if not _is_array(score, 3) or score.shape != keypoint.shape[:3]:
+                raise ValueError(f"expected 'keypoint_score' {keypoint.shape[:3]} for 2D")
+            if not (
+                isinstance(size, (tuple, list))
+                and len(size) == 2
+                and all(type(n) is int and 0 < n < 1 << 20 for n in size)
+            ):
+                raise ValueError("expected 'img_shape' (height, width) above 0 for 2D")
+            size = (size[0], size[1])
+    except ValueError as error:
+        return LeftOut(clip_id, "cannot be read", str(error))
+    return _Entry(clip_id, label, keypoint, score, size, members.get(clip_id, ()))
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text can be written and shown; half a surrogate pair cannot."""
+    return 0 < len(text) <= 255 and text.isprintable()
+
+
+def _is_array(value: Any, ndim: int) -> bool:
+    return isinstance(value, StoredArray) and len(value.shape) == ndim and value.dtype.kind == "f"
+
+
+def _members(split: Any, path: Path) -> dict[str, tuple[str, ...]]:
+    """The splits of each recording."""
+    if not isinstance(split, dict) or len(split) > _MOST_SPLITS:
+        raise ValueError(f"{path}: expected a dict of at most {_MOST_SPLITS} splits")
+    members: dict[str, tuple[str, ...]] = {}
+    for name, ids in split.items():
+        if isinstance(ids, StoredArray):
+            ids = ids.read(path).tolist()
+        if not isinstance(ids, (list, tuple)) or not all(isinstance(one, str) for one in ids):
+            raise ValueError(f"{path}: expected split {name!s:.40} to be a list of names")
+        for one in dict.fromkeys(ids):
+            members[one] = (*members.get(one, ()), str(name))
+    return members
+
+
+def _lost(members: Iterable[str], described: set[str]) -> list[LeftOut]:
+    return [
+        LeftOut(
+            name if _is_name(name) else f"{name!r:.255}", "in a split, but without an annotation"
+        )
+        for name in members
+        if name not in described
+    ]
+
+
+def _check_splits(found: Iterable[Any], path: Path, dataset: Dataset) -> None:
+    """Check for the data set's splits: by these NTU60 and NTU120 can be told apart."""
+    names = {name for name in found if isinstance(name, str) and _is_name(name)}
+    needed = _splits(dataset)
+    if needed <= names:
+        return
+    like = [d for d in DATASETS.values() if d.layouts == dataset.layouts]
+    others = [d.name for d in like if _splits(d) <= names]
+    raise ValueError(
+        f"{path} has the splits {', '.join(sorted(names)) or 'none':.200}: expected "
+        f"{', '.join(sorted(needed))} for {dataset.name}"
+        + (f"; is it {' or '.join(others)}? Then import it as that" if others else "")
+    )
+
+
+def _splits(dataset: Dataset) -> set[str]:
+    return {f"{protocol}_{part}" for protocol in dataset.protocols for part in ("train", "val")}
+
+
+def _layout(
+    usable: Sequence[_Entry],
+    entries: Sequence[_Entry | LeftOut],
+    path: Path,
+    dataset: Dataset,
+) -> Skeleton:
+    """The layout of most annotations; the others are left out when they are read."""
+    if not usable:
+        first = entries[0]
+        raise ValueError(
+            f"{path}: none of its {len(entries)} annotations can be read; the first, {first.id}: "
+            f"{first.detail if isinstance(first, LeftOut) else ''}"
+        )
+    shapes = Counter(entry.keypoint.shape[2:] for entry in usable)
+    joints, coordinates = shapes.most_common(1)[0][0]
+    layout = _LAYOUTS.get((joints, coordinates))
+    if layout is None or layout not in dataset.layouts:
+        raise ValueError(
+            f"{path} has {joints} joints with {coordinates} coordinates each: expected "
+            f"{' or '.join(f'{v} with {c} ({name})' for (v, c), name in _LAYOUTS.items())}, and of "
+            f"these one that {dataset.name} comes in: {', '.join(dataset.layouts) or 'none'}"
+        )
+    return skeletons.get(layout)

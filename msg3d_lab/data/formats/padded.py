@@ -1,0 +1,178 @@
+"""Import of the field's padded arrays of NTU RGB+D: 2s-AGCN's and MS-G3D's, and CTR-GCN's.
+
+Both hold all clips of a protocol in arrays of 300 frames and two persons, whatever a clip has. Here
+a clip gets its own length back.
+
+2s-AGCN and MS-G3D: a folder of arrays and labels, see `replayed`.
+
+CTR-GCN (`data/ntu/seq_transformation.py`, `data/ntu120/seq_transformation.py`): `NTU60_CS.npz` and
+its like, with `x_train`, `x_test` (clips, frames, 150), padded with zeros, and `y_train`, `y_test`,
+one-hot, without names. The origin is joint 1 of the first frame; nothing was turned. Of NTU120 a
+single person was written twice.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from msg3d_lab import skeletons
+from msg3d_lab.data.clips import Clip, LeftOut
+from msg3d_lab.data.datasets import Dataset
+from msg3d_lab.data.formats.members import DAMAGE, has_members
+from msg3d_lab.data.formats.npy_header import read_header
+from msg3d_lab.data.formats.recordings import Recordings, digest
+from msg3d_lab.data.formats.replayed import JOINTS, MOST_FRAMES, PERSONS, is_folder, read_folder
+from msg3d_lab.data.preprocess import prepare_3d
+from msg3d_lab.skeletons import Skeleton
+
+__all__ = ["is_source", "read_clips"]
+
+# CTR-GCN's names of the protocols, in lower case.
+_PROTOCOLS = {
+    "ntu60_cs": ("ntu60", "xsub"),
+    "ntu60_cv": ("ntu60", "xview"),
+    "ntu120_csub": ("ntu120", "xsub"),
+    "ntu120_cset": ("ntu120", "xset"),
+}
+# Deflate packs a thousand zeros into a byte; of clips, half of which are zeros, far fewer.
+_MOST_PACKED = 200
+
+
+def is_source(path: str | Path) -> bool:
+    """Whether a folder has arrays of 2s-AGCN or MS-G3D, or a file is one of CTR-GCN's."""
+    path = Path(path)
+    return is_folder(path) if path.is_dir() else has_members(path, "x_train.npy".__eq__)
+
+
+def read_clips(source: str | Path, *, dataset: Dataset) -> Recordings:
+    """Read padded arrays of NTU60 or NTU120.
+
+    Of a folder the clips come one by one, as often as asked for, with nothing done to their
+    coordinates: they are cut to length by `replayed.cut_replay`. Of an .npz they come once, in the
+    order of the file, cut where only zeros follow and prepared with `prepare_3d`, so that they are
+    turned as other 3D clips are. They are called by split and position from 0, such as
+    xsub_train_00000, and belong to no other protocol than the file's.
+
+    Raises:
+        FileNotFoundError: there is no such folder or file, or one of the four in the folder.
+        ValueError: not such arrays, arrays of another data set, or (of a folder) clips in another
+            split than their names say. Later, of an .npz, that it is damaged.
+        OSError: the disk, or what it is reached through, failed.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"no file or folder {path} to import")
+    if dataset.name not in ("ntu60", "ntu120"):
+        raise ValueError(f"{path}: padded arrays are those of ntu60 or ntu120, not {dataset.name}")
+    return read_folder(path, dataset=dataset) if path.is_dir() else _read_npz(path, dataset)
+
+
+class _Part(NamedTuple):
+    """The training or the test clips of an .npz."""
+
+    split: str
+    x: str
+    y: str
+    clips: int
+
+
+def _read_npz(path: Path, dataset: Dataset) -> Recordings:
+    name, protocol = _PROTOCOLS.get(path.stem.lower(), ("", ""))
+    if name != dataset.name:
+        raise ValueError(
+            f"{path}: the clips of CTR-GCN's arrays have no names, so the file's name says whose "
+            f"they are: expected NTU60_CS.npz, NTU60_CV.npz (ntu60), NTU120_CSub.npz or "
+            f"NTU120_CSet.npz (ntu120) for {dataset.name}; rename it if you know what it is"
+        )
+    skeleton, classes = skeletons.get("ntu25"), len(dataset.label_names)
+    parts = []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for theirs, ours in (("train", "train"), ("test", "val")):
+                x, y = f"x_{theirs}.npy", f"y_{theirs}.npy"
+                count, frames, numbers = _shape(archive, x, 3, "f")
+                if numbers != PERSONS * JOINTS * 3 or not 0 < frames <= MOST_FRAMES:
+                    raise ValueError(f"expected {x} (clips, frames, 150), found numbers {numbers}")
+                if _shape(archive, y, 2, "fiub") != (count, classes):
+                    raise ValueError(f"expected {y} ({count}, {classes}) to go with {x}")
+                parts.append(_Part(f"{protocol}_{ours}", x, y, count))
+    except DAMAGE as error:
+        raise ValueError(
+            f"{path} is not an array of CTR-GCN, or it is cut short or damaged: {error}"
+        ) from error
+    preparation = {
+        "name": "prepare_3d",
+        "format": "CTR-GCN arrays",
+        "source": path.name,
+        "sha256": digest(path),
+    }
+    count = sum(part.clips for part in parts)
+    return Recordings(_clips(path, parts, skeleton), count, skeleton, 3, preparation)
+
+
+def _shape(archive: zipfile.ZipFile, name: str, ndim: int, kinds: str) -> tuple[int, ...]:
+    """Check that an array is as long as its header says and not packed to burst."""
+    entry = archive.getinfo(name)
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed in a way that NumPy does not write")
+    if entry.header_offset < 0:  # seeking there would pass for a disk that failed
+        raise ValueError(f"{name} is said to be outside the file")
+    if ndim == 3 and entry.file_size > _MOST_PACKED * entry.compress_size:
+        raise ValueError(
+            f"{name} would unpack to {entry.file_size} bytes from {entry.compress_size}: "
+            "it holds something else than recordings"
+        )
+    with archive.open(entry) as file:
+        dtype, shape, start = read_header(file, name, kinds=kinds)
+    if len(shape) != ndim:
+        raise ValueError(f"expected {ndim} dimensions of {name}, found {len(shape)}")
+    if entry.file_size - start != int(np.prod(shape, dtype=object)) * dtype.itemsize:
+        raise ValueError(f"{name} has another length than its header says")
+    return shape
+
+
+def _clips(path: Path, parts: list[_Part], skeleton: Skeleton) -> Iterator[Clip | LeftOut]:
+    """Go through the file once; a row of x at a time is in memory."""
+    with zipfile.ZipFile(path) as archive:
+        for part in parts:
+            try:
+                with archive.open(part.x) as x, archive.open(part.y) as y:
+                    for i, (clip, one_hot) in enumerate(zip(_rows(x), _rows(y), strict=True)):
+                        yield _clip(f"{part.split}_{i:05d}", clip, one_hot, part, skeleton)
+            except DAMAGE as error:
+                raise ValueError(f"{path} is damaged: {error}: get it again") from error
+
+
+def _rows(file: IO[bytes]) -> Iterator[np.ndarray]:
+    dtype, shape, _ = read_header(file, "the array", kinds="fiub")
+    size = int(np.prod(shape[1:])) * dtype.itemsize
+    for _ in range(shape[0]):
+        content = file.read(size)
+        if len(content) != size:
+            raise EOFError("it is cut short")
+        yield np.frombuffer(content, dtype).reshape(shape[1:])
+    file.read(1)  # at the end, its checksum is compared
+
+
+def _clip(
+    clip_id: str, row: np.ndarray, one_hot: np.ndarray, part: _Part, skeleton: Skeleton
+) -> Clip | LeftOut:
+    (hot,) = np.nonzero(one_hot)
+    if len(hot) != 1 or one_hot[hot[0]] != 1:
+        return LeftOut(clip_id, "cannot be read", f"its row of {part.y} is not one 1 and zeros")
+    with np.errstate(all="ignore"):  # what is not finite is found when the clip is checked
+        clip = row.reshape(-1, PERSONS, JOINTS, 3).swapaxes(0, 1).astype(np.float64)
+        if not clip[1].any() or np.array_equal(clip[0], clip[1]):
+            clip = clip[:1]
+        filled = np.flatnonzero(clip.any(axis=(0, 2, 3)))
+        if not len(filled):
+            return LeftOut(clip_id, "nobody in any frame")
+        clip = clip[:, : filled[-1] + 1]
+        # Away from the origin, where a joint counts as not seen: the first frame's joint 1 is it.
+        keypoints = prepare_3d(clip + clip.any(axis=(2, 3), keepdims=True), skeleton)
+    return Clip(clip_id, keypoints, int(hot[0]), (part.split,))

@@ -1,0 +1,1 @@
+"""Score files written by other people's code."""

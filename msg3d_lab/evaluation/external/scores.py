@@ -1,0 +1,307 @@
+"""Scores that the field's other code has written, brought to the samples that they are of.
+
+By name where the file has names. A position says nothing by itself: what it counts in must be said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from msg3d_lab.data.datasets import DATASETS, ntu_splits, parse_ntu_name
+from msg3d_lab.data.formats.recordings import digest
+from msg3d_lab.evaluation.external.pickles import ScoreFile, read_names, read_score_file
+from msg3d_lab.evaluation.scores import Scores, kind_of
+
+if TYPE_CHECKING:
+    from msg3d_lab.data.store import Store
+
+__all__ = ["read_foreign_scores"]
+
+_SUFFIXES = (".skeleton", ".json")
+_SHOWN = 5
+
+
+def read_foreign_scores(
+    path: str | Path,
+    *,
+    store: Store | None = None,
+    split: str | None = None,
+    order: str | Path | Sequence[str] | None = None,
+    stream: str | None = None,
+) -> Scores:
+    """Read the scores in a pickle of MS-G3D, CTR-GCN, pyskl or mmaction2; nothing in it is run.
+
+    Scores by name (MS-G3D; mmaction2 if `frame_dir` was kept) are looked up in the store. Without a
+    store, names of NTU recordings tell their class. Scores by position (CTR-GCN, pyskl, mmaction2)
+    need the store, the split and the order that the positions count in:
+
+    * "store": the store's own. For pyskl and mmaction2 if the store was imported from the
+      annotation file they tested on; for CTR-GCN if it was imported from the .npz.
+    * "name": sorted by sample id.
+    * "ctrgcn": as CTR-GCN's scripts arrange NTU: X-Sub by subject, X-View by camera, X-Set by
+      set-up, and by sample id within each.
+    * sample ids, or a file of them: one a line, or a pickle of labels of CTR-GCN (NW-UCLA's
+      `val_label.pkl`) or of MS-G3D (names and labels).
+
+    What can be checked is: that there are as many samples as the split has, that true classes in
+    the file are the store's, and without those, that the scores are better than chance.
+
+    Args:
+        path: the pickle.
+        store: the data the scores are of.
+        split: what was tested; found out by the names if left out.
+        order: of scores by position, see above.
+        stream: which stream the network saw, for the record: the file does not say.
+
+    Returns:
+        Scores in the file's order. `facts["kind"]` is "softmax" if every row adds up to 1 and none
+        is negative, else "logits".
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not such a file (see `read_score_file`); unknown samples; other samples than
+            the split's; other classes than the store's; scores by position without store, split
+            and order, or no better than chance in this order.
+
+    Source: the order of CTR-GCN's arrays is that of its `data/ntu*/seq_transformation.py`.
+    """
+    path = Path(path)
+    file = read_score_file(path, known=store.ids if store is not None else ())
+    if file.names is not None and order is not None:
+        raise ValueError(f"{path} names its samples: leave order out, it would not be used")
+    if store is None:
+        ids, labels, label_names = _ntu(file, path)
+        facts = {"dataset": f"ntu{len(label_names)}", "synthetic": False, "data_fingerprint": None}
+        split = _ntu_split(ids, f"ntu{len(label_names)}", wanted=split, path=path)
+    else:
+        if file.names is None:
+            indices = _by_position(file, store, split, order, path)
+        else:
+            indices = _find(file.names, store, path)
+            if split is not None:
+                _check_whole(indices, store, split, path)
+        ids = [store.ids[i] for i in indices]
+        labels, label_names = store.labels[indices], tuple(store.label_names)
+        facts = {
+            "dataset": store.dataset,
+            "synthetic": store.synthetic,
+            "data_fingerprint": store.fingerprint,
+        }
+        split = split or _split_of(indices, store)
+    _check_classes(file, labels, label_names, path)
+    scores = Scores(
+        ids=tuple(ids),
+        labels=labels,
+        values=file.values,
+        label_names=label_names,
+        facts={
+            **facts,
+            "split": split,
+            "stream": stream,
+            "kind": kind_of(file.values),
+            "num_clips": None,
+            "recipe": None,
+            "recipe_hash": None,
+            "trained_on": None,
+            "format": file.format,
+            "order": _name_of(order),
+            "source": path.name,
+            "sha256": digest(path),
+        },
+    )
+    if file.names is None and file.labels is None:
+        _check_better_than_chance(scores, path)
+    return scores
+
+
+def _ntu(file: ScoreFile, path: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
+    """Return ids, classes and class names of NTU recordings, by their names alone."""
+    if file.names is None:
+        raise ValueError(_NEEDS_ORDER.format(path=path, format=file.format))
+    ids = [_bare(name) for name in file.names]
+    numbers = [parse_ntu_name(name) for name in ids]
+    unknown = [name for name, n in zip(file.names, numbers, strict=True) if n is None]
+    count = file.values.shape[1]
+    if unknown or count not in (60, 120):
+        raise ValueError(
+            f"{path}: expected names of NTU recordings and 60 or 120 classes, found {count} "
+            f"classes and {len(unknown)} other names ({_some(unknown)}): give the store that the "
+            "scores are of"
+        )
+    labels = np.array([n.action - 1 for n in numbers if n is not None], dtype=np.int64)
+    return ids, labels, DATASETS[f"ntu{count}"].label_names
+
+
+def _ntu_split(ids: Sequence[str], dataset: str, *, wanted: str | None, path: Path) -> str | None:
+    """The split asked for, if all recordings belong to it; else the one that all do, if any."""
+    of_each = [set(ntu_splits(name, dataset=dataset)) for name in ids]
+    if wanted is not None:
+        others = [name for name, splits in zip(ids, of_each, strict=True) if wanted not in splits]
+        if others:
+            raise ValueError(
+                f"{path} is not of {wanted} of {dataset}: {len(others)} of its {len(ids)} samples "
+                f"belong to other splits ({_some(others)})"
+            )
+        return wanted
+    common = set.intersection(*of_each)
+    return common.pop() if len(common) == 1 else None
+
+
+def _split_of(indices: np.ndarray, store: Store) -> str | None:
+    """The one split that has these samples and no others, if there is one."""
+    mine = np.sort(indices)
+    splits = [name for name in store.splits if np.array_equal(store.indices(name), mine)]
+    return splits[0] if len(splits) == 1 else None
+
+
+def _find(names: Sequence[str], store: Store, path: Path) -> np.ndarray:
+    """Return the positions of named samples in the store."""
+    where = {name: i for i, name in enumerate(store.ids)}
+    ids = [name if name in where else _bare(name) for name in names]
+    unknown = [name for name, known in zip(names, ids, strict=True) if known not in where]
+    if unknown:
+        raise ValueError(
+            f"{path}: {len(unknown)} of {len(names)} samples are not in {store.path.name} "
+            f"({_some(unknown)}): is it the store that the scores are of?"
+        )
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"{path}: {len(ids) - len(set(ids))} samples occur more than once")
+    return np.array([where[name] for name in ids], dtype=np.int64)
+
+
+def _bare(name: str) -> str:
+    """The name without folders and the ending of a file of recordings."""
+    last = re.split(r"[/\\]", name)[-1]
+    for suffix in _SUFFIXES:
+        last = last.removesuffix(suffix)
+    return last
+
+
+def _check_whole(indices: np.ndarray, store: Store, split: str, path: Path) -> None:
+    wanted = store.indices(split)
+    missing, added = np.setdiff1d(wanted, indices), np.setdiff1d(indices, wanted)
+    if len(missing) or len(added):
+        raise ValueError(
+            f"{path} is not of {split} of {store.path.name}: {len(missing)} of its {len(wanted)} "
+            f"samples are missing and {len(added)} others are there "
+            f"({_some(store.ids[i] for i in (*missing, *added))})"
+        )
+
+
+_NEEDS_ORDER = (
+    "{path} ({format}) has its scores by position, not by name: give the store, the split and the "
+    'order that the positions count in: "store" if the store was imported from the file that was '
+    'tested on, "ctrgcn" for CTR-GCN on NTU, "name", or a file of sample ids (for CTR-GCN on '
+    "NW-UCLA its val_label.pkl)"
+)
+
+
+def _by_position(
+    file: ScoreFile,
+    store: Store,
+    split: str | None,
+    order: str | Path | Sequence[str] | None,
+    path: Path,
+) -> np.ndarray:
+    """Return the positions in the store that the file's positions stand for."""
+    if split is None or order is None:
+        raise ValueError(_NEEDS_ORDER.format(path=path, format=file.format))
+    if isinstance(order, str) and order in _ORDERS:
+        indices = _ORDERS[order](store, split)
+    elif isinstance(order, str | Path):
+        if not Path(order).is_file():
+            raise ValueError(
+                f"expected an order of {', '.join(_ORDERS)}, sample ids or a file of them, found "
+                f"{str(order)!r}, which is no file"
+            )
+        indices = _find(read_names(Path(order)), store, Path(order))
+        _check_whole(indices, store, split, Path(order))
+    else:
+        indices = _find(order, store, Path("order"))
+        _check_whole(indices, store, split, Path("order"))
+    if len(indices) != len(file.values):
+        raise ValueError(
+            f"{path} has scores of {len(file.values)} samples, but {split} of {store.path.name} "
+            f"has {len(indices)}: which are missing cannot be told without names"
+        )
+    return indices
+
+
+def _sorted_by(store: Store, split: str, *columns: str) -> np.ndarray:
+    indices = store.indices(split)
+    samples = store.samples.iloc[indices]
+    for name in columns:
+        if samples[name].isna().any():
+            raise ValueError(
+                f"{store.path.name} does not know the {name} of every sample of {split}, which "
+                "this order goes by"
+            )
+    return indices[samples.reset_index(drop=True).sort_values(list(columns)).index.to_numpy()]
+
+
+def _ctrgcn(store: Store, split: str) -> np.ndarray:
+    columns = {"xsub": "subject", "xview": "camera", "xset": "setup"}
+    protocol = split.split("_")[0]
+    if protocol not in columns:
+        raise ValueError(f"CTR-GCN's order is that of NTU's {', '.join(columns)}, found {split}")
+    return _sorted_by(store, split, columns[protocol], "id")
+
+
+_ORDERS: dict[str, Callable[[Store, str], np.ndarray]] = {
+    "store": lambda store, split: store.indices(split),
+    "name": lambda store, split: _sorted_by(store, split, "id"),
+    "ctrgcn": _ctrgcn,
+}
+
+
+def _name_of(order: str | Path | Sequence[str] | None) -> str | None:
+    """What to record of an order."""
+    if order is None or (isinstance(order, str) and order in _ORDERS):
+        return order
+    return Path(order).name if isinstance(order, str | Path) else "as listed"
+
+
+def _check_classes(
+    file: ScoreFile, labels: np.ndarray, label_names: tuple[str, ...], path: Path
+) -> None:
+    count = file.values.shape[1]
+    if count != len(label_names) or labels.max() >= count:
+        raise ValueError(
+            f"{path} has {count} scores for each sample, but the samples are of "
+            f"{max(len(label_names), int(labels.max()) + 1)} classes: are they of this data set?"
+        )
+    if file.labels is None:
+        return
+    wrong = np.flatnonzero(labels != file.labels)
+    if len(wrong):
+        raise ValueError(
+            f"{path}: {len(wrong)} of {len(labels)} samples have another true class in the file "
+            f"than where they would belong, the first at position {wrong[0]}: they are in another "
+            "order, or of another split"
+        )
+
+
+def _check_better_than_chance(scores: Scores, path: Path) -> None:
+    """Refuse an order in which the scores say nothing: it is most likely not theirs."""
+    from scipy.stats import binomtest
+
+    n, classes = len(scores.ids), len(scores.label_names)
+    predicted, true = (
+        np.bincount(found, minlength=classes) for found in (scores.predictions, scores.labels)
+    )
+    chance, hits = float(predicted @ true) / n**2, int(scores.correct.sum())
+    if binomtest(hits, n, chance, alternative="greater").pvalue > 0.01:
+        raise ValueError(
+            f"{path}: in this order the scores are right for {hits} of {n} samples, which may be "
+            "chance: it is most likely not the order that they were written in"
+        )
+
+
+def _some(names: Iterable[object]) -> str:
+    listed = list(map(str, names))
+    return ", ".join(listed[:_SHOWN]) + (", ..." if len(listed) > _SHOWN else "")

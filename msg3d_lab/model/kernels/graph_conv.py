@@ -1,0 +1,279 @@
+"""Products with a graph and with weights, over space-time windows.
+
+A plain `einsum` unfolds the windows, expands the graph to a batch in backward, and keeps what lies
+between the two products: K + 1 times the activations. Here the graph of a window is the kernel of a
+convolution over frames whose channels are the joints, bodies go through both products one after
+another, and backward computes the first product again. Windows are copied for the gradient of the
+graph alone, those of one body at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from msg3d_lab.model.kernels.matmul import from_image, image, outer, project
+from msg3d_lab.model.kernels.norm import pieces
+
+__all__ = ["FRAME", "Window", "aggregate_project", "project_aggregate"]
+
+
+class Window(NamedTuple):
+    """Windows over frames; by default every frame is one.
+
+    Attributes:
+        size: tau, steps of a window.
+        stride: frames between the starts of two windows.
+        dilation: d, frames between two steps.
+    """
+
+    size: int = 1
+    stride: int = 1
+    dilation: int = 1
+
+    def padding(self) -> tuple[int, int]:
+        """Frames of zeros before and after, for ceil(T / stride) windows.
+
+        An even extent gets the odd frame at the end.
+        """
+        before, odd = divmod(self.dilation * (self.size - 1), 2)
+        return before, before + odd
+
+    def padded(self, x: Tensor) -> Tensor:
+        """Add the odd frame to (B, T, S, C); `padding()[0]` each way are left to add."""
+        before, after = self.padding()
+        return F.pad(x, (0, 0, 0, 0, 0, after - before)) if after > before else x
+
+    def of(self, across: Tensor) -> Tensor:
+        """Copy what `padded` returns, as (B, T, C, S), by window: (B, T', C, size * S)."""
+        before = self.padding()[0]
+        frames = F.pad(across, (0, 0, 0, 0, before, before)) if before else across
+        steps = frames.unfold(1, self.dilation * (self.size - 1) + 1, self.stride)
+        return steps[..., :: self.dilation].mT.flatten(3)
+
+
+FRAME = Window()
+_NARROW = 16  # channels from which on a product per frame is quicker than one of all frames
+
+
+def aggregate_project(
+    A: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, *, window: Window = FRAME
+) -> Tensor:
+    """Gather from the neighbours at every scale, then project all scales together.
+
+    `out[b, t, r] = sum_k weight[k] sum_(w, s) A[(r, k), (w, s)] x[b, stride * t + d * w, s]`. It is
+    the better order where a projection would not have fewer channels than there are.
+
+    Args:
+        A: the graph all windows share: rows by receiver and scale, columns by window step and
+            sender.
+        x: activations.
+        weight: of all scales side by side.
+        bias: added to the sum, if any.
+        window: which frames go together.
+
+    Shapes:
+        A: (R * K, size * S), x: (B, T, S, C), weight: (O, K * C) ->
+        (B, ceil(T / stride), R, O).
+    """
+    return _graph_conv(A, x, weight, bias, window, False)
+
+
+def project_aggregate(
+    A: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, *, window: Window = FRAME
+) -> Tensor:
+    """Project every frame for every scale, then gather from the neighbours.
+
+    `out[b, t, r] = sum_(w, s, k) A[r, (w, s, k)] weight[k] x[b, stride * t + d * w, s]`. It is the
+    better order where windows overlap: a frame is projected once for all windows that see it.
+
+    Args:
+        A: the graph: rows by receiver, columns by window step, sender and scale.
+        x: activations.
+        weight: of the scales one below another.
+        bias: added to the sum, if any.
+        window: which frames go together.
+
+    Shapes:
+        A: (R, size * S * K), x: (B, T, S, C), weight: (K * O, C) -> (B, ceil(T / stride), R, O).
+    """
+    return _graph_conv(A, x, weight, bias, window, True)
+
+
+def _graph_conv(
+    A: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    window: Window,
+    project_first: bool,
+) -> Tensor:
+    # All in the type that convolutions compute in: autocast's, or the activations'.
+    device = x.device.type
+    mixed = torch.is_autocast_enabled(device) and x.dtype != torch.float64
+    dtype = torch.get_autocast_dtype(device) if mixed else x.dtype
+    A, x, weight = A.to(dtype), x.to(dtype).contiguous(), weight.to(dtype)
+    bias = None if bias is None else bias.to(dtype)
+    learnt = torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad for tensor in (A, x, weight, bias)
+    )
+    inputs = (A, x, weight, bias, window, project_first)
+    if not learnt:
+        return _GraphConv.run(*inputs)
+    return cast(Tensor, _GraphConv.apply(*inputs))  # type: ignore[no-untyped-call]
+
+
+class _GraphConv(torch.autograd.Function):
+    """Both products, in either order. Of the activations, x alone is kept."""
+
+    @staticmethod
+    def run(
+        A: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        window: Window,
+        project_first: bool,
+    ) -> Tensor:
+        def work(x: Tensor) -> Tensor:
+            if not project_first:
+                return project(_wide(_aggregate(A, x, window), weight.shape[1]), weight, bias)
+            y = _aggregate(A, _by_sender(project(x, weight), A, window), window)
+            return y if bias is None else y.add_(bias)
+
+        return _piece_by_piece(work, x)
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        A, x, weight, _, ctx.window, ctx.project_first = inputs
+        ctx.save_for_backward(A, x, weight)
+        return _GraphConv.run(*inputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        A, x, weight = ctx.saved_tensors
+        window = ctx.window
+        need_A, need_x, need_weight, need_bias = ctx.needs_input_grad[:4]
+        grad_A, grad_weight = _sums(need_A, A), _sums(need_weight, weight)
+        grad_x = torch.empty_like(x) if need_x else None
+        for i in pieces(x):
+            xi, g = x[i], grad[i].contiguous()
+            by_A: Tensor | None
+            back: Tensor | None
+            if ctx.project_first:
+                inner = _by_sender(project(xi, weight), A, window)
+                by_A, by_inner = _aggregate_backward(
+                    A, inner, g, window, need_A, need_x or need_weight
+                )
+                back = None if by_inner is None else _wide(by_inner, len(weight))
+                if grad_weight is not None and back is not None:
+                    grad_weight += outer(back, xi)
+                if grad_x is not None and back is not None:
+                    grad_x[i] = project(back, weight.mT)
+            else:
+                if grad_weight is not None:
+                    grad_weight += outer(g, _wide(_aggregate(A, xi, window), weight.shape[1]))
+                by_A = back = None
+                if need_A or need_x:
+                    by_scale = _wide(project(g, weight.mT), x.shape[-1])
+                    by_A, back = _aggregate_backward(A, xi, by_scale, window, need_A, need_x)
+                if grad_x is not None and back is not None:
+                    grad_x[i] = back
+            if grad_A is not None and by_A is not None:
+                grad_A += by_A
+        return (
+            None if grad_A is None else grad_A.to(A.dtype),
+            grad_x,
+            None if grad_weight is None else grad_weight.to(weight.dtype),
+            grad.sum((0, 1, 2)) if need_bias else None,
+            None,
+            None,
+        )
+
+
+def _wide(x: Tensor, channels: int) -> Tensor:
+    """Take the features of several joints as those of one; a view."""
+    return x.view(*x.shape[:2], -1, channels)
+
+
+def _by_sender(projected: Tensor, A: Tensor, window: Window) -> Tensor:
+    """Take the scales of a joint as senders of their own: (B, T, S, K * O) -> (B, T, S * K, O)."""
+    return projected.view(*projected.shape[:2], A.shape[1] // window.size, -1)
+
+
+def _aggregate(A: Tensor, x: Tensor, window: Window) -> Tensor:
+    """Multiply every window by the graph: (R, size * S), (B, T, S, C) -> (B, T', R, C)."""
+    if window.size == 1 and window.stride > 1:
+        return _aggregate(A, x[:, :: window.stride], FRAME)
+    B, T, S, C = x.shape
+    if window == FRAME and C >= _NARROW:
+        return torch.bmm(A.expand(B * T, -1, -1), x.reshape(B * T, S, C)).view(B, T, -1, C)
+    kernel, options = _as_convolution(A, window)
+    y = F.conv2d(image(window.padded(x).mT), kernel, None, *options)
+    return from_image(y).mT.contiguous()
+
+
+def _aggregate_backward(
+    A: Tensor, x: Tensor, grad: Tensor, window: Window, need_A: bool, need_x: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of the graph and of the activations, those that are needed."""
+    B, T, S, C = x.shape
+    if window.size == 1 and window.stride > 1:
+        seen = slice(None, None, window.stride)
+        grad_A, back = _aggregate_backward(A, x[:, seen], grad, FRAME, need_A, need_x)
+        if back is None:
+            return grad_A, None
+        grad_x = torch.zeros_like(x)
+        grad_x[:, seen] = back
+        return grad_A, grad_x
+    if window == FRAME and C >= _NARROW:
+        g, frames = grad.view(B * T, -1, C), x.reshape(B * T, S, C)
+        grad_A = torch.bmm(g, frames.mT).sum(0) if need_A else None
+        return grad_A, torch.bmm(A.mT.expand(B * T, -1, -1), g).view_as(x) if need_x else None
+    g, across = grad.mT.contiguous(), window.padded(x).mT.contiguous()
+    grad_A = outer(g, window.of(across)) if need_A else None
+    if not need_x:
+        return grad_A, None
+    kernel, options = _as_convolution(A, window)
+    by_image, _, _ = torch.ops.aten.convolution_backward(
+        image(g), image(across), kernel, None, *options, False, [0, 0], 1, [True, False, False]
+    )
+    return grad_A, from_image(by_image).mT[:, :T].contiguous()
+
+
+def _as_convolution(
+    A: Tensor, window: Window
+) -> tuple[Tensor, tuple[list[int], list[int], list[int]]]:
+    """Take a graph over windows as a kernel over frames whose channels are the joints.
+
+    Returns:
+        The kernel (R, S, size, 1); stride, padding and dilation.
+    """
+    kernel = A.view(len(A), window.size, -1).mT.contiguous()[..., None]
+    return kernel, ([window.stride, 1], [window.padding()[0], 0], [window.dilation, 1])
+
+
+def _piece_by_piece(work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """`work(x)`, whose bodies do not know of each other, in pieces."""
+    parts = pieces(x)
+    if len(parts) == 1:
+        return work(x)
+    out = x.new_empty(0)
+    for i in parts:
+        y = work(x[i])
+        if i.start == 0:
+            out = y.new_empty(len(x), *y.shape[1:])
+        out[i] = y
+    return out
+
+
+def _sums(needed: bool, like: Tensor) -> Tensor | None:
+    """Where a gradient is added up over bodies: in single precision at least."""
+    precision = torch.promote_types(like.dtype, torch.float32)
+    return torch.zeros_like(like, dtype=precision) if needed else None

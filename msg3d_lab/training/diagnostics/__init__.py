@@ -1,0 +1,1 @@
+"""Before a training: cost, learning rate, a sanity run."""

@@ -1,0 +1,21 @@
+"""Templates of HTML that figures and pages are made of."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import jinja2
+
+__all__ = ["template"]
+
+
+@cache
+def template(package: str, name: str) -> jinja2.Template:
+    """Return a template of a package's folder `templates`; what is filled in is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(package),
+        autoescape=jinja2.select_autoescape(["html"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)

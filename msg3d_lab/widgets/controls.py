@@ -1,0 +1,241 @@
+"""Controls for notebooks. Every one has a static figure that shows the same without a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from msg3d_lab.skeletons import Skeleton
+from msg3d_lab.viz.graphs.hops import hop_figure
+from msg3d_lab.viz.motion.skeleton import player_html
+from msg3d_lab.viz.results.fusion import fusion_curve
+from msg3d_lab.viz.style import png
+
+if TYPE_CHECKING:
+    import ipywidgets
+
+__all__ = [
+    "CellPlayer",
+    "HopSlider",
+    "WeightSlider",
+    "confusion_player",
+    "hop_slider",
+    "weight_slider",
+]
+
+
+class HopSlider(NamedTuple):
+    """Controls and their picture, to be shown in two cells.
+
+    Args:
+        controls: a box with the slider `k` and the drop-down `joint`.
+        picture: an image that follows them.
+        k: the slider.
+        joint: the drop-down.
+    """
+
+    controls: ipywidgets.Box
+    picture: ipywidgets.Image
+    k: ipywidgets.IntSlider
+    joint: ipywidgets.Dropdown
+
+
+def hop_slider(
+    skeleton: Skeleton, *, focus: int = 0, k: int = 3, num_scales: int = 13
+) -> HopSlider:
+    """Return a slider for the scale k and a choice of joint, with `hop_figure` following them.
+
+    Args:
+        skeleton: the joint layout.
+        focus: the joint at the start.
+        k: the scale at the start.
+        num_scales: K + 1; the slider goes from 0 to K.
+
+    Raises:
+        ValueError: `k` or `focus` is out of range.
+    """
+    import ipywidgets
+
+    if not 0 <= k < num_scales:
+        raise ValueError(f"k goes from 0 to num_scales - 1 = {num_scales - 1}, found {k}")
+    if not 0 <= focus < skeleton.num_joints:
+        raise ValueError(f"focus is a joint number, 0 to {skeleton.num_joints - 1}, found {focus}")
+    slider = ipywidgets.IntSlider(
+        value=k, min=0, max=num_scales - 1, description="scale k", continuous_update=False
+    )
+    names = [(name, joint) for joint, name in enumerate(skeleton.joints)]
+    joint = ipywidgets.Dropdown(options=names, value=focus, description="joint")
+    picture = _described(ipywidgets.Image, "The slider's picture, while a kernel runs.")(
+        format="png", layout={"max_width": "100%"}
+    )
+    controls = _described(ipywidgets.HBox, "A slider for k and a choice of joint, in a kernel.")(
+        [slider, joint]
+    )
+
+    def redraw(_: Any = None) -> None:
+        picture.value = png(hop_figure(skeleton, slider.value, focus=joint.value), dpi=100)
+
+    for control in (slider, joint):
+        control.observe(redraw, names="value")
+    redraw()
+    return HopSlider(controls, picture, slider, joint)
+
+
+class WeightSlider(NamedTuple):
+    """A slider and its picture, to be shown in two cells.
+
+    Args:
+        slider: the share of the second network.
+        picture: an image that follows it.
+    """
+
+    slider: ipywidgets.FloatSlider
+    picture: ipywidgets.Image
+
+
+def weight_slider(
+    curve: pd.DataFrame,
+    *,
+    names: Sequence[str] = ("first", "second"),
+    weight: float = 0.5,
+    title: str | None = None,
+) -> WeightSlider:
+    """Return a slider for the weight of a fusion, with `fusion_curve` following it.
+
+    Args:
+        curve: as in `fusion_curve`; the slider steps from row to row.
+        names: of the two networks.
+        weight: the share of the second at the start.
+        title: what it shows.
+
+    Raises:
+        ValueError: as in `fusion_curve`.
+    """
+    import ipywidgets
+
+    first = _picture(curve, names=names, weight=weight, title=title)  # checks its arguments
+    weights = curve["weight"].to_numpy(float)
+    slider = _described(ipywidgets.FloatSlider, "A slider for the weight, in a kernel.")(
+        value=weight,
+        min=float(weights[0]),
+        max=float(weights[-1]),
+        step=float(np.diff(weights).min()),
+        description=f"{names[1]}",
+        continuous_update=False,
+    )
+    picture = _described(ipywidgets.Image, "The slider's picture, while a kernel runs.")(
+        value=first, format="png", layout={"max_width": "100%"}
+    )
+
+    def redraw(_: Any) -> None:
+        picture.value = _picture(curve, names=names, weight=slider.value, title=title)
+
+    slider.observe(redraw, names="value")
+    return WeightSlider(slider, picture)
+
+
+class CellPlayer(NamedTuple):
+    """Choices and the clip they lead to, to be shown in two cells.
+
+    Args:
+        controls: a box with the two drop-downs.
+        player: the chosen clip, moving.
+        cell: the drop-down of the confusion matrix's cells, most frequent mistakes first.
+        clip: the drop-down of that cell's clips.
+    """
+
+    controls: ipywidgets.Box
+    player: ipywidgets.HTML
+    cell: ipywidgets.Dropdown
+    clip: ipywidgets.Dropdown
+
+
+def confusion_player(
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    *,
+    ids: Sequence[str],
+    label_names: Sequence[str],
+    keypoints: Callable[[str], np.ndarray],
+    skeleton: Skeleton,
+) -> CellPlayer:
+    """Return a choice of a confusion matrix's cells and of the clips in it, with a player.
+
+    Mistakes come first, the most frequent on top; then what was right. `confusion_matrix` and
+    `filmstrip` show the same without a kernel.
+
+    Args:
+        labels: true classes.
+        predictions: predicted ones.
+        ids: of the clips.
+        label_names: class names.
+        keypoints: gives a clip by its id: (M, T, V, C).
+        skeleton: its joints.
+
+    Shapes:
+        labels, predictions: (N,)
+
+    Raises:
+        ValueError: not as many labels, predictions and ids, or none.
+    """
+    import ipywidgets
+
+    if not len(labels) or not len(labels) == len(predictions) == len(ids):
+        raise ValueError(
+            f"expected as many labels, predictions and ids, one at least, found {len(labels)}, "
+            f"{len(predictions)} and {len(ids)}"
+        )
+    members: dict[tuple[int, int], list[str]] = {}
+    for true, said, name in zip(labels.tolist(), predictions.tolist(), ids, strict=True):
+        members.setdefault((true, said), []).append(name)
+    order = sorted(members, key=lambda c: (c[0] == c[1], -len(members[c]), c))
+    cells = [(_cell_text(cell, label_names, len(members[cell])), cell) for cell in order]
+    wide = {"width": "36em", "max_width": "100%"}
+    cell = ipywidgets.Dropdown(options=cells, description="cell", layout=wide)
+    clip = ipywidgets.Dropdown(options=members[order[0]], description="clip", layout=wide)
+    controls = _described(ipywidgets.VBox, "Choices of a cell and a clip, in a kernel.")(
+        [cell, clip]
+    )
+    player = _described(ipywidgets.HTML, "The chosen clip, while a kernel runs.")()
+
+    def show(_: Any = None) -> None:
+        true, said = (label_names[i] for i in cell.value)
+        title = f"{clip.value}: {true}" + ("" if true == said else f", taken for {said}")
+        page = player_html(keypoints(clip.value), skeleton, title=title)
+        # A script that is put into a page by another one does not run; in a frame it does.
+        player.value = (
+            f'<iframe title="{escape(title)}" srcdoc="{escape(page)}" sandbox="allow-scripts" '
+            'style="width: 100%; height: 620px; border: 0"></iframe>'
+        )
+
+    def choose(_: Any) -> None:
+        clip.options = members[cell.value]  # which chooses the first, and shows it
+
+    cell.observe(choose, names="value")
+    clip.observe(show, names="value")
+    show()
+    return CellPlayer(controls, player, cell, clip)
+
+
+def _cell_text(cell: tuple[int, int], label_names: Sequence[str], count: int) -> str:
+    true, said = (label_names[i] for i in cell)
+    return f"{true}: {'recognised' if true == said else f'taken for {said}'} ({count})"
+
+
+def _picture(
+    curve: pd.DataFrame, *, names: Sequence[str], weight: float, title: str | None
+) -> bytes:
+    figure = cast(Figure, fusion_curve(curve, names=names, weight=weight, title=title).figure)
+    plt.close(figure)  # it goes into the image, not below the cell
+    return png(figure, dpi=100)
+
+
+def _described(kind: type, text: str) -> Any:
+    """The widget class with `text` in its place on pages that have no kernel."""
+    return type(kind.__name__, (kind,), {"__repr__": lambda _: text})

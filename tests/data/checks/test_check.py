@@ -1,0 +1,697 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from msg3d_lab import skeletons
+from msg3d_lab.data import open_store, write_store
+from msg3d_lab.data.checks import problems
+from msg3d_lab.data.checks.check import (
+    Problem,
+    check_path,
+    check_source,
+    check_store,
+    explain,
+    problems_table,
+)
+from msg3d_lab.data.clips import LeftOut
+from msg3d_lab.data.formats import array_folder, custom, long_table
+from msg3d_lab.data.formats import labels as labels_module
+from msg3d_lab.data.formats.array_folder import DUPLICATE, SHAPE
+from msg3d_lab.data.formats.labels import LENGTH, NAMES, NUMBERS, TWICE
+from msg3d_lab.data.formats.long_table import (
+    FINITE,
+    FRAMES,
+    JOINTS,
+    NOT_TOGETHER,
+    REPEATED,
+    TEXT,
+    TOO_LONG,
+)
+
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "own-skeletons"
+
+
+@pytest.fixture(scope="module")
+def layout():
+    return skeletons.load(EXAMPLE / "layout.yaml")
+
+
+@pytest.fixture(scope="module")
+def clean(layout):
+    """The clips of the example: nothing is wrong with them."""
+    return list(custom.read_clips(EXAMPLE / "clips.csv", layout=layout).clips)
+
+
+def expect(found, kind, count, example, severity=None):
+    """Exactly one kind of problem, with this count, and an example that contains the text."""
+    assert [problem.kind for problem in found] == [kind], explain(found)
+    (problem,) = found
+    assert problem.count == count
+    assert example in problem.examples[0]
+    assert len(problem.examples) == min(count, 5)
+    assert problem.severity == (severity or problems.KINDS[kind][0])
+
+
+# --- stores -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store_of(tmp_path, layout):
+    def make(clips, **facts):
+        facts = {
+            "dataset": "mine",
+            "skeleton": layout,
+            "label_names": ["jump", "wave"],
+            "channels": 3,
+            "preparation": {"name": "prepare_3d"},
+            **facts,
+        }
+        path = tmp_path / "store.arrow"
+        path.unlink(missing_ok=True)
+        return open_store(write_store(path, clips, **facts))
+
+    return make
+
+
+def check(store):
+    return check_store(store, progress=False)
+
+
+def with_points(clip, points):
+    return replace(clip, keypoints=np.asarray(points, dtype=np.float32))
+
+
+def swapped(clips, **at):
+    """Replace clips by position: c3=clip."""
+    clips = list(clips)
+    for name, clip in at.items():
+        clips[int(name[1:])] = clip
+    return clips
+
+
+def test_check_store_finds_nothing_wrong_with_the_example(clean, store_of):
+    found = check(store_of(clean))
+    assert found == []
+    assert explain(found).startswith("No problems found. Looked at: joints, coordinates,")
+    assert list(problems_table(found).columns) == [
+        "kind",
+        "severity",
+        "count",
+        "examples",
+        "advice",
+    ]
+
+
+def test_check_store_finds_nothing_wrong_with_the_synthetic_set(synthetic_store):
+    assert check(synthetic_store) == []
+
+
+@pytest.fixture(scope="module")
+def synthetic_store(tmp_path_factory):
+    from msg3d_lab.data import load_synthetic
+
+    return load_synthetic(tmp_path_factory.mktemp("synthetic"))
+
+
+@pytest.mark.shared
+def test_check_store_of_nw_ucla_names_its_clips_of_one_frame(shared_dir, tmp_path):
+    from msg3d_lab.data import import_dataset
+
+    source = shared_dir / "data" / "nw-ucla" / "all_sqe.zip"
+    out = import_dataset(source, dataset="nw-ucla", out=tmp_path / "s.arrow", progress=False)
+    found = check(open_store(out))
+    assert {problem.severity for problem in found} <= {"warning"}
+    assert problems.ONE_FRAME in [problem.kind for problem in found]
+
+
+def test_check_store_says_what_is_wrong_with_coordinates(clean, store_of):
+    one = clean[2]
+    points = one.keypoints
+    still = np.repeat(points[:, :1], 6, axis=1)
+    nowhere = np.concatenate([points, 0 * points])
+    mostly = np.concatenate([points, np.zeros((1, 9, 9, 3))], axis=1)
+    for kind, changed, example in (
+        (problems.STILL, still, "p2-jump: 6 frames"),
+        (problems.STILL, np.concatenate([still, 0 * still[:, :2]], axis=1), "p2-jump: 8 frames"),
+        (problems.ONE_FRAME, points[:, :1], "p2-jump"),
+        (problems.NOWHERE, nowhere, "p2-jump: person 1 of 2"),
+        (problems.NOWHERE, nowhere[::-1], "p2-jump: person 0 of 2"),
+        (problems.MOSTLY_EMPTY, mostly, "p2-jump: 9 of 15 frames"),
+        (custom.NOBODY, 0 * points, "p2-jump"),
+    ):
+        expect(check(store_of(swapped(clean, c2=with_points(one, changed)))), kind, 1, example)
+
+
+def test_check_store_knows_a_still_person_from_one_who_comes_or_goes(clean, store_of):
+    still = np.repeat(clean[2].keypoints[:, :1], 6, axis=1)
+    two = np.concatenate([still, clean[3].keypoints])
+    assert check(store_of(swapped(clean, c2=with_points(clean[2], two)))) == []
+
+
+def test_check_store_sees_persons_of_scaled_pixels_by_their_scores(layout, store_of):
+    """A joint that was not found is at (-1, -1) there, not at zero."""
+    rng = np.random.default_rng(0)
+    flat = skeletons.from_dict({"name": "f", "joints": ["a", "b"], "edges": [[0, 1]], "center": 0})
+    made = custom.Preparation("image", flat, 2, False, (100, 100))
+    clips = []
+    for i in range(4):
+        pixels = rng.uniform(1, 99, (2, 5, 2, 2))
+        pixels[1] = 0
+        clip = custom.Clip(f"c{i}", made(pixels), i % 2, ("train", "val")[i // 2 : i // 2 + 1])
+        clips.append(clip)
+    store = store_of(clips, skeleton=flat, preparation=made.record)
+    expect(check(store), problems.NOWHERE, 4, "c0: person 1 of 2")
+
+
+def test_check_store_names_joints_that_are_never_seen(clean, store_of):
+    changed = [with_points(c, c.keypoints.copy()) for c in clean]
+    for clip in changed:
+        clip.keypoints[:, :, 4] = 0
+    expect(check(store_of(changed)), problems.ZERO_JOINTS, 1, "left hand")
+    for clip in changed[:1]:
+        clip.keypoints[:, 2:, 4] = 0.3
+    assert check(store_of(changed)) == []
+
+
+def test_check_store_lets_clips_be_relative_to_their_centre(clean, store_of, layout):
+    changed = [with_points(c, c.keypoints - c.keypoints[:, :, [layout.center]]) for c in clean]
+    assert check(store_of(changed)) == []
+
+
+@pytest.mark.parametrize("factor", [0.001, 100.0, 1000.0])
+def test_check_store_asks_for_metres(factor, clean, store_of):
+    changed = [with_points(clip, clip.keypoints * factor) for clip in clean]
+    expect(check(store_of(changed)), problems.SIZE, 8, "p1-jump: ")
+    mostly = [*changed[:3], *clean[3:]]
+    assert check(store_of(mostly)) == []
+
+
+def test_check_store_notices_bodies_upside_down(clean, store_of):
+    changed = [with_points(clip, clip.keypoints * [1, -1, -1]) for clip in clean]
+    expect(check(store_of(changed)), problems.TURNED_OVER, 8, "p1-jump")
+    assert check(store_of([*changed[:1], *clean[1:]])) == []
+    assert check(store_of(changed, preparation={"name": "none"})) == []
+
+
+def test_check_store_names_damaged_clips(clean, store_of):
+    store = store_of(clean)
+    content = bytearray(store.path.read_bytes())
+    where = content.index(clean[3].keypoints.tobytes())
+    content[where + 5] ^= 1
+    store.path.write_bytes(content)
+    expect(check(open_store(store.path)), problems.DAMAGED, 1, "p2-wave")
+    assert open_store(store.path).verify() == ["p2-wave"]
+
+
+def test_check_store_counts_what_was_left_out(clean, store_of):
+    left = [LeftOut(f"r{i}", "cannot be read", f"line {i}") for i in range(7)]
+    found = check(store_of([*clean, *left, LeftOut("s", "nobody in any frame")]))
+    assert [(p.kind, p.count, p.examples[0]) for p in found] == [
+        ("left out: cannot be read", 7, "r0: line 0"),
+        ("left out: nobody in any frame", 1, "s"),
+    ]
+    assert all(p.severity == "warning" for p in found)
+    text = explain(found)
+    assert "warning: left out: cannot be read: 7\n    r0: line 0\n" in text
+    assert "    ... and 2 more\n" in text
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("on the authors' list of missing skeletons", "nothing: .* --keep-missing"),
+        ("not of ntu60", "nothing: they belong to another data set"),
+        ("nobody in any frame", "nothing: there is nobody"),
+        ("occurs twice", "nothing: the first"),
+        ("cannot be read", "get these files again"),
+        ("cannot be used", "correct the source and import it again"),
+    ],
+)
+def test_check_store_says_of_each_reason_what_to_do(reason, advice, clean, store_of):
+    facts = {"preparation": {"name": "prepare_3d", "format": "NTU RGB+D raw"}}
+    (found,) = check(store_of([*clean, LeftOut("r", reason)], **facts))
+    assert re.match(advice, found.advice)
+    assert found.severity == "warning"
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "advice"),
+    [
+        ("long table, CSV", JOINTS, "name joints as the layout does"),
+        ("folder of .npy", JOINTS, "save the joints of the layout"),
+        ("long table, CSV", custom.NO_LABEL, "add a row with sample and label"),
+        ("folder of .npy", "cannot be read", "save the file again"),
+        ("folder of .npy", custom.NOBODY, "nothing: there is nobody"),
+    ],
+)
+def test_check_store_of_own_recordings_says_what_to_do(kind, reason, advice, clean, store_of):
+    facts = {"preparation": {"name": "prepare_3d", "format": kind}}
+    (found,) = check(store_of([*clean, LeftOut("r", reason)], **facts))
+    assert found.advice.startswith(advice)
+    assert found.advice.endswith("; then import again") == (reason != custom.NOBODY)
+
+
+@pytest.mark.parametrize(
+    ("facts", "own"),
+    [
+        ({"preparation": {"name": "prepare_3d", "format": "NTU RGB+D raw"}}, False),
+        ({"dataset": "ntu60"}, False),
+        ({"synthetic": True}, False),
+        ({}, True),
+        ({"preparation": {"name": "prepare_3d", "format": "folder of .npy"}}, True),
+    ],
+)
+def test_check_store_speaks_of_layouts_where_they_are_ones_own(facts, own, clean, store_of):
+    changed = [with_points(clip, clip.keypoints * [1, -1, -1]) for clip in clean]
+    (found,) = check(store_of(changed, **facts))
+    assert found.kind == problems.TURNED_OVER
+    assert ("align.x" in found.advice) == own
+
+
+def with_splits(clips, splits):
+    return [replace(clip, splits=names) for clip, names in zip(clips, splits, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "splits", "count", "example"),
+    [
+        (problems.NO_SPLITS, [()] * 8, 8, "p1-jump"),
+        (
+            problems.NO_SPLIT,
+            [("xsub_train",)] * 2 + [()] * 4 + [("xsub_val",)] * 2,
+            4,
+            "p2-jump",
+        ),
+        (
+            problems.NOT_TRAINED,
+            [("xsub_train",), ()] * 2 + [("xsub_val",)] * 4,
+            1,
+            "xsub_train: wave (label 1)",
+        ),
+        (
+            problems.NOT_TESTED,
+            [("xsub_train",)] * 4 + [("xsub_val",), ()] * 2,
+            1,
+            "xsub_val: wave (label 1)",
+        ),
+        (
+            problems.BOTH_HALVES,
+            [("xview_train",)] * 3 + [("xview_train", "xview_val")] * 2 + [("xview_val",)] * 3,
+            2,
+            "p2-wave: in xview_train and xview_val",
+        ),
+        (problems.HALF, [("xview_train",)] * 8, 1, "xview_train"),
+        (problems.HALF, [("val",)] * 4 + [("test",)] * 4, 1, "test"),
+        (problems.HALF, [("train", "fold1")] * 4 + [("val",)] * 4, 1, "fold1: neither train nor"),
+        (
+            problems.SUBJECTS_MIXED,
+            [("xsub_train",)] * 3 + [("xsub_val",)] * 5,
+            1,
+            "subject 2: 1 clips in xsub_train, 1 in xsub_val",
+        ),
+        (
+            problems.SUBJECTS_SHARED,
+            [("train",)] * 3 + [("val",)] * 5,
+            1,
+            "subject 2: 1 clips in train, 1 in val",
+        ),
+    ],
+)
+def test_check_store_says_what_is_wrong_with_splits(kind, splits, count, example, clean, store_of):
+    found = check(store_of(with_splits(clean, splits)))
+    # Where clips are in no split, classes can be missing from one because of that.
+    also = {problems.NO_SPLIT} - {kind} if () in splits else set()
+    expect([p for p in found if p.kind not in also], kind, count, example)
+
+
+def test_check_store_compares_each_pair_of_three_halves(clean, store_of):
+    splits = [("sub_train",)] * 2 + [("sub_val",)] * 2 + [("sub_test",)] * 4
+    assert check(store_of(with_splits(clean, splits))) == []
+    splits[0] = splits[7] = ("sub_val", "sub_test")
+    splits[1] = splits[6] = ("sub_train", "sub_test")
+    kinds = {p.kind: p for p in check(store_of(with_splits(clean, splits)))}
+    assert kinds[problems.BOTH_HALVES].count == 4
+    assert set(kinds[problems.SUBJECTS_MIXED].examples) == {
+        "subject 1: 1 clips in sub_train, 1 in sub_val",
+        "subject 1: 1 clips in sub_train, 2 in sub_test",
+        "subject 4: 1 clips in sub_train, 1 in sub_val",
+        "subject 4: 1 clips in sub_train, 2 in sub_test",
+    }
+
+
+def test_check_store_does_not_hold_subjects_against_cross_view(clean, store_of):
+    splits = [("xview_train",)] * 2 + [("xview_val",)] * 2 + [("xview_train",), ("xview_val",)] * 2
+    splits[4:] = [("xview_val",), ("xview_train",)] * 2
+    assert check(store_of(with_splits(clean, splits))) == []
+
+
+def test_check_store_says_when_subjects_are_unknown(clean, store_of):
+    changed = [replace(clip, subject=None) for clip in clean]
+    expect(check(store_of(changed)), problems.SUBJECTS_UNKNOWN, 8, "p1-jump")
+    plain = with_splits(changed, [("train",)] * 4 + [("val",)] * 4)
+    assert check(store_of(plain)) == []
+
+
+def test_check_store_names_classes_without_a_clip(clean, store_of):
+    store = store_of(clean, label_names=["jump", "wave", "2", "fall"])
+    expect(check(store), problems.NO_CLIP, 2, "label 2")
+    assert check(store)[0].examples == ("label 2", "fall (label 3)")
+
+
+def test_check_store_notices_axes_read_in_the_wrong_order(store_of, layout):
+    rng = np.random.default_rng(0)
+    clips = [
+        custom.Clip(f"c{i}", rng.normal(size=(3, 6, 9, 2)), i % 2, ("train", "val")[i // 2 :][:1])
+        for i in range(4)
+    ]
+    store = store_of(clips, channels=2, preparation={"name": "none"})
+    expect(check(store), problems.AXES, 4, "c0")
+    clips[0] = with_points(clips[0], clips[0].keypoints[:2])
+    assert check(store_of(clips, channels=2, preparation={"name": "none"})) == []
+
+
+def test_check_store_finds_what_write_store_would_have_refused(clean, store_of, monkeypatch):
+    """A store of other making: ids twice, NaN."""
+    store = store_of(clean)
+    store.ids[1] = store.ids[0]
+    expect(check(store), DUPLICATE, 1, "p1-jump")
+    store = store_of(clean)
+    broken = np.array(store.keypoints(1))
+    broken[0, 0] = np.nan
+    monkeypatch.setattr(store, "keypoints", lambda i: broken if i == 1 else clean[i].keypoints)
+    expect(check(store), FINITE, 1, "p1-wave: 27 numbers")
+
+
+def test_check_store_is_quick(synthetic_store):
+    """56,880 clips in a minute; here with room for a slow machine."""
+    import time
+
+    start = time.process_time()
+    check(synthetic_store)
+    assert (time.process_time() - start) / len(synthetic_store) < 60 / 56_880
+
+
+# --- sources ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table():
+    return pd.read_csv(EXAMPLE / "clips.csv", dtype={"person": object, "joint": object})
+
+
+@pytest.fixture
+def labels():
+    return pd.read_csv(EXAMPLE / "labels.csv")
+
+
+@pytest.fixture
+def look(tmp_path, layout):
+    def look(table, labels):
+        table.to_csv(tmp_path / "clips.csv", index=False)
+        labels.to_csv(tmp_path / "labels.csv", index=False)
+        return check_source(tmp_path / "clips.csv", layout=layout, progress=False)
+
+    return look
+
+
+def test_check_source_finds_nothing_wrong_with_the_example(table, labels, look, layout, tmp_path):
+    assert look(table, labels) == []
+    table.to_parquet(tmp_path / "clips.parquet")
+    assert check_source(tmp_path / "clips.parquet", layout=layout, progress=False) == []
+
+
+def test_check_source_finds_nothing_wrong_with_a_clean_folder(folder, layout):
+    assert check_source(folder(), layout=layout, progress=False) == []
+
+
+@pytest.fixture
+def folder(tmp_path, table, labels):
+    """The example as arrays, some of them replaced or (None) missing."""
+
+    def make(**arrays):
+        path = tmp_path / "arrays"
+        path.mkdir()
+        for name, rows in table.groupby("sample"):
+            array = rows[["x", "y", "z"]].to_numpy().reshape(1, 6, 9, 3)
+            array = arrays.get(name.replace("-", "_"), array)
+            if array is not None:
+                np.save(path / f"{name}.npy", array)
+        labels.to_csv(path / "labels.csv", index=False)
+        return path
+
+    return make
+
+
+def cell(column, value):
+    """Put a value into two rows of p1-jump."""
+
+    def change(table):
+        table = table.astype({column: object})
+        table.loc[[60 - 50, 20], column] = value
+        return table
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "count", "example"),
+    [
+        (JOINTS, cell("joint", "elbow"), 1, "p1-jump: 2 rows, e.g. joint 'elbow', which stick9"),
+        (FINITE, cell("x", "NaN"), 1, "p1-jump: 2 numbers, e.g. frame 1, joint chest"),
+        (TEXT, cell("x", "1,5"), 1, "p1-jump: 2 cells, e.g. x is '1,5'"),
+        (FRAMES, cell("frame", 1.5), 1, "p1-jump: 2 rows, e.g. frame 1.5"),
+        (TOO_LONG, cell("frame", 1.6e9), 1, "p1-jump: frames 0 to 1600000000 of 1 persons"),
+        (
+            REPEATED,
+            lambda t: pd.concat([t.iloc[:3], t]),
+            1,
+            "p1-jump: 3 rows, e.g. frame 0, person 0, hip",
+        ),
+        (
+            NOT_TOGETHER,
+            lambda t: pd.concat([t[t["frame"] > 0], t[t["frame"] == 0]]),
+            8,
+            "p1-jump: it comes back",
+        ),
+    ],
+)
+def test_check_source_says_what_is_wrong_with_rows(
+    kind, change, count, example, table, labels, look
+):
+    found = look(change(table), labels)
+    rest = [p for p in found if p.kind not in (problems.NO_CLIP, problems.NOT_TRAINED)]
+    expect(rest, kind, count, example)
+
+
+@pytest.mark.parametrize("column", ["frame", "joint"])
+def test_check_source_says_nothing_else_of_samples_that_are_not_together(
+    column, table, labels, look
+):
+    """Of each, only the rows of a first frame or joint were seen: that says nothing."""
+    found = look(table.sort_values([column, "sample"], kind="stable"), labels)
+    expect(found, NOT_TOGETHER, 8, "p1-jump: it comes back")
+    of = table["sample"].isin(["p1-jump", "p2-jump"])
+    still = table["sample"] == "p4-wave"
+    table.loc[still, ["x", "y", "z"]] = (
+        table.loc[still, ["x", "y", "z"]].iloc[:9].to_numpy()[np.tile(np.arange(9), 6)]
+    )
+    mixed = pd.concat([table[of].sort_values([column, "sample"], kind="stable"), table[~of]])
+    kinds = {problem.kind: problem for problem in look(mixed, labels)}
+    assert kinds.keys() == {NOT_TOGETHER, problems.STILL}
+    assert kinds[NOT_TOGETHER].count == 2
+    assert kinds[problems.STILL].examples == ("p4-wave: 6 frames",)
+
+
+def test_check_source_counts_rows_of_another_length(table, labels, look, layout, tmp_path):
+    look(table, labels)
+    path = tmp_path / "clips.csv"
+    lines = path.read_text().splitlines()
+    lines.insert(5, "p1-jump,0")
+    path.write_text("\n".join([*lines, "p4-wave,5,0,hip,1,2,3,4"]))
+    found = check_source(path, layout=layout, progress=False)
+    expect(found, LENGTH, 2, "clips.csv, row 6: 2 fields, the header has 7")
+
+
+def test_check_source_goes_on_after_everything_that_is_wrong(table, labels, look):
+    table = table.astype({"x": object, "joint": object})
+    of = {name: rows.index for name, rows in table.groupby("sample")}
+    table.loc[of["p1-jump"][0], "joint"] = "elbow"
+    table.loc[of["p1-jump"][1], "x"] = "much"
+    table.loc[of["p1-jump"][2], "x"] = "nan"
+    table.loc[of["p2-jump"], ["x", "y", "z"]] = 0
+    labels = labels[labels["sample"] != "p2-wave"]
+    labels.loc[len(labels) + 1] = ["p9-wave", "wave", "xsub_val", 1]
+    found = {problem.kind: problem for problem in look(table, labels)}
+    for kind in (JOINTS, TEXT, FINITE, custom.NOBODY, custom.NO_LABEL, custom.NO_RECORDING):
+        assert found[kind].count == 1, kind
+    assert found[custom.NO_LABEL].examples == ("p2-wave",)
+    assert found[custom.NO_RECORDING].examples == ("p9-wave",)
+    order = [problem.severity for problem in found.values()]
+    assert order == sorted(order)
+
+
+def relabel(labels, **columns):
+    return labels.assign(**columns)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "count", "example"),
+    [
+        (
+            NUMBERS,
+            lambda t: t.assign(label=[1, 2] * 4),
+            4,
+            "p1-wave: label 2; 2 classes are numbered 0 to 1",
+        ),
+        (TWICE, lambda t: pd.concat([t, t.iloc[:2]]), 2, "p1-jump: again in row 10"),
+        (
+            NAMES,
+            lambda t: t.assign(label=[0, 1] * 4, label_name=["jump", "wave"] * 3 + ["hop", "wave"]),
+            1,
+            "label 0: hop and jump",
+        ),
+        (custom.NO_LABEL, lambda t: t.iloc[:-1], 1, "p4-wave"),
+        (
+            custom.NO_RECORDING,
+            lambda t: pd.concat([t, t.iloc[:1].assign(sample="p1-jmup")]),
+            1,
+            "p1-jmup",
+        ),
+        (problems.NO_SPLITS, lambda t: t.drop(columns="splits"), 8, "p1-jump"),
+        (problems.UNREADABLE_LABELS, lambda t: t.drop(columns="label"), 1, "no column label"),
+    ],
+)
+def test_check_source_says_what_is_wrong_with_labels(
+    kind, change, count, example, table, labels, look
+):
+    expect(look(table, change(labels)), kind, count, example)
+
+
+def test_check_source_names_arrays_that_cannot_be_used(folder, layout):
+    good = np.ones((1, 6, 9, 3))
+    path = folder(p1_jump=good[..., :2], p1_wave=good[:, :, :7], p2_jump=good * np.inf)
+    (path / "p2-wave.npy").write_bytes(b"PK\x03\x04")
+    found = check_source(path, layout=layout, progress=False)
+    kinds = {problem.kind: problem.examples for problem in found}
+    # Most of the arrays, not the first, tell how many channels there are.
+    assert kinds[SHAPE] == ("p1-jump: expected (M, T, 9, 3), found (1, 6, 9, 2)",)
+    assert kinds[JOINTS] == ("p1-wave: 7 joints in (1, 6, 7, 3), stick9 has 9",)
+    assert kinds[FINITE] == ("p2-jump: 162 numbers, e.g. person 0, frame 0, joint hip",)
+    assert kinds["cannot be read"][0].startswith("p2-wave: ")
+    assert "not a .npy file" in kinds["cannot be read"][0]
+
+
+def test_check_source_wants_the_same_channels_in_every_array(folder, layout):
+    path = folder(p3_wave=np.ones((1, 6, 9, 4)))
+    found = check_source(path, layout=layout, progress=False)
+    expect(found, SHAPE, 1, "p3-wave: expected (M, T, 9, 3), found (1, 6, 9, 4)")
+
+
+def test_check_source_names_files_of_the_same_name(folder, layout):
+    path = folder()
+    (path / "again").mkdir()
+    (path / "p1-jump.npy").rename(path / "again" / "p1-jump.npy")
+    (path / "p1-jump.npy").write_bytes((path / "again" / "p1-jump.npy").read_bytes())
+    found = check_source(path, layout=layout, progress=False)
+    expect(found, DUPLICATE, 1, "p1-jump: p1-jump.npy")
+
+
+def test_check_source_explains_a_source_that_cannot_be_read(tmp_path, layout, labels, table, look):
+    found = look(table.drop(columns=["x"]), labels)
+    expect(found, problems.UNREADABLE, 1, "clips.csv has no column x")
+    found = look(table.iloc[:0], labels)
+    expect(found, problems.UNREADABLE, 1, "has a header, but no rows")
+    (tmp_path / "labels.csv").unlink()
+    found = check_source(tmp_path / "clips.csv", layout=layout, progress=False)
+    assert {p.kind for p in found} == {problems.UNREADABLE, problems.UNREADABLE_LABELS}
+    with pytest.raises(FileNotFoundError):
+        check_source(tmp_path / "none.csv", layout=layout, progress=False)
+
+
+@pytest.mark.parametrize("name", ["none.csv", ""])
+def test_check_source_explains_labels_that_are_not_there(name, layout, tmp_path):
+    found = check_source(
+        EXAMPLE / "clips.csv", layout=layout, labels=tmp_path / name, progress=False
+    )
+    expect(found, problems.UNREADABLE_LABELS, 1, f"no labels file {tmp_path / name}: expected a C")
+    assert "Errno" not in explain(found)
+    assert "with --labels" in found[0].advice
+
+
+def test_check_gives_advice_that_fits_tables_or_arrays(table, labels, look, folder, layout):
+    found = look(cell("joint", "elbow")(table), labels)
+    assert "name joints as the layout does" in found[0].advice
+    path = folder(p1_jump=np.ones((1, 6, 7, 3)))
+    (found,) = [p for p in check_source(path, layout=layout, progress=False) if p.kind == JOINTS]
+    assert found.advice == problems._OF_ARRAYS[JOINTS]
+    assert "name joints" not in found.advice
+
+
+def test_check_source_notices_that_align_turns_bodies_over(table, labels, look):
+    table["x"] = -table["x"]
+    found = look(table, labels)
+    assert [problem.kind for problem in found] == [problems.TURNED_OVER]
+    assert "swap the joints of align.x" in found[0].advice
+
+
+def test_check_source_takes_coordinates_close_to_zero_for_nobody(table, labels, look):
+    rows = table["sample"] == "p1-jump"
+    table.loc[rows, ["x", "y", "z"]] = 1e-12
+    assert problems.UNREADABLE not in [problem.kind for problem in look(table, labels)]
+
+
+# --- all together -------------------------------------------------------------------------------
+
+
+def test_check_path_tells_stores_from_sources(clean, store_of, layout, tmp_path):
+    store = store_of(clean)
+    other = store.path.rename(tmp_path / "renamed.bin")
+    assert check_path(other, progress=False) == []
+    assert check_path(EXAMPLE / "clips.csv", layout=layout, progress=False) == []
+    with pytest.raises(ValueError, match=r"clips\.csv is no store: .* \(--layout\)"):
+        check_path(EXAMPLE / "clips.csv", progress=False)
+    with pytest.raises(FileNotFoundError, match=r"no file or folder .*none to check"):
+        check_path(tmp_path / "none")
+    other.write_bytes(other.read_bytes()[:2000])
+    with pytest.raises(ValueError, match="cut short or damaged"):
+        check_path(other)
+
+
+def test_explain_says_what_how_many_where_and_what_to_do():
+    found = [
+        Problem("clips that hop", "error", 7, tuple("abcde"), "make them walk"),
+        Problem("clips that limp", "warning", 1, ("f: left",), "let them rest"),
+    ]
+    assert explain(found) == (
+        "1 error, 1 warning\n\n"
+        "error: clips that hop: 7\n    a\n    b\n    c\n    d\n    e\n    ... and 2 more\n"
+        "    What to do: make them walk.\n\n"
+        "warning: clips that limp: 1\n    f: left\n    What to do: let them rest."
+    )
+    table = problems_table(found)
+    assert table.loc[0, "examples"] == "a; b; c; d; e"
+    assert table["count"].tolist() == [7, 1]
+
+
+def test_kinds_have_advice_that_is_a_sentence():
+    for kind, (severity, advice) in problems.KINDS.items():
+        assert severity in ("error", "warning"), kind
+        assert advice
+        assert not advice.endswith("."), kind
+    assert set(custom.FAULTS) < set(problems.KINDS)
+    for special in (problems._OF_ARRAYS, problems._OF_THE_FIELD):
+        assert set(special) < set(problems.KINDS)
+        assert not any(advice.endswith(".") for advice in special.values())
+
+
+def test_every_kind_is_in_a_test_above():
+    _, tests = Path(__file__).read_text(encoding="utf-8").split("# --- stores", 1)
+    homes = (array_folder, custom, labels_module, long_table, problems)
+    constants = [pair for home in homes for pair in vars(home).items()]
+    names = {value: name for name, value in constants if type(value) is str}
+    for kind in problems.KINDS:
+        assert kind in tests or re.search(rf"\b{names[kind]}\b", tests), kind

@@ -1,0 +1,422 @@
+"""Kinetics-Skeleton: made-up clips in the layout that ST-GCN distributes."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msg3d_lab import skeletons
+from msg3d_lab.data import datasets
+from msg3d_lab.data.clips import Clip, LeftOut, check_clip
+from msg3d_lab.data.formats import kinetics
+from msg3d_lab.data.formats.kinetics import read_clips
+from msg3d_lab.data.store import open_store, write_store
+
+KINETICS = datasets.get("kinetics400")
+NAMES = ["abseiling", "air drumming", "answering questions"]
+
+
+def person(rng, low=0.05):
+    """As in the files: three decimals; a joint that was not found is 0, 0 with score 0."""
+    pose, score = rng.uniform(0.01, 1, 36).round(3), rng.uniform(low, 1, 18).round(3)
+    lost = rng.random(18) < 0.2
+    score[lost] = 0
+    pose[np.repeat(lost, 2)] = 0
+    return {"pose": pose.tolist(), "score": score.tolist()}
+
+
+def recording(seed, frames=6, persons=(0, 1, 2, 7)):
+    rng = np.random.default_rng(seed)
+    return [
+        {"frame_index": 1 + t, "skeleton": [person(rng) for _ in range(rng.choice(persons))]}
+        for t in range(frames)
+    ]
+
+
+def made(clips=4, **options):
+    """(split, id) -> document, and the label files."""
+    documents, labels = {}, {"kinetics_train": {}, "kinetics_val": {}}
+    for i in range(clips):
+        split, label = ("kinetics_train", "kinetics_val")[i % 2], i % 3
+        frames = recording(i, **options)
+        frames[0]["skeleton"] = frames[0]["skeleton"] or [person(np.random.default_rng(i))]
+        documents[split, f"-clip_{i}"] = {
+            "data": frames,
+            "label": NAMES[label],
+            "label_index": label,
+        }
+        labels[split][f"-clip_{i}"] = {
+            "has_skeleton": True,
+            "label": NAMES[label],
+            "label_index": label,
+        }
+    return documents, labels
+
+
+@pytest.fixture
+def save(tmp_path):
+    def _save(documents, labels, zipped=False, root="kinetics-skeleton"):
+        files = {f"{split}/{name}.json": d for (split, name), d in documents.items()}
+        files |= {f"{split}_label.json": d for split, d in labels.items() if d is not None}
+        if zipped:
+            with zipfile.ZipFile(tmp_path / "kinetics.zip", "w") as archive:
+                for name, document in files.items():
+                    archive.writestr(f"{root}/{name}", as_text(document))
+            return tmp_path / "kinetics.zip"
+        for name, document in files.items():
+            path = tmp_path / root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(as_text(document), encoding="utf-8")
+        return tmp_path / root
+
+    return _save
+
+
+def as_text(document):
+    return document if isinstance(document, str) else json.dumps(document)
+
+
+def by_the_feeder(frames, persons_in=5, persons_out=2):
+    """What ST-GCN's feeder makes of the frames, one number after the other: (2, T, 18, 3)."""
+    result = np.zeros((persons_out, len(frames), 18, 3), dtype=np.float32)
+    for t, frame in enumerate(frames):
+        seen = frame["skeleton"][:persons_in]
+        for m, one in enumerate(sorted(seen, key=lambda p: -np.sum(p["score"]))[:persons_out]):
+            for v in range(18):
+                x, y, score = one["pose"][2 * v], one["pose"][2 * v + 1], one["score"][v]
+                result[m, t, v] = (x - 0.5, -(y - 0.5), score) if score else 0
+    return result
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_clips_are_as_the_feeder_of_st_gcn_makes_them(save, zipped):
+    documents, labels = made(6)
+    found = read_clips(save(documents, labels, zipped), dataset=KINETICS)
+    assert (found.count, found.skeleton.name, found.channels) == (6, "openpose18", 3)
+    assert found.label_names == tuple(NAMES)
+    assert found.preparation["scored"]
+    clips = {clip.id: clip for clip in found.clips}
+    for (split, name), document in documents.items():
+        clip, expected = clips[name], by_the_feeder(document["data"])
+        assert (clip.label, clip.splits) == (document["label_index"], (split,))
+        assert clip.keypoints.dtype == np.float32
+        np.testing.assert_array_equal(clip.keypoints, expected[: len(clip.keypoints)])
+        assert not expected[len(clip.keypoints) :].any()
+        check_clip(clip, num_joints=18, channels=3, num_classes=3)
+
+
+def test_y_points_up_and_the_middle_of_the_image_is_the_origin(save):
+    documents, labels = made(1, persons=(1,))
+    one = documents["kinetics_train", "-clip_0"]["data"][0]["skeleton"][0]
+    one["pose"][:4], one["score"][:2] = [0.5, 0.5, 1.0, 0.0], [0.9, 0.8]
+    (clip,) = read_clips(save(documents, labels), dataset=KINETICS).clips
+    np.testing.assert_array_equal(
+        clip.keypoints[0, 0, :2], np.float32([[0, 0, 0.9], [0.5, 0.5, 0.8]])
+    )
+    assert clip.keypoints.shape == (1, 6, 18, 3)
+
+
+def test_the_places_of_frames_are_kept(save):
+    documents, labels = made(1, frames=5, persons=(1,))
+    frames = documents["kinetics_train", "-clip_0"]["data"]
+    for frame, index in zip(frames, (7, 3, 12, 4, 9), strict=True):
+        frame["frame_index"] = index
+    (clip,) = read_clips(save(documents, labels), dataset=KINETICS).clips
+    assert clip.keypoints.shape[1] == 10
+    present = clip.keypoints[0].any(axis=(1, 2))
+    assert np.flatnonzero(present).tolist() == [0, 1, 4, 6, 9]
+    np.testing.assert_array_equal(clip.keypoints[:, 0], by_the_feeder(frames[1:2])[:1, 0])
+
+
+def test_recordings_without_a_person_are_left_out(save):
+    documents, labels = made(4)
+    labels["kinetics_train"]["-clip_0"]["has_skeleton"] = False
+    for frame in documents["kinetics_val", "-clip_1"]["data"]:
+        frame["skeleton"] = []
+    for frame in documents["kinetics_train", "-clip_2"]["data"]:
+        for one in frame["skeleton"]:
+            one["pose"], one["score"] = [0] * 36, [0] * 18
+    documents["kinetics_val", "-clip_3"]["data"] = []
+    found = list(read_clips(save(documents, labels), dataset=KINETICS).clips)
+    assert [(one.id, one.reason) for one in found] == [
+        (f"-clip_{i}", "nobody in any frame") for i in range(4)
+    ]
+
+
+def test_a_clip_that_the_label_file_does_not_have_is_left_out(save):
+    documents, labels = made(3)
+    del labels["kinetics_train"]["-clip_2"]
+    entry = read_clips(save(documents, labels), dataset=KINETICS).clips[2]
+    assert entry == LeftOut("-clip_2", "not in the label file", "kinetics_train_label.json")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_clip_of_the_label_file_without_a_recording_is_left_out(save, zipped):
+    documents, labels = made(4)
+    del documents["kinetics_val", "-clip_1"], documents["kinetics_train", "-clip_2"]
+    labels["kinetics_train"]["-clip_2"]["has_skeleton"] = False  # nobody in it: nothing is lost
+    documents["kinetics_train", "-clip_1"] = documents["kinetics_train", "-clip_0"]
+    found = read_clips(save(documents, labels, zipped), dataset=KINETICS)
+    lost = LeftOut(
+        "-clip_1", "in the label file, but without a recording", "kinetics_val_label.json"
+    )
+    assert found.count == len(found.clips) == 4
+    assert [clip.id for clip in found.clips] == ["-clip_0", "-clip_1", "-clip_3", "-clip_1"]
+    assert found.clips[1] == LeftOut(
+        "-clip_1", "not in the label file", "kinetics_train_label.json"
+    )
+    assert found.clips[3] == found.clips[3:][0] == lost
+
+
+def test_a_disk_that_fails_at_a_label_file_does_not_make_it_a_bad_one(save, monkeypatch):
+    source = save(*made(2), zipped=True)
+
+    def fail(*args):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        read_clips(source, dataset=KINETICS)
+
+
+def test_a_clip_that_claims_another_class_is_left_out(save):
+    documents, labels = made(2)
+    documents["kinetics_val", "-clip_1"]["label_index"] = 2
+    entry = read_clips(save(documents, labels), dataset=KINETICS).clips[1]
+    assert entry.reason == "cannot be read"
+    assert entry.detail == "'label_index' is 2, in kinetics_val_label.json 1"
+
+
+def test_one_split_alone_is_enough(save):
+    documents, labels = made(6)
+    documents = {key: value for key, value in documents.items() if key[0] == "kinetics_val"}
+    labels["kinetics_train"] = None
+    found = read_clips(save(documents, labels), dataset=KINETICS)
+    assert {clip.splits for clip in found.clips} == {("kinetics_val",)}
+
+
+def test_splits_may_come_in_several_zips(save, tmp_path):
+    documents, labels = made(6)
+    zips = []
+    for split in labels:
+        part = {key: value for key, value in documents.items() if key[0] == split}
+        path = save(part, {split: labels[split]}, zipped=True, root=".")
+        zips.append(path.rename(tmp_path / f"{split}.zip"))
+    found = read_clips(zips, dataset=KINETICS)
+    assert sorted(clip.id for clip in found.clips) == sorted(name for _, name in documents)
+    assert found.preparation["source"] == "kinetics_train.zip, kinetics_val.zip"
+
+
+def test_rubbish_of_other_systems_is_not_taken_for_clips(save, tmp_path):
+    source = save(*made(2), zipped=True)
+    with zipfile.ZipFile(source, "a") as archive:
+        archive.writestr("__MACOSX/kinetics_train/._-clip_0.json", b"\0\1")
+        archive.writestr("kinetics-skeleton/notes.json", "{}")
+    assert read_clips(source, dataset=KINETICS).count == 2
+
+
+def test_clips_pickle_and_slice_small(save):
+    found = read_clips(save(*made(40), zipped=True), dataset=KINETICS)
+    part = found.clips[10:14]
+    _ = part[0]
+    assert len(pickle.dumps(part)) < 2000
+    again = pickle.loads(pickle.dumps(part))
+    assert [clip.id for clip in again] == [clip.id for clip in found.clips][10:14]
+    np.testing.assert_array_equal(again[3].keypoints, found.clips[13].keypoints)
+
+
+def test_clips_make_a_store_with_the_names_of_the_label_files(save, tmp_path):
+    found = read_clips(save(*made(6)), dataset=KINETICS)
+    path = write_store(
+        tmp_path / datasets.default_store("kinetics400", "openpose18"),
+        found.clips,
+        dataset="kinetics400",
+        skeleton=found.skeleton,
+        label_names=found.label_names,
+        channels=found.channels,
+        preparation=found.preparation,
+    )
+    store = open_store(path)
+    assert path.name == "kinetics400.arrow"
+    assert (len(store), store.label_names, store.scored) == (6, NAMES, True)
+    assert store.splits == {"kinetics_train": 3, "kinetics_val": 3}
+
+
+def test_the_data_set_brings_no_names_of_its_own():
+    assert KINETICS.label_names == ()
+    assert set(KINETICS.layouts) <= set(skeletons.names())
+
+
+@pytest.mark.parametrize("missing", ["kinetics_train", "kinetics_val"])
+def test_a_missing_label_file_is_named(save, missing):
+    documents, labels = made(4)
+    labels[missing] = None
+    with pytest.raises(ValueError, match=f"but no {missing}_label.json: get it"):
+        read_clips(save(documents, labels), dataset=KINETICS)
+
+
+def test_a_folder_without_clips_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected clips in folders kinetics_train and kin"):
+        read_clips(tmp_path, dataset=KINETICS)
+    with pytest.raises(FileNotFoundError):
+        read_clips(tmp_path / "none", dataset=KINETICS)
+
+
+def test_another_data_set_is_refused(save):
+    with pytest.raises(
+        ValueError, match=r"openpose18\), ntu60 comes in .*: import it as kinetics400"
+    ):
+        read_clips(save(*made(2)), dataset=datasets.get("ntu60"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "{",
+        "[" * 100_000,
+        '{"-clip_0": 1}',
+        '{"": {"has_skeleton": true, "label": "a", "label_index": 0}}',
+        '{"half \\ud800": {"has_skeleton": true, "label": "a", "label_index": 0}}',
+        '{"-clip_0": {"has_skeleton": true, "label": "a"}}',
+        '{"-clip_0": {"has_skeleton": 1, "label": "a", "label_index": 0}}',
+        '{"-clip_0": {"has_skeleton": true, "label": "a", "label_index": -1}}',
+        '{"-clip_0": {"has_skeleton": true, "label": "a", "label_index": 1000000000}}',
+        '{"-clip_0": {"has_skeleton": true, "label": ["a"], "label_index": 0}}',
+    ],
+)
+def test_a_bad_label_file_is_refused_by_name(save, content):
+    documents, labels = made(2)
+    with pytest.raises(
+        ValueError, match=r"kinetics_train_label\.json is not a label file"
+    ) as error:
+        read_clips(save(documents, labels | {"kinetics_train": content}), dataset=KINETICS)
+    assert len(str(error.value)) < 700
+
+
+def test_a_class_with_two_names_is_refused(save):
+    documents, labels = made(4)
+    labels["kinetics_val"]["-clip_1"]["label"] = "archery"
+    labels["kinetics_val"]["-clip_3"]["label_index"] = 1
+    with pytest.raises(ValueError, match="class 1 is called 'archery' and 'abseiling'"):
+        read_clips(save(documents, labels), dataset=KINETICS)
+
+
+def test_a_class_without_a_name_is_refused(save):
+    documents, labels = made(1)
+    labels["kinetics_train"]["-clip_0"]["label_index"] = 3
+    with pytest.raises(ValueError, match="no name for class 0"):
+        read_clips(save(documents, labels), dataset=KINETICS)
+
+
+def with_frame(**changes):
+    return [{"frame_index": 1, "skeleton": [person(np.random.default_rng(0)) | changes]}]
+
+
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        ("[]", "expected 'data'"),
+        ("{}", "expected 'data'"),
+        ("", "Expecting value"),
+        ('{"data": 1}', "expected 'data'"),
+        ("[" * 100_000, "recursion"),
+        ('{"data": ' + "9" * 5000 + "}", "digits"),
+        ({"data": [1]}, "expected 'data'"),
+        ({"data": [{"frame_index": 1}]}, "expected 'data'"),
+        ({"data": [{"frame_index": 1, "skeleton": {"a": 1}}]}, "expected 'data'"),
+        ({"data": [{"frame_index": "1", "skeleton": []}]}, "'frame_index' is no whole number"),
+        ({"data": [{"frame_index": 1, "skeleton": [{}]}]}, "expected 'data'"),
+        ({"data": with_frame(pose=[0.5] * 35)}, "frame 1: .* found 35 and 18"),
+        ({"data": with_frame(score=[0.5] * 17)}, "frame 1: .* found 36 and 17"),
+        ({"data": with_frame(pose=[[0.5]] * 36)}, ""),
+        ({"data": with_frame(pose=["a"] * 36)}, "could not convert"),
+        ({"data": with_frame(pose=[None] * 36)}, "NaN or infinite"),
+        ({"data": with_frame(pose=[float("nan")] * 36)}, "36 numbers are NaN or infinite"),
+        ({"data": with_frame(score=[float("inf")] * 18)}, "18 numbers are NaN or infinite"),
+        ({"data": with_frame(score=[10**400] * 18)}, "expected 'data'"),
+        ({"data": [*with_frame(), {"frame_index": 10**6, "skeleton": []}]}, "at most 10000"),
+        ({"data": [*with_frame(), {"frame_index": 10**30, "skeleton": []}]}, "at most 10000"),
+        ({"data": [f | {"frame_index": 10**30} for f in with_frame()]}, "expected 'data'"),
+        ({"data": with_frame(), "label_index": "1"}, "'label_index' is no whole number"),
+    ],
+)
+def test_a_clip_that_cannot_be_read_is_left_out(save, content, detail):
+    documents, labels = made(3)
+    documents["kinetics_val", "-clip_1"] = content
+    clips = read_clips(save(documents, labels), dataset=KINETICS).clips
+    assert [type(clip) for clip in clips] == [Clip, LeftOut, Clip]
+    assert (clips[1].id, clips[1].reason) == ("-clip_1", "cannot be read")
+    assert re.search(detail, clips[1].detail)
+    assert len(clips[1].detail) < 400
+
+
+def test_a_clip_that_says_no_class_has_that_of_the_label_file(save):
+    documents, labels = made(2)
+    del documents["kinetics_val", "-clip_1"]["label_index"]
+    assert read_clips(save(documents, labels), dataset=KINETICS).clips[1].label == 1
+
+
+TEXT = json.dumps({"data": recording(0, frames=2), "label_index": 0}).encode()
+
+
+@given(st.integers(0, len(TEXT) - 1), st.integers(0, 255))
+def test_one_wrong_byte_is_a_clip_or_a_value_error(at, value):
+    content = bytearray(TEXT)
+    content[at] = value
+    try:
+        clip = kinetics._parse("clip", bytes(content))
+    except ValueError:
+        return
+    assert isinstance(clip, (Clip, LeftOut))
+    if isinstance(clip, Clip):
+        assert np.isfinite(clip.keypoints).all()
+
+
+@given(st.floats(0, 0.999))
+def test_a_zip_that_is_cut_short_is_refused(tmp_path_factory, share):
+    folder = tmp_path_factory.mktemp("cut")
+    whole, cut = folder / "whole.zip", folder / "cut.zip"
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("kinetics_train/a.json", TEXT)
+        archive.writestr("kinetics_train_label.json", "{}")
+    content = whole.read_bytes()
+    cut.write_bytes(content[: int(share * len(content))])
+    assert not kinetics.is_source(cut)
+    with pytest.raises(ValueError, match="is not a zip, or it is damaged or cut short"):
+        read_clips(cut, dataset=KINETICS)
+
+
+def test_a_damaged_zip_entry_is_left_out_and_a_damaged_label_file_refused(save):
+    documents, labels = made(2)
+    source = save(documents, labels, zipped=True)
+    sound = source.read_bytes()
+    source.write_bytes(sound.replace(b'"frame_index": 2', b'"frame_index": 3', 1))
+    clips = read_clips(source, dataset=KINETICS).clips
+    assert sorted(type(clip).__name__ for clip in clips) == ["Clip", "LeftOut"]
+    source.write_bytes(sound.replace(b'{"has_skeleton"', b'{"has_sceleton"', 1))
+    with pytest.raises(ValueError, match=r"label\.json is not a label file"):
+        read_clips(source, dataset=KINETICS)
+
+
+def test_is_source_knows_folders_and_zips(save, tmp_path):
+    folder, archive = save(*made(2)), save(*made(2), zipped=True)
+    for path in (folder, folder.parent, archive):
+        assert kinetics.is_source(path)
+    other = tmp_path / "other"
+    (other / "deep").mkdir(parents=True)
+    (other / "file.json").write_text("{}")
+    with zipfile.ZipFile(other / "other.zip", "w") as made_up:
+        made_up.writestr("a01_s01_e00_v01.json", "{}")
+    assert not any(
+        kinetics.is_source(path)
+        for path in (other, other / "file.json", other / "other.zip", Path("/nowhere"))
+    )

@@ -1,0 +1,142 @@
+import numpy as np
+import pandas as pd
+import pytest
+from made_runs import made_run, made_scores
+
+from msg3d_lab.evaluation import write_scores
+from msg3d_lab.evaluation.fusion import fuse
+from msg3d_lab.reporting.measured import find_runs, input_of, measured, spread
+from msg3d_lab.reporting.report import record_result
+
+STREAMS = ("joint", "bone", "joint-motion", "bone-motion")
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    """Runs of four streams."""
+    folder = tmp_path_factory.mktemp("four")
+    for i, stream in enumerate(STREAMS):
+        made_run(folder / stream, f"ntu60-xsub-3d-{stream}", right=0.6, seed=i)
+    return folder
+
+
+def test_find_runs_finds_tested_ones_at_any_depth(tmp_path):
+    made_run(tmp_path / "a/seed-1")
+    made_run(tmp_path / "b", "ntu60-xsub-3d-bone")
+    made_run(tmp_path / "untested", "ntu60-xsub-3d-joint-motion").scores_path.unlink()
+    made_run(tmp_path / "ablations/grid/variant/seed-1", "ntu60-xsub-3d-bone-motion")
+    (tmp_path / "other").mkdir()
+    write_scores(made_scores(), tmp_path / "other/scores.parquet")
+    found = [run.path.relative_to(tmp_path).as_posix() for run in find_runs(tmp_path)]
+    assert found == ["a/seed-1", "b"]
+    assert find_runs(tmp_path / "nothing") == []
+
+
+def test_find_runs_takes_the_later_of_two_equal_trainings(tmp_path):
+    made_run(tmp_path / "a", started="2026-01-02T00:00:00")
+    made_run(tmp_path / "b", started="2026-01-01T00:00:00")
+    made_run(tmp_path / "c", settings=["seed=2"])
+    made_run(tmp_path / "d", settings=["learning_rate=0.2"])
+    made_run(tmp_path / "e", num_clips=1)
+    assert [run.path.name for run in find_runs(tmp_path)] == ["a", "c", "d", "e"]
+
+
+def test_find_runs_leaves_out_what_cannot_be_read(tmp_path, caplog):
+    made_run(tmp_path / "good")
+    made_run(tmp_path / "cut").scores_path.write_bytes(b"PAR1")
+    recipe = made_run(tmp_path / "old").path / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("epochs", "epocsh"))
+    assert [run.path.name for run in find_runs(tmp_path)] == ["good"]
+    assert caplog.text.count("is left out") == 2
+
+
+def test_measured_has_a_row_per_run_and_per_fusion(four):
+    runs = find_runs(four)
+    table = measured(runs).set_index("streams")
+    assert len(table) == 6
+    by_stream = {run.recipe.data.stream: run for run in runs}
+    for stream, run in by_stream.items():
+        right = made_scores(right=0.6, seed=STREAMS.index(stream.replace("_", "-"))).correct
+        assert table.loc[stream, "top1"] == pytest.approx(100 * right.mean())
+        assert table.loc[stream, "checkpoint"] == run.checkpoint.as_posix()
+    assert table["of_library"].all()
+    row = table.loc["joint"]
+    assert (row["split"], row["input"], row["sampling"]) == ("xsub", "3D (ntu25)", "uniform 100")
+    assert row["devices"] == "8 x cuda, a processor, 4 threads"
+    parts = [made_scores(right=0.6, seed=i) for i in range(4)]
+    two = fuse(parts[:2]).correct.mean()
+    assert table.loc["joint+bone", "top1"] == pytest.approx(100 * two)
+    four_streams = fuse(parts, weights=[2, 2, 1, 1]).correct.mean()
+    name = "2 joint+2 bone+joint_motion+bone_motion"
+    assert table.loc[name, "top1"] == pytest.approx(100 * four_streams)
+    assert table.loc[name, "recipe"] == "+".join(f"ntu60-xsub-3d-{s}" for s in STREAMS)
+
+
+@pytest.mark.parametrize(
+    "bone",
+    [
+        {"settings": ["seed=2"]},
+        {"settings": ["learning_rate=0.2"]},
+        {"name": "ntu60-xsub-3d-bone-paper"},
+        {"num_clips": 1},
+        {"kind": "logits"},
+    ],
+)
+def test_measured_fuses_only_what_was_trained_and_tested_alike(tmp_path, bone):
+    made_run(tmp_path / "joint")
+    made_run(tmp_path / "bone", bone.pop("name", "ntu60-xsub-3d-bone"), **bone)
+    assert set(measured(find_runs(tmp_path))["streams"]) == {"joint", "bone"}
+
+
+def test_measured_leaves_out_a_fusion_of_other_samples_and_says_so(tmp_path, caplog):
+    made_run(tmp_path / "joint")
+    made_run(tmp_path / "bone", "ntu60-xsub-3d-bone", count=49)
+    assert set(measured(find_runs(tmp_path))["streams"]) == {"joint", "bone"}
+    assert "are not fused: expected the same sample ids" in caplog.text
+
+
+def test_measured_knows_a_changed_recipe(tmp_path):
+    made_run(tmp_path / "r", settings=["learning_rate=0.2"])
+    made_run(tmp_path / "s", settings=["seed=5"])
+    assert measured(find_runs(tmp_path))["of_library"].tolist() == [False, True]
+
+
+def test_measured_takes_from_the_table_what_has_no_run_folder(tmp_path):
+    kept, gone = made_run(tmp_path / "kept"), made_run(tmp_path / "gone", settings=["seed=2"])
+    for run in (kept, gone):
+        record_result(run, tmp_path / "results.csv")
+    table = measured([kept], recorded=tmp_path / "results.csv")
+    assert table["from"].tolist() == ["run", "table"]
+    assert table["seed"].tolist() == [1, 2]
+    same = ["dataset", "split", "input", "streams", "clips", "samples", "recipe_hash", "sampling"]
+    assert table.loc[0, same].tolist() == table.loc[1, same].tolist()
+    assert table["top1"].tolist() == pytest.approx([table["top1"][0]] * 2, abs=0.005)
+    assert table["of_library"].tolist() == [True, True]
+    pd.DataFrame({"dataset": ["x"]}).to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(ValueError, match="has no column synthetic, split"):
+        measured([], recorded=tmp_path / "other.csv")
+
+
+def test_measured_reads_the_committed_table(request):
+    path = request.config.rootpath / "data/results.csv"
+    table = measured([], recorded=path)
+    assert set(table["from"]) == {"table"}
+    assert (table["samples"] > 0).all()
+    assert table["top1"].between(0, 100).all()
+
+
+def test_measured_of_nothing_is_empty():
+    table = measured([])
+    assert table.empty
+    assert "top1" in table
+
+
+def test_input_of_layouts():
+    assert input_of("ntu25") == "3D (ntu25)"
+    assert input_of("coco17") == "2D (HRNet, coco17)"
+    assert input_of("mine9") == "mine9"
+
+
+def test_spread_of_one_is_unknown():
+    assert np.isnan(spread([1.0]))
+    assert spread([1.0, 3.0]) == pytest.approx(2**0.5)

@@ -1,0 +1,271 @@
+"""This file is also the program that torchrun and srun start: see the end."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from msg3d_lab import evaluation
+from msg3d_lab.data.batches.loader import TrainBatches
+from msg3d_lab.evaluation import read_scores
+from msg3d_lab.training import fit, open_run, recipes
+from msg3d_lab.training.distributed.processes import _started, launch, share_of_mean
+
+SLURM = {
+    "SLURM_NTASKS": "8",
+    "SLURM_NNODES": "2",
+    "SLURM_NTASKS_PER_NODE": "4",
+    "SLURM_JOB_NAME": "train",
+    "SLURM_STEP_ID": "0",
+}
+NAMES = ("LOCAL_WORLD_SIZE", "WORLD_SIZE", *SLURM)
+
+
+@pytest.fixture
+def announce(monkeypatch):
+    """Set what a launcher would, and nothing else of it."""
+
+    def set_only(environment):
+        for name in NAMES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+
+    return set_only
+
+
+def _without(name):
+    return {key: value for key, value in SLURM.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (1, 1)),
+        ({"LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}, (4, 2)),
+        (SLURM, (4, 2)),
+        ({**_without("SLURM_NNODES"), "SLURM_NTASKS_PER_NODE": "8"}, (8, 1)),
+        ({"SLURM_NTASKS": "1"}, (1, 1)),
+        # A shell inside an allocation has the variables too, but is one process.
+        ({**SLURM, "SLURM_JOB_NAME": "bash"}, (1, 1)),
+        ({**SLURM, "SLURM_JOB_NAME": "interactive"}, (1, 1)),
+        # torchrun inside a job: its own word counts.
+        ({**SLURM, "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}, (2, 1)),
+    ],
+)
+def test_started_reads_what_torchrun_and_srun_announce(environment, expected, announce):
+    announce(environment)
+    assert _started() == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({**SLURM, "SLURM_NTASKS": "3"}, "3 tasks on 2 machines: start as many on each"),
+        (_without("SLURM_STEP_ID"), "has 8 tasks, but was started without srun: put srun in front"),
+        (_without("SLURM_NTASKS_PER_NODE"), "--ntasks-per-node=4 instead of --ntasks"),
+    ],
+)
+def test_started_refuses_what_would_hang(environment, message, announce):
+    announce(environment)
+    with pytest.raises(ValueError, match=message):
+        _started()
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"devices": 3}, "3 devices on 1 machines were asked for, but 2 processes were started"),
+        ({"num_nodes": 2}, "2 devices on 2 machines were asked for, but 2 processes were started"),
+    ],
+)
+def test_launch_asserts_the_number_of_processes(asked, message, announce):
+    announce({"LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"})
+    with pytest.raises(ValueError, match=message):
+        launch("cpu", **asked)
+
+
+def test_launch_refuses_processes_that_do_not_see_all_gpus(announce, monkeypatch):
+    announce(SLURM)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match=r"4 processes .* this one sees 1 GPUs .*--gpu-bind"):
+        launch("auto")
+
+
+def test_share_of_mean_makes_all_clips_count_the_same(toy_store):
+    """36 clips: whole batches are alike; one that is not filled is shared 12 + 12 + 11 of 35."""
+    every = toy_store.indices("xsub_train")
+
+    def shares(indices, batch_size):
+        found = []
+        for rank in range(3):
+            batches = TrainBatches(
+                toy_store, indices, clip_len=8, batch_size=batch_size, rank=rank, world_size=3
+            )
+            clips = len(batches.batch(0, epoch=0).labels)
+            found.append(share_of_mean(clips, batches=batches))
+        return found
+
+    assert shares(every, 4) == [1, 1, 1]
+    assert shares(every[:35], 50) == pytest.approx([36 / 35, 36 / 35, 33 / 35])
+
+
+@pytest.fixture(scope="module")
+def trained(toy_store, toy_recipe, tmp_path_factory):
+    """A toy training and test under a launcher: the run, and what every process did."""
+    folder, found = tmp_path_factory.mktemp("processes"), {}
+    recipes.save(recipes.with_settings(toy_recipe, ["epochs=1"]), folder / "toy.yaml")
+
+    def get(start, processes):
+        key = f"{start.__name__}{processes}"
+        if key not in found:
+            (folder / key).mkdir()
+            words = [folder / "toy.yaml", toy_store.path, folder / key]
+            shown = start(processes, [sys.executable], [__file__, *words])
+            reports = [
+                json.loads((folder / key / f"{rank}.json").read_text()) for rank in range(processes)
+            ]
+            found[key] = open_run(folder / key / "run"), reports, shown
+        return found[key]
+
+    return get
+
+
+def torchrun(processes, python, words):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
+    return _output([_start([*python, *launcher, *words])])
+
+
+def srun(processes, python, words):
+    """What Slurm's srun does, as far as the processes can see."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {
+        **SLURM,
+        "SLURM_NTASKS": str(processes),
+        "SLURM_NTASKS_PER_NODE": str(processes),
+        "SLURM_NNODES": "1",
+        "SLURM_JOB_ID": "4242",
+        "SLURM_NODEID": "0",
+        "SLURM_NODELIST": "127.0.0.1",
+        "MASTER_PORT": port,  # Fabric's own comes from the job's number, which here is no job's
+    }
+    started = [
+        _start([*python, *words], {**shared, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)})
+        for rank in range(processes)
+    ]
+    return _output(started)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("start", "processes"), [(torchrun, 1), (torchrun, 3), (srun, 2)])
+def test_every_sample_is_tested_once_whatever_the_number_of_processes(
+    start, processes, trained, toy_store
+):
+    run, reports, _ = trained(start, processes)
+    assert run.environment["world_size"] == processes
+    tested = [sample for report in reports for sample in report["tested"]]
+    assert sorted(tested) == toy_store.indices("xsub_val").tolist()
+    shares = {len(report["tested"]) for report in reports}
+    assert max(shares) - min(shares) <= 1
+    # Every process has the whole result, and it is what one process finds.
+    assert len({report["top1"] for report in reports}) == 1
+    several = read_scores(run.scores_path)
+    one = evaluation.test(run, device="cpu", progress=False).scores
+    assert several.ids == one.ids
+    np.testing.assert_allclose(several.values, one.values, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("start", "processes"), [(torchrun, 3), (srun, 2)])
+def test_only_the_first_process_writes(start, processes, trained):
+    _, reports, _ = trained(start, processes)
+    first, *others = [report["wrote"] for report in reports]
+    for name in ("recipe.yaml", "model.safetensors", "metrics.csv", "scores.parquet"):
+        assert any(name in path for path in first)
+    assert others == [[]] * (processes - 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("start", "processes"), [(torchrun, 3), (srun, 2)])
+def test_the_learning_rate_follows_the_number_of_processes(start, processes, trained):
+    """0.05 at 16 clips; 8 on each process. The log says so, once."""
+    run, _, shown = trained(start, processes)
+    assert run.environment["learning_rate"] == pytest.approx(0.05 * 8 * processes / 16)
+    assert shown.count(f" = 0.05 * {8 * processes} / 16") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("slurmctld") is None or shutil.which("srun") is None,
+    reason="needs a running Slurm on this machine (Debian: slurm-wlm)",
+)
+def test_srun_itself(toy_store, toy_recipe, tmp_path):
+    if subprocess.run(["sinfo"], capture_output=True, check=False).returncode:
+        pytest.skip("Slurm is installed, but its controller does not answer")
+    recipes.save(recipes.with_settings(toy_recipe, ["epochs=1"]), tmp_path / "toy.yaml")
+    words = [sys.executable, __file__, tmp_path / "toy.yaml", toy_store.path, tmp_path]
+    _output([_start(["srun", "--ntasks-per-node=2", "--nodes=1", *words])])
+    assert open_run(tmp_path / "run").environment["world_size"] == 2
+
+
+def _start(command, environment=None):
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "MASTER_"))}
+    return subprocess.Popen(
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**inherited, "OMP_NUM_THREADS": "1", **(environment or {})},
+    )
+
+
+def _output(started):
+    shown = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * len(started), "\n".join(shown)
+    return "".join(shown)
+
+
+def main(recipe, store, folder):
+    """Train and test; each process reports what it tested and what it wrote, renamed or removed."""
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID"))
+    wrote, tested = [], []
+
+    def watch(event, arguments):
+        changes = event in ("os.mkdir", "os.rename", "os.remove", "os.link", "os.symlink")
+        if event == "open" and isinstance(arguments[2], int):
+            changes = arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if changes and isinstance(arguments[0], str | Path):
+            path = str(arguments[0])
+            if path.startswith(str(folder)):
+                wrote.append(path)
+
+    sys.addaudithook(watch)
+    testing = sys.modules["msg3d_lab.evaluation.loop"]
+    predict = testing.predict
+
+    def counted(*words, **more):
+        for found in predict(*words, **more):
+            tested.extend(found[2].tolist())
+            yield found
+
+    testing.predict = counted
+    run = fit(recipe, data=store, run=folder / "run", device="cpu")
+    result = evaluation.test(run, device="cpu", progress=False)
+    report = {"wrote": wrote.copy(), "tested": tested, "top1": result.top1}
+    (folder / f"{rank}.json").write_text(json.dumps(report))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

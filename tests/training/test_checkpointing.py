@@ -1,0 +1,613 @@
+"""Runs that are killed, stopped, starved and tampered with, against one that is left alone."""
+
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msg3d_lab import cli, evaluation
+from msg3d_lab.data import Clip, open_store, write_store
+from msg3d_lab.training import checkpointing as resume
+from msg3d_lab.training import fit, open_run, recipes
+from msg3d_lab.training import fit as fit_function
+from msg3d_lab.training.checkpointing import (
+    StoreWatch,
+    read_checkpoint,
+    remove_checkpoints,
+    stop_signal,
+    write_checkpoint,
+)
+from msg3d_lab.training.runs import Run
+
+fit_module = sys.modules[fit_function.__module__]
+PRELOADED = ["msg3d_lab.training", "lightning_fabric", "pandas"]
+TIMING = ["seconds", "clips_per_s"]
+# All that draws random numbers or remembers something from step to step.
+SETTINGS = ["epochs=2", "repeat=2", "dropout=0.2", "average_decay=0.9", "clip_norm=1"]
+SETTINGS += ["validation_subjects=[3]", "keep=best", "rotation=[0, 30, 0]", "flip=0.5"]
+
+
+@pytest.fixture(scope="module")
+def words(toy_store, toy_recipe, tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "toy.yaml"
+    recipes.save(recipes.with_settings(toy_recipe, SETTINGS), path)
+    return ["train", str(path), "--data", str(toy_store.path), "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def start(words):
+    """Start a real process that trains; forked from one that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+
+    def start(folder, *more):
+        options = [*words, "--run", str(folder), "--resume", "--checkpoint-minutes", "0", *more]
+        process = context.Process(target=cli.main, args=(options,))
+        process.start()
+        return process
+
+    return start
+
+
+@pytest.fixture
+def start_two(words):
+    """Start two real processes that train together, as torchrun would."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+
+    def start_two(folder):
+        options = [*words, "--run", str(folder), "--resume", "--checkpoint-minutes", "0"]
+        options += ["--set", "batch_size=4"]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        processes = []
+        for rank in range(2):
+            environment = {
+                "TORCHELASTIC_RUN_ID": "test",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "GROUP_RANK": "0",
+                "WORLD_SIZE": "2",
+                "LOCAL_WORLD_SIZE": "2",
+            }
+            code = (
+                f"import os; os.environ.update({environment}); "
+                f"from msg3d_lab.cli import main; main({options})"
+            )
+            processes.append(context.Process(target=exec, args=(code, {})))
+            processes[-1].start()
+        return processes
+
+    return start_two
+
+
+@pytest.fixture(scope="module")
+def undisturbed(start, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    process = start(folder, "--checkpoint-minutes", "5")
+    process.join(60)
+    assert process.exitcode == 0
+    run = open_run(folder)
+    evaluation.test(run, device="cpu", progress=False)
+    return run
+
+
+def assert_the_same(folder, undisturbed, *, scores=True):
+    run = open_run(folder)
+    names = {p.name for p in run.path.iterdir()}
+    assert names == {"recipe.yaml", "environment.json", "metrics.csv", "model.safetensors"}
+    assert run.checkpoint.read_bytes() == undisturbed.checkpoint.read_bytes()
+    one, other = (r.metrics.drop(columns=TIMING) for r in (run, undisturbed))
+    assert one.to_csv() == other.to_csv()
+    if scores:
+        found = evaluation.test(run, device="cpu", progress=False).scores
+        expected = evaluation.read_scores(undisturbed.scores_path)
+        assert found.ids == expected.ids
+        np.testing.assert_array_equal(found.values, expected.values)
+
+
+def kill(process):
+    process.kill()
+    process.join(60)
+    return process.exitcode == -signal.SIGKILL  # else it had ended by itself
+
+
+def wait_for(found, process, *, seconds=60):
+    """Wait until `found()`, without a rest, or until the process has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.is_alive():
+        for _ in range(50):
+            if found():
+                return True
+    return False
+
+
+def test_run_killed_at_random_moments_ends_as_if_it_was_not(start, undisturbed, tmp_path):
+    rng = np.random.default_rng(0)
+    kills, number = 0, 0
+    while kills < 16:
+        folder = tmp_path / f"run{number}"
+        finished = False
+        while not finished:
+            process = start(folder)
+            if kills < 16:
+                wait_for(folder.exists, process)  # the start itself is not what is tested
+                process.join(rng.uniform(0, 0.7))
+                kills += kill(process)
+            else:
+                process.join(60)
+            finished = process.exitcode == 0
+            assert process.exitcode in (0, -signal.SIGKILL)
+        assert_the_same(folder, undisturbed)
+        number += 1
+
+
+def test_run_killed_while_it_writes_a_checkpoint_goes_on(start, undisturbed, tmp_path):
+    folder = tmp_path / "run"
+
+    def writes():
+        return any(p.name.startswith(".resume.pt") for p in folder.iterdir())
+
+    halves = 0
+    for _ in range(8):
+        process = start(folder)
+        wait_for(folder.exists, process)
+        wait_for(writes, process)
+        if not kill(process):
+            break
+        halves += writes()
+        read_checkpoint(folder)  # one of the two is always whole, or there is none yet
+    assert halves  # a half-written checkpoint was left behind at least once
+    process = start(folder)
+    process.join(60)
+    assert process.exitcode == 0
+    assert_the_same(folder, undisturbed)
+
+
+def test_sigterm_leaves_a_checkpoint_and_says_requeue(start, undisturbed, tmp_path):
+    folder = tmp_path / "run"
+    process = start(folder)
+    assert wait_for((folder / "resume.pt").exists, process)
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == 75
+    state, damaged = read_checkpoint(folder)
+    assert (state["version"], damaged) == (1, None)
+    assert not list(folder.glob(".*"))
+    process = start(folder)
+    process.join(60)
+    assert process.exitcode == 0
+    assert_the_same(folder, undisturbed)
+    assert open_run(folder).environment["resumed"] == 1
+
+
+def test_resume_of_adamw_with_accumulated_batches(start, tmp_path):
+    settings = ["--set", "optimizer=adamw", "learning_rate=0.001", "accumulate=2", "batch_size=3"]
+    folders = tmp_path / "one", tmp_path / "other"
+    process = start(folders[0], *settings)
+    assert wait_for((folders[0] / "resume.pt").exists, process)
+    process.kill()
+    process.join(60)
+    for folder in folders:
+        process = start(folder, *settings)
+        process.join(60)
+        assert process.exitcode == 0
+    assert_the_same(folders[0], open_run(folders[1]), scores=False)
+
+
+def test_second_process_on_a_run_refuses(start, words, toy_store, undisturbed, tmp_path):
+    folder = tmp_path / "run"
+    process = start(folder)
+    assert wait_for((folder / "resume.pt").exists, process)
+    os.kill(process.pid, signal.SIGSTOP)
+    with pytest.raises(BlockingIOError, match=f"in use by process {process.pid} on .*wait for it"):
+        fit(words[1], data=toy_store, run=folder, resume=True, device="cpu", progress=False)
+    with pytest.raises(FileExistsError, match=r"go on with it by --resume \(resume=True\)"):
+        fit(words[1], data=toy_store, run=folder, device="cpu", progress=False)
+    os.kill(process.pid, signal.SIGCONT)
+    process.join(60)
+    assert process.exitcode == 0
+    assert_the_same(folder, undisturbed)
+
+
+def test_several_processes_stop_and_go_on_together(start_two, tmp_path):
+    """Also if only one of them is told to stop."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    processes = start_two(one)
+    assert wait_for((one / "resume.pt").exists, processes[0])
+    processes[1].terminate()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 75
+    processes = start_two(one)
+    assert wait_for((one / ".lock").exists, processes[0])
+    time.sleep(0.3)
+    for process in processes:
+        process.kill()
+        process.join(60)
+    for processes in (start_two(one), start_two(other)):
+        for process in processes:
+            process.join(60)
+            assert process.exitcode == 0
+    assert_the_same(one, open_run(other), scores=False)
+
+
+def test_finished_run_is_returned_as_it_is(undisturbed, start, words, toy_store, capsys):
+    before = {p: p.stat().st_mtime_ns for p in undisturbed.path.iterdir()}
+    cli.main([*words, "--run", str(undisturbed.path), "--resume"])
+    assert f"Finished: {undisturbed.path}; validation (1 clip)" in capsys.readouterr().out
+    assert before == {p: p.stat().st_mtime_ns for p in undisturbed.path.iterdir()}
+
+
+# A run that stands still after its first epoch, to be resumed in many ways.
+
+
+@pytest.fixture(scope="module")
+def small(toy_recipe):
+    return recipes.with_settings(
+        toy_recipe, ["epochs=2", "repeat=1", "dropout=0.2", "watch_every=1"]
+    )
+
+
+@pytest.fixture(scope="module")
+def stopped(small, toy_store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        look = fit_module.look
+
+        def look_and_stop(state, watched, stop):
+            seen = look(state, watched, stop=stop)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)  # the handler runs between two lines of Python
+            return seen
+
+        patch.setattr(fit_module, "look", look_and_stop)
+        with pytest.raises(resume.Requeue, match="75") as stopped:
+            fit(small, data=toy_store, run=folder, device="cpu", progress=False)
+    assert stopped.value.code == 75
+    assert "the checkpoint is of the end of epoch 1; go on with --resume" in stopped.value.message
+    return Run(folder)
+
+
+@pytest.fixture
+def again(stopped, tmp_path):
+    """A copy of the stopped run."""
+    return Run(shutil.copytree(stopped.path, tmp_path / "again"))
+
+
+def test_resume_needs_the_same_recipe(again, small, toy_store):
+    other = recipes.with_settings(small, ["epochs=3", "stream=bone"])
+    with pytest.raises(ValueError, match=r"cannot be resumed: .*") as refused:
+        fit(other, data=toy_store, run=again.path, resume=True, device="cpu", progress=False)
+    assert "data.stream is 'joint' in the run and 'bone' now" in str(refused.value)
+    assert "training.epochs is 2 in the run and 3 now" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"world_size": 2}, "the number of processes was 2 and is 1 now"),
+        ({"precision": "bf16-mixed"}, "the precision was bf16-mixed and is 32-true now"),
+        ({"device": "cuda:0"}, "the device was cuda and is cpu now"),
+        (
+            {"data": {"path": "elsewhere", "fingerprint": "123"}},
+            "the store's fingerprint was 123 and is",
+        ),
+    ],
+)
+def test_resume_needs_the_same_facts(change, message, again, small, toy_store):
+    again.write_environment({**again.environment, **change})
+    with pytest.raises(ValueError, match=message):
+        fit(small, data=toy_store, run=again.path, resume=True, device="cpu", progress=False)
+
+
+def test_resume_says_what_may_change_the_last_digits(again, small, toy_store, caplog):
+    again.write_environment({**again.environment, "threads": 99})
+    with caplog.at_level("INFO", logger="msg3d_lab"):
+        fit(small, data=toy_store, run=again.path, resume=True, device="cpu", progress=False)
+    assert "resumed from the end of epoch 1; results may differ in their last digits" in caplog.text
+    assert f"threads 99 before, {torch.get_num_threads()} now" in caplog.text
+
+
+def test_resume_of_a_damaged_checkpoint_takes_the_one_before(
+    again, stopped, small, toy_store, caplog
+):
+    """Here the previous one is of the same place."""
+    newest, previous = again.path / "resume.pt", again.path / "resume.previous.pt"
+    assert previous.exists()
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    with caplog.at_level("INFO", logger="msg3d_lab"):
+        run = fit(small, data=toy_store, run=again.path, resume=True, device="cpu", progress=False)
+    assert "resume.pt is damaged or cut short" in caplog.text
+    assert "gone back to the one before it" in caplog.text
+    assert run.finished
+    assert run.metrics["epoch"].tolist() == [1, 2]
+
+
+def test_resume_of_a_run_stopped_while_it_finished(again, small, toy_store, monkeypatch):
+    """The weights are there, the checkpoints too."""
+    options = {"data": toy_store, "device": "cpu", "progress": False, "resume": True}
+
+    def full(folder):
+        raise OSError("no more")
+
+    monkeypatch.setattr(fit_module, "remove_checkpoints", full)
+    with pytest.raises(OSError, match="no more"):
+        fit(small, run=again.path, **options)
+    before = again.checkpoint.read_bytes()
+    assert not again.finished
+    monkeypatch.undo()
+    assert fit(small, run=again.path, **options).finished
+    assert again.checkpoint.read_bytes() == before
+
+
+def test_resume_without_a_whole_checkpoint_says_so(again, small, toy_store):
+    for name in ("resume.pt", "resume.previous.pt"):
+        (again.path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"resume.pt is damaged.*previous.pt is damaged.*new run"):
+        fit(small, data=toy_store, run=again.path, resume=True, device="cpu", progress=False)
+
+
+def test_resume_of_a_folder_that_is_no_run(tmp_path, small, toy_store):
+    with pytest.raises(FileNotFoundError, match="not a run folder"):
+        fit(small, data=toy_store, run=tmp_path, resume=True, device="cpu", progress=False)
+
+
+# Checkpoints.
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for step in range(2):
+        write_checkpoint(folder, {"step": step, "rows": [{"lr": 0.1}], "w": torch.arange(9.0)})
+    return folder
+
+
+def test_write_checkpoint_keeps_two_that_torch_can_read(checkpoints):
+    for name, step in (("resume.pt", 1), ("resume.previous.pt", 0)):
+        state = torch.load(checkpoints / name, weights_only=True)
+        assert (state["step"], state["rows"]) == (step, [{"lr": 0.1}])
+    assert len(list(checkpoints.iterdir())) == 2
+
+
+@given(st.data())
+def test_read_checkpoint_never_takes_a_damaged_one(checkpoints, data):
+    whole = (checkpoints / "resume.pt").read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    damage = data.draw(st.sampled_from(["cut", "flip", "insert"]))
+    if damage == "cut":
+        damaged = whole[:place]
+    elif damage == "flip":
+        byte = whole[place] ^ data.draw(st.integers(1, 255))
+        damaged = whole[:place] + bytes([byte]) + whole[place + 1 :]
+    else:
+        damaged = whole[:place] + data.draw(st.binary(min_size=1, max_size=9)) + whole[place:]
+    (checkpoints / "resume.pt").write_bytes(damaged)
+    try:
+        state, problem = read_checkpoint(checkpoints)
+    finally:
+        (checkpoints / "resume.pt").write_bytes(whole)
+    if damaged != whole:
+        assert state["step"] == 0
+        assert "resume.pt is damaged or cut short" in problem
+
+
+def test_read_checkpoint_of_a_run_killed_between_two_names(tmp_path):
+    assert read_checkpoint(tmp_path) == (None, None)
+    write_checkpoint(tmp_path, {"step": 0})
+    (tmp_path / "resume.pt").rename(tmp_path / "resume.previous.pt")
+    assert read_checkpoint(tmp_path) == ({"step": 0}, None)
+    write_checkpoint(tmp_path, {"step": 1})
+    assert read_checkpoint(tmp_path) == ({"step": 1}, None)
+    remove_checkpoints(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def files_of_at_most(size):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_full_disk_leaves_the_checkpoints_as_they_were(again, small, toy_store, stopped):
+    """Python ignores SIGXFSZ, so a file over the limit is an OSError like one on a full disk."""
+    names = ("resume.pt", "resume.previous.pt")
+    before = [(again.path / name).read_bytes() for name in names]
+    with (
+        files_of_at_most(50_000),
+        pytest.raises(OSError, match=r"cannot write the checkpoint .*File too large.*--resume"),
+    ):
+        fit(small, data=toy_store, run=again.path, resume=True, device="cpu", progress=False)
+    assert before == [(again.path / name).read_bytes() for name in names]
+    assert not list(again.path.glob(".*"))
+    run = fit(small, data=toy_store, run=again.path, resume=True, device="cpu", progress=False)
+    assert run.finished
+
+
+def test_folder_that_cannot_be_written_is_an_oserror(small, toy_store, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="File exists"):
+        fit(small, data=toy_store, run=tmp_path / "file" / "run", device="cpu", progress=False)
+    if os.geteuid():  # nothing is closed to root
+        (tmp_path / "closed").mkdir(mode=0o500)
+        with pytest.raises(PermissionError):
+            fit(small, data=toy_store, run=tmp_path / "closed" / "run", device="cpu")
+
+
+# The store.
+
+
+def test_store_watch_notices_another_store(toy_store, tmp_path):
+    path = tmp_path / "toy.arrow"
+    shutil.copy(toy_store.path, path)
+    watch = StoreWatch(open_store(path))
+    watch.check()
+    os.utime(path)
+    watch.check()
+    other = write_store(
+        tmp_path / "other.arrow",
+        [toy_store.clip(i) for i in range(5)],
+        dataset="toy",
+        skeleton=toy_store.skeleton,
+        label_names=toy_store.label_names,
+        channels=3,
+        preparation={"name": "none"},
+    )
+    other.replace(path)
+    with pytest.raises(ValueError, match=r"was changed while it was in use: its fingerprint was"):
+        watch.check()
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"was removed while it was in use: put it back"):
+        watch.check()
+
+
+def test_fit_stops_when_its_store_is_removed(small, toy_store, tmp_path, monkeypatch):
+    path = tmp_path / "toy.arrow"
+    shutil.copy(toy_store.path, path)
+    look = fit_module.look
+
+    def look_and_remove(*arguments, **options):
+        path.unlink(missing_ok=True)
+        return look(*arguments, **options)
+
+    monkeypatch.setattr(fit_module, "look", look_and_remove)
+    with pytest.raises(FileNotFoundError, match="was removed while it was in use"):
+        fit(small, data=path, run=tmp_path / "run", device="cpu", progress=False)
+    shutil.copy(toy_store.path, path)
+    monkeypatch.undo()
+    run = fit(small, data=path, run=tmp_path / "run", resume=True, device="cpu", progress=False)
+    assert run.metrics["epoch"].tolist() == [1, 2]
+
+
+# Numbers that are not finite.
+
+
+@pytest.fixture(scope="module")
+def poisoned(toy_store, tmp_path_factory):
+    """The toy store with a clip whose numbers are too large to be squared."""
+    clips = [toy_store.clip(i) for i in range(len(toy_store))]
+    huge = np.full_like(clips[7].keypoints, 3e38)
+    clips[7] = Clip("poison", huge, clips[7].label, clips[7].splits, subject=0)
+    return open_store(
+        write_store(
+            tmp_path_factory.mktemp("poisoned") / "toy.arrow",
+            clips,
+            dataset="toy",
+            skeleton=toy_store.skeleton,
+            label_names=toy_store.label_names,
+            channels=3,
+            preparation={"name": "none"},
+        )
+    )
+
+
+def test_on_nan_stop_reports_and_skip_goes_on(small, poisoned, tmp_path, caplog):
+    options = {"data": poisoned, "device": "cpu", "progress": False, "checkpoint_minutes": 0}
+    with pytest.raises(ValueError, match="the loss is nan") as stopped:
+        fit(small, run=tmp_path / "run", **options)
+    for part in (" at epoch 1, step ", "poison", "last good checkpoint: ", "skip"):
+        assert part in str(stopped.value)
+    with caplog.at_level("INFO", logger="msg3d_lab"):
+        run = fit(small, run=tmp_path / "run", resume=True, on_nan="skip", **options)
+    assert caplog.text.count("this step is skipped") == 2
+    assert run.metrics["skipped"].tolist() == [1, 1]
+    weights = run.model().state_dict()
+    assert all(torch.isfinite(v).all() for v in weights.values())
+    assert (run.metrics["train_loss"] < 2).all()
+    other = fit(small, run=tmp_path / "other", on_nan="skip", **options)
+    assert other.checkpoint.read_bytes() == run.checkpoint.read_bytes()
+
+
+def test_on_nan_skip_stops_after_many_in_a_row(small, toy_store, tmp_path):
+    recipe = recipes.with_settings(
+        small, ["learning_rate=1e30", "warmup_epochs=0", "repeat=4", "epochs=1"]
+    )
+    with pytest.raises(ValueError, match=r"so were the 9 steps before; last good"):
+        fit(
+            recipe,
+            data=toy_store,
+            run=tmp_path / "run",
+            device="cpu",
+            on_nan="skip",
+            progress=False,
+        )
+
+
+@pytest.mark.parametrize("clip_norm", [0, 1])
+def test_fp16_keeps_its_loss_scale_and_skips_a_step(
+    clip_norm, small, poisoned, tmp_path, monkeypatch
+):
+    """Fabric has fp16 on CUDA only, but its parts work on a CPU too."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins import MixedPrecision
+
+    def launch(*arguments, **options):
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**14, growth_interval=3)
+        precision = MixedPrecision("16-mixed", "cpu", scaler)
+        return Fabric(accelerator="cpu", devices=1, plugins=[precision])
+
+    monkeypatch.setattr(fit_module, "launch", launch)
+    options = {"data": poisoned, "device": "cpu", "progress": False, "on_nan": "skip"}
+    recipe = recipes.with_settings(small, {"clip_norm": clip_norm})
+    whole = fit(recipe, run=tmp_path / "whole", **options)
+    assert whole.metrics["skipped"].tolist() == [1, 1]
+    look = fit_module.look
+
+    def look_and_stop(*arguments, **more):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return look(*arguments, **more)
+
+    monkeypatch.setattr(fit_module, "look", look_and_stop)
+    with pytest.raises(resume.Requeue):
+        fit(recipe, run=tmp_path / "run", **options)
+    state, _ = read_checkpoint(tmp_path / "run")
+    assert state["precision"]["growth_interval"] == 3
+    assert (state["epoch"], state["step"]) == (0, 4)  # all steps done, not looked at yet
+    monkeypatch.setattr(fit_module, "look", look)
+    run = fit(recipe, run=tmp_path / "run", resume=True, **options)
+    assert run.checkpoint.read_bytes() == whole.checkpoint.read_bytes()
+
+
+# Signals.
+
+
+def test_stop_signal_gives_the_handler_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_signal() as stop:
+        assert not stop.is_set()
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.is_set()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_stop_signal_in_a_thread_only_listens_never():
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def listen():
+        with stop_signal() as stop:
+            seen.append((signal.getsignal(signal.SIGTERM) is before, stop.is_set()))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert seen == [(True, False)]

@@ -1,0 +1,108 @@
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.patches import FancyArrowPatch
+
+from msg3d_lab.viz import body_layout
+from msg3d_lab.viz.graphs.edges import learned_edges
+
+
+def edge(receiver, sender, mean, *, frames=(0, 0), p_holm=np.nan):
+    return {
+        "receiver": receiver,
+        "sender": sender,
+        "receiver_frame": frames[0],
+        "sender_frame": frames[1],
+        "mean": mean,
+        "p_holm": p_holm,
+    }
+
+
+def arrows(ax):
+    return [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
+
+
+def labels(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_learned_edges_go_from_the_sender_to_the_receiver(body):
+    xy = body_layout(body)
+    ax = learned_edges(pd.DataFrame([edge("head", "left hand", 0.5)]), body)
+    (arrow,) = arrows(ax)
+    start, end = arrow._posA_posB
+    np.testing.assert_allclose(start, xy[body.joints.index("left hand")])
+    np.testing.assert_allclose(end, xy[body.joints.index("head")])
+    assert {text.get_text() for text in ax.texts} == {"head", "left hand"}
+    assert labels(ax) == ["sends to (not tested)"]
+    assert "unitless" in ax.figure.axes[-1].get_ylabel()
+
+
+def test_learned_edges_show_size_sign_and_significance(body):
+    table = pd.DataFrame(
+        [
+            edge("head", "left hand", -0.8, p_holm=0.001),
+            edge("head", "right hand", 0.4, p_holm=0.3),
+        ]
+    )
+    ax = learned_edges(table, body)
+    weak, strong = arrows(ax)  # the strongest is drawn last
+    assert strong.get_linewidth() > weak.get_linewidth()
+    assert strong.get_linestyle() == "-"
+    assert weak.get_linestyle() != "-"
+    red, _, blue, _ = strong.get_edgecolor()
+    assert blue > red  # less than nothing
+    red, _, blue, _ = weak.get_edgecolor()
+    assert red > blue
+    assert labels(ax) == ["p < 0.05, adjusted", "not significant"]
+    assert ax.figure.axes[-1].get_ylim() == (-0.8, 0.8)
+
+
+def test_learned_edges_across_frames_have_a_body_each(body):
+    table = pd.DataFrame([edge("head", "left hand", 0.5, frames=(0, 1))])
+    ax = learned_edges(table, body, frames=[-1, 0, 1])
+    names = [text.get_text() for text in ax.texts]
+    assert names[:3] == ["t\N{MINUS SIGN}1", "t", "t+1"]
+    assert len(ax.lines) == 3 * len(body.edges)
+    start, end = arrows(ax)[0]._posA_posB
+    assert start[0] - end[0] > np.ptp(body_layout(body)[:, 0])
+    two = learned_edges(table, body)
+    assert len(two.lines) == 2 * len(body.edges)
+
+
+def test_learned_edges_keep_names_and_repeats_apart(body):
+    """All joints named: no two names on one side are closer than a line of text."""
+    table = pd.DataFrame([edge(name, "neck", 0.1) for name in body.joints if name != "neck"])
+    ax = learned_edges(table, body)
+    for side in ("left", "right"):
+        heights = sorted(t.get_position()[1] for t in ax.texts if t.get_ha() == side)
+        assert np.diff(heights).min() > 0.045
+    twice = learned_edges(pd.DataFrame([edge("head", "neck", 0.1)] * 2), body)
+    first, second = (arrow.get_connectionstyle().rad for arrow in arrows(twice))
+    assert first != second
+
+
+def test_learned_edges_ring_a_joint_that_hears_itself(body):
+    ax = learned_edges(pd.DataFrame([edge("head", "head", 0.1)]), body)
+    assert not arrows(ax)
+    assert [line.get_marker() for line in ax.lines].count("o") == 1
+
+
+def test_learned_edges_of_an_empty_table_are_a_body(body):
+    empty = pd.DataFrame([edge("head", "neck", 0.1)]).iloc[:0]
+    ax = learned_edges(empty, body, colorbar=False)
+    assert not arrows(ax)
+    assert len(ax.lines) == len(body.edges)
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "message"),
+    [
+        ([edge("nose", "head", 1)], {}, "has no joint 'nose'"),
+        ([edge("neck", "head", 1, frames=(0, 2))], {"frames": [0, 1]}, "ends at frame 2"),
+        ([{"receiver": "neck", "mean": 1.0}], {}, "no column sender, receiver_frame"),
+    ],
+)
+def test_learned_edges_refuse(body, table, options, message):
+    with pytest.raises(ValueError, match=message):
+        learned_edges(pd.DataFrame(table), body, **options)

@@ -1,0 +1,108 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from msg3d_lab.widgets.controls import confusion_player, hop_slider, weight_slider
+
+
+def test_hop_slider_redraws_when_moved(body):
+    explorer = hop_slider(body, focus=6, k=2, num_scales=5)
+    first = bytes(explorer.picture.value)
+    assert first.startswith(b"\x89PNG")
+    explorer.k.value = 3
+    second = bytes(explorer.picture.value)
+    assert second != first
+    explorer.joint.value = body.joints.index("head")
+    assert bytes(explorer.picture.value) != second
+    assert explorer.k.max == 4
+    assert explorer.controls.children == (explorer.k, explorer.joint)
+
+
+def test_hop_slider_leaves_a_sentence_where_there_is_no_kernel(body):
+    assert "slider for k" in repr(hop_slider(body).controls)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"k": 13}, "k goes from 0 to"), ({"k": -1}, "k goes"), ({"focus": 25}, "0 to 24")],
+)
+def test_hop_slider_refuses(body, options, message):
+    with pytest.raises(ValueError, match=message):
+        hop_slider(body, **options)
+
+
+CURVE = pd.DataFrame({"weight": [0, 0.5, 1], "top1": [0.8, 0.9, 0.7]})
+
+
+def test_weight_slider_redraws_when_moved():
+    control = weight_slider(CURVE, names=("joint", "bone"))
+    first = bytes(control.picture.value)
+    assert first.startswith(b"\x89PNG")
+    control.slider.value = 1
+    assert bytes(control.picture.value) != first
+    assert (control.slider.min, control.slider.max, control.slider.step) == (0, 1, 0.5)
+    assert control.slider.description == "bone"
+    assert "slider for the weight" in repr(control.slider)
+    with pytest.raises(ValueError, match="found 2"):
+        weight_slider(CURVE, weight=2)
+
+
+@pytest.fixture
+def cells(body, make_walk):
+    labels, predictions = np.array([0, 0, 1, 1, 1, 2]), np.array([0, 0, 2, 2, 1, 0])
+    return confusion_player(
+        labels,
+        predictions,
+        ids=list("abcdef"),
+        label_names=["walk", "run", "<b>jump</b>"],
+        keypoints=lambda name: make_walk(num_frames=4 + ord(name) - ord("a")),
+        skeleton=body,
+    )
+
+
+def test_confusion_player_lists_mistakes_first(cells):
+    assert [text for text, _ in cells.cell.options] == [
+        "run: taken for <b>jump</b> (2)",
+        "<b>jump</b>: taken for walk (1)",
+        "walk: recognised (2)",
+        "run: recognised (1)",
+    ]
+    assert cells.clip.options == ("c", "d")
+
+
+def test_confusion_player_shows_the_chosen_clip(cells):
+    assert cells.player.value.startswith('<iframe title="c: run, taken for')
+    cells.clip.value = "d"
+    assert 'title="d: run, taken for' in cells.player.value
+    cells.cell.value = (0, 0)
+    assert cells.clip.options == ("a", "b")
+    assert 'title="a: walk"' in cells.player.value
+    assert "<b>" not in cells.player.value
+    assert cells.controls.children == (cells.cell, cells.clip)
+    assert "Choices of a cell" in repr(cells.controls)
+
+
+def test_confusion_player_stays_where_two_cells_start_alike(body, make_walk):
+    """Another cell's clips are shown even if the drop-down had the same place chosen."""
+    cells = confusion_player(
+        np.array([0, 1]),
+        np.array([1, 0]),
+        ids=["a", "b"],
+        label_names=["x", "y"],
+        keypoints=lambda _: make_walk(num_frames=3),
+        skeleton=body,
+    )
+    cells.cell.value = (1, 0)
+    assert 'title="b: y, taken for x"' in cells.player.value
+
+
+def test_confusion_player_refuses(body):
+    with pytest.raises(ValueError, match="as many labels, predictions and ids"):
+        confusion_player(
+            np.zeros(2, int),
+            np.zeros(1, int),
+            ids=["a"],
+            label_names=["x"],
+            keypoints=lambda _: None,
+            skeleton=body,
+        )
