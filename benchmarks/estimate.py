@@ -18,8 +18,8 @@ import torch
 
 import msg3d_lab
 from msg3d_lab.data import load_synthetic
-from msg3d_lab.training import fit, recipes
-from msg3d_lab.training.diagnostics import estimate, trial
+from msg3d_lab.training import estimate, fit, recipes
+from msg3d_lab.training.diagnostics import trial
 from msg3d_lab.training.diagnostics.estimate import _network, _with_process
 from msg3d_lab.training.diagnostics.held import held_bytes
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from msg3d_lab.model.kernels.empty_bodies import share_empty
-from msg3d_lab.training import recipes
-from msg3d_lab.training.diagnostics import estimate, trial
+from msg3d_lab.training import estimate, recipes
+from msg3d_lab.training.diagnostics import trial
 from msg3d_lab.training.setup import build_model_of, train_batches_of
 
 TINY = {
