@@ -1,12 +1,13 @@
-"""What a clip is, and the checks every importer runs on it."""
+"""A clip, a recording that was left out, and the check that every clip of a store has passed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Clip", "LeftOut", "check_clip"]
+__all__ = ["Clip", "LeftOut", "check_clip", "checked_clips"]
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,45 @@ def check_clip(clip: Clip, *, num_joints: int, channels: int, num_classes: int) 
         raise ValueError(f"clip {clip.id}: {count} coordinates are NaN or infinite")
     if not 0 <= clip.label < num_classes:
         raise ValueError(f"clip {clip.id}: label {clip.label} is outside 0..{num_classes - 1}")
+
+
+def checked_clips(
+    entries: Iterable[Clip | LeftOut],
+    *,
+    num_joints: int,
+    channels: int,
+    num_classes: int,
+    leave_out: bool,
+) -> Iterator[Clip | LeftOut]:
+    """Yield clips that fit their data set, and whose ids differ.
+
+    Args:
+        entries: clips, and recordings that were left out before, which are passed on.
+        num_joints: V.
+        channels: C, numbers per joint.
+        num_classes: labels are 0..num_classes - 1.
+        leave_out: what is done with a clip that does not fit, or whose id occurred before: yield a
+            `LeftOut` with the reason, or raise.
+
+    Raises:
+        ValueError: such a clip, unless `leave_out`.
+    """
+    seen: set[str] = set()
+    for entry in entries:
+        if isinstance(entry, LeftOut):
+            yield entry
+            continue
+        try:
+            check_clip(entry, num_joints=num_joints, channels=channels, num_classes=num_classes)
+        except ValueError as error:
+            if not leave_out:
+                raise
+            yield LeftOut(entry.id, "cannot be used", str(error).removeprefix(f"clip {entry.id}: "))
+            continue
+        if entry.id not in seen:
+            seen.add(entry.id)
+            yield entry
+        elif leave_out:
+            yield LeftOut(entry.id, "occurs twice")
+        else:
+            raise ValueError(f"clip id {entry.id!r} occurs twice: ids must be unique")

@@ -1,16 +1,22 @@
-"""One file for every data set: an Arrow IPC file, of which clips are read when they are asked for.
+"""Write and read stores: a store is one Arrow IPC file that holds a whole data set.
 
-All coordinates lie in one flat float32 column with offsets, next to what is known about each clip;
-what holds for the whole data set (joint layout, class names, preparation) is in the schema's
-metadata. Clips keep their own number of persons and frames: nothing is padded, nothing is held in
-memory, and several processes share what the system keeps of the file.
+The file has three parts:
 
-Nothing that is damaged passes for data: a checksum over everything but the coordinates is checked
-when a store is opened, and every clip's own when it is first read. An Arrow file itself has none.
+- the schema's metadata: a JSON document of what holds for all clips, such as joint layout, class
+  names and preparation;
+- record batches with one row per clip. The coordinates of a clip are one list of float32: clips
+  keep their own number of persons and frames, nothing is padded;
+- a last record batch without rows. Its metadata have the recordings that were left out and the
+  sha256 of everything but the coordinates.
+
+Arrow IPC has no checksums of its own. The sha256 is checked when a store is opened, and the CRC-32
+of a clip's coordinates when the clip is first read.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import mmap
 import os
 import weakref
@@ -22,15 +28,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msg3d_lab.data.arrow_file import VERSION, checked, numbers_of, read_contents, write_contents
-from msg3d_lab.data.clips import Clip, LeftOut
+from msg3d_lab.data.clips import Clip, LeftOut, checked_clips
 from msg3d_lab.files import write_aside
 from msg3d_lab.skeletons import Skeleton
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Store", "open_store", "write_store"]
+__all__ = ["Store", "open_store", "store_document", "write_arrow_file", "write_store"]
+
+FORMAT_VERSION = 3
+_DOCUMENT = b"msg3d_lab.store"
+_DIGEST, _LEFT_OUT = b"msg3d_lab.digest", b"msg3d_lab.left_out"
+# The size of a record batch, 16 MB. Fingerprints depend on it: it is part of the format.
+_BATCH_FLOATS = 4 << 20
 
 
 def write_store(
@@ -43,42 +54,52 @@ def write_store(
     channels: int,
     preparation: Mapping[str, Any],
     synthetic: bool = False,
+    leave_out_unusable: bool = False,
 ) -> Path:
-    """Write clips, one after the other, to a new store.
+    """Write clips to a new store.
 
     Args:
-        path: the new file; its folder is made. Nothing is left behind if a clip is refused.
-        clips: may be a generator; about 16 MB of it are held at a time. Recordings that were left
-            out are recorded: `Store.left_out`.
+        path: the new file; its folder is made. If writing fails, no file is left behind.
+        clips: may be a generator; about 16 MB of clips are in memory at a time. Entries of type
+            `LeftOut` are recorded in `Store.left_out`.
         dataset: the data set's name, e.g. "ntu60".
         skeleton: the joint layout of every clip.
         label_names: class names; a clip's label is a position in this list.
         channels: C, the numbers per joint.
         preparation: name and options of what was done to the coordinates and a hash of the source,
             in plain types. `scored: True` says that the last channel is a confidence score.
-        synthetic: whether the clips were made up; shown wherever the data set is.
+        synthetic: whether the clips are generated; shown wherever the data set is.
+        leave_out_unusable: record clips that do not fit, or whose id occurs twice, as left out.
+            Default: raise.
 
     Returns:
         The path.
 
     Raises:
         FileExistsError: there is a file at `path`.
-        ValueError: a clip that does not fit (see `check_clip`), an id that occurs twice, no clips.
+        ValueError: a clip that does not fit (see `check_clip`) or an id that occurs twice, unless
+            they are left out; no clips.
     """
-    from msg3d_lab import __version__
-
-    document = {
-        "version": VERSION,
-        "dataset": dataset,
-        "skeleton": skeleton.to_dict(),
-        "label_names": list(label_names),
-        "channels": channels,
-        "preparation": dict(preparation),
-        "synthetic": synthetic,
-        "library": __version__,
-    }
+    document = store_document(
+        dataset=dataset,
+        skeleton=skeleton,
+        label_names=label_names,
+        channels=channels,
+        preparation=preparation,
+        synthetic=synthetic,
+    )
+    entries = checked_clips(
+        clips,
+        num_joints=skeleton.num_joints,
+        channels=channels,
+        num_classes=len(label_names),
+        leave_out=leave_out_unusable,
+    )
     with write_aside(path) as aside:
-        write_contents(aside, checked(clips, document, skeleton.num_joints), document)
+        num_clips, left_out = write_arrow_file(aside, entries, document)
+        if num_clips == 0:
+            example = "; for example {} {} ({})".format(*left_out[0]) if left_out else ""
+            raise ValueError(f"no clips to write: the source has none that can be used{example}")
     return Path(path)
 
 
@@ -87,18 +108,22 @@ def open_store(path: str | Path) -> Store:
 
     Raises:
         FileNotFoundError: there is no file at `path`.
-        ValueError: it is not a store, or it is cut short or damaged.
+        ValueError: the file is not a store, or it is cut short or damaged.
     """
     return Store(path)
 
 
 class Store:
-    """A data set on disk. Made by `open_store`; pickles as its path.
+    """A data set on disk. Open it with `open_store`. A pickled store is its path.
 
-    Besides the properties below: `path`, `dataset`, `skeleton`, `label_names`, `channels`,
-    `preparation` and `synthetic` as given to `write_store`, the arrays `persons` and `frames`
-    (clips,) int64, and `fingerprint`, twelve hex digits that tell two stores apart, wherever they
-    lie: of everything in them, coordinates by their checksums.
+    Attributes:
+        path: the file, an absolute path.
+        dataset, skeleton, label_names, channels, preparation, synthetic: as given to `write_store`.
+        persons: number of persons of each clip, (clips,) int64.
+        frames: number of frames of each clip, (clips,) int64.
+        fingerprint: twelve hex digits that identify the contents: coordinates, labels, splits,
+            layout, class names, preparation. It does not depend on where the file is, nor on the
+            version of the library.
 
     Example:
         >>> store = open_store("ntu60-3d.arrow")  # doctest: +SKIP
@@ -118,19 +143,38 @@ class Store:
         try:
             self._file = self.path.open("rb")
             weakref.finalize(self, self._file.close)
-            self._read(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
+            self._read_all_but_coordinates()
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is not a store of this library, or it is cut short or damaged ({error}): "
                 "import the data set again"
             ) from error
 
-    def _read(self, mapped: mmap.mmap) -> None:
-        """Read and check everything but the coordinates."""
-        contents = read_contents(mapped)
-        document, self._table = contents.document, contents.table
-        self._places = contents.places
-        self._left_out, self.fingerprint = contents.left_out, contents.digest[:12]
+    def _read_all_but_coordinates(self) -> None:
+        import pyarrow as pa
+
+        buffer = pa.py_buffer(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
+        file = pa.ipc.open_file(buffer)
+        metadata = file.schema.metadata[_DOCUMENT]
+        document = json.loads(metadata)
+        if document["version"] != FORMAT_VERSION:
+            raise ValueError(f"version {document['version']}, this library reads {FORMAT_VERSION}")
+        if not file.schema.equals(_schema()):
+            raise ValueError("its columns are not those of a store")
+        last = file.num_record_batches - 1
+        without_rows, closing = file.get_batch_with_custom_metadata(last)
+        batches = [file.get_batch(i) for i in range(last)]
+        digest = hashlib.sha256(metadata)
+        for batch in batches:
+            batch.validate(full=True)
+            _update_digest(digest, batch)
+        digest.update(closing[_LEFT_OUT])
+        if digest.hexdigest().encode() != closing[_DIGEST] or without_rows.num_rows:
+            raise ValueError("its checksum does not match its contents")
+        self.fingerprint = digest.hexdigest()[:12]
+        self._left_out: list[list[str]] = json.loads(closing[_LEFT_OUT])
+        self._table = pa.Table.from_batches(batches, schema=file.schema)
+
         self.dataset: str = document["dataset"]
         self.label_names: list[str] = document["label_names"]
         self.preparation: dict[str, Any] = document["preparation"]
@@ -138,13 +182,14 @@ class Store:
         self.skeleton = Skeleton.from_record(document["skeleton"])
         self.channels = int(document["channels"])
         self.persons, self.frames, self._checksums = (
-            numbers_of(self._table.column(name).combine_chunks()).astype(np.int64)
+            _to_numpy(self._table.column(name).combine_chunks()).astype(np.int64)
             for name in ("persons", "frames", "checksum")
         )
+        self._offsets = _clip_offsets(buffer, self._table.column("keypoints"))
         sizes = self.persons * self.frames * (self.skeleton.num_joints * self.channels)
-        if (self._places[1] - self._places[0] != 4 * sizes).any():
-            raise ValueError("the coordinates do not have the lengths that the clips claim")
-        self._sound = np.zeros(len(self), dtype=bool)  # whose checksum has been looked at
+        if (self._offsets[1] - self._offsets[0] != 4 * sizes).any():
+            raise ValueError("the coordinates do not have the lengths that the clips state")
+        self._verified = np.zeros(len(self), dtype=bool)  # clips whose checksum was right
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -168,7 +213,7 @@ class Store:
     @cached_property
     def labels(self) -> np.ndarray:
         """Class numbers: (clips,) int64."""
-        return numbers_of(self._table.column("label").combine_chunks()).astype(np.int64)
+        return _to_numpy(self._table.column("label").combine_chunks()).astype(np.int64)
 
     @cached_property
     def ids(self) -> list[str]:
@@ -180,25 +225,32 @@ class Store:
         """One row per clip: id, label, subject, camera, setup, persons, frames, splits."""
         import pandas as pd
 
-        plain = {
+        columns = {
             name: self._table.column(name).to_pylist() for name in self._table.column_names[:-2]
         }
         nullable = dict.fromkeys(("subject", "camera", "setup"), "Int64")
-        return pd.DataFrame(plain).astype(nullable)
+        return pd.DataFrame(columns).astype(nullable)
 
     @cached_property
-    def _members(self) -> dict[str, np.ndarray]:
-        members: dict[str, list[int]] = {}
+    def left_out(self) -> pd.DataFrame:
+        """The recordings of the source that are not in the store: id, reason, detail."""
+        import pandas as pd
+
+        return pd.DataFrame(self._left_out, columns=["id", "reason", "detail"], dtype=str)
+
+    @cached_property
+    def _split_indices(self) -> dict[str, np.ndarray]:
+        indices: dict[str, list[int]] = {}
         column = self._table.column("splits").combine_chunks()
-        owners = np.repeat(np.arange(len(self)), np.diff(numbers_of(column.offsets)))
+        owners = np.repeat(np.arange(len(self)), np.diff(_to_numpy(column.offsets)))
         for owner, name in zip(owners.tolist(), column.values.to_pylist(), strict=True):
-            members.setdefault(name, []).append(owner)
-        return {name: np.array(members[name], dtype=np.int64) for name in sorted(members)}
+            indices.setdefault(name, []).append(owner)
+        return {name: np.array(indices[name], dtype=np.int64) for name in sorted(indices)}
 
     @property
     def splits(self) -> dict[str, int]:
         """The names of the splits and how many clips each has."""
-        return {name: len(indices) for name, indices in self._members.items()}
+        return {name: len(indices) for name, indices in self._split_indices.items()}
 
     def indices(self, split: str) -> np.ndarray:
         """Return the positions of a split's clips, ascending: int64.
@@ -206,67 +258,49 @@ class Store:
         Raises:
             ValueError: there is no such split.
         """
-        if split not in self._members:
+        if split not in self._split_indices:
             raise ValueError(
                 f"{self.path.name} has no split {split!r}: expected one of "
-                f"{', '.join(self._members) or '(it has no splits)'}"
+                f"{', '.join(self._split_indices) or '(it has no splits)'}"
             )
-        return self._members[split].copy()
+        return self._split_indices[split].copy()
 
     def keypoints(self, i: int) -> np.ndarray:
         """Return clip `i`: (M, T, V, C) float32, read-only.
 
-        It is read rather than mapped: mapped pages count as this process's memory until the system
-        wants them back, which batch systems that kill at a limit do not wait for; and a file that
-        is cut while it is mapped ends the process.
+        The clip is read, not memory-mapped: mapped pages count as this process's memory, which
+        batch systems limit, and a mapped file that is cut short ends the process.
 
         Raises:
-            ValueError: the clip is damaged; found out when it is first read.
+            ValueError: the clip is damaged.
         """
-        start, stop = self._places[:, i].tolist()
+        start, stop = self._offsets[:, i].tolist()
         content = self._read_bytes(start, stop)
-        if len(content) != stop - start or not (self._sound[i] or self._is_sound(i, content)):
+        if len(content) != stop - start or not (self._verified[i] or self._verify(i, content)):
             raise self._damaged(i)
         shape = (self.persons[i], self.frames[i], self.skeleton.num_joints, self.channels)
         return np.frombuffer(content, dtype="<f4").reshape(shape)
 
     def read_into(self, out: np.ndarray, i: int) -> None:
-        """Read clip `i` to where it is wanted, as training does: no copy is made of it.
+        """Read clip `i` into an array, without a copy in between.
 
         Args:
             out: float32, C-contiguous, of as many numbers as the clip.
             i: which clip.
 
         Raises:
-            ValueError: the clip is damaged, or `out` is of another size.
+            ValueError: the clip is damaged, or `out` has another size.
         """
-        start, stop = self._places[:, i].tolist()
+        start, stop = self._offsets[:, i].tolist()
         if out.nbytes != stop - start:
             raise ValueError(f"expected room for {(stop - start) // 4} numbers, found {out.size}")
-        if not hasattr(os, "preadv"):
+        if not hasattr(os, "preadv"):  # Windows
             out.reshape(-1)[:] = self.keypoints(i).reshape(-1)
             return
-        room = out.data.cast("B")
-        read = os.preadv(self._file.fileno(), [room], start)
-        if read != out.nbytes or not (self._sound[i] or self._is_sound(i, room)):
+        view = out.data.cast("B")
+        read = os.preadv(self._file.fileno(), [view], start)
+        if read != out.nbytes or not (self._verified[i] or self._verify(i, view)):
             raise self._damaged(i)
-
-    def _damaged(self, i: int) -> ValueError:
-        return ValueError(
-            f"clip {self.ids[i]} of {self.path} is damaged (its checksum is wrong): import the "
-            "data set again"
-        )
-
-    def _is_sound(self, i: int, content: bytes | memoryview) -> bool:
-        self._sound[i] = zlib.crc32(content) == self._checksums[i]
-        return bool(self._sound[i])
-
-    def _read_bytes(self, start: int, stop: int) -> bytes:
-        if hasattr(os, "pread"):  # several threads may read at once
-            return os.pread(self._file.fileno(), stop - start, start)
-        with self.path.open("rb") as file:
-            file.seek(start)
-            return file.read(stop - start)
 
     def clip(self, i: int) -> Clip:
         """Return clip `i` with all that is known about it.
@@ -284,16 +318,185 @@ class Store:
 
         damaged = []
         for i in tqdm(range(len(self)), desc="checksums", unit="clip", disable=not progress):
-            self._sound[i] = False
+            self._verified[i] = False
             try:
                 self.keypoints(i)
             except ValueError:
                 damaged.append(self.ids[i])
         return damaged
 
-    @cached_property
-    def left_out(self) -> pd.DataFrame:
-        """The recordings of the source that are not in the store: id, reason, detail."""
-        import pandas as pd
+    def _verify(self, i: int, content: bytes | memoryview) -> bool:
+        self._verified[i] = zlib.crc32(content) == self._checksums[i]
+        return bool(self._verified[i])
 
-        return pd.DataFrame(self._left_out, columns=["id", "reason", "detail"], dtype=str)
+    def _damaged(self, i: int) -> ValueError:
+        return ValueError(
+            f"clip {self.ids[i]} of {self.path} is damaged (its checksum is wrong): import the "
+            "data set again"
+        )
+
+    def _read_bytes(self, start: int, stop: int) -> bytes:
+        if hasattr(os, "pread"):  # several threads may read at once
+            return os.pread(self._file.fileno(), stop - start, start)
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+
+def store_document(
+    *,
+    dataset: str,
+    skeleton: Skeleton,
+    label_names: Sequence[str],
+    channels: int,
+    preparation: Mapping[str, Any],
+    synthetic: bool = False,
+) -> dict[str, Any]:
+    """Return the document of a store's metadata. The fingerprint depends on every byte of it."""
+    return {
+        "version": FORMAT_VERSION,
+        "dataset": dataset,
+        "skeleton": skeleton.to_dict(),
+        "label_names": list(label_names),
+        "channels": channels,
+        "preparation": dict(preparation),
+        "synthetic": synthetic,
+        # The version of the library that introduced this format. A constant: fingerprints must not
+        # change with the library's version.
+        "library": "0.1.0",
+    }
+
+
+def write_arrow_file(
+    path: Path, entries: Iterable[Clip | LeftOut], document: Mapping[str, Any]
+) -> tuple[int, list[tuple[str, str, str]]]:
+    """Write clips that were checked before, at most one record batch in memory at a time.
+
+    Returns:
+        The number of clips, and (id, reason, detail) of the recordings that were left out.
+    """
+    import pyarrow as pa
+
+    metadata = json.dumps(document).encode()
+    schema = _schema().with_metadata({_DOCUMENT: metadata})
+    digest = hashlib.sha256(metadata)
+    waiting: list[Clip] = []
+    num_clips = num_floats = 0
+    left_out: list[tuple[str, str, str]] = []
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+
+        def write_batch() -> None:
+            batch = _record_batch(waiting, schema)
+            _update_digest(digest, batch)
+            writer.write_batch(batch)
+            waiting.clear()
+
+        for entry in entries:
+            if isinstance(entry, LeftOut):
+                left_out.append((entry.id, entry.reason, entry.detail))
+                continue
+            num_clips += 1
+            waiting.append(entry)
+            num_floats += entry.keypoints.size
+            if num_floats >= _BATCH_FLOATS:
+                write_batch()
+                num_floats = 0
+        if waiting:
+            write_batch()
+        names = json.dumps(left_out).encode()
+        digest.update(names)
+        closing = {_DIGEST: digest.hexdigest().encode(), _LEFT_OUT: names}
+        writer.write_batch(_record_batch([], schema), custom_metadata=closing)
+    return num_clips, left_out
+
+
+def _columns() -> list[tuple[str, Any, Callable[[Clip], Any]]]:
+    """Name, Arrow type and value of every column but the coordinates."""
+    import pyarrow as pa
+
+    return [
+        ("id", pa.string(), lambda clip: clip.id),
+        ("label", pa.int32(), lambda clip: clip.label),
+        ("subject", pa.int32(), lambda clip: clip.subject),
+        ("camera", pa.int32(), lambda clip: clip.camera),
+        ("setup", pa.int32(), lambda clip: clip.setup),
+        ("persons", pa.int32(), lambda clip: clip.keypoints.shape[0]),
+        ("frames", pa.int32(), lambda clip: clip.keypoints.shape[1]),
+        ("splits", pa.list_(pa.string()), lambda clip: list(clip.splits)),
+        ("checksum", pa.uint32(), lambda clip: zlib.crc32(_flat(clip).data)),
+    ]
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    columns = [(name, arrow_type) for name, arrow_type, _ in _columns()]
+    return pa.schema([*columns, ("keypoints", pa.large_list(pa.float32()))])
+
+
+def _record_batch(clips: Sequence[Clip], schema: Any) -> Any:
+    import pyarrow as pa
+
+    arrays = [pa.array([value(clip) for clip in clips], type=t) for _, t, value in _columns()]
+    offsets = np.cumsum([0, *(clip.keypoints.size for clip in clips)], dtype=np.int64)
+    flat = np.concatenate([np.zeros(0, np.float32), *map(_flat, clips)])
+    arrays.append(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat)))
+    return pa.record_batch(arrays, schema=schema)
+
+
+def _flat(clip: Clip) -> np.ndarray:
+    return np.ascontiguousarray(clip.keypoints, dtype="<f4").ravel()
+
+
+def _to_numpy(array: Any) -> np.ndarray:
+    """Convert an Arrow array of numbers without nulls.
+
+    `array.to_numpy` would import Arrow's compute functions or pandas, which takes longer than
+    opening a store of NTU60.
+    """
+    return np.from_dlpack(array) if len(array) else np.zeros(0, dtype=np.int64)
+
+
+def _update_digest(digest: Any, batch: Any) -> None:
+    """Add a record batch, without its coordinates, to a hash."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if name != "keypoints":
+            digest.update(f"{name} {len(column)}\n".encode())
+            _update_digest_with_array(digest, column)
+
+
+def _update_digest_with_array(digest: Any, array: Any) -> None:
+    """Add an array's values to a hash, without the padding of its buffers."""
+    import pyarrow as pa
+
+    if not len(array):
+        return
+    here = slice(array.offset, array.offset + len(array))
+    valid, numbers, *texts = array.buffers()
+    mask = np.ones(len(array), dtype=bool)
+    if valid is not None and array.null_count:
+        bits = np.frombuffer(valid, dtype=np.uint8)
+        mask = np.unpackbits(bits, bitorder="little")[here].astype(bool)
+    digest.update(mask.tobytes())
+    if pa.types.is_integer(array.type):
+        digest.update((np.frombuffer(numbers, dtype="<u4")[here] * mask).tobytes())
+        return
+    offsets = np.frombuffer(numbers, dtype="<i4")[here.start : here.stop + 1]
+    digest.update(np.diff(offsets).tobytes())
+    if pa.types.is_list(array.type):
+        _update_digest_with_array(digest, array.values[offsets[0] : offsets[-1]])
+    elif texts and texts[0] is not None:
+        digest.update(memoryview(texts[0])[offsets[0] : offsets[-1]])
+
+
+def _clip_offsets(file: Any, keypoints: Any) -> np.ndarray:
+    """Find every clip's coordinates in the file: (2, clips) int64, start and stop in bytes."""
+    found = [np.zeros((2, 0), dtype=np.int64)]
+    for chunk in keypoints.chunks:
+        values = chunk.values
+        first = values.buffers()[1].address - file.address
+        offsets = _to_numpy(chunk.offsets)
+        if not 0 <= offsets[0] <= offsets[-1] <= len(values):
+            raise ValueError("offsets outside the coordinates")
+        found.append(first + 4 * np.stack([offsets[:-1], offsets[1:]]))
+    return np.concatenate(found, axis=1)

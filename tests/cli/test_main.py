@@ -177,7 +177,7 @@ def bad_inputs(folder):
         ),
         "zip of broken JSON": (
             ["data", "import", "broken.zip", "--dataset", "nw-ucla", *imported],
-            "none that can be used: a01_s01_e00_v01, for one, cannot be read (",
+            "none that can be used; for example a01_s01_e00_v01 cannot be read (",
         ),
         "unknown format": (
             ["data", "import", "text.pkl", "--dataset", "ntu60", *imported],

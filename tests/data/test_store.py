@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msg3d_lab import skeletons
-from msg3d_lab.data import arrow_file
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.store import open_store, write_store
 
@@ -44,9 +43,8 @@ def test_store_gives_back_what_was_written(tmp_path_factory, sizes, batch):
         for i, (m, t) in enumerate(sizes)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            arrow_file, "_BATCH_FLOATS", batch
-        )  # so that there are several record batches
+        # So that there are several record batches.
+        patch.setattr("msg3d_lab.data.store._BATCH_FLOATS", batch)
         path = write_store(tmp_path_factory.mktemp("store") / "s.arrow", iter(clips), **FACTS)
     store = open_store(path)
     assert len(store) == len(clips)
@@ -124,6 +122,16 @@ def test_fingerprint_tells_stores_apart_but_not_copies(tmp_path):
     }
     assert len(others) == 5
     assert first not in others
+
+
+def test_fingerprint_depends_on_contents_alone(tmp_path, monkeypatch):
+    """Recorded in data/results.csv and in run folders: it must never change for the same clips."""
+    monkeypatch.setattr("msg3d_lab.__version__", "99")
+    entries = [clip("a", 2, 3, splits=("t",), subject=4), LeftOut("b", "late"), clip("c", label=1)]
+    assert (
+        open_store(write_store(tmp_path / "s.arrow", entries, **FACTS)).fingerprint
+        == "69dfd0649898"
+    )
 
 
 def broken(**changes):
@@ -214,7 +222,7 @@ def test_open_store_notices_a_change_in_any_column(tmp_path, column, value):
     path = write_store(tmp_path / "s.arrow", [clip(frames=3)], **FACTS)
     assert open_store(rewritten(path, tmp_path / "same.arrow")).ids == ["a"]
     other = rewritten(path, tmp_path / "t.arrow", **{column: [value]})
-    with pytest.raises(ValueError, match="checksum is not that of its contents"):
+    with pytest.raises(ValueError, match="checksum does not match its contents"):
         open_store(other)
 
 

@@ -13,20 +13,19 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from importlib import metadata
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Any
 
-from msg3d_lab.data.arrow_file import VERSION, write_contents
-from msg3d_lab.data.clips import Clip, LeftOut, check_clip
-from msg3d_lab.data.store import Store
+from msg3d_lab.data.clips import Clip, LeftOut, checked_clips
+from msg3d_lab.data.store import Store, store_document, write_arrow_file
 from msg3d_lab.files import write_aside
-from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["Chunks", "usable"]
+__all__ = ["Chunks"]
 
 _CHUNK = 64  # recordings: what a kill can cost each process, a second at most
 _AHEAD = 4  # chunks asked for per process: enough to keep it busy
@@ -58,18 +57,9 @@ class Chunks:
         if workers is not None and workers < 1:
             raise ValueError(f"expected at least one worker, found {workers}")
         self.clips, self.chunk, self.workers = clips, chunk, workers or min(16, _cores())
-        from msg3d_lab import __version__
-
-        skeleton: Skeleton = facts["skeleton"]
-        self._document = {
-            **facts,
-            "skeleton": skeleton.to_dict(),
-            "label_names": list(facts["label_names"]),
-            "version": VERSION,
-            "synthetic": False,
-            "library": __version__,  # another one may prepare clips differently
-        }
-        content = json.dumps([self._document, len(clips), chunk, stamp], sort_keys=True)
+        self._document = store_document(**facts)
+        library = metadata.version("msg3d-lab")  # another one may prepare clips differently
+        content = json.dumps([self._document, len(clips), chunk, stamp, library], sort_keys=True)
         key = hashlib.sha256(content.encode()).hexdigest()[:8]
         self.folder = beside.with_name(f".{beside.name}.{key}.importing")
         starts = range(0, len(clips), chunk)
@@ -149,36 +139,16 @@ class Chunks:
             pool.shutdown(cancel_futures=True)
 
 
-def usable(
-    clips: Iterable[Clip | LeftOut], *, skeleton: Skeleton, channels: int, num_classes: int
-) -> Iterator[Clip | LeftOut]:
-    """Put aside clips that do not fit, or occur a second time, with the reason."""
-    seen: set[str] = set()
-    for clip in clips:
-        if isinstance(clip, LeftOut):
-            yield clip
-            continue
-        try:
-            check_clip(
-                clip, num_joints=skeleton.num_joints, channels=channels, num_classes=num_classes
-            )
-        except ValueError as error:
-            text = str(error).removeprefix(f"clip {clip.id}: ")
-            yield LeftOut(clip.id, "cannot be used", text)
-            continue
-        yield LeftOut(clip.id, "occurs twice") if clip.id in seen else clip
-        seen.add(clip.id)
-
-
 def _read_chunk(clips: Sequence[Clip | LeftOut], document: Mapping[str, Any], path: Path) -> int:
-    entries = usable(
+    entries = checked_clips(
         clips,
-        skeleton=Skeleton.from_record(document["skeleton"]),
+        num_joints=len(document["skeleton"]["joints"]),
         channels=document["channels"],
         num_classes=len(document["label_names"]),
+        leave_out=True,
     )
     with write_aside(path, overwrite=True) as aside:
-        write_contents(aside, entries, document)
+        write_arrow_file(aside, entries, document)
     return len(clips)
 
 

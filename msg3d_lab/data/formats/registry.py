@@ -13,7 +13,7 @@ from msg3d_lab import skeletons
 from msg3d_lab.data import datasets
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.formats import custom, kinetics, ntu_raw, nw_ucla, openmmlab, padded
-from msg3d_lab.data.formats.parallel import Chunks, usable
+from msg3d_lab.data.formats.parallel import Chunks
 from msg3d_lab.data.formats.recordings import Recordings
 from msg3d_lab.data.store import open_store, write_store
 from msg3d_lab.files import write_aside
@@ -275,9 +275,8 @@ def _write(
     from tqdm.auto import tqdm
 
     def write(entries: Iterable[Clip | LeftOut]) -> None:
-        write_store(out, usable(entries, skeleton=found.skeleton, **chosen), **facts)
+        write_store(out, entries, leave_out_unusable=True, **facts)
 
-    chosen = {"channels": found.channels, "num_classes": len(facts["label_names"])}
     settings = {"desc": facts["dataset"], "unit": "clip", "disable": not progress}
     if not isinstance(found.clips, Sequence) or found.count < _MANY:
         with tqdm(found.clips, total=found.count, **settings) as bar:

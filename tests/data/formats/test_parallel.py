@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import msg3d_lab
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.formats.parallel import Chunks, usable
+from msg3d_lab.data.formats.parallel import Chunks
 from msg3d_lab.data.store import open_store, write_store
 
 FACTS = {
@@ -122,7 +121,7 @@ def test_another_import_does_not_take_these_chunks(clips, tmp_path, monkeypatch)
     assert Chunks(clips, FACTS, beside=tmp_path / "t.arrow").num_read == 0
     assert Chunks(clips, FACTS, beside=tmp_path / "s.arrow", stamp="x").num_read == 0
     assert Chunks(clips, FACTS, beside=tmp_path / "s.arrow").num_read == len(clips)
-    monkeypatch.setattr(msg3d_lab, "__version__", "99")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "99")
     assert Chunks(clips, FACTS, beside=tmp_path / "s.arrow").num_read == 0
 
 
@@ -142,7 +141,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_resumable import FACTS, Chunks, Recorded
+from test_parallel import FACTS, Chunks, Recorded
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
@@ -187,24 +186,3 @@ def test_a_killed_import_goes_on_where_it_was(tmp_path):
     assert_same(entries, list(clips))
     store = open_store(write_store(tmp_path / "s.arrow", entries, **FACTS))
     assert (len(store), len(store.left_out)) == (48, 12)
-
-
-def test_usable_puts_aside_what_does_not_fit():
-    good = Clip("good", np.ones((1, 2, 25, 3), np.float32), 1)
-    nan = Clip("nan", np.full((1, 2, 25, 3), np.nan, np.float32), 1)
-    high = Clip("high", good.keypoints, 2)
-    entries = list(
-        usable(
-            [good, nan, LeftOut("x", "y"), high, good],
-            skeleton=FACTS["skeleton"],
-            channels=3,
-            num_classes=2,
-        )
-    )
-    assert entries[0] is good
-    assert entries[1:] == [
-        LeftOut("nan", "cannot be used", "150 coordinates are NaN or infinite"),
-        LeftOut("x", "y"),
-        LeftOut("high", "cannot be used", "label 2 is outside 0..1"),
-        LeftOut("good", "occurs twice"),
-    ]
