@@ -1,4 +1,4 @@
-# Everything on a fresh machine: `make demo` or `make test`. Needs Python 3.11+ and make.
+# Everything on a fresh machine: `make demo` or `make test`. Needs Python 3.11 or newer, and make.
 PYTHON ?= python3
 # Where torch comes from. The default has CPU builds; for CUDA: make demo TORCH_INDEX=https://download.pytorch.org/whl/cu130
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -10,7 +10,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab lint clean
+.PHONY: help demo test check lint docs lab clean
 
 help: ## this list
 	@echo "MS-G3D Lab: make TARGET"
@@ -22,14 +22,21 @@ demo: .venv/installed ## environment, then training and testing on the embedded 
 test: .venv/installed-dev ## environment, then all tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
-lab: .venv/installed ## environment, then JupyterLab on the notebooks
-	@$(BIN)/jupyter lab $(LAB_ARGS) notebooks
+check: lint ## formatting, lint, types, and the quick tests of what changed: before every commit
+	@$(BIN)/python -m pytest -q -m "not slow" $$($(BIN)/python .ci/changed.py) $(PYTEST_ARGS)
 
 lint: .venv/installed-dev ## formatting, lint and types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-clean: ## remove the environment and caches; runs and data stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+docs: .venv/installed-docs ## the site, in docs/_build/html
+	@$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo "The site is in docs/_build/html/index.html"
+
+lab: .venv/installed ## environment, then JupyterLab on the notebooks
+	@$(BIN)/jupyter lab $(LAB_ARGS) notebooks
+
+clean: ## remove the environment, caches and the site; runs and data stay
+	rm -rf docs/_build docs/notebooks/*.ipynb .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MS-G3D Lab needs Python 3.11 or newer, found " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
@@ -46,4 +53,9 @@ clean: ## remove the environment and caches; runs and data stay
 .venv/installed-dev: .venv/installed
 	@echo "Installing what the tests need"
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	@echo "Installing what the site needs"
+	@$(PIP) --editable '.[docs]'
 	@touch $@

@@ -1,6 +1,7 @@
 """The house rules a machine can hold: import directions, import time, equal dependency lists."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+import msg3d_lab as lab
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "msg3d_lab"
@@ -72,23 +75,24 @@ def test_imports_point_one_way():
     assert not wrong
 
 
-def test_import_is_quick_beyond_torch():
+def run_python(code):
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
+
+
+def test_import_loads_nothing_else():
+    assert not {"torch", "numpy"} & set(run_python("import sys, msg3d_lab; print(*sys.modules)"))
+
+
+def test_model_is_quick_to_import_beyond_torch():
+    """The network, its checkpoints and the layouts leave slow libraries for later."""
     code = (
-        "import time, torch; start = time.process_time(); import msg3d_lab; "
-        "print(time.process_time() - start)"
+        "import sys, time, torch; start = time.process_time(); import msg3d_lab as lab; "
+        "lab.MSG3D, lab.load_model, lab.Skeleton, lab.graph, lab.tune_allocator; "
+        "print(time.process_time() - start, *sys.modules)"
     )
-    seconds = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
-        for _ in range(3)
-    ]
-    assert min(seconds) < 0.3
-
-
-def test_import_leaves_slow_libraries_for_later():
-    code = "import sys, msg3d_lab; print(' '.join(sys.modules))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=True, text=True
-    )
+    runs = [run_python(code) for _ in range(2)]
+    assert min(float(seconds) for seconds, *_ in runs) < 0.3
     slow = {
         "pandas",
         "pyarrow",
@@ -98,16 +102,24 @@ def test_import_leaves_slow_libraries_for_later():
         "torchmetrics",
         "scipy",
     }
-    assert not slow & set(loaded.stdout.split())
+    assert not slow & set(runs[0])
 
 
 def test_public_names_are_there():
-    import msg3d_lab
-
-    for name in msg3d_lab.__all__:
-        assert getattr(msg3d_lab, name) is not None
+    assert dir(lab) == sorted([*lab.__all__, "__version__"])
+    for name in dir(lab):
+        assert getattr(lab, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'modle'"):
-        _ = msg3d_lab.modle
+        _ = lab.modle
+
+
+def test_type_checkers_see_the_same_public_names():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.asname: node.module for node in block.body for alias in node.names}
+    assert sorted(seen) == sorted(lab.__all__)
+    for name, module in seen.items():
+        assert getattr(importlib.import_module(module), name) is getattr(lab, name)
 
 
 def test_environment_yml_has_the_dependencies_of_pyproject():
@@ -131,7 +143,8 @@ def test_constraints_pin_every_dependency():
         canonicalize_name(r.name): next(iter(r.specifier)).version
         for r in map(Requirement, (line for line in lines if not line.startswith("#")))
     }
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["dev"], *extras["docs"]]
     for requirement in map(Requirement, wanted):
         version = pinned[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), requirement

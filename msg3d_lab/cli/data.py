@@ -34,8 +34,8 @@ def import_(
             Kinetics-Skeleton; with a layout, recordings of your own.
         dataset: ntu60, ntu120, nw-ucla or kinetics400; for recordings of your own, a name.
         out: the new store; data/DATASET.arrow, for NTU with -2d or -3d, if left out.
-        layout: your own joint layout, a YAML file (docs/own-skeletons.md), or the name of one of
-            ours.
+        layout: your own joint layout, a YAML file (docs/data/own-skeletons.md), or the name of
+            one of ours.
         labels: your own labels, a CSV, where they do not lie beside the recordings.
         prepare: for your own recordings: what is done to the coordinates.
         image_size: for your own pixels: height and width of the picture.

@@ -45,8 +45,8 @@ SIZE = "bodies of a strange size"
 KINDS: dict[str, tuple[Severity, str]] = {
     UNREADABLE: (
         "error",
-        "give a table (CSV, Parquet) or a folder or zip of .npy files: docs/own-skeletons.md shows "
-        "both",
+        "give a table (CSV, Parquet) or a folder or zip of .npy files: "
+        "docs/data/own-skeletons.md shows both",
     ),
     UNREADABLE_LABELS: (
         "error",

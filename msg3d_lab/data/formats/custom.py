@@ -1,6 +1,6 @@
 """Recordings of one's own, on a joint layout of one's own: a long table or a folder of arrays.
 
-Both come with a CSV of labels (see `labels`). `docs/own-skeletons.md` describes the formats.
+Both come with a CSV of labels (see `labels`). `docs/data/own-skeletons.md` describes the formats.
 """
 
 from __future__ import annotations

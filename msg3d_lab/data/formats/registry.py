@@ -99,8 +99,8 @@ def import_dataset(
         dataset: "ntu60", "ntu120", "nw-ucla" or "kinetics400"; with `layout`, a name of your own.
         out: the new store; `data/DATASET.arrow`, for NTU with -2d or -3d, if left out. Nothing is
             left there if the import fails.
-        layout: of skeletons of your own (see `docs/own-skeletons.md`): a layout, its name or the
-            path of its YAML.
+        layout: of skeletons of your own (see `docs/data/own-skeletons.md`): a layout, its name or
+            the path of its YAML.
         labels: for these, the CSV of labels, where it does not lie in the place it is looked for.
         prepare: for these, "align", "center", "image" or "none"; see `custom.read_clips`.
         image_size: for these in 2D, (height, width) in pixels.

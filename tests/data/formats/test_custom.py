@@ -595,7 +595,7 @@ def test_read_clips_aligns_3d_as_prepare_3d_does(folder, layout):
     np.testing.assert_array_equal(found.clips[0].keypoints, prepare_3d(clip, layout))
     assert found.preparation["name"] == "prepare_3d"
     assert found.clips[0].keypoints.shape[1] == 4
-    text = (DOCS / "own-skeletons.md").read_text(encoding="utf-8")
+    text = (DOCS / "data/own-skeletons.md").read_text(encoding="utf-8")
     assert "leaves out frames in which that person is absent" in text
 
 
@@ -709,7 +709,7 @@ def test_example_becomes_a_store_that_is_read_back(tmp_path):
 
 
 def test_documentation_shows_the_example():
-    text = (DOCS / "own-skeletons.md").read_text(encoding="utf-8")
+    text = (DOCS / "data/own-skeletons.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```(?:yaml|csv)\n(.*?)```", text, flags=re.DOTALL)
     files = [(EXAMPLE / name).read_text() for name in ("layout.yaml", "clips.csv", "labels.csv")]
     assert len(blocks) == len(files)
@@ -727,7 +727,7 @@ def test_documentation_shows_the_example():
 def test_documentation_runs(tmp_path, monkeypatch, capsys):
     from msg3d_lab.cli import main
 
-    text = (DOCS / "own-skeletons.md").read_text(encoding="utf-8")
+    text = (DOCS / "data/own-skeletons.md").read_text(encoding="utf-8")
     shutil.copytree(EXAMPLE, tmp_path / "docs" / "examples" / "own-skeletons")
     (tmp_path / "clips").mkdir()
     monkeypatch.chdir(tmp_path)

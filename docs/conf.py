@@ -1,0 +1,61 @@
+"""Sphinx: the site from the guides, the committed notebooks and the docstrings. `make docs`.
+
+Nothing is fetched: notebooks are shown as committed, formulas become MathML, and the theme's files
+are copied into the site.
+"""
+
+from docutils import nodes
+from docutils.utils.math import latex2mathml
+from sphinx.application import Sphinx
+
+import msg3d_lab
+
+project = "MS-G3D Lab"
+author = "The MS-G3D Lab contributors"
+copyright = author
+release = version = msg3d_lab.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build", "examples", "**.ipynb_checkpoints"]
+
+# Notebooks
+nb_execution_mode = "off"
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # myst-nb's default loads them from the internet
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+
+# Docstrings
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_member_order = "groupwise"
+autodoc_default_options = {"members": True}
+napoleon_numpy_docstring = False
+napoleon_custom_sections = [
+    ("Shapes", "params_style"),
+    ("Units", "notes_style"),
+    ("Source", "notes_style"),
+]
+default_role = "code"
+
+# Pages
+html_theme = "sphinx_book_theme"
+html_title = project
+html_math_renderer = "mathml"
+html_copy_source = False
+html_theme_options = {"show_navbar_depth": 1, "use_download_button": False, "show_toc_level": 2}
+
+
+def _mathml(self, node: nodes.Element, *, display: bool) -> None:
+    """Write a formula as MathML, which browsers show without a script."""
+    tree = latex2mathml.tex2mathml(node.astext(), as_block=display)
+    self.body.append(tree if isinstance(tree, str) else tree.toxml())
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> None:
+    """Register the renderer of formulas."""
+    app.add_html_math_renderer(
+        "mathml",
+        inline_renderers=(lambda self, node: _mathml(self, node, display=False), None),
+        block_renderers=(lambda self, node: _mathml(self, node, display=True), None),
+    )
