@@ -29,14 +29,14 @@ lint: .venv/installed-dev ## formatting, lint and types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
 docs: .venv/installed-docs ## the site, in docs/_build/html
-	@$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --quiet -c docs . docs/_build/html
 	@echo "The site is in docs/_build/html/index.html"
 
 lab: .venv/installed ## environment, then JupyterLab on the notebooks
 	@$(BIN)/jupyter lab $(LAB_ARGS) notebooks
 
 clean: ## remove the environment, caches and the site; runs and data stay
-	rm -rf docs/_build docs/notebooks/*.ipynb .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf docs/_build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MS-G3D Lab needs Python 3.11 or newer, found " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'

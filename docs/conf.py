@@ -1,11 +1,13 @@
 """Sphinx: the site from the guides, the committed notebooks and the docstrings. `make docs`.
 
-Nothing is fetched: notebooks are shown as committed, formulas become MathML, and the theme's files
+The source folder is the repository, so that links between guides, notebooks and benchmarks work on the
+site as they do in the repository. Nothing is fetched: notebooks are shown as committed, formulas become MathML, and the theme's files
 are copied into the site.
 """
 
 from docutils import nodes
 from docutils.utils.math import latex2mathml
+from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 import msg3d_lab
@@ -16,7 +18,16 @@ copyright = author
 release = version = msg3d_lab.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build", "examples", "**.ipynb_checkpoints"]
+root_doc = "docs/index"
+include_patterns = [
+    "docs/**",
+    "notebooks/*.ipynb",
+    "benchmarks/README.md",
+    "benchmarks/results/*.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+]
+exclude_patterns = [".*", "docs/_build", "docs/examples", "runs", "**/.ipynb_checkpoints"]
 
 # Notebooks
 nb_execution_mode = "off"
@@ -42,6 +53,7 @@ html_theme = "sphinx_book_theme"
 html_title = project
 html_math_renderer = "mathml"
 html_copy_source = False
+html_extra_path = ["site"]
 html_theme_options = {"show_navbar_depth": 1, "use_download_button": False, "show_toc_level": 2}
 
 
@@ -53,7 +65,8 @@ def _mathml(self, node: nodes.Element, *, display: bool) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Register the renderer of formulas."""
+    """Register the renderer of formulas, and CSV as plain text."""
+    app.add_lexer("csv", TextLexer)
     app.add_html_math_renderer(
         "mathml",
         inline_renderers=(lambda self, node: _mathml(self, node, display=False), None),
