@@ -1,12 +1,14 @@
 """Sphinx: the site from the guides, the committed notebooks and the docstrings. `make docs`.
 
-The source folder is the repository, so that links between guides, notebooks and benchmarks work on the
-site as they do in the repository. Nothing is fetched: notebooks are shown as committed, formulas become MathML, and the theme's files
-are copied into the site.
+The source folder is the repository, so that links between guides, notebooks and benchmarks work on
+the site as they do in the repository. Nothing is fetched: notebooks are shown as committed, formulas
+become MathML, and the theme's files are copied into the site.
 """
 
+from typing import Literal
+
 from docutils import nodes
-from docutils.utils.math import latex2mathml
+from latex2mathml.converter import convert
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
@@ -41,6 +43,7 @@ autodoc_typehints_description_target = "documented"
 autodoc_member_order = "groupwise"
 autodoc_default_options = {"members": True}
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 napoleon_custom_sections = [
     ("Shapes", "params_style"),
     ("Units", "notes_style"),
@@ -54,13 +57,17 @@ html_title = project
 html_math_renderer = "mathml"
 html_copy_source = False
 html_extra_path = ["site"]
-html_theme_options = {"show_navbar_depth": 1, "use_download_button": False, "show_toc_level": 2}
+html_theme_options = {
+    "navbar_persistent": [],  # the search field is in the sidebar
+    "show_navbar_depth": 1,
+    "show_toc_level": 2,
+    "use_download_button": False,
+}
 
 
-def _mathml(self, node: nodes.Element, *, display: bool) -> None:
+def _mathml(self, node: nodes.Element, *, display: Literal["inline", "block"]) -> None:
     """Write a formula as MathML, which browsers show without a script."""
-    tree = latex2mathml.tex2mathml(node.astext(), as_block=display)
-    self.body.append(tree if isinstance(tree, str) else tree.toxml())
+    self.body.append(convert(node.astext(), display=display))
     raise nodes.SkipNode
 
 
@@ -69,6 +76,6 @@ def setup(app: Sphinx) -> None:
     app.add_lexer("csv", TextLexer)
     app.add_html_math_renderer(
         "mathml",
-        inline_renderers=(lambda self, node: _mathml(self, node, display=False), None),
-        block_renderers=(lambda self, node: _mathml(self, node, display=True), None),
+        inline_renderers=(lambda self, node: _mathml(self, node, display="inline"), None),
+        block_renderers=(lambda self, node: _mathml(self, node, display="block"), None),
     )

@@ -24,8 +24,8 @@ __all__ = ["effective_reach", "receptive_field_by_hop"]
 def receptive_field_by_hop(model: MSG3D) -> pd.DataFrame:
     """Return how the weight of every graph spreads over hops: as designed, and as learned.
 
-    Every row of |A| is divided by its sum; the share of hop d is what a row gives to joints at d
-    edges of the body, averaged over rows. The same for |A + A_res|.
+    Every row of `|A|` is divided by its sum; the share of hop d is what a row gives to joints at d
+    edges of the body, averaged over rows. The same for `|A + A_res|`.
 
     Args:
         model: any MSG3D; compare one with aggregation "disentangled" to one with "powers".

@@ -163,8 +163,8 @@ def reliability(scores: Scores, *, bins: int = _BINS) -> pd.DataFrame:
     """Return what a reliability diagram shows: a row per bin of confidence that has samples.
 
     Columns: low and high (the bin's edges), samples, confidence (mean of the highest probability)
-    and accuracy (share that is right). The mean of |confidence - accuracy|, weighted by samples, is
-    `calibration_error`.
+    and accuracy (share that is right). The mean of `|confidence - accuracy|`, weighted by samples,
+    is `calibration_error`.
 
     Args:
         scores: of a test; logits become probabilities first.

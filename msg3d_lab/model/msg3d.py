@@ -24,8 +24,9 @@ _LOG = logging.getLogger(__name__)
 class MSG3D(nn.Module):
     """MS-G3D, a classifier of actions from skeleton sequences.
 
-    Batch normalisation of the input, three `STGCBlock`s of width c, 2c and 4c (the second and third
-    halve the frames), the mean over frames, joints and persons, a linear classifier.
+    Batch normalisation of the input, three blocks (`STGCBlock`) of width c, 2c and 4c (the
+    second and third halve the frames), the mean over frames, joints and persons, a linear
+    classifier.
 
     The two published dialects are arguments: the author's is `edge_set="chain"` with
     `normalization="symmetric"`, mmaction2's and pyskl's `"star"` with `"column"`.
