@@ -1,8 +1,8 @@
 """Sphinx: the site from the guides, the committed notebooks and the docstrings. `make docs`.
 
 The source folder is the repository, so that links between guides, notebooks and benchmarks work on
-the site as they do in the repository. Nothing is fetched: notebooks are shown as committed, formulas
-become MathML, and the theme's files are copied into the site.
+the site as they do in the repository. Nothing is fetched: notebooks are shown as committed,
+formulas become MathML, and the theme's files are copied into the site.
 """
 
 from typing import Literal
