@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msg3d_lab.data.checksums import record_of, recorded_digest
 from msg3d_lab.data.fetch import PICKLE_END, PICKLE_START, fetch, say
 from msg3d_lab.data.formats.part import Part, sha256_of
-from msg3d_lab.data.formats.recordings import record_of, recorded_digest
 from msg3d_lab.files import write_aside
 
 __all__ = ["GUIDES", "SOURCES", "Source", "download", "guide"]

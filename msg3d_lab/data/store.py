@@ -35,7 +35,14 @@ from msg3d_lab.skeletons import Skeleton
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Store", "open_store", "store_document", "write_arrow_file", "write_store"]
+__all__ = [
+    "Store",
+    "open_store",
+    "store_document",
+    "write_arrow_file",
+    "write_entries",
+    "write_store",
+]
 
 FORMAT_VERSION = 3
 _DOCUMENT = b"msg3d_lab.store"
@@ -95,6 +102,18 @@ def write_store(
         num_classes=len(label_names),
         leave_out=leave_out_unusable,
     )
+    return write_entries(path, entries, document)
+
+
+def write_entries(
+    path: str | Path, entries: Iterable[Clip | LeftOut], document: Mapping[str, Any]
+) -> Path:
+    """Write clips that were checked before (see `checked_clips`) to a new store.
+
+    Raises:
+        FileExistsError: there is a file at `path`.
+        ValueError: no clips.
+    """
     with write_aside(path) as aside:
         num_clips, left_out = write_arrow_file(aside, entries, document)
         if num_clips == 0:

@@ -12,10 +12,10 @@ from msg3d_lab.data.checks.problems import Findings, Origin, Problem, explain, p
 from msg3d_lab.data.checks.survey import Survey, check_splits
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.datasets import DATASETS
-from msg3d_lab.data.formats import custom
-from msg3d_lab.data.formats.array_folder import DUPLICATE
-from msg3d_lab.data.formats.labels import LENGTH, Labels, find_labels, read_labels
-from msg3d_lab.data.formats.long_table import NOT_TOGETHER
+from msg3d_lab.data.formats import own_data
+from msg3d_lab.data.formats.own_arrays import DUPLICATE
+from msg3d_lab.data.formats.own_labels import LENGTH, Labels, find_labels, read_labels
+from msg3d_lab.data.formats.own_table import NOT_TOGETHER
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.skeletons import Skeleton
 
@@ -132,7 +132,7 @@ def check_source(
     except (ValueError, OSError) as error:
         findings.add(problems.UNREADABLE_LABELS, str(error))
     try:
-        opened = custom.open_source(source, layout=layout, image_size=image_size)
+        opened = own_data.open_source(source, layout=layout, image_size=image_size)
     except ValueError as error:
         findings.add(problems.UNREADABLE, str(error))
         return findings.problems()
@@ -159,7 +159,7 @@ def check_source(
     survey.conclude(without=scattered)
     if known is not None:
         _check_labels(findings, known, clips, others, whole)
-    return findings.problems("arrays" if opened.format == custom.FOLDER else "table")
+    return findings.problems("arrays" if opened.format == own_data.FOLDER else "table")
 
 
 def _check_labels(
@@ -167,9 +167,9 @@ def _check_labels(
 ) -> None:
     """Compare labels and recordings; `whole` says whether all of those were read."""
     for name in sorted({*clips, *others} - set(known.rows)):
-        findings.add(custom.NO_LABEL, name)
+        findings.add(own_data.NO_LABEL, name)
     for name in sorted(set(known.rows) - {*clips, *others}) if whole else ():
-        findings.add(custom.NO_RECORDING, name)
+        findings.add(own_data.NO_RECORDING, name)
     ids = [name for name in clips if name in known.rows]
     rows = [known.rows[name] for name in ids]
     splits: defaultdict[str, list[int]] = defaultdict(list)
@@ -188,7 +188,7 @@ def _check_labels(
 
 def _origin(store: Store) -> Origin:
     kind = store.preparation.get("format")
-    if kind == custom.FOLDER:
+    if kind == own_data.FOLDER:
         return "arrays"
     if str(kind).startswith("long table"):
         return "table"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from msg3d_lab.data.formats import array_folder, custom, long_table
+from msg3d_lab.data.formats import own_arrays, own_data, own_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,8 +53,8 @@ KINDS: dict[str, tuple[Severity, str]] = {
         "give a CSV in UTF-8 with the columns sample, label and splits, beside the recordings or "
         "with --labels",
     ),
-    **{reason: ("error", advice) for reason, advice in custom.FAULTS.items()},
-    custom.NO_RECORDING: ("warning", custom.FAULTS[custom.NO_RECORDING]),
+    **{reason: ("error", advice) for reason, advice in own_data.FAULTS.items()},
+    own_data.NO_RECORDING: ("warning", own_data.FAULTS[own_data.NO_RECORDING]),
     DAMAGED: ("error", "import the data set again"),
     BOTH_HALVES: ("error", "keep each in one half: a clip that is trained on must not be tested"),
     SUBJECTS_MIXED: (
@@ -102,9 +102,9 @@ KINDS: dict[str, tuple[Severity, str]] = {
 }
 # What else to do about it where the advice above does not fit.
 _OF_ARRAYS = {
-    long_table.JOINTS: "save the joints of the layout, all of them and in its order, or correct "
+    own_table.JOINTS: "save the joints of the layout, all of them and in its order, or correct "
     "the layout",
-    long_table.FINITE: "write zeros for joints that were not seen",
+    own_table.FINITE: "write zeros for joints that were not seen",
     MOSTLY_EMPTY: "leave out padding",
     ZERO_JOINTS: "check the order of the joints, or leave them out of the layout: nothing can be "
     "learned from them",
@@ -112,10 +112,11 @@ _OF_ARRAYS = {
 _AS_IT_IS = "nothing, if you know the source to be so; else get it again"
 _WHOLE = "import the whole data set"
 _OF_THE_FIELD = {
-    array_folder.DUPLICATE: "import the data set again",
-    long_table.FINITE: "import the data set again",
+    own_arrays.DUPLICATE: "import the data set again",
+    own_table.FINITE: "import the data set again",
     **dict.fromkeys(
-        (custom.NOBODY, STILL, ONE_FRAME, MOSTLY_EMPTY, NOWHERE, ZERO_JOINTS, AXES, SIZE), _AS_IT_IS
+        (own_data.NOBODY, STILL, ONE_FRAME, MOSTLY_EMPTY, NOWHERE, ZERO_JOINTS, AXES, SIZE),
+        _AS_IT_IS,
     ),
     BOTH_HALVES: "get the source again: no protocol of the field does so",
     SUBJECTS_MIXED: "get the source again: no protocol of the field does so",
@@ -134,7 +135,7 @@ _NOT_OF = "not of "  # and the data set
 _OF_LEFT_OUT = {
     "on the authors' list of missing skeletons": "nothing: all of the field leave them out; "
     "--keep-missing imports them all the same",
-    custom.NOBODY: "nothing: there is nobody in them to recognise",
+    own_data.NOBODY: "nothing: there is nobody in them to recognise",
     "occurs twice": "nothing: the first of each is in the store",
     "not an NTU name": "nothing, if they are no recordings; else give them their names of the data "
     "set, such as S001C002P003R002A013",
@@ -228,7 +229,7 @@ def _advice(kind: str, origin: Origin) -> str:
         special = {"table": {}, "arrays": _OF_ARRAYS, "field": _OF_THE_FIELD}[origin]
         return special.get(kind, KINDS[kind][1])
     reason = kind.removeprefix(_LEFT_OUT)
-    if origin != "field" and reason in custom.FAULTS and reason != custom.NOBODY:
+    if origin != "field" and reason in own_data.FAULTS and reason != own_data.NOBODY:
         return f"{_advice(reason, origin)}; then import again"
     if reason.startswith(_NOT_OF):
         return "nothing: they belong to another data set"

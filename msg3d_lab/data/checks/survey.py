@@ -12,8 +12,8 @@ import numpy as np
 
 from msg3d_lab.data.checks import problems
 from msg3d_lab.data.checks.problems import Findings
-from msg3d_lab.data.formats.custom import NOBODY
-from msg3d_lab.data.formats.long_table import FINITE
+from msg3d_lab.data.formats.own_data import NOBODY
+from msg3d_lab.data.formats.own_table import FINITE
 from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.skeletons import Skeleton
 

@@ -15,25 +15,24 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.datasets import Dataset
-from msg3d_lab.data.formats.members import (
+from msg3d_lab.data.datasets import Dataset, get
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
+from msg3d_lab.data.formats.zip_or_folder import (
     DAMAGE,
     Member,
-    MemberClips,
     digest_members,
     has_members,
     list_members,
     read_member,
 )
-from msg3d_lab.data.formats.recordings import Recordings
 
-__all__ = ["KineticsClips", "is_source", "read_clips"]
+__all__ = ["IMPORTER", "is_source", "read_clips"]
 
 _LAYOUT = "openpose18"
 _JOINTS, _PERSONS_SEEN, _PERSONS = 18, 5, 2
@@ -91,8 +90,8 @@ def read_clips(source: str | Path | Sequence[str | Path], *, dataset: Dataset) -
             f"files beside them, found {len(found)} clips"
             + (f" but no {missing[0]}_label.json: get it from where they are from" if found else "")
         )
-    entries = [_entry(member, split, labels[split]) for member, split in found]
-    entries += _lost(labels, {(split, member.stem) for member, split in found})
+    entries: list[_Listed | LeftOut] = [_entry(m, split, labels[split]) for m, split in found]
+    entries += _lost(labels, {(split, member.id) for member, split in found})
     preparation = {
         "name": "kinetics",
         "scored": True,
@@ -101,7 +100,7 @@ def read_clips(source: str | Path | Sequence[str | Path], *, dataset: Dataset) -
         "sha256": digest_members(members),
     }
     return Recordings(
-        KineticsClips([entry for entry, _ in entries], [facts for _, facts in entries]),
+        LazyClips(entries, _read),
         len(entries),
         skeletons.get(_LAYOUT),
         3,
@@ -119,36 +118,26 @@ class _Label:
     has_skeleton: bool
 
 
-class KineticsClips(Sequence[Clip | LeftOut]):
-    """The clips of Kinetics-Skeleton, each read when it is asked for. Pickles without open files.
+class _Listed(NamedTuple):
+    """A clip's file, and its class and split by the label file."""
 
-    Args:
-        entries: the files, or recordings that are left out unread.
-        facts: the split and class of each.
-    """
+    member: Member
+    split: str
+    label: int
 
-    def __init__(
-        self, entries: Sequence[Member | LeftOut], facts: Sequence[tuple[str, int]]
-    ) -> None:
-        self._clips, self._facts = MemberClips(entries, _parse, limit=_LARGEST_CLIP), facts
+    @property
+    def id(self) -> str:
+        return self.member.id
 
-    def __len__(self) -> int:
-        return len(self._clips)
 
-    @overload
-    def __getitem__(self, i: int) -> Clip | LeftOut: ...
-    @overload
-    def __getitem__(self, i: slice) -> KineticsClips: ...
-    def __getitem__(self, i: int | slice) -> Clip | LeftOut | KineticsClips:
-        if isinstance(i, slice):
-            return KineticsClips(self._clips.entries[i], self._facts[i])
-        clip, (split, label) = self._clips[i], self._facts[i]
-        if isinstance(clip, LeftOut):
-            return clip
-        if clip.label not in (-1, label):
-            message = f"'label_index' is {clip.label}, in {split}_label.json {label}"
-            return LeftOut(clip.id, "cannot be read", message)
-        return replace(clip, label=label, splits=(split,))
+def _read(listed: _Listed) -> Clip | LeftOut:
+    clip = _parse(listed.id, read_member(listed.member, limit=_LARGEST_CLIP))
+    if isinstance(clip, LeftOut):
+        return clip
+    if clip.label not in (-1, listed.label):
+        message = f"'label_index' is {clip.label}, in {listed.split}_label.json {listed.label}"
+        return LeftOut(clip.id, "cannot be read", message)
+    return replace(clip, label=listed.label, splits=(listed.split,))
 
 
 def _split(member: Member) -> str | None:
@@ -159,24 +148,22 @@ def _split(member: Member) -> str | None:
 
 def _lost(
     labels: Mapping[str, dict[str, _Label]], found: set[tuple[str, str]]
-) -> Iterator[tuple[LeftOut, tuple[str, int]]]:
+) -> Iterator[LeftOut]:
     """What should be there by the label files, and is not."""
     for split, part in sorted(labels.items()):
         for name, label in part.items():
             if label.has_skeleton and (split, name) not in found:
                 reason = "in the label file, but without a recording"
-                yield LeftOut(name, reason, f"{split}_label.json"), (split, 0)
+                yield LeftOut(name, reason, f"{split}_label.json")
 
 
-def _entry(
-    member: Member, split: str, labels: dict[str, _Label]
-) -> tuple[Member | LeftOut, tuple[str, int]]:
-    label = labels.get(member.stem)
+def _entry(member: Member, split: str, labels: dict[str, _Label]) -> _Listed | LeftOut:
+    label = labels.get(member.id)
     if label is None:
-        return LeftOut(member.stem, "not in the label file", f"{split}_label.json"), (split, 0)
+        return LeftOut(member.id, "not in the label file", f"{split}_label.json")
     if not label.has_skeleton:
-        return LeftOut(member.stem, "nobody in any frame", "'has_skeleton' is false"), (split, 0)
-    return member, (split, label.index)
+        return LeftOut(member.id, "nobody in any frame", "'has_skeleton' is false")
+    return _Listed(member, split, label.index)
 
 
 def _labels(member: Member) -> dict[str, _Label]:
@@ -280,3 +267,12 @@ def _centered(values: np.ndarray) -> np.ndarray:
     xy, score = values[:, : 2 * _JOINTS].reshape(-1, _JOINTS, 2), values[:, 2 * _JOINTS :]
     centered = np.where((score != 0)[..., None], (xy - 0.5) * (1, -1), 0)
     return np.concatenate([centered, score[..., None]], axis=-1)
+
+
+IMPORTER = Importer(
+    title="Kinetics-Skeleton folders or zips of JSON files",
+    datasets=(get("kinetics400"),),
+    is_source=is_source,
+    read=read_clips,
+    several_sources=True,
+)

@@ -21,15 +21,20 @@ from msg3d_lab.data import datasets
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset, NTUName, ntu_facts, ntu_splits, parse_ntu_name
 from msg3d_lab.data.formats.bodies import RULES, NobodyError, select_bodies
-from msg3d_lab.data.formats.members import Member, MemberClips, digest_members, list_members
-from msg3d_lab.data.formats.recordings import Recordings
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
 from msg3d_lab.data.formats.skeleton_file import parse_skeleton
+from msg3d_lab.data.formats.zip_or_folder import (
+    Member,
+    digest_members,
+    list_members,
+    read_member,
+)
 from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = [
+    "IMPORTER",
     "count_differences",
-    "is_source",
     "missing_skeletons",
     "read_clips",
     "read_ntu_skeleton",
@@ -76,12 +81,7 @@ def read_ntu_skeleton(path: str | Path, *, bodies: str = "denoise") -> np.ndarra
         raise ValueError(f"{path}: {error}") from error
 
 
-def is_source(path: Path) -> bool:
-    """Whether a folder or zip has `.skeleton` files.
-
-    Raises:
-        ValueError: a zip that is damaged or refused, see `list_members`.
-    """
+def _is_source(path: Path) -> bool:
     if path.is_file() and not zipfile.is_zipfile(path):
         return False
     return bool(list_members([path], suffix=_SUFFIX))
@@ -116,18 +116,18 @@ def read_clips(
     entries: list[Member | LeftOut] = []
     seen: set[str] = set()
     for member in members:
-        numbers, reason = parse_ntu_name(member.stem), ""
+        numbers, reason = parse_ntu_name(member.id), ""
         if numbers is None:
             reason = "not an NTU name"
         elif not _belongs(numbers, dataset.name):
             reason = f"not of {dataset.name}"
-        elif member.stem in missing and not keep_missing:
+        elif member.id in missing and not keep_missing:
             reason = "on the authors' list of missing skeletons"
-        elif member.stem in seen:
+        elif member.id in seen:
             reason = "occurs twice"
-        seen.add(member.stem)
+        seen.add(member.id)
         where = f"{member.source.name}: {member.name}"
-        entries.append(LeftOut(member.stem, reason, where) if reason else member)
+        entries.append(LeftOut(member.id, reason, where) if reason else member)
     preparation = {
         "name": "prepare_3d",
         "scored": False,
@@ -138,17 +138,16 @@ def read_clips(
         "sha256": digest_members(members),
     }
     skeleton = skeletons.get("ntu25")
-    parse = partial(_clip, dataset=dataset.name, bodies=bodies, skeleton=skeleton)
-    clips = MemberClips(entries, parse)
+    read = partial(_read, dataset=dataset.name, bodies=bodies, skeleton=skeleton)
+    clips = LazyClips(entries, read)
     return Recordings(clips, len(clips), skeleton, 3, preparation)
 
 
-def _clip(
-    name: str, content: bytes, *, dataset: str, bodies: str, skeleton: Skeleton
-) -> Clip | LeftOut:
+def _read(member: Member, *, dataset: str, bodies: str, skeleton: Skeleton) -> Clip | LeftOut:
+    name = member.id
     numbers = parse_ntu_name(name)
     assert numbers is not None  # others are left out when listed
-    tracks, num_frames = parse_skeleton(content)
+    tracks, num_frames = parse_skeleton(read_member(member))
     try:
         selection = select_bodies(tracks, num_frames, bodies=bodies)
     except NobodyError:
@@ -160,6 +159,16 @@ def _clip(
         splits=ntu_splits(name, dataset=dataset),
         **ntu_facts(name),
     )
+
+
+IMPORTER = Importer(
+    title="raw NTU .skeleton files, a folder or zips",
+    datasets=(datasets.get("ntu60"), datasets.get("ntu120")),
+    is_source=_is_source,
+    read=read_clips,
+    options=("bodies", "keep_missing"),
+    several_sources=True,
+)
 
 
 def _belongs(numbers: NTUName, dataset: str) -> bool:

@@ -10,17 +10,25 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip
-from msg3d_lab.data.formats.members import MemberClips, digest_members, has_members, list_members
-from msg3d_lab.data.formats.recordings import Recordings
+from msg3d_lab.data.datasets import Dataset, get
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
+from msg3d_lab.data.formats.zip_or_folder import (
+    Member,
+    digest_members,
+    has_members,
+    list_members,
+    read_member,
+)
 from msg3d_lab.data.preprocess import center_on
 
-__all__ = ["is_source", "read_clips"]
+__all__ = ["IMPORTER", "read_clips"]
 
 _NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 _ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)  # in the order of the labels
@@ -28,8 +36,7 @@ _TRAIN_VIEWS, _TEST_VIEWS = (1, 2), (3,)
 _CENTER = 1  # the spine: CTR-GCN's choice
 
 
-def is_source(path: Path) -> bool:
-    """Whether a folder or zip holds NW-UCLA clips."""
+def _is_source(path: Path) -> bool:
     return has_members(path, _is_clip)
 
 
@@ -38,37 +45,36 @@ def _is_clip(name: str) -> bool:
     return path.suffix == ".json" and _NAME.fullmatch(path.stem) is not None
 
 
-def read_clips(path: str | Path) -> Recordings:
-    """List the clips of a folder or zip; each is read and centred when it is asked for.
+def read_clips(sources: Sequence[Path], *, dataset: Dataset) -> Recordings:
+    """List the clips of folders and zips; each is read and centred when it is asked for.
 
     Raises:
         FileNotFoundError: there is no such folder or file.
         ValueError: not a zip, or no clips in it.
     """
-    path = Path(path)
-    members = [m for m in list_members([path], suffix=".json") if _is_clip(m.name)]
+    members = [m for m in list_members(sources, suffix=".json") if _is_clip(m.name)]
     if not members:
         raise ValueError(
-            f"{path} has no NW-UCLA clips: expected files such as a01_s01_e00_v01.json"
+            f"{sources[0]} has no NW-UCLA clips: expected files such as a01_s01_e00_v01.json"
         )
     preparation = {
         "name": "center_on",
         "joint": _CENTER,
         "format": "NW-UCLA all_sqe",
-        "source": path.name,
+        "source": ", ".join(source.name for source in sources),
         "sha256": digest_members(members),
     }
-    clips = MemberClips(members, _clip)
+    clips = LazyClips(members, _read)
     return Recordings(clips, len(clips), skeletons.get("nw-ucla20"), 3, preparation)
 
 
-def _clip(name: str, content: bytes) -> Clip:
-    match, document = _NAME.fullmatch(name), json.loads(content)
+def _read(member: Member) -> Clip:
+    match, document = _NAME.fullmatch(member.id), json.loads(read_member(member))
     if match is None or not isinstance(document, dict) or "skeletons" not in document:
         raise ValueError("expected a JSON object with 'skeletons'")
     action, subject, _, view = map(int, match.groups())
     if action not in _ACTIONS or view not in (*_TRAIN_VIEWS, *_TEST_VIEWS):
-        raise ValueError(f"expected an action of {_ACTIONS} and a view 1 to 3, found {name}")
+        raise ValueError(f"expected an action of {_ACTIONS} and a view 1 to 3, found {member.id}")
     label = _ACTIONS.index(action)
     if document.get("label", label + 1) != label + 1:
         raise ValueError(f"'label' is {document['label']}, action {action} has label {label + 1}")
@@ -76,10 +82,18 @@ def _clip(name: str, content: bytes) -> Clip:
     if joints.ndim != 3 or joints.shape[1:] != (20, 3) or not len(joints):
         raise ValueError(f"expected 'skeletons' (frames, 20, 3), found {joints.shape}")
     return Clip(
-        id=name,
+        id=member.id,
         keypoints=center_on(joints[None], _CENTER),
         label=label,
         splits=("xview_train" if view in _TRAIN_VIEWS else "xview_val",),
         subject=subject,
         camera=view,
     )
+
+
+IMPORTER = Importer(
+    title="NW-UCLA's all_sqe folder or zip",
+    datasets=(get("nw-ucla"),),
+    is_source=_is_source,
+    read=read_clips,
+)

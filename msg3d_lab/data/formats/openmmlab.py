@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from msg3d_lab import skeletons
+from msg3d_lab.data.checksums import digest, record_of, recorded_digest
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.datasets import DATASETS, Dataset, ntu_facts
-from msg3d_lab.data.formats.recordings import Recordings, digest, record_of, recorded_digest
+from msg3d_lab.data.datasets import DATASETS, Dataset, get, ntu_facts
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
 from msg3d_lab.data.preprocess import is_zero, prepare_2d, prepare_3d
 from msg3d_lab.safe_pickle import StoredArray, index_pickle
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["AnnotationClips", "is_source", "read_clips"]
+__all__ = ["IMPORTER", "is_source", "read_clips"]
 
 _LAYOUTS: dict[tuple[int, ...], str] = {(17, 2): "coco17", (25, 3): "ntu25"}
 _MOST_SPLITS = 100
@@ -79,7 +80,7 @@ def read_clips(path: str | Path, *, dataset: Dataset) -> Recordings:
         "source": path.name,
         "sha256": sha256,
     }
-    clips = AnnotationClips(path, entries, skeleton)
+    clips = LazyClips(entries, partial(_read, path=path, skeleton=skeleton))
     return Recordings(clips, len(clips), skeleton, 3, preparation)
 
 
@@ -94,54 +95,21 @@ class _Entry(NamedTuple):
     splits: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class AnnotationClips(Sequence[Clip | LeftOut]):
-    """The clips of an annotation file, each read when it is asked for. Pickles as its index.
-
-    Args:
-        path: the file.
-        entries: what it lists.
-        skeleton: the layout that its clips should have.
-    """
-
-    path: Path
-    entries: Sequence[_Entry | LeftOut]
-    skeleton: Skeleton
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    @overload
-    def __getitem__(self, i: int) -> Clip | LeftOut: ...
-    @overload
-    def __getitem__(self, i: slice) -> AnnotationClips: ...
-    def __getitem__(self, i: int | slice) -> Clip | LeftOut | AnnotationClips:
-        if isinstance(i, slice):
-            return AnnotationClips(self.path, self.entries[i], self.skeleton)
-        entry = self.entries[i]
-        if isinstance(entry, LeftOut):
-            return entry
-        try:
-            keypoints = self._prepared(entry)
-        except ValueError as error:
-            return LeftOut(entry.id, "cannot be read", str(error))
-        if keypoints is None:
+def _read(entry: _Entry, *, path: Path, skeleton: Skeleton) -> Clip | LeftOut:
+    if _LAYOUTS.get(entry.keypoint.shape[2:]) != skeleton.name:
+        raise ValueError(
+            f"expected the joints of {skeleton.name} as most have, found 'keypoint' "
+            f"{entry.keypoint.shape}"
+        )
+    keypoint = entry.keypoint.read(path)
+    with np.errstate(all="ignore"):  # what is not finite is found when the clip is checked
+        if is_zero(keypoint).all():
             return LeftOut(entry.id, "nobody in any frame")
-        return Clip(entry.id, keypoints, entry.label, entry.splits, **ntu_facts(entry.id))
-
-    def _prepared(self, entry: _Entry) -> np.ndarray | None:
-        if _LAYOUTS.get(entry.keypoint.shape[2:]) != self.skeleton.name:
-            raise ValueError(
-                f"expected the joints of {self.skeleton.name} as most have, found 'keypoint' "
-                f"{entry.keypoint.shape}"
-            )
-        keypoint = entry.keypoint.read(self.path)
-        with np.errstate(all="ignore"):  # what is not finite is found when the clip is checked
-            if is_zero(keypoint).all():
-                return None
-            if entry.score is not None and entry.size is not None:
-                return prepare_2d(keypoint, entry.score.read(self.path), entry.size)
-            return prepare_3d(keypoint.astype(np.float32), self.skeleton)
+        if entry.score is not None and entry.size is not None:
+            keypoints = prepare_2d(keypoint, entry.score.read(path), entry.size)
+        else:
+            keypoints = prepare_3d(keypoint.astype(np.float32), skeleton)
+    return Clip(entry.id, keypoints, entry.label, entry.splits, **ntu_facts(entry.id))
 
 
 def _checked_digest(path: Path) -> str:
@@ -268,3 +236,11 @@ def _layout(
             f"these one that {dataset.name} comes in: {', '.join(dataset.layouts) or 'none'}"
         )
     return skeletons.get(layout)
+
+
+IMPORTER = Importer(
+    title="an OpenMMLab annotation pickle",
+    datasets=(get("ntu60"), get("ntu120")),
+    is_source=is_source,
+    read=lambda sources, dataset: read_clips(sources[0], dataset=dataset),
+)

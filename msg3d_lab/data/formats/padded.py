@@ -21,16 +21,17 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from msg3d_lab import skeletons
+from msg3d_lab.data.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.datasets import Dataset
-from msg3d_lab.data.formats.members import DAMAGE, has_members
+from msg3d_lab.data.datasets import Dataset, get
+from msg3d_lab.data.formats.importer import Importer, Recordings
 from msg3d_lab.data.formats.npy_header import read_header
-from msg3d_lab.data.formats.recordings import Recordings, digest
 from msg3d_lab.data.formats.replayed import JOINTS, MOST_FRAMES, PERSONS, is_folder, read_folder
+from msg3d_lab.data.formats.zip_or_folder import DAMAGE, has_members
 from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["is_source", "read_clips"]
+__all__ = ["IMPORTER", "is_source", "read_clips"]
 
 # CTR-GCN's names of the protocols, in lower case.
 _PROTOCOLS = {
@@ -176,3 +177,11 @@ def _clip(
         # Away from the origin, where a joint counts as not seen: the first frame's joint 1 is it.
         keypoints = prepare_3d(clip + clip.any(axis=(2, 3), keepdims=True), skeleton)
     return Clip(clip_id, keypoints, int(hot[0]), (part.split,))
+
+
+IMPORTER = Importer(
+    title="the padded arrays of 2s-AGCN and MS-G3D (folder) or CTR-GCN (.npz)",
+    datasets=(get("ntu60"), get("ntu120")),
+    is_source=is_source,
+    read=lambda sources, dataset: read_clips(sources[0], dataset=dataset),
+)

@@ -1,7 +1,7 @@
-"""Reading many recordings with several processes, so that nothing is read twice after a kill.
+"""Read many recordings with several processes; after a kill, read only what is missing.
 
-Recordings are read in chunks. Each finished chunk is a small store in a folder beside the new
-store, and is found there when the same import is started again.
+Recordings are read in chunks. Each chunk is written as a small store to a folder beside the new
+store. When the same import is started again, finished chunks are found there.
 """
 
 from __future__ import annotations
@@ -16,62 +16,60 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from importlib import metadata
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Any
 
 from msg3d_lab.data.clips import Clip, LeftOut, checked_clips
-from msg3d_lab.data.store import Store, store_document, write_arrow_file
+from msg3d_lab.data.store import Store, write_arrow_file
 from msg3d_lab.files import write_aside
 
 __all__ = ["Chunks"]
 
-_CHUNK = 64  # recordings: what a kill can cost each process, a second at most
-_AHEAD = 4  # chunks asked for per process: enough to keep it busy
+_CHUNK_SIZE = 64  # recordings: a kill costs each process a second of work at most
+_SUBMITTED_PER_WORKER = 4  # chunks: enough to keep a process busy
 
 
 class Chunks:
-    """Recordings read in chunks into a folder.
+    """Recordings that are read in chunks into a folder beside the new store.
 
     Args:
         clips: what to read; picklable.
-        facts: what holds for all of them: arguments of `write_store`. With the number of clips
-            and the stamp they tell whether chunks that are there already are of this import.
-        beside: the store they are for; the folder is beside it.
-        stamp: changes whenever the source does.
-        workers: processes; 1 reads in this one, None takes as many as there are cores.
-        chunk: recordings per chunk.
+        document: the document of the new store, see `store_document`. Chunks that are found are
+            used if the document, the number of clips and `stamp` are those they were read with.
+        out: the new store.
+        stamp: changes whenever the source or the importer does.
+        workers: processes; 1 reads in this process. Default: one per core, at most 16.
+        chunk_size: recordings per chunk.
     """
 
     def __init__(
         self,
         clips: Sequence[Clip | LeftOut],
-        facts: Mapping[str, Any],
+        document: Mapping[str, Any],
         *,
-        beside: Path,
+        out: Path,
         stamp: str = "",
         workers: int | None = None,
-        chunk: int = _CHUNK,
+        chunk_size: int = _CHUNK_SIZE,
     ) -> None:
         if workers is not None and workers < 1:
             raise ValueError(f"expected at least one worker, found {workers}")
-        self.clips, self.chunk, self.workers = clips, chunk, workers or min(16, _cores())
-        self._document = store_document(**facts)
-        library = metadata.version("msg3d-lab")  # another one may prepare clips differently
-        content = json.dumps([self._document, len(clips), chunk, stamp, library], sort_keys=True)
+        self.clips, self.document, self.chunk_size = clips, document, chunk_size
+        self.workers = workers or min(16, _num_cores())
+        content = json.dumps([document, len(clips), chunk_size, stamp], sort_keys=True)
         key = hashlib.sha256(content.encode()).hexdigest()[:8]
-        self.folder = beside.with_name(f".{beside.name}.{key}.importing")
-        starts = range(0, len(clips), chunk)
-        self._missing = [start for start in starts if not self._is_there(start)]
+        self.folder = out.with_name(f".{out.name}.{key}.importing")
+        self._starts = range(0, len(clips), chunk_size)
+        self._missing = [start for start in self._starts if not self._is_finished(start)]
 
     @property
     def num_read(self) -> int:
         """How many recordings need not be read again."""
-        return len(self.clips) - sum(map(self._size, self._missing))
+        return len(self.clips) - sum(len(self._chunk(start)) for start in self._missing)
 
     def read(self) -> Iterator[int]:
-        """Read what is missing; yield the number of recordings of each chunk as it is done.
+        """Read what is missing; yield the number of recordings of each chunk when it is finished.
 
         Raises:
             ChildProcessError: a process died.
@@ -81,58 +79,64 @@ class Chunks:
             if self.workers == 1 or len(self._missing) <= 1:
                 yield from (_read_chunk(*self._task(start)) for start in self._missing)
             else:
-                yield from self._read_in_processes(self._missing)
+                yield from self._read_in_processes()
         except BaseException:
             sys.stderr.write(
-                f"\nWhat has been read is kept in {self.folder}: the same import goes on there\n"
+                f"\nWhat has been read is kept in {self.folder}: the same import continues there\n"
             )
             raise
 
     def entries(self) -> Iterator[Clip | LeftOut]:
-        """Yield every clip and left-out recording, when all has been read."""
-        for start in range(0, len(self.clips), self.chunk):
-            part = Store(self._path(start))
-            yield from map(part.clip, range(len(part)))
-            for row in part.left_out.to_dict("records"):
-                yield LeftOut(**{str(key): value for key, value in row.items()})
+        """Yield every clip and every left-out recording, when all has been read.
+
+        Each clip was checked when its chunk was read; only ids that occur in two chunks are left.
+        """
+        seen: set[str] = set()
+        for start in self._starts:
+            chunk = Store(self._path(start))
+            for clip in map(chunk.clip, range(len(chunk))):
+                yield LeftOut(clip.id, "occurs twice") if clip.id in seen else clip
+                seen.add(clip.id)
+            for row in chunk.left_out.itertuples(index=False):
+                yield LeftOut(*map(str, row))
 
     def remove(self) -> None:
-        """Remove the folder: the store is written."""
+        """Remove the folder; call it when the store is written."""
         shutil.rmtree(self.folder)
+
+    def _chunk(self, start: int) -> Sequence[Clip | LeftOut]:
+        return self.clips[start : start + self.chunk_size]
 
     def _path(self, start: int) -> Path:
         return self.folder / f"{start:07d}.arrow"
 
-    def _size(self, start: int) -> int:
-        return min(self.chunk, len(self.clips) - start)
-
-    def _is_there(self, start: int) -> bool:
+    def _is_finished(self, start: int) -> bool:
         try:
             return not Store(self._path(start)).verify()
         except (FileNotFoundError, ValueError):  # not read yet, or damaged since
             return False
 
-    def _task(self, start: int) -> tuple[Sequence[Clip | LeftOut], dict[str, Any], Path]:
-        return self.clips[start : start + self.chunk], self._document, self._path(start)
+    def _task(self, start: int) -> tuple[Sequence[Clip | LeftOut], Mapping[str, Any], Path]:
+        return self._chunk(start), self.document, self._path(start)
 
-    def _read_in_processes(self, missing: Sequence[int]) -> Iterator[int]:
-        workers = min(self.workers, len(missing))
-        # spawn: torch and Arrow have threads by now, which a forked process would miss.
+    def _read_in_processes(self) -> Iterator[int]:
+        workers = min(self.workers, len(self._missing))
+        # spawn: threads of torch and Arrow, which run by now, would be missing in a forked process.
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
         waiting: set[Future[int]] = set()
         try:
-            for start in missing:
+            for start in self._missing:
                 waiting.add(pool.submit(_read_chunk, *self._task(start)))
-                if len(waiting) >= _AHEAD * workers:
+                if len(waiting) >= _SUBMITTED_PER_WORKER * workers:
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in done)
             for future in waiting:
                 yield future.result()
         except BrokenProcessPool as error:
             raise ChildProcessError(
-                "a process that reads recordings died, perhaps for want of memory (then try "
-                "workers=1). In a script of your own, imports belong under `if __name__ == "
+                "a process that reads recordings died, perhaps because memory ran out (then try "
+                "workers=1). In a script of your own, call imports under `if __name__ == "
                 '"__main__":`, because each process begins by reading the script'
             ) from error
         finally:
@@ -153,19 +157,19 @@ def _read_chunk(clips: Sequence[Clip | LeftOut], document: Mapping[str, Any], pa
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is killed, which would leave it waiting for ever."""
+    """End this process when its parent is killed; without this it would wait forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
 
 
-def _watch(sentinel: int) -> None:
+def _exit_after(sentinel: int) -> None:
     wait_for([sentinel])
     os._exit(1)
 
 
-def _cores() -> int:
-    """The cores this process may use, where the system tells."""
+def _num_cores() -> int:
+    """The number of cores this process may use, if the system tells."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -12,21 +12,22 @@ turned. `cut_replay` says what of this can be undone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
 import numpy as np
 
 from msg3d_lab import skeletons
+from msg3d_lab.data.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset, ntu_facts, ntu_splits
+from msg3d_lab.data.formats.importer import LazyClips, Recordings
 from msg3d_lab.data.formats.npy_header import read_header
-from msg3d_lab.data.formats.recordings import Recordings, digest
 from msg3d_lab.safe_pickle import load_pickle
 
-__all__ = ["ReplayedClips", "cut_replay", "is_folder", "read_folder"]
+__all__ = ["cut_replay", "is_folder", "read_folder"]
 
 _PARTS, _FILES = ("train", "val"), ("data_joint.npy", "label.pkl")
 JOINTS, PERSONS = 25, 2  # these three: of CTR-GCN's arrays too
@@ -66,38 +67,13 @@ class _Place(NamedTuple):
     splits: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class ReplayedClips(Sequence[Clip | LeftOut]):
-    """The clips of 2s-AGCN's and MS-G3D's arrays, each read when it is asked for; pickles small.
-
-    Args:
-        arrays: of the training and the validation part.
-        places: the clips.
-    """
-
-    arrays: tuple[_Array, ...]
-    places: Sequence[_Place]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    @overload
-    def __getitem__(self, i: int) -> Clip | LeftOut: ...
-    @overload
-    def __getitem__(self, i: slice) -> ReplayedClips: ...
-    def __getitem__(self, i: int | slice) -> Clip | LeftOut | ReplayedClips:
-        if isinstance(i, slice):
-            return ReplayedClips(self.arrays, self.places[i])
-        place = self.places[i]
-        try:
-            clip = self.arrays[place.part].read(place.row).transpose(3, 1, 2, 0)
-        except ValueError as error:
-            return LeftOut(place.id, "cannot be read", str(error))
-        with np.errstate(all="ignore"):  # what is not finite is found when the clip is checked
-            keypoints = np.ascontiguousarray(cut_replay(clip), dtype=np.float32)
-        if not keypoints.size:
-            return LeftOut(place.id, "nobody in any frame")
-        return Clip(place.id, keypoints, place.label, place.splits, **ntu_facts(place.id))
+def _read(place: _Place, *, arrays: Sequence[_Array]) -> Clip | LeftOut:
+    clip = arrays[place.part].read(place.row).transpose(3, 1, 2, 0)
+    with np.errstate(all="ignore"):  # what is not finite is found when the clip is checked
+        keypoints = np.ascontiguousarray(cut_replay(clip), dtype=np.float32)
+    if not keypoints.size:
+        return LeftOut(place.id, "nobody in any frame")
+    return Clip(place.id, keypoints, place.label, place.splits, **ntu_facts(place.id))
 
 
 def cut_replay(clip: np.ndarray) -> np.ndarray:
@@ -178,7 +154,7 @@ def read_folder(folder: Path, *, dataset: Dataset) -> Recordings:
         "source": folder.name,
         "sha256": sha256("".join(map(digest, needed)).encode()).hexdigest(),
     }
-    clips = ReplayedClips(tuple(arrays), places)
+    clips = LazyClips(places, partial(_read, arrays=tuple(arrays)))
     return Recordings(clips, len(clips), skeletons.get("ntu25"), 3, preparation)
 
 

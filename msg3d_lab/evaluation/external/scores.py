@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from msg3d_lab.data.checksums import digest
 from msg3d_lab.data.datasets import DATASETS, ntu_splits, parse_ntu_name
-from msg3d_lab.data.formats.recordings import digest
 from msg3d_lab.evaluation.external.pickles import ScoreFile, read_names, read_score_file
 from msg3d_lab.evaluation.scores import Scores, kind_of
 

@@ -18,11 +18,10 @@ from msg3d_lab.data.checks.check import (
     problems_table,
 )
 from msg3d_lab.data.clips import LeftOut
-from msg3d_lab.data.formats import array_folder, custom, long_table
-from msg3d_lab.data.formats import labels as labels_module
-from msg3d_lab.data.formats.array_folder import DUPLICATE, SHAPE
-from msg3d_lab.data.formats.labels import LENGTH, NAMES, NUMBERS, TWICE
-from msg3d_lab.data.formats.long_table import (
+from msg3d_lab.data.formats import own_arrays, own_data, own_labels, own_table
+from msg3d_lab.data.formats.own_arrays import DUPLICATE, SHAPE
+from msg3d_lab.data.formats.own_labels import LENGTH, NAMES, NUMBERS, TWICE
+from msg3d_lab.data.formats.own_table import (
     FINITE,
     FRAMES,
     JOINTS,
@@ -43,7 +42,7 @@ def layout():
 @pytest.fixture(scope="module")
 def clean(layout):
     """The clips of the example: nothing is wrong with them."""
-    return list(custom.read_clips(EXAMPLE / "clips.csv", layout=layout).clips)
+    return list(own_data.read_clips(EXAMPLE / "clips.csv", layout=layout).clips)
 
 
 def expect(found, kind, count, example, severity=None):
@@ -141,7 +140,7 @@ def test_check_store_says_what_is_wrong_with_coordinates(clean, store_of):
         (problems.NOWHERE, nowhere, "p2-jump: person 1 of 2"),
         (problems.NOWHERE, nowhere[::-1], "p2-jump: person 0 of 2"),
         (problems.MOSTLY_EMPTY, mostly, "p2-jump: 9 of 15 frames"),
-        (custom.NOBODY, 0 * points, "p2-jump"),
+        (own_data.NOBODY, 0 * points, "p2-jump"),
     ):
         expect(check(store_of(swapped(clean, c2=with_points(one, changed)))), kind, 1, example)
 
@@ -156,12 +155,12 @@ def test_check_store_sees_persons_of_scaled_pixels_by_their_scores(layout, store
     """A joint that was not found is at (-1, -1) there, not at zero."""
     rng = np.random.default_rng(0)
     flat = skeletons.from_dict({"name": "f", "joints": ["a", "b"], "edges": [[0, 1]], "center": 0})
-    made = custom.Preparation("image", flat, 2, False, (100, 100))
+    made = own_data.Preparation("image", flat, 2, False, (100, 100))
     clips = []
     for i in range(4):
         pixels = rng.uniform(1, 99, (2, 5, 2, 2))
         pixels[1] = 0
-        clip = custom.Clip(f"c{i}", made(pixels), i % 2, ("train", "val")[i // 2 : i // 2 + 1])
+        clip = own_data.Clip(f"c{i}", made(pixels), i % 2, ("train", "val")[i // 2 : i // 2 + 1])
         clips.append(clip)
     store = store_of(clips, skeleton=flat, preparation=made.record)
     expect(check(store), problems.NOWHERE, 4, "c0: person 1 of 2")
@@ -243,16 +242,16 @@ def test_check_store_says_of_each_reason_what_to_do(reason, advice, clean, store
     [
         ("long table, CSV", JOINTS, "name joints as the layout does"),
         ("folder of .npy", JOINTS, "save the joints of the layout"),
-        ("long table, CSV", custom.NO_LABEL, "add a row with sample and label"),
+        ("long table, CSV", own_data.NO_LABEL, "add a row with sample and label"),
         ("folder of .npy", "cannot be read", "save the file again"),
-        ("folder of .npy", custom.NOBODY, "nothing: there is nobody"),
+        ("folder of .npy", own_data.NOBODY, "nothing: there is nobody"),
     ],
 )
 def test_check_store_of_own_recordings_says_what_to_do(kind, reason, advice, clean, store_of):
     facts = {"preparation": {"name": "prepare_3d", "format": kind}}
     (found,) = check(store_of([*clean, LeftOut("r", reason)], **facts))
     assert found.advice.startswith(advice)
-    assert found.advice.endswith("; then import again") == (reason != custom.NOBODY)
+    assert found.advice.endswith("; then import again") == (reason != own_data.NOBODY)
 
 
 @pytest.mark.parametrize(
@@ -365,7 +364,7 @@ def test_check_store_names_classes_without_a_clip(clean, store_of):
 def test_check_store_notices_axes_read_in_the_wrong_order(store_of, layout):
     rng = np.random.default_rng(0)
     clips = [
-        custom.Clip(f"c{i}", rng.normal(size=(3, 6, 9, 2)), i % 2, ("train", "val")[i // 2 :][:1])
+        own_data.Clip(f"c{i}", rng.normal(size=(3, 6, 9, 2)), i % 2, ("train", "val")[i // 2 :][:1])
         for i in range(4)
     ]
     store = store_of(clips, channels=2, preparation={"name": "none"})
@@ -526,10 +525,10 @@ def test_check_source_goes_on_after_everything_that_is_wrong(table, labels, look
     labels = labels[labels["sample"] != "p2-wave"]
     labels.loc[len(labels) + 1] = ["p9-wave", "wave", "xsub_val", 1]
     found = {problem.kind: problem for problem in look(table, labels)}
-    for kind in (JOINTS, TEXT, FINITE, custom.NOBODY, custom.NO_LABEL, custom.NO_RECORDING):
+    for kind in (JOINTS, TEXT, FINITE, own_data.NOBODY, own_data.NO_LABEL, own_data.NO_RECORDING):
         assert found[kind].count == 1, kind
-    assert found[custom.NO_LABEL].examples == ("p2-wave",)
-    assert found[custom.NO_RECORDING].examples == ("p9-wave",)
+    assert found[own_data.NO_LABEL].examples == ("p2-wave",)
+    assert found[own_data.NO_RECORDING].examples == ("p9-wave",)
     order = [problem.severity for problem in found.values()]
     assert order == sorted(order)
 
@@ -554,9 +553,9 @@ def relabel(labels, **columns):
             1,
             "label 0: hop and jump",
         ),
-        (custom.NO_LABEL, lambda t: t.iloc[:-1], 1, "p4-wave"),
+        (own_data.NO_LABEL, lambda t: t.iloc[:-1], 1, "p4-wave"),
         (
-            custom.NO_RECORDING,
+            own_data.NO_RECORDING,
             lambda t: pd.concat([t, t.iloc[:1].assign(sample="p1-jmup")]),
             1,
             "p1-jmup",
@@ -682,7 +681,7 @@ def test_kinds_have_advice_that_is_a_sentence():
         assert severity in ("error", "warning"), kind
         assert advice
         assert not advice.endswith("."), kind
-    assert set(custom.FAULTS) < set(problems.KINDS)
+    assert set(own_data.FAULTS) < set(problems.KINDS)
     for special in (problems._OF_ARRAYS, problems._OF_THE_FIELD):
         assert set(special) < set(problems.KINDS)
         assert not any(advice.endswith(".") for advice in special.values())
@@ -690,7 +689,7 @@ def test_kinds_have_advice_that_is_a_sentence():
 
 def test_every_kind_is_in_a_test_above():
     _, tests = Path(__file__).read_text(encoding="utf-8").split("# --- stores", 1)
-    homes = (array_folder, custom, labels_module, long_table, problems)
+    homes = (own_arrays, own_data, own_labels, own_table, problems)
     constants = [pair for home in homes for pair in vars(home).items()]
     names = {value: name for name, value in constants if type(value) is str}
     for kind in problems.KINDS:

@@ -17,7 +17,6 @@ from msg3d_lab.data.formats import ntu_raw, skeleton_file
 from msg3d_lab.data.formats.bodies import Track, select_bodies
 from msg3d_lab.data.formats.ntu_raw import (
     count_differences,
-    is_source,
     missing_skeletons,
     read_clips,
     read_ntu_skeleton,
@@ -397,15 +396,15 @@ def test_read_clips_refuses_what_it_cannot_import(tmp_path):
         read_clips([tmp_path], dataset=datasets.get("nw-ucla"))
 
 
-def test_is_source_recognises_folders_and_zips(tmp_path):
-    assert is_source(save_zip(tmp_path / "a.zip", contents([OTHER])))
-    assert is_source(save_folder(tmp_path / "folder", contents([OTHER])))
-    assert is_source(tmp_path)
+def test_the_importer_recognises_folders_and_zips(tmp_path):
+    assert ntu_raw.IMPORTER.is_source(save_zip(tmp_path / "a.zip", contents([OTHER])))
+    assert ntu_raw.IMPORTER.is_source(save_folder(tmp_path / "folder", contents([OTHER])))
+    assert ntu_raw.IMPORTER.is_source(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "b.pkl").write_bytes(b"\x80\x02N.")
-    assert not is_source(save_zip(tmp_path / "c.zip", {}))
-    assert not is_source(tmp_path / "empty")
-    assert not is_source(tmp_path / "b.pkl")
+    assert not ntu_raw.IMPORTER.is_source(save_zip(tmp_path / "c.zip", {}))
+    assert not ntu_raw.IMPORTER.is_source(tmp_path / "empty")
+    assert not ntu_raw.IMPORTER.is_source(tmp_path / "b.pkl")
 
 
 def test_the_lists_of_missing_skeletons():
@@ -493,11 +492,6 @@ def test_what_another_camera_tells_of_is_named():
     assert count_differences(names - set(more), "ntu60")[1:] == [expected]
     scene = {f"S005C{camera:03d}{more[3][8:]}" for camera in (1, 2, 3)}  # nothing tells of it
     assert len(count_differences(names - scene, "ntu60")) == 1
-
-
-def test_only_what_is_its_own_is_in_ntu_raw():
-    assert all(vars(ntu_raw)[name].__module__ == ntu_raw.__name__ for name in ntu_raw.__all__)
-    assert not {"format_skeleton", "write_ntu_skeleton"} & set(vars(ntu_raw))
 
 
 @pytest.mark.shared

@@ -1,12 +1,7 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,33 +9,32 @@ import pytest
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.formats.parallel import Chunks
-from msg3d_lab.data.store import open_store, write_store
+from msg3d_lab.data.store import store_document
 
-FACTS = {
-    "dataset": "test",
-    "skeleton": skeletons.get("ntu25"),
-    "label_names": ["a", "b"],
-    "channels": 3,
-    "preparation": {"name": "none"},
-}
+DOCUMENT = store_document(
+    dataset="test",
+    skeleton=skeletons.get("ntu25"),
+    label_names=["a", "b"],
+    channels=3,
+    preparation={"name": "none"},
+)
 
 
 class Recorded(Sequence):
     """Clips that note in a folder how often each was read; every fifth is left out."""
 
-    def __init__(self, folder, numbers, *, seconds=0.0, dies=None):
-        self.folder, self.numbers, self.seconds, self.dies = folder, numbers, seconds, dies
+    def __init__(self, folder, numbers, *, dies=None):
+        self.folder, self.numbers, self.dies = folder, numbers, dies
 
     def __len__(self):
         return len(self.numbers)
 
     def __getitem__(self, i):
         if isinstance(i, slice):
-            return Recorded(self.folder, self.numbers[i], seconds=self.seconds, dies=self.dies)
+            return Recorded(self.folder, self.numbers[i], dies=self.dies)
         number = self.numbers[i]  # IndexError ends iteration
         with (self.folder / f"{number:04d}").open("a") as file:
             file.write("x")
-        time.sleep(self.seconds)
         if number == self.dies:
             os._exit(1)
         if number % 5 == 0:
@@ -71,9 +65,8 @@ def assert_same(entries, expected):
         assert [getattr(a, f) for f in facts] == [getattr(b, f) for f in facts]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_chunks_give_back_what_was_read(clips, tmp_path, workers):
-    chunks = Chunks(clips, FACTS, beside=tmp_path / "s.arrow", workers=workers, chunk=4)
+def test_chunks_give_back_what_was_read(clips, tmp_path):
+    chunks = Chunks(clips, DOCUMENT, out=tmp_path / "s.arrow", workers=1, chunk_size=4)
     assert chunks.num_read == 0
     assert sorted(chunks.read()) == sorted([4] * 7 + [1])
     assert set(reads(clips).values()) == {1}
@@ -82,9 +75,17 @@ def test_chunks_give_back_what_was_read(clips, tmp_path, workers):
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
 
 
+def test_an_id_in_two_chunks_is_left_out_the_second_time(clips, tmp_path):
+    clips.numbers = [1, 2, 1]
+    chunks = Chunks(clips, DOCUMENT, out=tmp_path / "s.arrow", workers=1, chunk_size=1)
+    list(chunks.read())
+    first, second, third = chunks.entries()
+    assert (first.id, second.id, third) == ("c1", "c2", LeftOut("c1", "occurs twice"))
+
+
 def test_what_has_been_read_is_not_read_again(clips, tmp_path, capsys):
     def chunks():
-        return Chunks(clips, FACTS, beside=tmp_path / "s.arrow", workers=1, chunk=4)
+        return Chunks(clips, DOCUMENT, out=tmp_path / "s.arrow", workers=1, chunk_size=4)
 
     first = chunks().read()
     assert [next(first), next(first)] == [4, 4]
@@ -99,7 +100,7 @@ def test_what_has_been_read_is_not_read_again(clips, tmp_path, capsys):
 
 def test_a_damaged_chunk_is_read_again(clips, tmp_path):
     def chunks():
-        return Chunks(clips, FACTS, beside=tmp_path / "s.arrow", workers=1, chunk=4)
+        return Chunks(clips, DOCUMENT, out=tmp_path / "s.arrow", workers=1, chunk_size=4)
 
     list(chunks().read())
     parts = sorted(chunks().folder.iterdir())
@@ -113,76 +114,32 @@ def test_a_damaged_chunk_is_read_again(clips, tmp_path):
     assert_same(list(again.entries()), list(clips))
 
 
-def test_another_import_does_not_take_these_chunks(clips, tmp_path, monkeypatch):
-    list(Chunks(clips, FACTS, beside=tmp_path / "s.arrow", workers=1).read())
-    other = FACTS | {"preparation": {"name": "other"}}
-    assert Chunks(clips, other, beside=tmp_path / "s.arrow").num_read == 0
-    assert Chunks(clips[:-1], FACTS, beside=tmp_path / "s.arrow").num_read == 0
-    assert Chunks(clips, FACTS, beside=tmp_path / "t.arrow").num_read == 0
-    assert Chunks(clips, FACTS, beside=tmp_path / "s.arrow", stamp="x").num_read == 0
-    assert Chunks(clips, FACTS, beside=tmp_path / "s.arrow").num_read == len(clips)
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "99")
-    assert Chunks(clips, FACTS, beside=tmp_path / "s.arrow").num_read == 0
+def test_another_import_does_not_take_these_chunks(clips, tmp_path):
+    list(Chunks(clips, DOCUMENT, out=tmp_path / "s.arrow", workers=1).read())
+    other = DOCUMENT | {"preparation": {"name": "other"}}
+    assert Chunks(clips, other, out=tmp_path / "s.arrow").num_read == 0
+    assert Chunks(clips[:-1], DOCUMENT, out=tmp_path / "s.arrow").num_read == 0
+    assert Chunks(clips, DOCUMENT, out=tmp_path / "t.arrow").num_read == 0
+    assert Chunks(clips, DOCUMENT, out=tmp_path / "s.arrow", stamp="x").num_read == 0
+    assert Chunks(clips, DOCUMENT, out=tmp_path / "s.arrow").num_read == len(clips)
 
 
 def test_workers_are_at_least_one(clips, tmp_path):
     with pytest.raises(ValueError, match="at least one worker, found 0"):
-        Chunks(clips, FACTS, beside=tmp_path / "s.arrow", workers=0)
+        Chunks(clips, DOCUMENT, out=tmp_path / "s.arrow", workers=0)
 
 
-def test_a_process_that_dies_is_an_error_that_says_what_to_do(clips, tmp_path):
+def test_several_processes_read_each_recording_once_although_one_dies(clips, tmp_path):
     clips.dies = 17
-    chunks = Chunks(clips, FACTS, beside=tmp_path / "s.arrow", workers=2, chunk=4)
+    chunks = Chunks(clips, DOCUMENT, out=tmp_path / "s.arrow", workers=2, chunk_size=4)
     with pytest.raises(ChildProcessError, match="a process that reads recordings died"):
         list(chunks.read())
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_parallel import FACTS, Chunks, Recorded
-
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    clips = Recorded(folder / "notes", range(1, 61), seconds=0.02)
-    for _ in Chunks(clips, FACTS, beside=folder / "s.arrow", workers=2, chunk=3).read():
-        print("chunk", flush=True)
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_import_goes_on_where_it_was(tmp_path):
-    (tmp_path / "notes").mkdir()
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
-    command = [sys.executable, str(script), str(tmp_path)]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    for _ in range(3):
-        assert running.stdout.readline() == "chunk\n"
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    running.stdout.close()
-    deadline = time.monotonic() + 20  # the processes it had started end by themselves
-    while os.system(f"pgrep -g {running.pid} > /dev/null") == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    finished = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob(".s.arrow.*/*.arrow")}
-    assert 3 <= len(finished) < 20
-    before = reads(Recorded(tmp_path / "notes", range(0)))
-    again = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert again.stdout.count("chunk") == 20 - len(finished)
-    clips = Recorded(tmp_path / "notes", range(1, 61))
-    counts = reads(clips)
-    for name in finished:
-        first = int(name.split(".")[0])
-        for number in range(first + 1, first + 4):
-            assert counts[f"{number:04d}"] == before[f"{number:04d}"] == 1
-    for path in tmp_path.glob(".s.arrow.*/*.arrow"):
-        assert path.name not in finished or path.stat().st_mtime_ns == finished[path.name]
-    chunks = Chunks(clips, FACTS, beside=tmp_path / "s.arrow", chunk=3)
-    assert chunks.num_read == 60
-    entries = list(chunks.entries())
-    assert_same(entries, list(clips))
-    store = open_store(write_store(tmp_path / "s.arrow", entries, **FACTS))
-    assert (len(store), len(store.left_out)) == (48, 12)
+    clips.dies = None
+    chunks = Chunks(clips, DOCUMENT, out=tmp_path / "s.arrow", workers=2, chunk_size=4)
+    finished = [int(path.stem) for path in chunks.folder.glob("*.arrow")]
+    read_before = reads(clips)
+    list(chunks.read())
+    for number, count in reads(clips).items():
+        again = (int(number) - 1) // 4 * 4 not in finished
+        assert count == again + read_before.get(number, 0)
+    assert_same(list(chunks.entries()), list(clips))

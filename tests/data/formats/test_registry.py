@@ -3,18 +3,19 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import signal
+import shutil
 import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msg3d_lab.data.formats import registry as importing
+from msg3d_lab.data.formats import registry
 from msg3d_lab.data.formats.bodies import Track
 from msg3d_lab.data.formats.registry import import_dataset, left_out_path
 from msg3d_lab.data.formats.skeleton_file import format_skeleton
@@ -53,11 +54,11 @@ def test_import_does_not_overwrite(ucla, tmp_path):
 
 
 def test_import_refuses_a_source_of_another_data_set(ucla, tmp_path):
-    with pytest.raises(ValueError, match="in which nw-ucla come, not ntu60"):
+    with pytest.raises(ValueError, match="the format of nw-ucla, not of ntu60"):
         import_dataset(ucla, dataset="ntu60", out=tmp_path / "a.arrow")
     source = tmp_path / "ntu.pkl"
     source.write_bytes(pickle.dumps({}))
-    with pytest.raises(ValueError, match="in which ntu60 and ntu120 come, not nw-ucla"):
+    with pytest.raises(ValueError, match="the format of ntu60 and ntu120, not of nw-ucla"):
         import_dataset(source, dataset="nw-ucla", out=tmp_path / "a.arrow")
 
 
@@ -160,7 +161,7 @@ def test_import_refuses_names_and_numbers_that_cannot_be(ucla, tmp_path):
         import_dataset(ucla, dataset="../m", layout="ntu25")
     with pytest.raises(ValueError, match="at least one file or folder"):
         import_dataset([], dataset="nw-ucla")
-    with pytest.raises(ValueError, match="of your own, say their joint layout with --layout"):
+    with pytest.raises(ValueError, match="of your own, give their joint layout with --layout"):
         import_dataset(ucla, dataset="mine")
 
 
@@ -179,74 +180,93 @@ def test_the_table_of_what_was_left_out_is_of_this_import(tmp_path):
     assert not left_out_path(out).exists()
 
 
-def test_a_changed_source_is_read_again(tmp_path, monkeypatch):
-    """Also where names and sizes are as they were when the import was stopped."""
-    monkeypatch.setattr(importing, "_MANY", 1)
+def test_chunks_of_a_changed_source_or_importer_are_not_used(tmp_path, monkeypatch):
+    """Also if names and sizes of the files are as they were when the import was interrupted."""
+    monkeypatch.setattr(registry, "_MIN_PARALLEL", 1)
     folder, out = tmp_path / "raw", tmp_path / "s.arrow"
     folder.mkdir()
-    one = raw_text(np.random.default_rng(1), 20)
-    paths = [folder / f"S001C001P001R001A{i:03d}.skeleton" for i in range(1, 60)]
+    paths = [folder / f"S001C001P001R001A{i:03d}.skeleton" for i in range(1, 4)]
     for path in paths:
-        path.write_bytes(one)
+        path.write_bytes(raw_text(np.random.default_rng(1), 20))
 
-    def stopped(*_, **__):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
+    def chunk_folders():
+        """Import, but stop when all has been read."""
+        with monkeypatch.context() as patch:
+            patch.setattr(registry, "write_entries", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                import_dataset(folder, dataset="ntu60", out=out, workers=1, progress=False)
+        return len(list(tmp_path.glob(".s.arrow.*")))
+
+    assert [chunk_folders(), chunk_folders()] == [1, 1]
+    newer = replace(registry.IMPORTERS[0], version=2)
     with monkeypatch.context() as patch:
-        patch.setattr(importing, "write_store", stopped)  # all has been read
-        with pytest.raises(KeyboardInterrupt):
-            import_dataset(folder, dataset="ntu60", out=out, workers=1, progress=False)
+        patch.setattr(registry, "IMPORTERS", (newer,))
+        assert chunk_folders() == 2
     for path in paths:
-        path.write_bytes(one.replace(b".1", b".2"))
+        path.write_bytes(path.read_bytes().replace(b".1", b".2"))
         os.utime(path, ns=(1, 1))
     import_dataset(folder, dataset="ntu60", out=out, workers=1, progress=False)
-    expected = import_dataset(paths[0].parent, dataset="ntu60", out=tmp_path / "t.arrow", workers=1)
-    assert open_store(out).fingerprint == open_store(expected).fingerprint
+    monkeypatch.undo()
+    whole = import_dataset(folder, dataset="ntu60", out=tmp_path / "t.arrow", progress=False)
+    assert open_store(out).fingerprint == open_store(whole).fingerprint
 
 
-@pytest.mark.slow
-def test_an_import_killed_in_the_shell_goes_on_there(tmp_path):
-    """2,100 raw recordings: kill the command and all its processes, then give it again."""
-    source = raw_zip(tmp_path / "raw.zip", 2100)
-    command = [sys.executable, "-m", "msg3d_lab", "data", "import", str(source)]
-    command += ["--dataset", "ntu60", "--workers", "2", "--out"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+SCRIPT = """
+import sys
+from msg3d_lab.cli import main
+from msg3d_lab.data.formats import parallel, registry
 
-    def parts():
+if __name__ == "__main__":
+    registry._MIN_PARALLEL = 1
+    parallel.Chunks.__init__.__kwdefaults__["chunk_size"] = 8
+    main(sys.argv[1:])
+"""
+
+
+def test_an_import_killed_in_the_shell_continues_there(tmp_path):
+    """Kill the command alone: the processes it started end, and it continues when called again."""
+    source, out = raw_zip(tmp_path / "raw.zip", 420), tmp_path / "s.arrow"
+    script, log = tmp_path / "script.py", tmp_path / "log"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), "data", "import", str(source)]
+    command += ["--dataset", "ntu60", "--workers", "2", "--out", str(out)]
+
+    def chunks():
         return {p.name: p.stat().st_mtime_ns for p in tmp_path.glob(".s.arrow.*/*.arrow")}
 
-    with (tmp_path / "log").open("w") as log:
-        running = subprocess.Popen(
-            [*command, str(tmp_path / "s.arrow")],
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env=environment,
-        )
+    with log.open("w") as file:
+        running = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
         deadline = time.monotonic() + 120
-        while len(parts()) < 5 and running.poll() is None and time.monotonic() < deadline:
+        while len(chunks()) < 5 and running.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        os.killpg(running.pid, signal.SIGKILL)
+        running.kill()
         running.wait()
-    before = parts()
-    assert 5 <= len(before) < 33, (tmp_path / "log").read_text()
-    assert not (tmp_path / "s.arrow").exists()
-
-    done = subprocess.run(
-        [*command, str(tmp_path / "s.arrow")], capture_output=True, text=True, env=environment
-    )
+    while os.system(f"pgrep -g {running.pid} > /dev/null") == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    before = chunks()
+    assert 5 <= len(before) < 53, log.read_text()
+    assert not out.exists()
+    # Stop the second run before it removes the chunks, to see which of them it has written.
+    (folder,) = tmp_path.glob(".s.arrow.*")
+    script.write_text(SCRIPT.replace("main(", "parallel.Chunks.remove = lambda self: None; main("))
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"{64 * len(before)}/2100" in done.stderr  # where the bar begins
-    assert not list(tmp_path.glob(".s.arrow.*"))
-    whole = import_dataset(
-        source, dataset="ntu60", out=tmp_path / "t.arrow", workers=1, progress=False
-    )
-    store = open_store(tmp_path / "s.arrow")
+    assert f"{8 * len(before)}/420" in done.stderr  # where the bar begins
+    after = chunks()
+    assert len(after) == 53
+    assert {name: after[name] for name in before} == before
+    shutil.rmtree(folder)
+    whole = import_dataset(source, dataset="ntu60", out=tmp_path / "t.arrow", progress=False)
+    store = open_store(out)
     assert store.fingerprint == open_store(whole).fingerprint
-    assert len(store) + len(store.left_out) == 2100
+    assert len(store) + len(store.left_out) == 420
     reasons = store.left_out["reason"].value_counts().to_dict()
-    assert reasons == {"cannot be read": 21, "on the authors' list of missing skeletons": 2}
-    assert "21 cannot be read" in done.stdout
+    assert reasons == {"cannot be read": 4, "on the authors' list of missing skeletons": 2}
+    assert "4 cannot be read" in done.stdout
 
 
 @settings(max_examples=60)

@@ -1,4 +1,7 @@
-"""Own recordings as `.npy` files, one a sample: (M, T, V, C), or (T, V, C) for one person."""
+"""Read your own recordings from `.npy` files in a folder or zip.
+
+One file per sample: (M, T, V, C), or (T, V, C) for one person.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.formats.long_table import FINITE, JOINTS, LARGEST
-from msg3d_lab.data.formats.members import Member, MemberClips, list_members
+from msg3d_lab.data.formats.importer import LazyClips
 from msg3d_lab.data.formats.npy_header import read_array
+from msg3d_lab.data.formats.own_table import FINITE, JOINTS, LARGEST
+from msg3d_lab.data.formats.zip_or_folder import Member, list_members, read_member
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["FAULTS", "open_folder"]
@@ -30,7 +34,7 @@ _CHANNELS = (2, 3, 4)
 _PROBED = 16  # arrays that say how many channels there are
 
 
-def open_folder(source: Path, layout: Skeleton) -> tuple[MemberClips, int | None]:
+def open_folder(source: Path, layout: Skeleton) -> tuple[LazyClips[Member], int | None]:
     """List the arrays of a folder or zip; each is read, without a label (-1), when asked for.
 
     Returns:
@@ -48,35 +52,35 @@ def open_folder(source: Path, layout: Skeleton) -> tuple[MemberClips, int | None
         )
     entries: list[Member | LeftOut] = []
     for before, member in zip([None, *members], members, strict=False):
-        twice = before is not None and before.stem == member.stem
-        entries.append(LeftOut(member.stem, DUPLICATE, member.name) if twice else member)
-    probe = MemberClips(entries, partial(_parse, layout=layout, channels=None))
+        twice = before is not None and before.id == member.id
+        entries.append(LeftOut(member.id, DUPLICATE, member.name) if twice else member)
+    probe = LazyClips(entries, partial(_read, layout=layout, channels=None))
     usable = (clip for clip in probe if isinstance(clip, Clip))
     counts = Counter(clip.keypoints.shape[-1] for clip in islice(usable, _PROBED))
     channels = counts.most_common(1)[0][0] if counts else None
-    return MemberClips(entries, partial(_parse, layout=layout, channels=channels)), channels
+    return LazyClips(entries, partial(_read, layout=layout, channels=channels)), channels
 
 
-def _parse(stem: str, content: bytes, *, layout: Skeleton, channels: int | None) -> Clip | LeftOut:
-    array = read_array(content)
+def _read(member: Member, *, layout: Skeleton, channels: int | None) -> Clip | LeftOut:
+    name, array = member.id, read_array(read_member(member))
     shape = array.shape
     keypoints = array[None] if array.ndim == 3 else array
     if array.dtype.kind not in "fiu":
-        return LeftOut(stem, SHAPE, f"its values are {array.dtype}, not numbers")
+        return LeftOut(name, SHAPE, f"its values are {array.dtype}, not numbers")
     expected = f"expected (M, T, {layout.num_joints}, {channels or '2 to 4'}), found {shape}"
     if keypoints.ndim != 4 or 0 in shape:
-        return LeftOut(stem, SHAPE, expected)
+        return LeftOut(name, SHAPE, expected)
     *_, V, C = keypoints.shape
     if array.ndim == 4 and shape[0] in _CHANNELS and layout.num_joints == V and C == 1:
-        return LeftOut(stem, SHAPE, f"{expected}: looks like (C, T, V, M); transpose it")
+        return LeftOut(name, SHAPE, f"{expected}: looks like (C, T, V, M); transpose it")
     if layout.num_joints != V:
         detail = f"{V} joints in {shape}, {layout.name} has {layout.num_joints}"
-        return LeftOut(stem, JOINTS, detail)
+        return LeftOut(name, JOINTS, detail)
     if C not in (_CHANNELS if channels is None else (channels,)):
-        return LeftOut(stem, SHAPE, expected)
+        return LeftOut(name, SHAPE, expected)
     lost = ~(np.abs(keypoints.astype(np.float64)) <= LARGEST)
     if lost.any():
         person, frame, joint, _ = np.argwhere(lost)[0]
         where = f"person {person}, frame {frame}, joint {layout.joints[joint]}"
-        return LeftOut(stem, FINITE, f"{np.count_nonzero(lost)} numbers, e.g. {where}")
-    return Clip(stem, keypoints, label=-1)
+        return LeftOut(name, FINITE, f"{np.count_nonzero(lost)} numbers, e.g. {where}")
+    return Clip(name, keypoints, label=-1)

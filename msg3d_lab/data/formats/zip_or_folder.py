@@ -14,15 +14,12 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, overload
-
-from msg3d_lab.data.clips import Clip, LeftOut
+from typing import NamedTuple
 
 __all__ = [
     "DAMAGE",
     "DamagedError",
     "Member",
-    "MemberClips",
     "digest_members",
     "has_members",
     "list_members",
@@ -68,8 +65,8 @@ class Member(NamedTuple):
     modified: int
 
     @property
-    def stem(self) -> str:
-        """The file's name without folders and suffix."""
+    def id(self) -> str:
+        """The file's name without folders and suffix: what its recording is called."""
         return PurePosixPath(self.name).stem
 
 
@@ -84,7 +81,7 @@ def list_members(sources: Sequence[Path], *, suffix: str) -> list[Member]:
             leads upwards.
     """
     members = [m for source in sources for m in _listing(Path(source)) if _wanted(m.name, suffix)]
-    return sorted(members, key=lambda member: (member.stem, member.name, str(member.source)))
+    return sorted(members, key=lambda member: (member.id, member.name, str(member.source)))
 
 
 def has_members(source: Path, wanted: Callable[[str], bool]) -> bool:
@@ -147,51 +144,6 @@ def digest_members(members: Sequence[Member]) -> str:
     for member in members:
         whole.update(f"{member.name}\0{member.size}\0{member.crc}\n".encode())
     return whole.hexdigest()
-
-
-class MemberClips(Sequence[Clip | LeftOut]):
-    """The clips of many small files, each read when it is asked for. Pickles without open files.
-
-    Args:
-        entries: files, or recordings that are left out unread.
-        parse: makes a clip of a file's stem and content; what it raises of `DAMAGE` becomes a
-            `LeftOut`, as does any damage of the file. Must be picklable.
-        limit: the largest file that is read, bytes.
-
-    Raises:
-        OSError: from `[i]`: the disk, or what it is reached through, failed.
-
-    Example:
-        >>> MemberClips([LeftOut("S001", "not of ntu60")], parse=lambda stem, content: None)[0].id
-        'S001'
-    """
-
-    def __init__(
-        self,
-        entries: Sequence[Member | LeftOut],
-        parse: Callable[[str, bytes], Clip | LeftOut],
-        *,
-        limit: int = 64 << 20,
-    ) -> None:
-        self.entries, self.parse, self.limit = entries, parse, limit
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    @overload
-    def __getitem__(self, i: int) -> Clip | LeftOut: ...
-    @overload
-    def __getitem__(self, i: slice) -> MemberClips: ...
-    def __getitem__(self, i: int | slice) -> Clip | LeftOut | MemberClips:
-        if isinstance(i, slice):
-            return MemberClips(self.entries[i], self.parse, limit=self.limit)
-        entry = self.entries[i]
-        if isinstance(entry, LeftOut):
-            return entry
-        try:
-            return self.parse(entry.stem, read_member(entry, limit=self.limit))
-        except DAMAGE as error:
-            return LeftOut(entry.stem, "cannot be read", " ".join(str(error).split()))
 
 
 def _wanted(name: str, suffix: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.formats.labels import LENGTH, match_columns
+from msg3d_lab.data.formats.own_labels import LENGTH, match_columns
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["FAULTS", "FINITE", "JOINTS", "LARGEST", "NOT_TOGETHER", "TOO_LONG", "LongTable"]

@@ -11,19 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.formats.members import (
-    MemberClips,
+from msg3d_lab.data.formats.importer import LazyClips
+from msg3d_lab.data.formats.zip_or_folder import (
     digest_members,
     has_members,
     list_members,
+    read_member,
 )
 
 
-def parse(stem, content, *, only=b""):
+def read(member, *, only=b"", **limit):
     """A clip of one number, which the file holds as text."""
+    content = read_member(member, **limit)
     if not content.startswith(only):
         raise ValueError(f"expected {only!r}")
-    return Clip(stem, np.full((1, 1, 1, 1), float(content), np.float32), 0)
+    return Clip(member.id, np.full((1, 1, 1, 1), float(content), np.float32), 0)
 
 
 def make_zip(path, files, **options):
@@ -45,11 +47,11 @@ def folder(tmp_path):
 def test_members_of_folders_and_zips_come_in_order_of_their_names(folder, tmp_path):
     archive = make_zip(tmp_path / "z.zip", {"x/y/aa.num": "3", "x/": "", "b.txt": ""})
     members = list_members([folder, archive], suffix=".num")
-    assert [m.stem for m in members] == ["a", "aa", "b"]
+    assert [m.id for m in members] == ["a", "aa", "b"]
     assert [m.source for m in members] == [folder, archive, folder]
     assert [m.size for m in members] == [1, 1, 1]
     assert [m.crc is None for m in members] == [True, False, True]
-    clips = MemberClips(members, parse)
+    clips = LazyClips(members, read)
     assert [float(c.keypoints.item()) for c in clips] == [1, 3, 2]
     assert len(clips[1:]) == 2
     assert clips[1:][0].id == "aa"
@@ -57,7 +59,7 @@ def test_members_of_folders_and_zips_come_in_order_of_their_names(folder, tmp_pa
 
 def test_member_clips_pickle_and_read_afterwards(tmp_path):
     archive = make_zip(tmp_path / "z.zip", {"a.num": "1", "b.num": "2"})
-    clips = MemberClips(list_members([archive], suffix=".num"), partial(parse, only=b"2"))
+    clips = LazyClips(list_members([archive], suffix=".num"), partial(read, only=b"2"))
     assert clips[1].id == "b"  # the archive is open
     again = pickle.loads(pickle.dumps(clips))
     assert again[1].keypoints == 2
@@ -65,7 +67,7 @@ def test_member_clips_pickle_and_read_afterwards(tmp_path):
 
 
 def test_what_is_left_out_unread_stays_so(tmp_path):
-    clips = MemberClips([LeftOut("x", "too dark")], parse)
+    clips = LazyClips([LeftOut("x", "too dark")], read)
     assert list(clips) == [LeftOut("x", "too dark")]
 
 
@@ -89,7 +91,7 @@ def test_what_is_no_source_is_refused(tmp_path):
 def test_unpacking_is_bounded(tmp_path):
     bomb = make_zip(tmp_path / "bomb.zip", {"a.num": b"0" * 10_000_000})
     assert bomb.stat().st_size < 20_000
-    (out,) = MemberClips(list_members([bomb], suffix=".num"), parse, limit=1_000_000)
+    (out,) = LazyClips(list_members([bomb], suffix=".num"), partial(read, limit=1_000_000))
     assert (out.id, out.reason) == ("a", "cannot be read")
     assert "10000000 bytes" in out.detail
     # An archive that claims less than it holds: no more than the claim is unpacked.
@@ -98,7 +100,7 @@ def test_unpacking_is_bounded(tmp_path):
     for place in (22, content.index(b"PK\x01\x02") + 24):
         content[place : place + 4] = small
     bomb.write_bytes(content)
-    (out,) = MemberClips(list_members([bomb], suffix=".num"), parse)
+    (out,) = LazyClips(list_members([bomb], suffix=".num"), read)
     assert (out.id, out.reason) == ("a", "cannot be read")
 
 
@@ -111,7 +113,7 @@ def test_an_archive_that_claims_less_than_it_holds_takes_no_memory(tmp_path, met
     for place in (22, content.index(b"PK\x01\x02") + 24):
         content[place : place + 4] = (1000).to_bytes(4, "little")
     bomb.write_bytes(content)
-    clips = MemberClips(list_members([bomb], suffix=".num"), parse)
+    clips = LazyClips(list_members([bomb], suffix=".num"), read)
     tracemalloc.start()
     (out,) = clips
     peak = tracemalloc.get_traced_memory()[1]
@@ -131,7 +133,7 @@ def test_every_flipped_byte_of_a_zip_is_an_error_left_out_or_harmless(tmp_path):
             other.write_bytes(damaged)
             has_members(other, lambda name: False)
             try:
-                entries = list(MemberClips(list_members([other], suffix=".num"), parse))
+                entries = list(LazyClips(list_members([other], suffix=".num"), read))
             except ValueError:
                 continue
             finally:
@@ -147,23 +149,23 @@ def test_what_macos_adds_is_passed_over(tmp_path):
     assert [m.name for m in list_members([archive], suffix=".num")] == ["a.num"]
 
 
-def explode(stem, content):
+def explode(member):
     raise OSError("the network is away")
 
 
 def test_a_failing_disk_is_no_fault_of_a_recording(tmp_path):
     archive = make_zip(tmp_path / "z.zip", {"a.num": "1"})
     with pytest.raises(OSError, match="the network is away"):
-        MemberClips(list_members([archive], suffix=".num"), explode)[0]
+        LazyClips(list_members([archive], suffix=".num"), explode)[0]
 
 
 @pytest.mark.parametrize("error", [OverflowError, IndexError, RecursionError, KeyError])
 def test_whatever_damaged_content_raises_leaves_out_that_recording(tmp_path, error):
-    def parse(stem, content):
+    def read(member):
         raise error("bad")
 
     archive = make_zip(tmp_path / "z.zip", {"a.num": "1"})
-    assert MemberClips(list_members([archive], suffix=".num"), parse)[0].reason == "cannot be read"
+    assert LazyClips(list_members([archive], suffix=".num"), read)[0].reason == "cannot be read"
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -173,14 +175,14 @@ def test_two_files_of_one_name_are_not_confused(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.num", "1")
         archive.writestr("a.num", b"0" * 10_000_000)
-    first, second = MemberClips(list_members([path], suffix=".num"), parse, limit=1000)
+    first, second = LazyClips(list_members([path], suffix=".num"), partial(read, limit=1000))
     assert first == LeftOut("a", "cannot be read", "the archive has two files of this name")
     assert "10000000 bytes" in second.detail
 
 
 def test_a_source_that_is_gone_is_an_error_and_no_recording_is_left_out(tmp_path):
     archive = make_zip(tmp_path / "z.zip", {"a.num": "1"})
-    clips = MemberClips(list_members([archive], suffix=".num"), parse)
+    clips = LazyClips(list_members([archive], suffix=".num"), read)
     archive.unlink()
     with pytest.raises(FileNotFoundError):
         clips[0]
@@ -217,7 +219,7 @@ def test_a_damaged_zip_never_gives_a_wrong_clip(tmp_path_factory, data):
         del content[place:]
     path.write_bytes(content)
     try:
-        entries = list(MemberClips(list_members([path], suffix=".num"), parse, limit=1000))
+        entries = list(LazyClips(list_members([path], suffix=".num"), partial(read, limit=1000)))
     except ValueError:
         return
     for entry in entries:

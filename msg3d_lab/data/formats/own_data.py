@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from msg3d_lab.data.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.formats import array_folder, labels, long_table
-from msg3d_lab.data.formats.array_folder import open_folder
-from msg3d_lab.data.formats.labels import LabelRow, Labels, find_labels, read_labels
-from msg3d_lab.data.formats.long_table import LongTable
-from msg3d_lab.data.formats.members import Member, MemberClips, digest_members
-from msg3d_lab.data.formats.recordings import Recordings, digest
+from msg3d_lab.data.formats import own_arrays, own_labels, own_table
+from msg3d_lab.data.formats.importer import LazyClips, Recordings
+from msg3d_lab.data.formats.own_arrays import open_folder
+from msg3d_lab.data.formats.own_labels import LabelRow, Labels, find_labels, read_labels
+from msg3d_lab.data.formats.own_table import LongTable
+from msg3d_lab.data.formats.zip_or_folder import Member, digest_members
 from msg3d_lab.data.preprocess import order_persons, prepare_2d, prepare_3d
 from msg3d_lab.skeletons import Skeleton
 
@@ -32,16 +34,16 @@ NO_RECORDING = "labels without a recording"
 NOBODY = "nobody in any frame"
 # What can be wrong with own recordings -> what to do about it.
 FAULTS = {
-    **long_table.FAULTS,
-    **array_folder.FAULTS,
-    **labels.FAULTS,
+    **own_table.FAULTS,
+    **own_arrays.FAULTS,
+    **own_labels.FAULTS,
     NO_LABEL: "add a row with sample and label to the labels, or remove the recording",
     NO_RECORDING: "remove the row, or correct the name: a sample is called as in the table, or as "
     "its file without .npy",
     NOBODY: "remove the recording: all its coordinates are zero",
 }
 FOLDER = "folder of .npy"  # the format of arrays; tables have two
-_FATAL = (labels.LENGTH, long_table.NOT_TOGETHER)  # no fault of a single sample
+_FATAL = (own_labels.LENGTH, own_table.NOT_TOGETHER)  # no fault of a single sample
 
 
 @dataclass(frozen=True)
@@ -179,9 +181,9 @@ def read_clips(
     preparation = Preparation(prepare, layout, opened.axes, opened.scored, image_size)
     record = preparation.record | {"format": opened.format, "source": source.name}
     clips: Iterable[Clip | LeftOut]
-    if isinstance(opened.clips, MemberClips):
+    if isinstance(opened.clips, LazyClips):
         files = [entry for entry in opened.clips.entries if isinstance(entry, Member)]
-        clips = _Labelled.of(opened.clips, known, preparation)
+        clips = _with_labels(opened.clips, known, preparation)
         record["sha256"], count = digest_members(files), len(clips)
     else:
         clips = _from_table(source, opened, known, preparation)
@@ -212,42 +214,37 @@ def open_source(
     return Source(clips, None if channels is None else channels - scored, scored, FOLDER)
 
 
-class _Labelled(Sequence[Clip | LeftOut]):
-    """The arrays of a folder with their labels; those without one are left out unread.
+class _LabelledFile(NamedTuple):
+    member: Member
+    row: LabelRow
 
-    The rows lie beside the files, so that each process is sent those of its share only.
-    """
+    @property
+    def id(self) -> str:
+        return self.member.id
 
-    def __init__(
-        self, raw: MemberClips, rows: Sequence[LabelRow | None], preparation: Preparation
-    ) -> None:
-        self.raw, self.rows, self.preparation = raw, rows, preparation
 
-    @classmethod
-    def of(cls, raw: MemberClips, known: Labels, preparation: Preparation) -> _Labelled:
-        entries: list[Member | LeftOut] = []
-        found: set[str] = set()
-        for entry in raw.entries:
-            name = entry.stem if isinstance(entry, Member) else entry.id
-            found.add(name)
-            labelled = name in known.rows or isinstance(entry, LeftOut)
-            entries.append(entry if labelled else LeftOut(name, NO_LABEL))
-        entries += [LeftOut(name, NO_RECORDING) for name in known.rows if name not in found]
-        rows = [known.rows[e.stem] if isinstance(e, Member) else None for e in entries]
-        return cls(MemberClips(entries, raw.parse, limit=raw.limit), rows, preparation)
+def _with_labels(
+    raw: LazyClips[Member], known: Labels, preparation: Preparation
+) -> LazyClips[_LabelledFile]:
+    """The arrays of a folder with their labels; those without one are left out unread."""
+    entries: list[_LabelledFile | LeftOut] = []
+    for entry in raw.entries:
+        if isinstance(entry, LeftOut):
+            entries.append(entry)
+        elif entry.id in known.rows:
+            entries.append(_LabelledFile(entry, known.rows[entry.id]))
+        else:
+            entries.append(LeftOut(entry.id, NO_LABEL))
+    found = {entry.id for entry in entries}
+    entries += [LeftOut(name, NO_RECORDING) for name in known.rows if name not in found]
+    return LazyClips(entries, partial(_read, read=raw.read, preparation=preparation))
 
-    def __len__(self) -> int:
-        return len(self.rows)
 
-    @overload
-    def __getitem__(self, i: int) -> Clip | LeftOut: ...
-    @overload
-    def __getitem__(self, i: slice) -> _Labelled: ...
-    def __getitem__(self, i: int | slice) -> Clip | LeftOut | _Labelled:
-        if isinstance(i, slice):
-            return _Labelled(self.raw[i], self.rows[i], self.preparation)
-        raw, row = self.raw[i], self.rows[i]
-        return raw if isinstance(raw, LeftOut) or not row else _prepared(raw, row, self.preparation)
+def _read(
+    file: _LabelledFile, *, read: Callable[[Member], Clip | LeftOut], preparation: Preparation
+) -> Clip | LeftOut:
+    raw = read(file.member)
+    return raw if isinstance(raw, LeftOut) else _prepared(raw, file.row, preparation)
 
 
 def _from_table(

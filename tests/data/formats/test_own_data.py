@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from msg3d_lab import skeletons
 from msg3d_lab.data import open_store, write_store
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.formats import array_folder, custom, labels, long_table
-from msg3d_lab.data.formats.custom import read_clips
+from msg3d_lab.data.formats import own_arrays, own_data, own_labels, own_table
+from msg3d_lab.data.formats.own_data import read_clips
 from msg3d_lab.data.preprocess import center_on, prepare_2d, prepare_3d
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -150,8 +150,8 @@ def test_read_clips_reads_back_any_table(
     frame.to_csv(tmp_path / "labels.csv", index=False)
     with monkeypatch.context() as patch:
         if small:  # samples go across blocks
-            patch.setattr(long_table, "_BLOCK_BYTES", 250)
-            patch.setattr(long_table, "_BLOCK_ROWS", 3)
+            patch.setattr(own_table, "_BLOCK_BYTES", 250)
+            patch.setattr(own_table, "_BLOCK_ROWS", 3)
         found = read_clips(path, layout=layout, prepare="none")
         read = list(found.clips)
     assert found.channels == len(axes)
@@ -162,7 +162,7 @@ def test_read_clips_reads_back_any_table(
             np.testing.assert_array_equal(clip.keypoints, made[clip.id])
             assert clip.keypoints.dtype == np.float32
         else:
-            assert clip.reason == custom.NOBODY
+            assert clip.reason == own_data.NOBODY
 
 
 def test_read_clips_keeps_names_as_they_are_written(write, layout):
@@ -226,20 +226,20 @@ def change(column, value, row=5):
 @pytest.mark.parametrize(
     ("broken", "reason", "detail"),
     [
-        (change("joint", "elbow"), long_table.JOINTS, "1 rows, e.g. joint 'elbow', which four"),
-        (change("joint", 4), long_table.JOINTS, "joint '4'"),
-        (change("joint", -1), long_table.JOINTS, "joint '-1'"),
-        (change("x", np.nan), long_table.FINITE, "1 numbers, e.g. frame 1, joint chest"),
-        (change("x", ""), long_table.FINITE, "1 numbers"),
-        (change("x", "-inf"), long_table.FINITE, "1 numbers"),
-        (change("x", 1e300), long_table.FINITE, "1 numbers"),
-        (change("x", "1,5"), long_table.TEXT, "1 cells, e.g. x is '1,5'"),
-        (change("x", "1_000"), long_table.TEXT, "x is '1_000'"),
-        (change("frame", "one"), long_table.TEXT, "frame is 'one'"),
-        (change("frame", 0.5), long_table.FRAMES, "1 rows, e.g. frame 0.5"),
-        (change("frame", None), long_table.FRAMES, "1 rows, e.g. frame nan"),
-        (change("frame", 1.7e12), long_table.TOO_LONG, "frames 0 to 1700000000000 of 1 persons"),
-        (change("joint", "hip"), long_table.REPEATED, "frame 1, person 0, hip"),
+        (change("joint", "elbow"), own_table.JOINTS, "1 rows, e.g. joint 'elbow', which four"),
+        (change("joint", 4), own_table.JOINTS, "joint '4'"),
+        (change("joint", -1), own_table.JOINTS, "joint '-1'"),
+        (change("x", np.nan), own_table.FINITE, "1 numbers, e.g. frame 1, joint chest"),
+        (change("x", ""), own_table.FINITE, "1 numbers"),
+        (change("x", "-inf"), own_table.FINITE, "1 numbers"),
+        (change("x", 1e300), own_table.FINITE, "1 numbers"),
+        (change("x", "1,5"), own_table.TEXT, "1 cells, e.g. x is '1,5'"),
+        (change("x", "1_000"), own_table.TEXT, "x is '1_000'"),
+        (change("frame", "one"), own_table.TEXT, "frame is 'one'"),
+        (change("frame", 0.5), own_table.FRAMES, "1 rows, e.g. frame 0.5"),
+        (change("frame", None), own_table.FRAMES, "1 rows, e.g. frame nan"),
+        (change("frame", 1.7e12), own_table.TOO_LONG, "frames 0 to 1700000000000 of 1 persons"),
+        (change("joint", "hip"), own_table.REPEATED, "frame 1, person 0, hip"),
     ],
 )
 def test_read_clips_leaves_out_a_sample_that_cannot_be_used(broken, reason, detail, write, layout):
@@ -256,16 +256,16 @@ def test_read_clips_names_all_that_is_wrong_with_a_sample(write, layout):
         change("x", "much", 3)(change("y", np.nan)(rows("a", body())))
     )
     (bad,) = read_clips(write(table), layout=layout).clips
-    for reason in (long_table.JOINTS, long_table.FINITE):
+    for reason in (own_table.JOINTS, own_table.FINITE):
         assert reason in bad.detail
-    assert bad.reason == long_table.TEXT
+    assert bad.reason == own_table.TEXT
 
 
 def test_read_clips_bounds_a_sample(write, layout, monkeypatch):
-    monkeypatch.setattr(long_table, "_MAX_ROWS", 20)
+    monkeypatch.setattr(own_table, "_MAX_ROWS", 20)
     path = write(pd.concat([rows("long", body(frames=6)), rows("good", body())]))
     long, good = read_clips(path, layout=layout).clips
-    assert (long.reason, long.detail) == (long_table.TOO_LONG, "more than 20 rows")
+    assert (long.reason, long.detail) == (own_table.TOO_LONG, "more than 20 rows")
     assert good.id == "good"
 
 
@@ -386,19 +386,19 @@ def test_read_clips_reads_a_zip(folder, layout, tmp_path):
 @pytest.mark.parametrize(
     ("array", "reason", "detail"),
     [
-        (body(V=5), long_table.JOINTS, "5 joints in (1, 3, 5, 3), four has 4"),
-        (body(channels=2), array_folder.SHAPE, "expected (M, T, 4, 3), found (1, 3, 4, 2)"),
-        (body()[0, 0], array_folder.SHAPE, "found (4, 3)"),
-        (body()[:, :0], array_folder.SHAPE, "found (1, 0, 4, 3)"),
-        (body().transpose(3, 1, 2, 0), array_folder.SHAPE, "(C, T, V, M); transpose it"),
-        (body().astype(str), array_folder.SHAPE, "its values are <U"),
+        (body(V=5), own_table.JOINTS, "5 joints in (1, 3, 5, 3), four has 4"),
+        (body(channels=2), own_arrays.SHAPE, "expected (M, T, 4, 3), found (1, 3, 4, 2)"),
+        (body()[0, 0], own_arrays.SHAPE, "found (4, 3)"),
+        (body()[:, :0], own_arrays.SHAPE, "found (1, 0, 4, 3)"),
+        (body().transpose(3, 1, 2, 0), own_arrays.SHAPE, "(C, T, V, M); transpose it"),
+        (body().astype(str), own_arrays.SHAPE, "its values are <U"),
         (
             body() * [1, np.nan, 1],
-            long_table.FINITE,
+            own_table.FINITE,
             "12 numbers, e.g. person 0, frame 0, joint hip",
         ),
-        (np.zeros((1, 3, 4, 3)), custom.NOBODY, ""),
-        (np.full((1, 3, 4, 3), 1e-12), custom.NOBODY, ""),
+        (np.zeros((1, 3, 4, 3)), own_data.NOBODY, ""),
+        (np.full((1, 3, 4, 3), 1e-12), own_data.NOBODY, ""),
         (np.array([None]), "cannot be read", "Python objects"),
     ],
 )
@@ -441,7 +441,7 @@ def test_read_clips_leaves_out_a_second_file_of_a_name(folder, layout):
     (path / "more").mkdir()
     np.save(path / "more" / "a.npy", body(seed=1))
     found = read_clips(path, layout=layout, prepare="none")
-    assert left_out(found) == [("a", array_folder.DUPLICATE)]
+    assert left_out(found) == [("a", own_arrays.DUPLICATE)]
     assert [clip.id for clip in clips(found)] == ["a", "b"]
     np.testing.assert_array_equal(clips(found)[0].keypoints, body())
 
@@ -467,18 +467,18 @@ def test_read_labels_numbers_names_in_alphabetical_order(tmp_path):
         "b,walk,,al,,,\n"
         "c,run,train train,al,3,2,\n"
     )
-    known = labels.read_labels(path)
+    known = own_labels.read_labels(path)
     assert known.names == ("run", "walk")
-    assert known.rows["a"] == labels.LabelRow(0, ("xsub_train", "xview_val"), 1, 2, 1)
-    assert known.rows["b"] == labels.LabelRow(1, (), 0, None, None)
-    assert known.rows["c"] == labels.LabelRow(0, ("train",), 0, 3, 2)
+    assert known.rows["a"] == own_labels.LabelRow(0, ("xsub_train", "xview_val"), 1, 2, 1)
+    assert known.rows["b"] == own_labels.LabelRow(1, (), 0, None, None)
+    assert known.rows["c"] == own_labels.LabelRow(0, ("train",), 0, 3, 2)
     assert known.faults == ()
 
 
 def test_read_labels_takes_numbers_with_or_without_names(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("sample,label,label_name\na,1,run\nb,0,\nc,1.0,run\nd,2,\n")
-    known = labels.read_labels(path)
+    known = own_labels.read_labels(path)
     assert known.names == ("0", "run", "2")
     assert [row.label for row in known.rows.values()] == [1, 0, 1, 2]
 
@@ -486,10 +486,15 @@ def test_read_labels_takes_numbers_with_or_without_names(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason", "count", "example"),
     [
-        ("a,1\nb,2\nc,2\n", labels.NUMBERS, 2, "b: label 2; 2 classes are numbered 0 to 1"),
-        ("a,0\nb,-1\n", labels.NUMBERS, 1, "b: label -1; 2 classes"),
-        ("a,x\na,x\nb,x\nb,y\n", labels.TWICE, 2, "a: again in row 3"),
-        ("a,x\nb,put on a hat, cap\n", labels.LENGTH, 1, "labels.csv, row 3: 3 fields, the header"),
+        ("a,1\nb,2\nc,2\n", own_labels.NUMBERS, 2, "b: label 2; 2 classes are numbered 0 to 1"),
+        ("a,0\nb,-1\n", own_labels.NUMBERS, 1, "b: label -1; 2 classes"),
+        ("a,x\na,x\nb,x\nb,y\n", own_labels.TWICE, 2, "a: again in row 3"),
+        (
+            "a,x\nb,put on a hat, cap\n",
+            own_labels.LENGTH,
+            1,
+            "labels.csv, row 3: 3 fields, the header",
+        ),
     ],
 )
 def test_read_clips_refuses_labels_with_faults(text, reason, count, example, write, layout):
@@ -515,7 +520,7 @@ def test_read_labels_explains_what_is_no_labels_file(text, message, tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text(text, errors="surrogateescape")
     with pytest.raises(ValueError, match=message):
-        labels.read_labels(path)
+        own_labels.read_labels(path)
 
 
 @pytest.mark.parametrize("name", ["label_names", "labelname", "spilts", "Split", "camera_id"])
@@ -523,14 +528,14 @@ def test_read_labels_asks_about_columns_that_look_misspelt(name, tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text(f"sample,label,{name}\na,x,1\n")
     with pytest.raises(ValueError, match=f"column {name.lower()!r}: is it .*Rename it"):
-        labels.read_labels(path)
+        own_labels.read_labels(path)
 
 
 @pytest.mark.parametrize("name", ["sample_name", "set", "name", "label_id", "view", "note", "path"])
 def test_read_labels_ignores_other_columns(name, tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text(f"sample,label,{name}\na,x,1\n")
-    assert labels.read_labels(path).rows["a"] == labels.LabelRow(0, (), None, None, None)
+    assert own_labels.read_labels(path).rows["a"] == own_labels.LabelRow(0, (), None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -543,14 +548,14 @@ def test_read_labels_ignores_other_columns(name, tmp_path):
 def test_read_labels_wants_one_name_for_each_number(text, example, tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("sample,label,label_name\n" + text)
-    (fault,) = labels.read_labels(path).faults
-    assert fault.reason == labels.NAMES
+    (fault,) = own_labels.read_labels(path).faults
+    assert fault.reason == own_labels.NAMES
     assert f"{fault.id}: {fault.detail}" == example
 
 
 def test_read_clips_names_recordings_and_labels_that_lack_the_other(write, folder, layout):
     table = pd.concat([rows(name, body()) for name in "abc"])
-    expected = {("b", custom.NO_LABEL), ("c", custom.NO_LABEL), ("d", custom.NO_RECORDING)}
+    expected = {("b", own_data.NO_LABEL), ("c", own_data.NO_LABEL), ("d", own_data.NO_RECORDING)}
     found = read_clips(write(table, a="walk", b="", d="run"), layout=layout)
     assert set(left_out(found)) == expected
     path = folder(a=body(), b=body(), c=body())
@@ -718,9 +723,9 @@ def test_documentation_shows_the_example():
         assert file.startswith(block)
     for entry in skeletons._REQUIRED | skeletons._OPTIONAL:
         assert f"| `{entry}` |" in text
-    for name in custom.PREPARATIONS:
+    for name in own_data.PREPARATIONS:
         assert f"| `{name}` |" in text
-    for column in (*labels._REQUIRED, *labels._OPTIONAL, *long_table._REQUIRED):
+    for column in (*own_labels._REQUIRED, *own_labels._OPTIONAL, *own_table._REQUIRED):
         assert column in text
 
 
