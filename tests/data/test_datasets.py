@@ -74,3 +74,18 @@ def test_ntu_splits_refuse_other_names(name):
 def test_ntu_splits_refuse_other_data_sets():
     with pytest.raises(ValueError, match="'nw-ucla'"):
         datasets.ntu_splits("S001C002P003R002A013", dataset="nw-ucla")
+
+
+def test_the_lists_of_missing_skeletons():
+    of_60, of_120 = datasets.missing_skeletons("ntu60"), datasets.missing_skeletons("ntu120")
+    assert (len(of_60), len(of_120)) == (302, 535)
+    assert of_60 == {name for name in of_120 if int(name[1:4]) <= 17}
+    assert {"S001C002P005R002A008", "S017C003P020R001A059"} <= of_60
+    assert {"S019C001P046R001A075", "S032C002P067R002A077"} <= of_120 - of_60
+    for name in of_120:
+        numbers = datasets.parse_ntu_name(name)
+        assert (numbers.setup <= 17) == (numbers.action <= 60), name
+        assert 1 <= numbers.setup <= 32
+        assert 1 <= numbers.action <= 120
+    with pytest.raises(ValueError, match="found 'kinetics'"):
+        datasets.missing_skeletons("kinetics")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from msg3d_lab.data.checks.ntu_completeness import ntu_differences
 from msg3d_lab.data.datasets import parse_ntu_name
-from msg3d_lab.data.formats import ntu_raw
 from msg3d_lab.data.store import Store
 
 __all__ = ["describe", "describe_left_out"]
@@ -43,7 +43,7 @@ def describe(store: Store) -> str:
         names = [*store.ids, *store.left_out["id"]]
         # CTR-GCN's arrays have no names: whose recordings they are cannot be said.
         if sum(parse_ntu_name(name) is not None for name in names) > _NAMED * len(names):
-            notes = ntu_raw.count_differences(names, store.dataset)
+            notes = ntu_differences(names, store.dataset)
             text += [f"note:         {line}" for line in notes]
     return "\n".join(text)
 

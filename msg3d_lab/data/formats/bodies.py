@@ -1,8 +1,7 @@
-"""From the bodies that a Kinect tracked in a recording to the persons of a clip.
+"""Select the persons of a clip from the bodies that a Kinect tracked.
 
-The sensor loses people and finds them again under another number, and takes chairs and shadows for
-people. Two rules of the field decide who is kept; a network must be tested on the rule that it was
-trained on.
+The sensor loses people and finds them again under another number, and it tracks chairs and shadows.
+The field has two rules for who is kept. Test a network with the rule it was trained with.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ __all__ = ["RULES", "NobodyError", "Selection", "Track", "select_bodies"]
 
 RULES = ("denoise", "energy")
 
-_MIN_FRAMES = 12  # of a body beside others; pyskl's `length_threshold`, 11, is still too short
-_SPREAD = 0.8  # wider than this share of its height, a body does not look like a standing person
-_SPREAD_SHARE = 0.69754  # of its frames, from which on a spread-out body is dropped
-_EMPTY = 1e-3  # metres summed over both persons: nobody is there; pyskl's `eps`
-_PLACES = 4  # of a frame that the energy rule looks at
+_MIN_FRAMES = 12  # of one of several bodies; pyskl's `length_threshold` is 11, also too short
+_MAX_WIDTH = 0.8  # of its height; a wider body is "spread out", not a standing person
+_MAX_SPREAD_FRACTION = 0.69754  # of its frames; more often spread out, a body is dropped
+_EMPTY = 1e-3  # metres, summed over both persons; a smaller sum is nobody; pyskl's `eps`
+_PLACES = 4  # the energy rule considers so many bodies of a frame
 
 
 class NobodyError(ValueError):
-    """There is nobody in a recording."""
+    """No frame of a recording has a person."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,9 @@ class Track:
     """One body under one number of the sensor.
 
     Args:
-        body_id: the sensor's number, exact: it is often above 2^53.
-        frames: (F,) int64, the frames of the recording the body is in, 0-based, ascending.
-        places: (F,) int64, its place among the bodies of each of these frames, 0-based.
+        body_id: the sensor's number. It is often above 2^53, so never a float.
+        frames: (F,) int64, the frames of the recording that have the body, 0-based, ascending.
+        places: (F,) int64, its place in the list of bodies of each of these frames, 0-based.
         joints: (F, 25, 3) float64, metres in the camera frame.
     """
 
@@ -46,13 +45,13 @@ class Track:
 
 @dataclass(frozen=True)
 class Selection:
-    """Who was kept.
+    """The persons that were kept.
 
     Args:
         keypoints: (M, T, 25, 3) float32; zeros where a person is absent.
-        frames: (T,) int64, the frames of the recording that were kept. After `denoise`, a body
-            that was lost for a while goes on without the gap, so behind it these are approximate.
-        kept: for each person, the numbers of the bodies it was put together from.
+        frames: (T,) int64, the frames of the recording that were kept. The "denoise" rule closes
+            gaps in a body's frames; after such a gap these numbers are approximate.
+        kept: for each person, the numbers of the bodies that it consists of.
         dropped: (number, reason) of the other bodies.
     """
 
@@ -65,26 +64,26 @@ class Selection:
 def select_bodies(
     tracks: Sequence[Track], num_frames: int, *, bodies: str = "denoise"
 ) -> Selection:
-    """Choose the persons of a clip, at most two.
+    """Select the persons of a clip, at most two.
 
     "denoise" made OpenMMLab's 3D annotation pickles. A single body is taken as it is. Of several,
 
-    1. those of 11 frames or fewer are dropped;
-    2. those that are spread out, wider than 0.8 of their height, in 69.754 % or more of their
-       frames are dropped; the others are ordered by motion, the variance of x plus y plus z over
+    1. bodies of 11 frames or fewer are dropped;
+    2. bodies that are spread out (wider than 0.8 of their height) in 69.754 % or more of their
+       frames are dropped. The others are ordered by motion: the variance of x plus y plus z over
        all joints and frames, or over the frames in which they are not spread out if that is less;
-    3. if more than one is left, each goes to the first person if it overlaps nobody there, else to
-       the second likewise, else it is dropped. There are two persons then, also where the second
-       stays empty;
-    4. frames at the ends in which nobody is are cut off, and the persons change places if only the
-       second is there in the first frame.
+    3. if more than one is left, each is added to the first person if it overlaps no body there,
+       else to the second person likewise, else it is dropped. The result has two persons, even if
+       the second is empty;
+    4. frames with nobody are cut off at both ends, and the persons change places if only the second
+       is present in the first frame.
 
-    Frames without any body do not count, and a body's frames follow each other from its first one
-    on, gaps closed: that is how the pickles were made.
+    Frames without any body are removed first, and gaps in a body's frames are closed: the pickles
+    were made so.
 
     "energy" is the older rule, of ST-GCN's and mmaction2's converters. A person is a place in the
-    list of bodies of each frame, whoever is there; of the first four places, it keeps the two of
-    highest standard deviation, summed over x, y and z. Frames stay as they are. Where a body
+    list of bodies of each frame, whichever body has it. Of the first four places, the two with the
+    highest standard deviation, summed over x, y and z, are kept. All frames are kept. If a body
     leaves, those after it move up a place: this rule mixes people up.
 
     Args:
@@ -93,16 +92,16 @@ def select_bodies(
         bodies: the rule.
 
     Returns:
-        The persons. With "energy", float32 is rounded so that rounding it on to float16 gives what
-        float64 would give, as in the field's files.
+        The persons. With "energy", float32 is rounded such that rounding it to float16 gives the
+        same as rounding float64 to float16, as in the field's files.
 
     Raises:
         ValueError: an unknown rule.
         NobodyError: nobody in any frame, or nobody with joints other than zero is left.
 
     Source: pyskl `tools/data/ntu_preproc.py` and mmaction2 `tools/data/skeleton/
-        gen_ntu_rgbd_raw.py`, restated. pyskl stops where step 1 or 2 would drop everybody; here the
-        step is left out then.
+        gen_ntu_rgbd_raw.py`, restated. If step 1 or 2 would drop all bodies, pyskl stops; here the
+        step is skipped.
     """
     if bodies not in RULES:
         raise ValueError(f"unknown rule {bodies!r} for bodies: expected {' or '.join(RULES)}")
@@ -146,7 +145,7 @@ def _denoise(tracks: Sequence[Track]) -> Selection:
 
 
 def _motion(joints: np.ndarray) -> float:
-    # In float32, as the pickles were made: it decides which of two similar bodies comes first.
+    # In float32, as the pickles were made: this decides the order of two similar bodies.
     return float(joints.reshape(-1, 3).var(axis=0).sum())
 
 
@@ -164,10 +163,10 @@ def _drop_spread(bodies: list[_Body], dropped: list[tuple[int, str]]) -> list[_B
     upright, spread = [], []
     for body in bodies:
         width, height, _ = (body.joints.max(axis=1) - body.joints.min(axis=1)).T
-        fine = width <= _SPREAD * height.astype(np.float64)
-        share = 1 - fine.sum() / len(fine)
-        if share >= _SPREAD_SHARE:
-            spread.append((body.track.body_id, f"spread out in {share:.0%} of its frames"))
+        fine = width <= _MAX_WIDTH * height.astype(np.float64)
+        fraction = 1 - fine.sum() / len(fine)
+        if fraction >= _MAX_SPREAD_FRACTION:
+            spread.append((body.track.body_id, f"spread out in {fraction:.0%} of its frames"))
         else:
             motion = min(body.motion, _motion(body.joints[fine]))
             upright.append(_Body(body.track, body.joints, body.start, motion))
@@ -179,8 +178,8 @@ def _drop_spread(bodies: list[_Body], dropped: list[tuple[int, str]]) -> list[_B
 
 def _merge(bodies: list[_Body], frames: np.ndarray, dropped: list[tuple[int, str]]) -> Selection:
     keypoints = np.zeros((2, max(body.stop for body in bodies), 25, 3), np.float32)
-    # What each person takes up, from its first to its last frame. The second one's always begins
-    # at 0, as in pyskl: nobody is put before whoever comes first there.
+    # The frames of each person, first to last. Those of the second person begin at 0, as in pyskl:
+    # no body is put before its first one.
     taken = [(bodies[0].start, bodies[0].stop), (0, 0)]
     kept: list[list[int]] = [[], []]
     for i, body in enumerate(bodies):
@@ -212,7 +211,7 @@ def _energy(tracks: Sequence[Track], num_frames: int) -> Selection:
         there = joints[places == place]
         there = there[there.any(axis=(1, 2))]
         energies.append(sum(there[..., c].std() for c in range(3)) if len(there) else -1.0)
-    # Of two equal ones the later comes first, as where a sorted list is read backwards.
+    # Of two equal ones the later comes first, as in a sorted list that is read backwards.
     chosen = [m for m in np.argsort(energies, kind="stable")[::-1] if energies[m] >= 0][:2]
     keypoints = np.zeros((len(chosen), num_frames, 25, 3), np.float32)
     kept: list[list[int]] = []
@@ -239,8 +238,8 @@ def _frozen(kept: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
 def _to_float32(x: np.ndarray) -> np.ndarray:
     """Round float64 to odd float32: rounded on to float16, it gives what float64 gives directly.
 
-    Rounding to the nearest twice goes wrong where the first rounding ends on a tie of the second.
-    Rounded to odd (cut off, and the last bit set if anything was), it never does.
+    Rounding to nearest twice is wrong if the first result is a tie of the second. Rounding to odd
+    (cut off, and set the last bit if anything was cut) never gives a tie.
 
     Source: Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008, section 3.
     """

@@ -19,7 +19,7 @@ __all__ = ["Importer", "LazyClips", "Recordings"]
 class Importer:
     """An importer. A new one is a module with an `IMPORTER`, and a line in `registry.IMPORTERS`.
 
-    `docs/examples/importer.py` is a short one.
+    `docs/extending/importer.md` has an example.
 
     Args:
         title: what messages call the format, e.g. "an OpenMMLab annotation pickle".
@@ -42,7 +42,7 @@ class Importer:
     version: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recordings:
     """What an importer returns: prepared clips, and what holds for all of them.
 

@@ -100,11 +100,11 @@ def read_clips(source: str | Path | Sequence[str | Path], *, dataset: Dataset) -
         "sha256": digest_members(members),
     }
     return Recordings(
-        LazyClips(entries, _read),
-        len(entries),
-        skeletons.get(_LAYOUT),
-        3,
-        preparation,
+        clips=LazyClips(entries, _read),
+        count=len(entries),
+        skeleton=skeletons.get(_LAYOUT),
+        channels=3,
+        preparation=preparation,
         label_names=_names(labels, where),
     )
 

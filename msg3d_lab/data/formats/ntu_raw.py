@@ -1,7 +1,7 @@
-"""Import of NTU RGB+D as the ROSE Lab ships it: one `.skeleton` text file per recording.
+"""Import raw NTU RGB+D as the ROSE Lab distributes it: one `.skeleton` text file per recording.
 
-The two zips, of setups 1 to 17 (NTU RGB+D 60) and 18 to 32 (what NTU RGB+D 120 adds), are read
-as they are.
+The two zips need not be unpacked: setups 1 to 17 are NTU RGB+D 60, setups 18 to 32 are added by NTU
+RGB+D 120.
 
 Source: shahroudy/NTURGB-D, README and the lists in `Matlab/`.
 """
@@ -9,17 +9,22 @@ Source: shahroudy/NTURGB-D, README and the lists in `Matlab/`.
 from __future__ import annotations
 
 import zipfile
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from msg3d_lab import skeletons
-from msg3d_lab.data import datasets
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.datasets import Dataset, NTUName, ntu_facts, ntu_splits, parse_ntu_name
+from msg3d_lab.data.datasets import (
+    DATASETS,
+    Dataset,
+    missing_skeletons,
+    ntu_facts,
+    ntu_splits,
+    parse_ntu_name,
+)
 from msg3d_lab.data.formats.bodies import RULES, NobodyError, select_bodies
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
 from msg3d_lab.data.formats.skeleton_file import parse_skeleton
@@ -32,20 +37,9 @@ from msg3d_lab.data.formats.zip_or_folder import (
 from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = [
-    "IMPORTER",
-    "count_differences",
-    "missing_skeletons",
-    "read_clips",
-    "read_ntu_skeleton",
-]
+__all__ = ["IMPORTER", "read_clips", "read_ntu_skeleton"]
 
 _SUFFIX = ".skeleton"
-_RECORDINGS = {"ntu60": 56_880, "ntu120": 114_480}
-_ZIPS = {"s001_to_s017": range(1, 18), "s018_to_s032": range(18, 33)}
-_CAMERAS = (1, 2, 3)
-_EXAMPLES = 3
-_MISSING = Path(__file__).with_name("missing")
 
 
 def read_ntu_skeleton(path: str | Path, *, bodies: str = "denoise") -> np.ndarray:
@@ -94,11 +88,11 @@ def read_clips(
     bodies: str = "denoise",
     keep_missing: bool = False,
 ) -> Recordings:
-    """List the recordings of folders and zips; each is read and prepared when it is asked for.
+    """List the recordings of folders and zips. Each is read and prepared when it is asked for.
 
     Args:
         sources: the ROSE Lab's zips as they are, or folders with `.skeleton` files.
-        dataset: ntu60 or ntu120. Recordings of the other setups and actions are left out unread.
+        dataset: ntu60 or ntu120. Recordings of other setups and actions are left out, not read.
         bodies: how persons are selected, "denoise" or "energy": see `select_bodies`.
         keep_missing: whether to keep the recordings on the authors' list of missing skeletons.
 
@@ -119,7 +113,7 @@ def read_clips(
         numbers, reason = parse_ntu_name(member.id), ""
         if numbers is None:
             reason = "not an NTU name"
-        elif not _belongs(numbers, dataset.name):
+        elif not numbers.is_of(dataset.name):
             reason = f"not of {dataset.name}"
         elif member.id in missing and not keep_missing:
             reason = "on the authors' list of missing skeletons"
@@ -139,8 +133,13 @@ def read_clips(
     }
     skeleton = skeletons.get("ntu25")
     read = partial(_read, dataset=dataset.name, bodies=bodies, skeleton=skeleton)
-    clips = LazyClips(entries, read)
-    return Recordings(clips, len(clips), skeleton, 3, preparation)
+    return Recordings(
+        clips=LazyClips(entries, read),
+        count=len(entries),
+        skeleton=skeleton,
+        channels=3,
+        preparation=preparation,
+    )
 
 
 def _read(member: Member, *, dataset: str, bodies: str, skeleton: Skeleton) -> Clip | LeftOut:
@@ -163,98 +162,9 @@ def _read(member: Member, *, dataset: str, bodies: str, skeleton: Skeleton) -> C
 
 IMPORTER = Importer(
     title="raw NTU .skeleton files, a folder or zips",
-    datasets=(datasets.get("ntu60"), datasets.get("ntu120")),
+    datasets=(DATASETS["ntu60"], DATASETS["ntu120"]),
     is_source=_is_source,
     read=read_clips,
     options=("bodies", "keep_missing"),
     several_sources=True,
 )
-
-
-def _belongs(numbers: NTUName, dataset: str) -> bool:
-    if dataset == "ntu60":
-        return 1 <= numbers.setup <= 17 and 1 <= numbers.action <= 60
-    return 1 <= numbers.setup <= 32 and 1 <= numbers.action <= 120
-
-
-@cache
-def missing_skeletons(dataset: str) -> frozenset[str]:
-    """The recordings whose skeletons are missing or incomplete, by the data set's authors.
-
-    Raises:
-        ValueError: a data set other than ntu60 and ntu120.
-    """
-    if dataset not in _RECORDINGS:
-        raise ValueError(f"raw skeletons are those of ntu60 and ntu120, found {dataset!r}")
-    lines = (_MISSING / f"{dataset}.txt").read_text(encoding="ascii").splitlines()
-    return frozenset(line for line in lines if not line.startswith("#"))
-
-
-def count_differences(names: Iterable[str], dataset: str) -> list[str]:
-    """Compare the recordings of a source with all there are, those with missing skeletons included.
-
-    Compared are how many there are, their setups, their cameras (three filmed everything at once,
-    so that a recording of one tells that there are two more) and the list of missing skeletons.
-
-    Returns:
-        A sentence for each difference; none if there is none.
-
-    Raises:
-        ValueError: a data set other than ntu60 and ntu120.
-    """
-    listed = missing_skeletons(dataset)
-    parsed = {name: parse_ntu_name(name) for name in names}
-    found = {name: n for name, n in parsed.items() if n is not None and _belongs(n, dataset)}
-    title, expected = datasets.get(dataset).title, _RECORDINGS[dataset]
-    sentences = []
-    if len(found) != expected:
-        sentences.append(
-            f"{title} has {expected:,} recordings, {expected - len(listed):,} of them usable; the "
-            f"source has {len(found):,}, {len(set(found) - listed):,} of them usable."
-        )
-    setups = {n.setup for n in found.values()}
-    for zip_name, numbers in list(_ZIPS.items())[: 1 if dataset == "ntu60" else None]:
-        absent = [setup for setup in numbers if setup not in setups]
-        if len(absent) == len(numbers):
-            zip_name = f"nturgbd_skeletons_{zip_name}.zip"
-            sentences.append(
-                f"No recording is of setups {numbers[0]} to {numbers[-1]}: they are in {zip_name}."
-            )
-        elif absent:
-            sentences.append(f"No recording is of setup {', '.join(map(str, absent))}.")
-    sentences += _camera_differences(found, listed)
-    # Of the setups that are there, so that a zip that is not does not fill the report with names.
-    gone = sorted(name for name in listed - set(found) if int(name[1:4]) in setups)
-    if gone:
-        sentences.append(
-            f"{len(gone)} of the recordings whose skeletons are known to be missing "
-            f"{_is_or_are(gone)} not in the source: {_first(gone)}."
-        )
-    return sentences
-
-
-def _camera_differences(found: Mapping[str, NTUName], listed: Set[str]) -> list[str]:
-    """Name what one camera has and another lacks, but for recordings with missing skeletons."""
-    filmed = {f"{name[:5]}{camera:03d}{name[8:]}" for name in found for camera in _CAMERAS}
-    lacking = sorted(filmed - set(found) - listed)
-    if not lacking:
-        return []
-    counts = Counter((numbers.setup, numbers.camera) for numbers in found.values())
-    rows = [
-        f"{', '.join(f'{counts[setup, camera]:,}' for camera in _CAMERAS)} of setup {setup}"
-        for setup in sorted({int(name[1:4]) for name in lacking})
-    ]
-    return [
-        f"Three cameras filmed everything at once; of the recordings to be expected from that, "
-        f"{len(lacking):,} {_is_or_are(lacking)} not in the source: {_first(lacking)}. Recordings "
-        f"of camera 1, 2 and 3: {'; '.join(rows)}."
-    ]
-
-
-def _first(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - _EXAMPLES:,} more" if len(names) > _EXAMPLES else ""
-    return f"{', '.join(names[:_EXAMPLES])}{rest}"
-
-
-def _is_or_are(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"

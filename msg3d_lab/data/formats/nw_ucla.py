@@ -1,7 +1,7 @@
-"""Import of Northwestern-UCLA as the field distributes it: `all_sqe`, a folder or a zip of JSONs.
+"""Import Northwestern-UCLA from `all_sqe`, a folder or zip of JSON files.
 
 One file per clip, `aXX_sYY_eZZ_vWW.json` (action, subject, repetition, view), with `skeletons`
-(T, 20, 3) and `label` 1 to 10. Views 1 and 2 train, view 3 tests.
+(T, 20, 3) and `label` 1 to 10. Views 1 and 2 are the training part, view 3 is the test part.
 
 Sources: Wang et al., CVPR 2014; files and protocol as in CTR-GCN (`feeders/feeder_ucla.py`).
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip
-from msg3d_lab.data.datasets import Dataset, get
+from msg3d_lab.data.datasets import DATASETS, Dataset
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
 from msg3d_lab.data.formats.zip_or_folder import (
     Member,
@@ -33,7 +33,7 @@ __all__ = ["IMPORTER", "read_clips"]
 _NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 _ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)  # in the order of the labels
 _TRAIN_VIEWS, _TEST_VIEWS = (1, 2), (3,)
-_CENTER = 1  # the spine: CTR-GCN's choice
+_CENTER = 1  # the spine, as in CTR-GCN
 
 
 def _is_source(path: Path) -> bool:
@@ -46,7 +46,7 @@ def _is_clip(name: str) -> bool:
 
 
 def read_clips(sources: Sequence[Path], *, dataset: Dataset) -> Recordings:
-    """List the clips of folders and zips; each is read and centred when it is asked for.
+    """List the clips of folders and zips. Each is read and centred when it is asked for.
 
     Raises:
         FileNotFoundError: there is no such folder or file.
@@ -64,8 +64,13 @@ def read_clips(sources: Sequence[Path], *, dataset: Dataset) -> Recordings:
         "source": ", ".join(source.name for source in sources),
         "sha256": digest_members(members),
     }
-    clips = LazyClips(members, _read)
-    return Recordings(clips, len(clips), skeletons.get("nw-ucla20"), 3, preparation)
+    return Recordings(
+        clips=LazyClips(members, _read),
+        count=len(members),
+        skeleton=skeletons.get("nw-ucla20"),
+        channels=3,
+        preparation=preparation,
+    )
 
 
 def _read(member: Member) -> Clip:
@@ -93,7 +98,7 @@ def _read(member: Member) -> Clip:
 
 IMPORTER = Importer(
     title="NW-UCLA's all_sqe folder or zip",
-    datasets=(get("nw-ucla"),),
+    datasets=(DATASETS["nw-ucla"],),
     is_source=_is_source,
     read=read_clips,
 )

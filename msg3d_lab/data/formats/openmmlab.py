@@ -81,7 +81,9 @@ def read_clips(path: str | Path, *, dataset: Dataset) -> Recordings:
         "sha256": sha256,
     }
     clips = LazyClips(entries, partial(_read, path=path, skeleton=skeleton))
-    return Recordings(clips, len(clips), skeleton, 3, preparation)
+    return Recordings(
+        clips=clips, count=len(clips), skeleton=skeleton, channels=3, preparation=preparation
+    )
 
 
 class _Entry(NamedTuple):

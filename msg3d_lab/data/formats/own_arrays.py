@@ -23,7 +23,7 @@ __all__ = ["FAULTS", "open_folder"]
 
 SHAPE = "arrays not of shape (M, T, V, C)"
 DUPLICATE = "sample ids that occur twice"
-# What is wrong -> what to do about it.
+# Each fault, and what to do about it.
 FAULTS = {
     SHAPE: "save numbers of shape (persons, frames, joints, channels), or without persons for one "
     "person, with the same channels in every file",
@@ -31,15 +31,15 @@ FAULTS = {
     "cannot be read": "save the file again: it is no array, or damaged",
 }
 _CHANNELS = (2, 3, 4)
-_PROBED = 16  # arrays that say how many channels there are
+_PROBED = 16  # arrays from which the number of channels is found
 
 
 def open_folder(source: Path, layout: Skeleton) -> tuple[LazyClips[Member], int | None]:
-    """List the arrays of a folder or zip; each is read, without a label (-1), when asked for.
+    """List the arrays of a folder or zip.
 
     Returns:
-        The clips, and how many channels they have: as most of the first arrays that can be used;
-        None if none can.
+        The clips, without a label (-1), and the number of channels. This is the most frequent one
+        of the first 16 arrays that can be used; None if none can.
 
     Raises:
         ValueError: there are no .npy files, or it is a damaged zip.

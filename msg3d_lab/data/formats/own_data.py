@@ -1,6 +1,6 @@
-"""Recordings of one's own, on a joint layout of one's own: a long table or a folder of arrays.
+"""Import your own recordings with your own joint layout: a long table or a folder of arrays.
 
-Both come with a CSV of labels (see `labels`). `docs/data/own-skeletons.md` describes the formats.
+Both come with a CSV of labels. `docs/data/own-skeletons.md` describes the formats.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PREPARATIONS = ("align", "center", "image", "none")
 NO_LABEL = "recordings without a label"
 NO_RECORDING = "labels without a recording"
 NOBODY = "nobody in any frame"
-# What can be wrong with own recordings -> what to do about it.
+# Each fault of own recordings, and what to do about it.
 FAULTS = {
     **own_table.FAULTS,
     **own_arrays.FAULTS,
@@ -42,19 +42,20 @@ FAULTS = {
     "its file without .npy",
     NOBODY: "remove the recording: all its coordinates are zero",
 }
-FOLDER = "folder of .npy"  # the format of arrays; tables have two
-_FATAL = (own_labels.LENGTH, own_table.NOT_TOGETHER)  # no fault of a single sample
+FOLDER = "folder of .npy"  # the format of arrays; `LongTable.format` is that of a table
+_FATAL = (own_labels.LENGTH, own_table.NOT_TOGETHER)  # faults of the table, not of one sample
 
 
 @dataclass(frozen=True)
 class Source:
-    """A table or folder, opened.
+    """An open table or folder.
 
     Args:
-        clips: as they are in the source, without a label (-1); or all that is wrong with one.
+        clips: unprepared clips without a label (-1); in place of one that cannot be used, its
+            fault, or all of them.
         axes: 2 or 3 coordinates; None for a folder without any array that can be used.
         scored: whether a score follows the coordinates.
-        format: how `data info` calls it.
+        format: the format's name in `data info`.
     """
 
     clips: Iterable[Clip | LeftOut | tuple[LeftOut, ...]]
@@ -70,14 +71,14 @@ class Preparation:
     Args:
         name: "align" (`prepare_3d`), "center" (the place where the first person's centre is first
             seen becomes the origin; joints that were not seen stay zero), "image" (`prepare_2d`;
-            without a score in the source, it is 1 for joints that were seen) or "none".
-        layout: whose centre and directions.
-        axes: 2 or 3.
+            if the source has no score, it is 1 for joints that were seen) or "none".
+        layout: has the centre and the directions to align by.
+        axes: number of coordinates, 2 or 3.
         scored: whether a score follows the coordinates.
         image_size: (height, width) in pixels, for "image".
 
     Raises:
-        ValueError: an unknown name, or one that does not go with the coordinates or the layout.
+        ValueError: an unknown name, or one that does not fit the coordinates or the layout.
     """
 
     name: str
@@ -109,12 +110,12 @@ class Preparation:
 
     @property
     def channels(self) -> int:
-        """C of the prepared clips."""
+        """Channels of the prepared clips."""
         return self.axes + (self.scored or self.name == "image")
 
     @property
     def record(self) -> dict[str, Any]:
-        """Name and options, as a store records them."""
+        """Name and options as recorded in a store."""
         name = {"align": "prepare_3d", "image": "prepare_2d"}.get(self.name, self.name)
         document: dict[str, Any] = {"name": name, "scored": self.channels > self.axes}
         if self.name == "center":
@@ -131,7 +132,7 @@ class Preparation:
         if self.image_size is not None:
             return prepare_2d(points, (score if self.scored else seen)[..., 0], self.image_size)
         if self.name == "align":
-            # prepare_3d orders persons and drops frames: done here, so that scores go along.
+            # prepare_3d orders persons and drops frames; scores must follow.
             order, frames = order_persons(points)
             points, score = (part[order][:, frames] for part in (points, score))
             points = prepare_3d(points, self.layout)
@@ -151,21 +152,21 @@ def read_clips(
     prepare: str | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> Recordings:
-    """Read own recordings; what is wrong with one leaves it out, with the reason.
+    """Read own recordings. One that cannot be used is left out, with the reason.
 
     Args:
         source: a long table (CSV, Parquet), or a folder or zip of `.npy` files.
         layout: the joints.
-        labels: the CSV of labels; beside the table or in the folder if left out.
-        prepare: one of `PREPARATIONS`. If left out: "image" with an image size, "align" in 3D if
-            the layout says how, else "center".
-        image_size: (height, width) of the pictures that x and y are pixels of.
+        labels: the CSV of labels. Default: see `find_labels`.
+        prepare: one of `PREPARATIONS`. Default: "image" with an image size, "align" in 3D if the
+            layout has directions, else "center".
+        image_size: (height, width) in pixels of the images that x and y refer to.
 
     Raises:
         FileNotFoundError: there is no such source or no such labels.
-        ValueError: neither such a table nor such a folder; no labels, or labels that cannot be
-            used; a preparation that does not fit. Later, from a table: a row of another length, a
-            sample whose rows are not together.
+        ValueError: neither such a table nor such a folder; no labels, or labels with faults; a
+            preparation that does not fit. When the clips of a table are read: a row of another
+            length, a sample whose rows are not together.
     """
     source = Path(source)
     opened = open_source(source, layout=layout, image_size=image_size)
@@ -189,16 +190,23 @@ def read_clips(
         clips = _from_table(source, opened, known, preparation)
         record["sha256"], count = digest(source), len(known.rows)
     record["labels"] = f"{known.path.name} {digest(known.path)[:12]}"
-    return Recordings(clips, count, layout, preparation.channels, record, known.names)
+    return Recordings(
+        clips=clips,
+        count=count,
+        skeleton=layout,
+        channels=preparation.channels,
+        preparation=record,
+        label_names=known.names,
+    )
 
 
 def open_source(
     source: Path, *, layout: Skeleton, image_size: tuple[int, int] | None = None
 ) -> Source:
-    """Open a table or a folder, without labels; used by `read_clips` and by `check`.
+    """Open a table or a folder without its labels; used by `read_clips` and by `check`.
 
-    A table's columns have names. Arrays with 2 channels hold x, y; with 3 x, y, z, or x, y, score
-    if there is an image size; with 4 x, y, z, score.
+    Channels of arrays: 2 are x, y; 3 are x, y, z, or x, y, score if there is an image size; 4 are
+    x, y, z, score.
 
     Raises:
         FileNotFoundError: there is no such source.
@@ -226,7 +234,7 @@ class _LabelledFile(NamedTuple):
 def _with_labels(
     raw: LazyClips[Member], known: Labels, preparation: Preparation
 ) -> LazyClips[_LabelledFile]:
-    """The arrays of a folder with their labels; those without one are left out unread."""
+    """Add labels to the arrays of a folder. Arrays without a label are left out and not read."""
     entries: list[_LabelledFile | LeftOut] = []
     for entry in raw.entries:
         if isinstance(entry, LeftOut):
@@ -272,7 +280,7 @@ def _prepared(raw: Clip, row: LabelRow, preparation: Preparation) -> Clip | Left
     if not raw.keypoints[..., : preparation.axes].any():
         return LeftOut(raw.id, NOBODY)
     keypoints = preparation(raw.keypoints)
-    if not keypoints.size:  # coordinates so close to zero that prepare_3d takes them for nobody
+    if not keypoints.size:  # prepare_3d takes coordinates that are almost zero for nobody
         return LeftOut(raw.id, NOBODY)
     return Clip(raw.id, keypoints, row.label, row.splits, row.subject, row.camera, row.setup)
 
@@ -282,7 +290,7 @@ def _can_align(layout: Skeleton, axes: int) -> bool:
 
 
 def _summary(what: str, faults: Sequence[LeftOut]) -> str:
-    """A line that names each kind of fault, how many there are and one of them."""
+    """Return a line with each kind of fault, its number and an example."""
     counts = Counter(fault.reason for fault in faults)
     first = {fault.reason: fault for fault in reversed(faults)}
     listed = [

@@ -1,4 +1,4 @@
-"""The CSV that says of each recording of one's own what it is: class, splits, who, which camera."""
+"""Read the CSV of labels of your own recordings: class, splits, subject, camera, setup."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LENGTH = "rows of another length than the header"
 TWICE = "samples twice in the labels"
 NUMBERS = "labels not 0..n-1"
 NAMES = "classes without a name of their own"
-# What is wrong -> what to do about it.
+# Each fault, and what to do about it.
 FAULTS = {
     LENGTH: "give every row as many fields as the header; put names that hold a comma in quotes",
     TWICE: "keep one row for each sample",
@@ -28,13 +28,13 @@ FAULTS = {
 }
 _REQUIRED = ("sample", "label")
 _OPTIONAL = ("label_name", "splits", "subject", "camera", "setup")
-_MISSPELT = 0.8  # how much of two names is the same: "spilts" and "splits"; not "set", "setup"
-_WHOLE = re.compile(r"([+-]?\d{1,9})(?:\.0*)?")  # "3.0": what pandas makes of 3 beside a blank
+_MISSPELT = 0.8  # similarity: reached by "spilts" and "splits", not by "set" and "setup"
+_WHOLE = re.compile(r"([+-]?\d{1,9})(?:\.0*)?")  # "3.0": pandas writes so if a cell is blank
 
 
 @dataclass(frozen=True)
 class LabelRow:
-    """What the labels say of one sample; as in `Clip`."""
+    """The labels of one sample; the fields are those of `Clip`."""
 
     label: int
     splits: tuple[str, ...]
@@ -49,10 +49,9 @@ class Labels:
 
     Args:
         path: the file.
-        rows: sample -> what is said of it. Samples without a label are not among them.
+        rows: the labels of each sample that has one.
         names: class names in the order of the labels.
-        faults: what is wrong with the file as a whole; `id` is the sample or row, `reason` one of
-            `FAULTS`.
+        faults: everything wrong with the file; `id` is the sample or row, `reason` one of `FAULTS`.
     """
 
     path: Path
@@ -62,10 +61,13 @@ class Labels:
 
 
 def find_labels(source: Path) -> Path:
-    """Return the labels that belong to a table or folder: inside it, beside it.
+    """Return the path of the labels of a table or folder.
+
+    It is `labels.csv` in the folder, or `NAME.labels.csv` beside a table or folder `NAME`, or
+    `labels.csv` beside a table.
 
     Raises:
-        ValueError: there are none; the message lists where they were looked for.
+        ValueError: none of these exists.
     """
     folder = [source / "labels.csv"] if source.is_dir() else []
     places = [*folder, source.with_name(f"{source.stem}.labels.csv")]
@@ -81,10 +83,10 @@ def find_labels(source: Path) -> Path:
 
 
 def read_labels(path: Path) -> Labels:
-    """Read a labels CSV; what is wrong in single rows is listed in `faults`.
+    """Read a labels CSV. Faults of single rows are listed in `Labels.faults`.
 
-    Labels are class numbers if all of them are whole numbers, else names, numbered in alphabetical
-    order. So are subjects, cameras and set-ups.
+    If all labels are whole numbers, they are the class numbers. Otherwise they are class names,
+    numbered in alphabetical order. The same holds for subjects, cameras and setups.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -123,13 +125,12 @@ def read_labels(path: Path) -> Labels:
 def match_columns(
     path: Path, found: Sequence[str], required: Sequence[str], optional: Sequence[str]
 ) -> dict[str, int]:
-    """Find columns by name, whatever their order, capitals and blanks; others may be there, too.
+    """Return the positions of columns, found by name.
 
-    Returns:
-        Their positions.
+    Case and surrounding blanks of names do not matter. Other columns are ignored.
 
     Raises:
-        ValueError: one is missing, there twice, or nearly there.
+        ValueError: a column is missing, occurs twice or looks misspelt.
     """
     names = [name.strip().lower() for name in found]
     missing = [name for name in required if name not in names]
@@ -140,7 +141,7 @@ def match_columns(
         raise ValueError(f"{path} has no column {' or '.join(missing)}, found {list(found)}{hint}")
     known = {*required, *optional}
     for name in names:
-        # Only an optional one can be misspelt here: a column such as `sample_name` is no mistake.
+        # Required columns were found, so a column such as `sample_name` is no misspelling.
         near = difflib.get_close_matches(name, known - set(names), n=1, cutoff=_MISSPELT)
         if name not in known and near:
             raise ValueError(f"{path} has a column {name!r}: is it {near[0]!r}? Rename it")
@@ -153,7 +154,7 @@ def match_columns(
 def _rows(
     path: Path, lines: Iterator[list[str]], faults: list[LeftOut]
 ) -> dict[str, dict[str, str]]:
-    """Sample -> column -> text, "" where a column is missing."""
+    """Return sample -> column -> text, "" where a column is missing."""
     header = next(filter(None, lines), None)
     if header is None:
         raise ValueError(f"{path} is empty: expected a CSV with the columns sample and label")
@@ -178,7 +179,7 @@ def _rows(
 def _classes(
     rows: Mapping[str, Mapping[str, str]], faults: list[LeftOut]
 ) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Class names, and the number of each text under `label`."""
+    """Return the class names, and the class number of each text in the column `label`."""
     texts = {row["label"] for row in rows.values()}
     whole = {text: _whole(text) for text in texts}
     if None in whole.values():
@@ -205,12 +206,12 @@ def _classes(
         if len(numbers) > 1:
             faults.append(LeftOut(f"labels {', '.join(map(str, numbers))}", NAMES, f"all {name}"))
     names = tuple(min(called[number], default=str(number)) for number in found)
-    # Where numbers have gaps, checks go on with the classes that are there.
+    # If numbers have gaps, `data check` continues with the classes that occur.
     return names, {text: found.index(n) for text, n in whole.items() if n is not None}
 
 
 def _numbered(texts: Collection[str]) -> dict[str, int]:
-    """Whole numbers as they are, else numbers for names; "" has none."""
+    """Return a number for each text but "": itself if all are whole numbers, else its rank."""
     different = sorted(set(texts) - {""})
     whole = {text: number for text in different if (number := _whole(text)) is not None}
     if len(whole) == len(different):

@@ -1,6 +1,7 @@
-"""Own recordings as one long table, CSV or Parquet: a row per sample, frame, person and joint.
+"""Read your own recordings from one long table, CSV or Parquet.
 
-The table is read in pieces of some megabytes, so only the sample that is being read is in memory.
+The table has a row per sample, frame, person and joint. It is read in blocks of some megabytes,
+so that only one sample is in memory.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ FRAMES = "frames that are not whole numbers"
 REPEATED = "the same joint twice in a frame"
 TOO_LONG = "too long for a clip"
 NOT_TOGETHER = "rows of a sample that are not together"
-# What is wrong -> what to do about it.
+# Each fault, and what to do about it.
 FAULTS = {
     JOINTS: "name joints as the layout does, or by their 0-based numbers; rename or remove others",
     FINITE: "leave out the rows of joints that were not seen; in arrays write zeros",
@@ -38,7 +39,7 @@ FAULTS = {
     "recordings into clips",
     NOT_TOGETHER: "sort the table by sample",
 }
-LARGEST = 1e30  # beyond it, float32 overflows in what is done to coordinates
+LARGEST = 1e30  # larger coordinates overflow float32 during preparation
 _TEXTS, _NUMBERS = ("sample", "person", "joint"), ("frame", "x", "y", "z", "score")
 _REQUIRED = ("sample", "frame", "person", "joint", "x", "y")
 _OPTIONAL = ("z", "score")
@@ -53,18 +54,18 @@ class _Rows(NamedTuple):
     """Some rows of one sample."""
 
     frame: np.ndarray  # (n,) float64
-    person: np.ndarray  # (n,) positions in LongTable._persons
-    joint: np.ndarray  # (n,) joint numbers; below 0, of an unknown one
+    person: np.ndarray  # (n,) positions in LongTable._person_names
+    joint: np.ndarray  # (n,) joint numbers; negative: -1 - position in LongTable._unknown
     values: np.ndarray  # (n, C) float64
     bad: list[str]  # cells that are not numbers
 
 
 class LongTable:
-    """A table of recordings. Its header is read at once, its rows by `samples`.
+    """A table of recordings. The constructor reads the header, `samples` the rows.
 
     Args:
         path: the CSV or Parquet file.
-        layout: what joints are called, or how many there are.
+        layout: the names and number of the joints.
 
     Raises:
         ValueError: neither CSV in UTF-8 nor Parquet, or a column is missing or misspelt.
@@ -98,43 +99,47 @@ class LongTable:
 
     @property
     def format(self) -> str:
-        """How `data info` calls it."""
+        """The format's name in `data info`."""
         return f"long table, {'Parquet' if self.is_parquet else 'CSV'}"
 
     def samples(self) -> Iterator[Clip | tuple[LeftOut, ...]]:
-        """Read the table, sample by sample; all that is wrong with one is given in its place.
+        """Yield a clip for each sample, or all faults of a sample that cannot be used.
 
-        Returns:
-            Clips as they are in the table, float64, without a label (-1).
+        Clips are float64 and have no label (-1).
 
         Raises:
             ValueError: the file is damaged.
         """
-        seen, again = set[str](), set[str]()
+        seen, scattered = set[str](), set[str]()
         for sample, parts in groupby(self._parts(), key=lambda part: part[0]):
             if self._short_rows:
                 yield tuple(self._short_rows)
                 self._short_rows.clear()
-            if sample in seen:
-                for _ in parts:
-                    pass
-                if sample not in again:  # said once of a sample, however often it comes back
-                    yield (LeftOut(sample, NOT_TOGETHER, "it comes back after another sample"),)
-                again.add(sample)
-                continue
-            seen.add(sample)
-            yield self._assembled(sample, _at_most(_MAX_ROWS, (rows for _, rows in parts)))
+            kept, num_rows = list[_Rows](), 0
+            for _, rows in parts:
+                num_rows += len(rows.frame)
+                if sample not in seen and num_rows <= _MAX_ROWS:
+                    kept.append(rows)
+            if sample not in seen:
+                seen.add(sample)
+                if num_rows <= _MAX_ROWS:
+                    yield self._clip(sample, kept)
+                else:
+                    yield (LeftOut(sample, TOO_LONG, f"more than {_MAX_ROWS} rows"),)
+            elif sample not in scattered:  # reported once
+                scattered.add(sample)
+                yield (LeftOut(sample, NOT_TOGETHER, "it comes back after another sample"),)
         if self._short_rows:
             yield tuple(self._short_rows)
         if not seen:
             raise ValueError(f"{self.path} has a header, but no rows that can be read")
 
     def _parts(self) -> Iterator[tuple[str, _Rows]]:
-        """Rows that follow each other and are of the same sample, a block at a time."""
+        """Yield consecutive rows of one sample; a sample can go on in the next block."""
         import pyarrow as pa
 
         try:
-            for block in filter(_has_rows, self._blocks()):
+            for block in filter(lambda block: len(block["sample"]), self._blocks()):
                 texts = {name: block[name].dictionary_encode() for name in _TEXTS}
                 codes = {name: text.indices.to_numpy() for name, text in texts.items()}
                 names = {name: _stripped(text.dictionary) for name, text in texts.items()}
@@ -146,7 +151,7 @@ class LongTable:
                     bad += [(row, f"{name} is {text!r}") for row, text in wrong]
                 frame = numbers.pop("frame")
                 values = np.stack(list(numbers.values()), axis=1)
-                # Names that differ in blanks only are one sample.
+                # Names that differ only in surrounding blanks are one sample.
                 first: dict[str, int] = {}
                 samples = [first.setdefault(name, i) for i, name in enumerate(names["sample"])]
                 sample = np.array(samples)[codes["sample"]]
@@ -168,7 +173,7 @@ class LongTable:
             raise ValueError(f"{self.path} cannot be read to its end: {error}") from error
 
     def _blocks(self) -> Iterator[dict[str, Any]]:
-        """Columns of some rows: texts as strings, numbers as strings or float64."""
+        """Yield the columns of some rows: texts as strings, numbers as strings or float64."""
         import pyarrow as pa
         import pyarrow.csv
         import pyarrow.parquet as pq
@@ -188,7 +193,7 @@ class LongTable:
                             block[name] = column.cast(pa.float64(), safe=False)
                     yield block
             return
-        # Everything is read as text: a single bad cell must not end an import, and is to be shown.
+        # All cells are read as text, so that one that is not a number can be shown.
         reader = pyarrow.csv.open_csv(
             self.path,
             read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
@@ -219,10 +224,8 @@ class LongTable:
             self._joints[name] = -len(self._unknown)
         return self._joints[name]
 
-    def _assembled(self, sample: str, parts: list[_Rows] | None) -> Clip | tuple[LeftOut, ...]:
-        """Put rows into an array (M, T, V, C), or say all that is wrong with them."""
-        if parts is None:
-            return (LeftOut(sample, TOO_LONG, f"more than {_MAX_ROWS} rows"),)
+    def _clip(self, sample: str, parts: list[_Rows]) -> Clip | tuple[LeftOut, ...]:
+        """Make a clip (M, T, V, C) of a sample's rows, or list all their faults."""
         frame, person, joint = (np.concatenate([p[i] for p in parts]) for i in range(3))
         values = np.concatenate([part.values for part in parts])
         bad = [text for part in parts for text in part.bad]
@@ -279,9 +282,9 @@ class LongTable:
         return tuple(faults) or Clip(sample, keypoints, label=-1)
 
     def _order(self, person: np.ndarray) -> tuple[list[str], np.ndarray]:
-        """The persons of a sample and each row's position among them.
+        """Return the persons of a sample and, for each row, the position of its person.
 
-        Numbers are sorted; other labels come as they are met first.
+        Numbers are sorted; other labels keep the order in which they occur first.
         """
         codes, first, inverse = np.unique(person, return_index=True, return_inverse=True)
         names = [self._person_names[code] for code in codes]
@@ -305,31 +308,14 @@ def _csv_header(path: Path) -> list[str]:
     return header
 
 
-def _at_most(limit: int, parts: Iterator[_Rows]) -> list[_Rows] | None:
-    """All parts; None, without keeping them, if they have more rows than the limit."""
-    kept: list[_Rows] = []
-    count = 0
-    for part in parts:
-        count += len(part.frame)
-        if count > limit:
-            kept.clear()
-        else:
-            kept.append(part)
-    return kept if count <= limit else None
-
-
-def _has_rows(block: dict[str, Any]) -> bool:
-    return len(block["sample"]) > 0
-
-
 def _stripped(texts: Any) -> list[str]:
     return [text.strip() for text in texts.to_pylist()]
 
 
 def _as_numbers(column: Any) -> tuple[np.ndarray, list[tuple[int, str]]]:
-    """A column as float64, NaN where it is blank; and (row, text) of cells that are no numbers.
+    """Return a column as float64, NaN for blanks, and (row, text) of cells that are no number.
 
-    Those are 0 in the array: what is wrong with them is said already.
+    Such cells are 0 in the array, so that they are not reported as NaN as well.
     """
     import pyarrow as pa
 
@@ -341,7 +327,7 @@ def _as_numbers(column: Any) -> tuple[np.ndarray, list[tuple[int, str]]]:
     for row, cell in enumerate(column.to_pylist()):
         text = (cell or "").strip()
         try:
-            # Python takes 1_000 for a number, nobody else does.
+            # float() would accept 1_000.
             values[row] = (
                 math.nan if text.lower() in _BLANK else float(text.replace("_", " in between "))
             )

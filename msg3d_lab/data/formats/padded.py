@@ -113,7 +113,13 @@ def _read_npz(path: Path, dataset: Dataset) -> Recordings:
         "sha256": digest(path),
     }
     count = sum(part.clips for part in parts)
-    return Recordings(_clips(path, parts, skeleton), count, skeleton, 3, preparation)
+    return Recordings(
+        clips=_clips(path, parts, skeleton),
+        count=count,
+        skeleton=skeleton,
+        channels=3,
+        preparation=preparation,
+    )
 
 
 def _shape(archive: zipfile.ZipFile, name: str, ndim: int, kinds: str) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
@@ -27,7 +27,6 @@ from msg3d_lab.files import write_aside
 __all__ = ["Chunks"]
 
 _CHUNK_SIZE = 64  # recordings: a kill costs each process a second of work at most
-_SUBMITTED_PER_WORKER = 4  # chunks: enough to keep a process busy
 
 
 class Chunks:
@@ -124,15 +123,9 @@ class Chunks:
         # spawn: threads of torch and Arrow, which run by now, would be missing in a forked process.
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
-        waiting: set[Future[int]] = set()
         try:
-            for start in self._missing:
-                waiting.add(pool.submit(_read_chunk, *self._task(start)))
-                if len(waiting) >= _SUBMITTED_PER_WORKER * workers:
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-            for future in waiting:
-                yield future.result()
+            chunks = [pool.submit(_read_chunk, *self._task(start)) for start in self._missing]
+            yield from (chunk.result() for chunk in as_completed(chunks))
         except BrokenProcessPool as error:
             raise ChildProcessError(
                 "a process that reads recordings died, perhaps because memory ran out (then try "

@@ -155,7 +155,13 @@ def read_folder(folder: Path, *, dataset: Dataset) -> Recordings:
         "sha256": sha256("".join(map(digest, needed)).encode()).hexdigest(),
     }
     clips = LazyClips(places, partial(_read, arrays=tuple(arrays)))
-    return Recordings(clips, len(clips), skeletons.get("ntu25"), 3, preparation)
+    return Recordings(
+        clips=clips,
+        count=len(clips),
+        skeleton=skeletons.get("ntu25"),
+        channels=3,
+        preparation=preparation,
+    )
 
 
 def _open_npy(path: Path) -> _Array:

@@ -1,8 +1,9 @@
-"""The `.skeleton` text files of NTU RGB+D: parsing and writing.
+"""Parse and write the `.skeleton` text files of NTU RGB+D.
 
-A file has the number of frames; for each frame the number of bodies; for each body a line of 10
-fields (its number first), the number of joints, 25, and for each joint a line of 12: x, y, z in
-metres, its place in the depth and in the colour image, its orientation and its tracking state.
+A file has the number of frames. Each frame has the number of bodies. Each body has a line of 10
+fields (its number first), the number of joints (25), and for each joint a line of 12 fields:
+x, y, z in metres, the positions in the depth and in the colour image, orientation and tracking
+state.
 
 Source: shahroudy/NTURGB-D, `Matlab/read_skeleton_file.m`.
 """
@@ -22,14 +23,14 @@ from msg3d_lab.files import write_aside
 __all__ = ["format_skeleton", "parse_skeleton", "write_ntu_skeleton"]
 
 _JOINTS, _BODY_FIELDS, _JOINT_FIELDS = 25, 10, 12
-_MAX_FRAMES = 108_000  # an hour; a recording has seconds
-_FARTHEST = 1e6  # metres; what is farther is no coordinate, and its square soon no float32
+_MAX_FRAMES = 108_000  # an hour; recordings take seconds
+_MAX_COORDINATE = 1e6  # metres; the squares of much larger numbers overflow float32
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_FILE_CHARACTERS = b"0123456789.+-eENa \r\n"  # NaN: image places of joints outside the image
+_FILE_CHARACTERS = b"0123456789.+-eENa \r\n"  # NaN: position of a joint outside the image
 
 
 class _Body(NamedTuple):
-    """Where a body is: in which frame, at which place of its list, and its first joint's line."""
+    """A body in one frame: its place in the frame's list, and the line of its first joint."""
 
     body_id: int
     frame: int
@@ -40,16 +41,15 @@ class _Body(NamedTuple):
 def parse_skeleton(content: bytes) -> tuple[list[Track], int]:
     """Parse a `.skeleton` file.
 
-    Lines end in LF or CRLF. Of a body, its number is read, of a joint x, y and z; the other fields
-    are only counted, as some are NaN in sound files.
+    Lines end in LF or CRLF. The number of a body and x, y, z of a joint are read. The other fields
+    are only counted: some are NaN in valid files.
 
     Returns:
-        The bodies in the order in which they appear, and the number of frames, those without
-        anybody included.
+        The bodies in order of appearance, and the number of frames.
 
     Raises:
-        ValueError: the file is cut short, goes on after its last frame or is otherwise not of this
-            format; the message names the line, what was expected and what was found.
+        ValueError: the file is cut short, continues after its last frame or is not of this format;
+            the message has the line, what was expected and what was found.
     """
     content = content.rstrip() + b"\n"
     newlines = np.flatnonzero(np.frombuffer(content, np.uint8) == ord("\n"))
@@ -58,7 +58,7 @@ def parse_skeleton(content: bytes) -> tuple[list[Track], int]:
     try:
         num_frames = _find_bodies(content, starts, found)
     except ValueError:
-        _read_by_line(content, starts, found)  # if an earlier line is wrong, that is the cause
+        _read_by_line(content, starts, found)  # raises if an earlier line is the cause
         raise
     joints = _read_quickly(content, starts, found)
     if joints is None:
@@ -72,7 +72,7 @@ def parse_skeleton(content: bytes) -> tuple[list[Track], int]:
 
 
 def _find_bodies(content: bytes, starts: np.ndarray, bodies: list[_Body]) -> int:
-    """Walk through the counts, each checked against the lines there are; append to `bodies`."""
+    """Follow the counts, checking each against the number of lines; append to `bodies`."""
     num_lines = len(starts) - 1
     num_frames = _count(content, starts, 0, "the number of frames")
     if num_frames > min(num_lines - 1, _MAX_FRAMES):
@@ -130,9 +130,10 @@ def _unexpected(content: bytes, starts: np.ndarray, k: int, expected: str) -> Va
 
 
 def _read_quickly(content: bytes, starts: np.ndarray, bodies: Sequence[_Body]) -> np.ndarray | None:
-    """Read x, y and z of all joints at once; None if anything is out of the ordinary.
+    """Read x, y and z of all joints at once; None if anything is unusual.
 
-    Arrow's CSV reader counts the fields of each line, if single spaces part them.
+    Arrow's CSV reader checks the number of fields of each line, if they are separated by single
+    spaces.
     """
     import pyarrow as pa
     from pyarrow import csv
@@ -159,13 +160,13 @@ def _read_quickly(content: bytes, starts: np.ndarray, bodies: Sequence[_Body]) -
     except pa.ArrowInvalid:
         return None
     joints = np.stack([table[name].to_numpy() for name in xyz], axis=-1)
-    if len(joints) != _JOINTS * len(bodies) or not np.abs(joints).max() < _FARTHEST:
+    if len(joints) != _JOINTS * len(bodies) or not np.abs(joints).max() < _MAX_COORDINATE:
         return None
     return joints.reshape(-1, _JOINTS, 3)
 
 
 def _read_by_line(content: bytes, starts: np.ndarray, bodies: Sequence[_Body]) -> np.ndarray:
-    """Read x, y and z of all joints, or say which line is wrong."""
+    """Read x, y and z of all joints line by line, or raise an error that names the wrong line."""
     joints = np.empty((len(bodies), _JOINTS, 3))
     for i, body in enumerate(bodies):
         for j in range(_JOINTS):
@@ -177,18 +178,20 @@ def _read_by_line(content: bytes, starts: np.ndarray, bodies: Sequence[_Body]) -
             if not all(map(_NUMBER.fullmatch, fields[:3])):
                 raise _unexpected(content, starts, k, "numbers x, y and z first")
             joints[i, j] = [float(field) for field in fields[:3]]
-            if not np.abs(joints[i, j]).max() < _FARTHEST:
-                raise _unexpected(content, starts, k, f"x, y and z below {_FARTHEST:.0e} m first")
+            if not np.abs(joints[i, j]).max() < _MAX_COORDINATE:
+                raise _unexpected(
+                    content, starts, k, f"x, y and z below {_MAX_COORDINATE:.0e} m first"
+                )
     return joints
 
 
 def format_skeleton(tracks: Sequence[Track], num_frames: int, *, newline: str = "\n") -> bytes:
-    r"""Write bodies as a `.skeleton` file; what a `Track` does not have is zero there.
+    r"""Format bodies as a `.skeleton` file; fields that a `Track` does not have are zero.
 
     Args:
-        tracks: the bodies; those of a frame are written in the order of their places.
+        tracks: the bodies; in each frame they are written in the order of their places.
         num_frames: the length of the recording.
-        newline: "\n" or "\r\n"; the data set has both.
+        newline: "\n" or "\r\n"; the data set has files of both kinds.
 
     Raises:
         ValueError: a track with a frame outside the recording.

@@ -1,7 +1,7 @@
-"""Many small files in folders and zips, read one by one without unpacking anything.
+"""List and read the files of folders and zips; zips are not unpacked.
 
-An archive from elsewhere is not trusted: entries that point outside are refused, what an entry
-unpacks to is bounded, and its CRC-32 is checked by the reader.
+Zips are not trusted. Entries that point outside are refused, the size of an entry is bounded, and
+its CRC-32 is checked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 __all__ = [
     "DAMAGE",
-    "DamagedError",
     "Member",
     "digest_members",
     "has_members",
@@ -26,8 +25,8 @@ __all__ = [
     "read_member",
 ]
 
-# What unpacking or parsing damaged content raises. No OSError: a disk or network that fails for a
-# moment says nothing about the content. (Encryption is a RuntimeError.)
+# What is raised when damaged content is unpacked or parsed (encrypted content: RuntimeError). Not
+# OSError: that means that the disk or network failed, not that the content is damaged.
 DAMAGE: tuple[type[Exception], ...] = (
     ValueError,
     TypeError,
@@ -40,11 +39,7 @@ DAMAGE: tuple[type[Exception], ...] = (
     lzma.LZMAError,
 )
 _FAILURES: tuple[type[Exception], ...] = (*DAMAGE, OSError)
-_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # unpacked no further than asked for
-
-
-class DamagedError(ValueError):
-    """A file of an archive cannot be had whole."""
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile can stop unpacking these
 
 
 class Member(NamedTuple):
@@ -52,40 +47,38 @@ class Member(NamedTuple):
 
     Args:
         source: the folder or zip.
-        name: the path inside it, with slashes.
-        size: bytes, unpacked.
-        crc: its CRC-32, in a zip.
-        modified: when the file, or the zip, was changed last: nanoseconds, as the system has it.
+        name: its path inside the source, with slashes.
+        size: its unpacked size in bytes.
+        crc: its CRC-32; None in a folder.
     """
 
     source: Path
     name: str
     size: int
     crc: int | None
-    modified: int
 
     @property
     def id(self) -> str:
-        """The file's name without folders and suffix: what its recording is called."""
+        """The name of its recording: the file's name without folders and suffix."""
         return PurePosixPath(self.name).stem
 
 
 def list_members(sources: Sequence[Path], *, suffix: str) -> list[Member]:
-    """List the files with a suffix in folders and zips, ordered by their names without folders.
+    """List the files with a suffix in folders and zips, sorted by their names without folders.
 
-    What macOS adds to zips (`__MACOSX/`, `._NAME`) is passed over.
+    Files that macOS adds to zips (`__MACOSX/`, `._NAME`) are skipped.
 
     Raises:
         FileNotFoundError: there is no such folder or file.
-        ValueError: not a zip, or one that is cut short, or one with an entry that is absolute or
-            leads upwards.
+        ValueError: a file that is no zip, or a zip that is cut short or has an entry that points
+            outside.
     """
     members = [m for source in sources for m in _listing(Path(source)) if _wanted(m.name, suffix)]
     return sorted(members, key=lambda member: (member.id, member.name, str(member.source)))
 
 
 def has_members(source: Path, wanted: Callable[[str], bool]) -> bool:
-    """Whether a folder or zip has a file of a wanted name; stops at the first."""
+    """Whether a folder or zip has a file whose name is `wanted`; stops at the first."""
     if source.is_dir():
         names = (path.relative_to(source).as_posix() for path in source.rglob("*"))
         return any(map(wanted, names))
@@ -102,43 +95,41 @@ def read_member(member: Member, *, limit: int = 64 << 20) -> bytes:
     """Read a file of a folder or zip.
 
     Args:
-        member: which.
-        limit: the largest that is read, bytes.
+        member: the file.
+        limit: the size of the largest file that is read, in bytes.
 
     Raises:
-        DamagedError: it is larger, or the zip's entry is damaged, of two files of one name, or
-            packed in a way that zips of the field are not.
-        OSError: the disk, or what it is reached through, failed.
+        ValueError: the file is larger; or the zip's entry is damaged, occurs twice, or is packed by
+            a method that does not bound its size.
+        OSError: the disk or network failed.
     """
     if member.size > limit:
-        raise DamagedError(f"{member.size} bytes, more than any such recording has")
+        raise ValueError(f"{member.size} bytes, more than any such recording has")
     if member.crc is None:
         return (member.source / member.name).read_bytes()
-    archive = _archive(member.source, member.source.stat().st_mtime_ns)
+    archive = _open_zip(member.source, member.source.stat().st_mtime_ns)
     try:
         entry = archive.getinfo(member.name)
         if (entry.file_size, entry.CRC) != (member.size, member.crc):
-            raise DamagedError("the archive has two files of this name")
+            raise ValueError("the archive has two files of this name")
         if entry.compress_type not in _BOUNDED:
-            raise DamagedError(f"compressed by method {entry.compress_type}; repack it as usual")
-        # ZipFile.read would unpack everything before it cuts it to the size that is claimed.
+            raise ValueError(f"compressed by method {entry.compress_type}; repack it as usual")
+        # ZipFile.read would unpack the whole entry before it cuts it to the claimed size.
         with archive.open(entry) as file:
             content = file.read(member.size)
             if file.read(1) or len(content) != member.size:
-                raise DamagedError(f"not of the {member.size} bytes that the archive claims")
+                raise ValueError(f"not of the {member.size} bytes that the archive claims")
             return content
-    except DamagedError:
-        raise
     except _FAILURES as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
-            raise  # EINVAL: a place outside the file
-        raise DamagedError(" ".join(str(error).split())) from error
+            raise  # EINVAL: the entry's position is outside the file
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def digest_members(members: Sequence[Member]) -> str:
-    """Return a sha256 of a listing: names, sizes and, of zips, CRC-32s.
+    """Return a sha256 of the files' names and sizes and, in zips, their CRC-32s.
 
-    Of a folder it does not see a file that was changed without changing its size.
+    In a folder, a change that keeps a file's size is not seen.
     """
     whole = hashlib.sha256()
     for member in members:
@@ -156,8 +147,8 @@ def _listing(source: Path) -> list[Member]:
         members = []
         for path in source.rglob("*"):
             if path.is_file():
-                facts, name = path.stat(), path.relative_to(source).as_posix()
-                members.append(Member(source, name, facts.st_size, None, facts.st_mtime_ns))
+                name = path.relative_to(source).as_posix()
+                members.append(Member(source, name, path.stat().st_size, None))
         return members
     if not source.exists():
         raise FileNotFoundError(f"no file or folder {source} to import")
@@ -175,11 +166,10 @@ def _listing(source: Path) -> list[Member]:
                 f"{source} was refused: its entry {entry.filename!r} points outside the archive; "
                 "no data set of the field has such names, so get it from its origin again"
             )
-    modified = source.stat().st_mtime_ns
-    return [Member(source, e.filename, e.file_size, e.CRC, modified) for e in entries]
+    return [Member(source, e.filename, e.file_size, e.CRC) for e in entries]
 
 
 @lru_cache(maxsize=4)
-def _archive(path: Path, _changed: int) -> zipfile.ZipFile:
-    """Keep archives open: reading the table of contents of NTU60 anew takes a second."""
+def _open_zip(path: Path, _modified: int) -> zipfile.ZipFile:
+    """Keep zips open: reading the table of contents of NTU60 takes a second."""
     return zipfile.ZipFile(path)

@@ -269,14 +269,21 @@ def test_an_import_killed_in_the_shell_continues_there(tmp_path):
     assert "4 cannot be read" in done.stdout
 
 
+@pytest.fixture(scope="module")
+def small_raw_zip(tmp_path_factory):
+    """A zip of three recordings and its store."""
+    folder = tmp_path_factory.mktemp("whole")
+    path = raw_zip(folder / "raw.zip", 3, frames=12)
+    out = import_dataset(path, dataset="ntu60", out=folder / "s.arrow", progress=False)
+    return path.read_bytes(), open_store(out)
+
+
 @settings(max_examples=60)
 @given(data=st.data())
-def test_a_damaged_raw_zip_never_gives_a_wrong_clip(tmp_path_factory, data):
+def test_a_damaged_raw_zip_never_gives_a_wrong_clip(small_raw_zip, tmp_path_factory, data):
+    content, whole = bytearray(small_raw_zip[0]), small_raw_zip[1]
     folder = tmp_path_factory.mktemp("damage")
-    path = raw_zip(folder / "raw.zip", 3, frames=12)
-    import_dataset(path, dataset="ntu60", out=folder / "whole.arrow", progress=False)
-    whole = open_store(folder / "whole.arrow")
-    content = bytearray(path.read_bytes())
+    path = folder / "raw.zip"
     place = data.draw(st.integers(0, len(content) - 1))
     if data.draw(st.booleans()):
         content[place] ^= data.draw(st.integers(1, 255))

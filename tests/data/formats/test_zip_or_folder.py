@@ -108,7 +108,7 @@ def test_unpacking_is_bounded(tmp_path):
 def test_an_archive_that_claims_less_than_it_holds_takes_no_memory(tmp_path, method):
     bomb = tmp_path / "bomb.zip"
     with zipfile.ZipFile(bomb, "w", method) as archive:
-        archive.writestr("a.num", b"0" * 200_000_000)
+        archive.writestr("a.num", b"0" * 40_000_000)
     content = bytearray(bomb.read_bytes())
     for place in (22, content.index(b"PK\x01\x02") + 24):
         content[place : place + 4] = (1000).to_bytes(4, "little")
