@@ -1,4 +1,4 @@
-"""The shell's `msg3d-lab data COMMAND ...`."""
+"""Shell commands `msg3d-lab data import`, `info`, `check` and `download`."""
 
 from __future__ import annotations
 
@@ -23,26 +23,28 @@ def import_(
     keep_missing: bool = False,
     workers: int | None = None,
 ) -> None:
-    """Import recordings into a store; the format is recognised from the source.
+    """Import recordings into a store. The format is detected from the source.
 
-    Stopped, or killed, an import of many files goes on where it was when the same command is given
-    again. What cannot be used is left out and listed with its reason in STORE.left-out.csv.
+    An interrupted or killed import of many files continues where it was when the same command is
+    given again. What cannot be used is left out and listed, with its reason, in
+    STORE.left-out.csv.
 
     Args:
         source: raw NTU zips or a folder of .skeleton files; an OpenMMLab pickle; the folder of
             padded arrays of 2s-AGCN or MS-G3D, or CTR-GCN's .npz; NW-UCLA's all_sqe; the folder of
-            Kinetics-Skeleton; with a layout, recordings of your own.
-        dataset: ntu60, ntu120, nw-ucla or kinetics400; for recordings of your own, a name.
-        out: the new store; data/DATASET.arrow, for NTU with -2d or -3d, if left out.
-        layout: your own joint layout, a YAML file (docs/data/own-skeletons.md), or the name of
-            one of ours.
-        labels: your own labels, a CSV, where they do not lie beside the recordings.
+            Kinetics-Skeleton; with a layout, your own recordings.
+        dataset: ntu60, ntu120, nw-ucla or kinetics400; for your own recordings, a name.
+        out: the new store. Default: data/DATASET.arrow, for NTU with -2d or -3d.
+        layout: for your own recordings: the joint layout, a YAML file
+            (docs/data/own-skeletons.md) or the name of one of the library.
+        labels: for your own recordings: the CSV of labels. Default: labels.csv in the folder or
+            beside the table.
         prepare: for your own recordings: what is done to the coordinates.
-        image_size: for your own pixels: height and width of the picture.
+        image_size: for your own recordings in pixels: height and width of the image.
         bodies: for raw NTU: how persons are selected, as for the published pickles (denoise) or by
             how far their joints spread (energy).
         keep_missing: for raw NTU: import the recordings on the authors' list of missing skeletons.
-        workers: processes that read many files; as many as cores if left out.
+        workers: processes that read many files. Default: one per core.
     """
     from msg3d_lab.data import import_dataset, open_store
     from msg3d_lab.data.checks.describe import describe
@@ -63,11 +65,11 @@ def import_(
     store = open_store(path)
     print(describe(store))
     if len(store.left_out):
-        print(f"All that was left out, and why: {left_out_path(path)}")
+        print(f"Everything that was left out, with reasons: {left_out_path(path)}")
 
 
 def info(store: Positional[Path]) -> None:
-    """Say what is in a store.
+    """Show what is in a store.
 
     Args:
         store: the store's path.
@@ -84,15 +86,16 @@ def check(
     labels: Path | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> None:
-    """Explain every problem of a store, or of recordings of your own before they are imported.
+    """Explain every problem of a store, or of your own recordings before they are imported.
 
-    Exits with 1 if there are errors; warnings are for you to judge.
+    Exits with status 1 if there are errors. Warnings are for you to judge.
 
     Args:
         source: a store; or, with a layout, a table or folder of recordings.
-        layout: your own joint layout, a YAML file, or the name of one of ours.
-        labels: your own labels, a CSV, where they do not lie beside the recordings.
-        image_size: for your own pixels: height and width of the picture.
+        layout: the joint layout of your own recordings, a YAML file or the name of one of the
+            library.
+        labels: the CSV of labels. Default: labels.csv in the folder or beside the table.
+        image_size: for coordinates in pixels: height and width of the image.
     """
     from msg3d_lab.data.checks.check import check_path, explain
     from msg3d_lab.data.formats.registry import find_layout
@@ -109,12 +112,14 @@ def check(
 
 
 def download(name: Positional[str | None] = None, folder: Path = Path("data")) -> None:
-    """Download a data set, or go on with it; or tell how to get one that is on request only.
+    """Download a data set, or show how to get one that cannot be downloaded directly.
+
+    An interrupted download continues when the same command is given again.
 
     Args:
         name: ntu60-2d, ntu60-3d, ntu120-2d or ntu120-3d; ntu60-raw, ntu120-raw, nw-ucla or
-            kinetics for a guide. All are listed if left out.
-        folder: where the file goes.
+            kinetics for a guide. Default: list all names.
+        folder: the folder of the file.
     """
     from msg3d_lab.data import download as library
 
@@ -130,7 +135,7 @@ def download(name: Positional[str | None] = None, folder: Path = Path("data")) -
 
 
 def data_help() -> None:
-    """Import, download and check data, and look into stores: msg3d-lab data --help."""
+    """Import, download and check data, and show what is in a store: msg3d-lab data --help."""
 
 
 DATA_COMMANDS: dict[str, Callable[..., None]] = {
