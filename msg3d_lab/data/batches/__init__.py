@@ -1,1 +1,1 @@
-"""Batches of a store's clips: frames, streams, augmentation, assembly."""
+"""Training and test batches of a store's clips: sampling, streams, augmentation, assembly."""

@@ -1,44 +1,53 @@
-"""From clips and chosen frames to the network's input.
+"""Compute the network's input from a store's clips and the frames chosen from each.
 
-The order is that of the recipes: augment, scale to [-1, 1] (both over the whole recording), make
-the stream, choose frames. Motion is to the next frame of the recording with uniform sampling
-(openmmlab makes streams before it samples) and to the next chosen frame with replay and resize (the
-paper's and CTR-GCN's code make it afterwards).
+The order is that of the recipes: augment, scale to [-1, 1] (both over the whole recording), compute
+the stream, choose frames. With uniform sampling, motion is to the next frame of the recording
+(openmmlab computes streams before it samples); with replay and resize, to the next chosen frame
+(the paper's and CTR-GCN's code compute motion afterwards).
 
-It is done for several recordings at once: their frames are laid end to end, as many rows as there
-are frames of persons who are there, and every operation acts on all rows. What is not there costs
-nothing until the last step, which gathers the chosen rows and, for absent persons, a row of zeros.
+Several recordings are processed at once: the frames of all persons are the rows of one array, and
+every operation acts on all rows. Absent persons have no rows; the last step gathers the chosen rows
+and zeros for absent persons.
 """
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import numpy as np
 
-from msg3d_lab.data.batches.augment import Drawn
+from msg3d_lab.data.batches.augment import Draws
 from msg3d_lab.data.batches.sampling import SAMPLINGS
 from msg3d_lab.data.batches.streams import bones, check_stream, motion, motion_along_frames
 from msg3d_lab.data.store import Store
 
-__all__ = ["RESCALES", "Assembler"]
+__all__ = ["RESCALES", "Assembler", "Rescale"]
 
-RESCALES = ("none", "minmax")
-_AT_ONCE = 16  # recordings: their rows, half a MB of NTU, stay in the cache of a core
-_LONG = 4  # times the chosen frames: of longer recordings only the frames needed are read
+Rescale = Literal["none", "minmax"]
+RESCALES: tuple[str, ...] = get_args(Rescale)
+_AT_ONCE = 16  # recordings: their rows, half a MB of NTU, stay in a core's cache
+_LONG = 4  # recordings longer than this times the chosen frames are read in part
 
 
 class Assembler:
-    """Turns clips and chosen frames into the network's input; shared by training and testing.
+    """Computes clips of one stream, length and number of persons; for training and testing.
 
     Args:
-        store, stream, clip_len, num_persons, sampling, rescale: as for `loader.TrainBatches`.
+        store: an open store.
+        stream: "joint", "bone", "joint_motion" or "bone_motion".
+        clip_len: frames per clip.
+        num_persons: persons per clip.
+        sampling: "uniform", "replay" or "resize".
+        rescale: "none" or "minmax".
 
     Raises:
-        ValueError: an argument outside what it can be.
+        ValueError: an argument with another value.
     """
 
     def __init__(
         self,
         store: Store,
+        *,
         stream: str,
         clip_len: int,
         num_persons: int,
@@ -51,49 +60,50 @@ class Assembler:
                 f"expected at least one frame and person, found clip_len {clip_len}, num_persons "
                 f"{num_persons}"
             )
-        for what, value, known in (
+        for name, value, known in (
             ("sampling", sampling, SAMPLINGS),
             ("rescale", rescale, RESCALES),
         ):
             if value not in known:
-                raise ValueError(f"unknown {what} {value!r}: expected one of {', '.join(known)}")
+                raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(known)}")
         self.store, self.stream, self.sampling = store, stream, sampling
         self.clip_len, self.num_persons, self.rescale = clip_len, num_persons, rescale
-        self.dimensions = store.channels - store.scored  # coordinates; a score is none
+        self.dimensions = store.channels - store.scored  # coordinates per joint, without a score
 
     def __call__(
-        self, indices: np.ndarray, chosen: np.ndarray, drawn: Drawn | None = None
+        self, indices: np.ndarray, chosen: np.ndarray, draws: Draws | None = None
     ) -> np.ndarray:
-        """Make K clips of each recording.
+        """Compute K clips of each recording.
 
         Args:
             indices: positions in the store.
             chosen: the frames of each clip.
-            drawn: how each recording is moved; hiding is left to the caller.
+            draws: how each recording is augmented. Masking is left to the caller.
 
         Shapes:
             indices (N,), chosen (N, K, T) -> (N, K, M, T, V, C)
         """
-        joint = (self.store.skeleton.num_joints, self.store.channels)
-        shape = (*chosen.shape[:2], self.num_persons, self.clip_len, *joint)
+        joints = (self.store.skeleton.num_joints, self.store.channels)
+        shape = (*chosen.shape[:2], self.num_persons, self.clip_len, *joints)
         x = np.empty(shape, dtype=np.float32)
+        draws = draws or Draws()
         for start in range(0, len(indices), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
-            self._fill(x[part], indices[part], chosen[part], (drawn or Drawn()).share(part))
+            self._fill(x[part], indices[part], chosen[part], draws.select(part))
         return x
 
-    def _fill(self, x: np.ndarray, indices: np.ndarray, chosen: np.ndarray, drawn: Drawn) -> None:
-        """Make the clips of a few recordings in place."""
+    def _fill(self, x: np.ndarray, indices: np.ndarray, chosen: np.ndarray, draws: Draws) -> None:
+        """Compute the clips of a few recordings in place."""
         skeleton, scored = self.store.skeleton, self.store.scored
         persons = np.minimum(self.store.persons[indices], self.num_persons)
         frames = self.store.frames[indices]
         needed: dict[int, np.ndarray] = {}
         if self.rescale == "none":
-            frames, chosen, needed = _shortened(frames, chosen)
+            frames, chosen, needed = _keep_needed_frames(frames, chosen)
         counts = persons * frames
         owner = np.repeat(np.arange(len(indices)), counts)  # the clip that a row belongs to
         rows = np.empty((len(owner) + 1, *x.shape[4:]), dtype=np.float32)
-        rows[-1] = 0  # for whoever is absent
+        rows[-1] = 0  # for absent persons
         ends = np.cumsum(counts).tolist()
         whole = (persons == self.store.persons[indices]).tolist()
         for n, (i, start, end) in enumerate(zip(indices.tolist(), [0, *ends], ends, strict=False)):
@@ -103,7 +113,7 @@ class Assembler:
                 clip = self.store.keypoints(i)[: persons[n], needed.get(n, slice(None))]
                 rows[start:end] = clip.reshape(-1, *x.shape[4:])
 
-        drawn.move(rows[:-1], owner, skeleton, scored=scored)
+        draws.transform(rows[:-1], owner, skeleton, scored=scored)
         if self.rescale == "minmax":
             self._rescale(rows[:-1], owner)
         if self.stream.startswith("bone"):
@@ -132,29 +142,29 @@ class Assembler:
         mask, start = present[:, None, None], np.flatnonzero(np.diff(owner, prepend=-1))
         low = np.minimum.reduceat(np.where(mask, points, np.inf), start).min(axis=1)
         high = np.maximum.reduceat(np.where(mask, points, -np.inf), start).max(axis=1)
-        nobody = low > high  # in any frame
-        low[nobody] = high[nobody] = 0
+        empty = low > high  # no person in any frame
+        low[empty] = high[empty] = 0
         size, middle = high - low, (low + high) / 2
         factor = np.divide(2, size, out=np.zeros_like(size), where=size > 0)
-        # Repeated for each joint first: NumPy is slow where the last axis alone is not repeated.
+        # Repeated for each joint first: NumPy broadcasts over the joints more slowly.
         joints = points.shape[1]
         points -= np.repeat(middle[:, None], joints, axis=1)[owner]
         points *= np.repeat(factor[:, None], joints, axis=1)[owner]
         points[~present] = 0
 
 
-def _shortened(
+def _keep_needed_frames(
     frames: np.ndarray, chosen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
-    """Of long recordings, look only at the chosen frames and each one's next.
+    """Reduce long recordings to the chosen frames and the frame after each.
 
     Returns:
-        How many frames are left of each recording, which of these are chosen, and of the long
-        ones which frames are left.
+        The remaining number of frames of each recording; the positions of the chosen frames among
+        them; for the long recordings, the frames that remain.
     """
     frames, chosen, needed = frames.copy(), chosen.copy(), {}
     for n in np.flatnonzero(frames > _LONG * chosen[0].size):
-        left = np.union1d(chosen[n], chosen[n] + 1)
-        needed[int(n)] = left = left[left < frames[n]]
-        frames[n], chosen[n] = len(left), np.searchsorted(left, chosen[n])
+        kept = np.union1d(chosen[n], chosen[n] + 1)
+        needed[int(n)] = kept = kept[kept < frames[n]]
+        frames[n], chosen[n] = len(kept), np.searchsorted(kept, chosen[n])
     return frames, chosen, needed

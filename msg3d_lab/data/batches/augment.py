@@ -1,12 +1,12 @@
-"""Augmentation: what is changed at random in training clips, all of it off by default.
+"""Random augmentation of training clips. Everything is off by default.
 
-Chance and work are kept apart: `Augment.draw` draws for every clip of a batch at once, and `Drawn`
-applies what was drawn, without a generator, to all of them at once. So a process can draw for the
-whole global batch and keep its share, and turning one augmentation on leaves the draws of the
-others as they were.
+Drawing and applying are separate: `Augment.draw` draws random numbers for every clip of a batch,
+and `Draws` applies them to all clips at once without a generator. A process can therefore draw for
+the whole global batch and keep its part, and switching one augmentation on does not change what
+is drawn for the others.
 
-The order is: crop in time, mirror, rotate, scale, shear; then the stream is made; then frames and
-joints are hidden.
+The order is: crop in time, flip, rotate, scale, shear; then the stream is computed; then frames and
+joints are masked.
 """
 
 from __future__ import annotations
@@ -18,54 +18,55 @@ import numpy as np
 
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["Augment", "Drawn", "rotations"]
+__all__ = ["Augment", "Draws", "rotations"]
 
 
-class Drawn(NamedTuple):
-    """What was drawn for the clips of a batch; None where nothing is to be done.
+class Draws(NamedTuple):
+    """What was drawn for the clips of a batch; None where an augmentation is off.
 
     Args:
-        linear: a matrix for each clip's points as rows, with 1 for a score: (N, C, C) float32.
-        mirrored: whether left and right joints change places: (N,) bool.
-        joints: which joints are hidden: (N, V) bool.
-        frames: which of the chosen frames are hidden: (N, T) bool.
+        matrices: one for each clip's points as rows, with 1 for a score: (N, C, C) float32. A flip
+            of the x axis is included.
+        flipped: whether left and right joints are swapped: (N,) bool.
+        joints: which joints are masked: (N, V) bool.
+        frames: which of the chosen frames are masked: (N, T) bool.
     """
 
-    linear: np.ndarray | None = None
-    mirrored: np.ndarray | None = None
+    matrices: np.ndarray | None = None
+    flipped: np.ndarray | None = None
     joints: np.ndarray | None = None
     frames: np.ndarray | None = None
 
-    def share(self, part: slice | np.ndarray) -> Drawn:
-        """What was drawn for some of the clips."""
-        return Drawn(*(drawn if drawn is None else drawn[part] for drawn in self))
+    def select(self, part: slice | np.ndarray) -> Draws:
+        """Return what was drawn for some of the clips."""
+        return Draws(*(drawn if drawn is None else drawn[part] for drawn in self))
 
-    def move(
+    def transform(
         self, points: np.ndarray, clip: np.ndarray, skeleton: Skeleton, *, scored: bool
     ) -> None:
-        """Mirror, rotate, scale and shear the frames of several clips, in place.
+        """Flip, rotate, scale and shear frames of several clips, in place.
 
-        A joint that was not found stays where its importer put it: at zero in 3D, at score 0 in
-        2D. So do absent persons.
+        A joint that was not found keeps its coordinates: zero in 3D, score 0 in 2D. So do absent
+        persons.
 
         Args:
             points: frames of any of the clips.
-            clip: the number of the clip each frame belongs to.
+            clip: the number of the clip that each frame belongs to.
             skeleton: the layout, for its pairs of left and right joints.
             scored: whether the last channel is a score.
 
         Shapes:
             points: (R, V, C), clip: (R,)
         """
-        if self.linear is not None:
-            moved = points @ self.linear[clip]
+        if self.matrices is not None:
+            moved = points @ self.matrices[clip]
             points[...] = np.where(points[..., -1:] != 0, moved, points) if scored else moved
-        if self.mirrored is not None:
-            turned = self.mirrored[clip]
-            points[turned] = points[turned].take(_mirror_images(skeleton), axis=1)
+        if self.flipped is not None:
+            swapped = self.flipped[clip]
+            points[swapped] = points[swapped].take(_mirror_images(skeleton), axis=1)
 
-    def hide(self, x: np.ndarray) -> None:
-        """Set hidden joints and frames of a finished batch to zero, scores too, in place.
+    def mask(self, x: np.ndarray) -> None:
+        """Set masked joints and frames of a finished batch to zero, scores too, in place.
 
         Shapes:
             x: (N, M, T, V, C)
@@ -78,31 +79,31 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Which augmentations there are, and how strong.
+    """Which augmentations are on, and how strong they are.
 
-    Every clip draws its own numbers. Geometry acts on coordinates, never on a score.
+    Every clip draws its own numbers. Geometric ones act on coordinates, never on a score.
 
     Args:
-        rotation: largest angles about x, y and z, degrees, drawn evenly between minus and plus
-            these (CTR-GCN draws whole degrees); the clip is turned about y, then x, then z.
+        rotation: largest angles about x, y and z in degrees, drawn uniformly between minus and plus
+            these (CTR-GCN draws whole degrees). The clip is rotated about y, then x, then z.
         scale: smallest and largest factor.
-        shear: largest of the six numbers beside the diagonal of the matrix that shears a clip.
-        flip: how probable it is that a clip is mirrored: x changes its sign (from the left to the
-            right of a prepared body or of an image) and left and right joints change places.
-        joint_masking: share of the joints that are hidden throughout a clip, rounded, at least one
-            and at most all but one.
-        frame_masking: share of the chosen frames that are hidden, in one stretch, rounded, at
-            least one and at most all but one; so of clips with one frame none.
-        crop: smallest and largest share of the recording that frames are chosen from, a window
-            anywhere in it. A motion at its end still goes to the recording's next frame.
+        shear: largest absolute value of the six off-diagonal numbers of the shear matrix.
+        flip: probability that x changes its sign (left and right of a prepared body or an image)
+            and left and right joints are swapped.
+        joint_masking: fraction of the joints that are masked in a whole clip; rounded, at least one
+            joint and at most all but one.
+        frame_masking: fraction of the chosen frames that are masked, consecutive ones; rounded, at
+            least one frame and at most all but one (none of a clip of one frame).
+        crop: smallest and largest fraction of the recording that frames are chosen from, a random
+            window. Motion of its last frame is still to the recording's next frame.
 
     Raises:
         ValueError: a number outside its range.
 
     Source: rotation and scale: CTR-GCN's NW-UCLA feeder. Shear: CrosSCLR (Li et al., CVPR 2021),
         where it is 0.5. Crop: `valid_crop_resize` of CTR-GCN's NTU feeder (0.5 to 1), which keeps
-        64 frames at least and interpolates between frames; here the share alone decides, and the
-        recipe's sampling chooses among the frames.
+        at least 64 frames and interpolates between frames; here frames of the window are chosen by
+        the recipe's sampling.
     """
 
     rotation: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -114,7 +115,7 @@ class Augment:
     crop: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        # Written so that NaN is refused as well.
+        # Comparisons with NaN are false, so NaN is refused as well.
         if not all(0 <= angle <= 180 for angle in self.rotation) or len(self.rotation) != 3:
             raise ValueError(
                 f"expected a rotation of three largest angles in 0..180, found {self.rotation}"
@@ -128,12 +129,13 @@ class Augment:
         for name in ("joint_masking", "frame_masking"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(
-                    f"expected a {name} (a share) from 0 to less than 1, found "
+                    f"expected a {name} (a fraction) from 0 to less than 1, found "
                     f"{getattr(self, name)}"
                 )
         if not 0 < self.crop[0] <= self.crop[1] <= 1:
             raise ValueError(
-                f"expected a crop (smallest, largest share) above 0 and up to 1, found {self.crop}"
+                f"expected a crop (smallest, largest fraction) above 0 and up to 1, found "
+                f"{self.crop}"
             )
 
     def check(self, skeleton: Skeleton, *, dimensions: int) -> None:
@@ -141,10 +143,10 @@ class Augment:
 
         Args:
             skeleton: their layout.
-            dimensions: coordinates per joint, scores not counted.
+            dimensions: coordinates per joint, without a score.
 
         Raises:
-            ValueError: 2D clips turned out of their plane, or a flip where the layout has no pairs
+            ValueError: 2D clips rotated out of their plane, or a flip where the layout has no pairs
                 of left and right joints.
         """
         if dimensions < 3 and any(self.rotation[:2]):
@@ -169,8 +171,8 @@ class Augment:
         """
         if self.crop == (1.0, 1.0):
             return np.zeros_like(lengths), lengths
-        shares = rng.uniform(*self.crop, len(lengths))
-        kept = np.maximum(1, np.floor(shares * lengths).astype(np.int64))
+        fractions = rng.uniform(*self.crop, len(lengths))
+        kept = np.maximum(1, np.floor(fractions * lengths).astype(np.int64))
         return rng.integers(0, lengths - kept, endpoint=True), kept
 
     def draw(
@@ -182,12 +184,12 @@ class Augment:
         clip_len: int,
         channels: int,
         dimensions: int,
-    ) -> Drawn:
+    ) -> Draws:
         """Draw everything but the window for `count` clips.
 
         Args:
             count: N.
-            rng: gives the same numbers whatever is turned on.
+            rng: as many numbers are drawn from it, whatever is switched on.
             skeleton: the clips' layout.
             clip_len: T, frames per clip.
             channels: C, numbers per joint, a score included.
@@ -196,28 +198,28 @@ class Augment:
         angles = np.radians(rng.uniform(-1, 1, (count, 3)) * self.rotation)
         factors = rng.uniform(*self.scale, count)
         shears = rng.uniform(-1, 1, (count, 3, 3)) * self.shear
-        mirrored = rng.random(count) < self.flip
+        flipped = rng.random(count) < self.flip
         order = np.argsort(rng.random((count, skeleton.num_joints)), axis=1)
         place = rng.random((count, 1))
 
-        linear = joints = frames = None
+        matrices = joints = frames = None
         if any(self.rotation) or self.scale != (1.0, 1.0) or self.shear or self.flip:
             shears[:, range(3), range(3)] = 1
-            matrices = rotations(angles) * factors[:, None, None] @ shears
-            matrices[mirrored, 0] *= -1  # the same as a change of x before all else
-            linear = np.tile(np.eye(channels, dtype=np.float32), (count, 1, 1))
-            linear[:, :dimensions, :dimensions] = matrices[:, :dimensions, :dimensions]
+            linear = rotations(angles) * factors[:, None, None] @ shears
+            linear[flipped, 0] *= -1  # the same as a change of x before all else
+            matrices = np.tile(np.eye(channels, dtype=np.float32), (count, 1, 1))
+            matrices[:, :dimensions, :dimensions] = linear[:, :dimensions, :dimensions]
         if self.joint_masking:
-            hidden = np.arange(skeleton.num_joints) < _share(
+            masked = np.arange(skeleton.num_joints) < _num_masked(
                 self.joint_masking, skeleton.num_joints
             )
             joints = np.zeros(order.shape, dtype=bool)
-            np.put_along_axis(joints, order, hidden[None], axis=1)
+            np.put_along_axis(joints, order, masked[None], axis=1)
         if self.frame_masking:
-            hidden_frames = _share(self.frame_masking, clip_len)
-            since = np.arange(clip_len) - np.floor(place * (clip_len - hidden_frames + 1))
-            frames = (since >= 0) & (since < hidden_frames)
-        return Drawn(linear, mirrored if self.flip else None, joints, frames)
+            num_masked = _num_masked(self.frame_masking, clip_len)
+            since = np.arange(clip_len) - np.floor(place * (clip_len - num_masked + 1))
+            frames = (since >= 0) & (since < num_masked)
+        return Draws(matrices, flipped if self.flip else None, joints, frames)
 
 
 def rotations(angles: np.ndarray) -> np.ndarray:
@@ -234,13 +236,13 @@ def rotations(angles: np.ndarray) -> np.ndarray:
 
 
 def _mirror_images(skeleton: Skeleton) -> np.ndarray:
-    """For every joint the one whose place it takes: (V,) int64."""
+    """Return the joint on the other side of each joint, or itself: (V,) int64."""
     images = np.arange(skeleton.num_joints)
     for left, right in skeleton.mirror:
         images[[left, right]] = right, left
     return images
 
 
-def _share(share: float, count: int) -> int:
-    """How many of `count` are hidden; one is always left, or nothing of the clip would be."""
-    return min(max(1, round(share * count)), count - 1)
+def _num_masked(fraction: float, count: int) -> int:
+    """Return how many of `count` are masked; at least one of them remains."""
+    return min(max(1, round(fraction * count)), count - 1)

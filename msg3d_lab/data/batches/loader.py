@@ -1,11 +1,11 @@
-"""Batches of a store's clips, from a seeded generator.
+"""Training and test batches of a store's clips.
 
 A training batch is a pure function of (seed, epoch, step): the order of the epoch, the frames and
 the augmentation of every clip of the global batch are drawn from generators seeded with these
-numbers, and each process keeps its share. So a run can be resumed in the middle of an epoch, and
-the same global batch trains the same network on any number of processes.
+numbers, and each process keeps its part. A run can therefore be resumed in the middle of an epoch,
+and any number of processes trains on the same global batches.
 
-What is done to the clips, and in which order, is in `msg3d_lab.data.batches.assemble`.
+How clips are computed, and in which order: `msg3d_lab.data.batches.assemble`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from msg3d_lab.data.batches import sampling as frames
 from msg3d_lab.data.batches.assemble import Assembler
-from msg3d_lab.data.batches.augment import Augment, Drawn
+from msg3d_lab.data.batches.augment import Augment, Draws
+from msg3d_lab.data.batches.sampling import choose_test_frames, choose_train_frames
 from msg3d_lab.data.store import Store
 
 __all__ = ["Batch", "TestBatches", "TrainBatches", "prefetch"]
 
-_ORDER, _STEP = 1, 2  # which generator: NumPy pads seeds with zeros, so the tag comes first
+# The purpose of a generator is the first number of its seed: NumPy pads seeds with zeros, so one at
+# the end could be lost.
+_ORDER, _STEP = 1, 2
 _T = TypeVar("_T")
 
 
@@ -44,25 +46,25 @@ class Batch(NamedTuple):
 
 
 class TrainBatches:
-    """Shuffled, augmented batches; `batch(step, epoch=e)` makes any of them.
+    """Shuffled, augmented batches; `batch(step, epoch=e)` returns any of them.
 
     Args:
         store: an open store.
         indices: the training clips, e.g. `store.indices("xsub_train")`.
         stream: "joint", "bone", "joint_motion" or "bone_motion".
         clip_len: frames per clip.
-        num_persons: persons per clip; further ones are left out, missing ones are zeros.
+        num_persons: persons per clip; further persons are dropped, missing ones are zeros.
         batch_size: clips per process; the global batch is batch_size * world_size.
         sampling: "uniform", "replay" or "resize" (see `msg3d_lab.data.batches.sampling`).
-        augment: what is changed at random; nothing if left out.
+        augment: random augmentation. Default: none.
         rescale: "minmax" scales each axis of each clip to [-1, 1] over its frames and joints.
         repeat: how often an epoch goes through the clips.
-        seed: of everything drawn.
+        seed: of everything that is drawn.
         rank: this process's number.
         world_size: the number of processes.
 
     Raises:
-        ValueError: an argument outside what it can be, or an index outside the store.
+        ValueError: an argument outside its range, or an index outside the store.
     """
 
     def __init__(
@@ -82,9 +84,16 @@ class TrainBatches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self._assemble = Assembler(store, stream, clip_len, num_persons, sampling, rescale)
+        self._assemble = Assembler(
+            store,
+            stream=stream,
+            clip_len=clip_len,
+            num_persons=num_persons,
+            sampling=sampling,
+            rescale=rescale,
+        )
         self.indices = _check_indices(store, indices)
-        _check_shares(batch_size, rank, world_size)
+        _check_batch_size_and_rank(batch_size, rank, world_size)
         if repeat < 1:
             raise ValueError(f"expected repeat of at least 1, found {repeat}")
         if len(self.indices) * repeat < world_size:
@@ -100,12 +109,12 @@ class TrainBatches:
         self._order: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
-        """Steps per epoch. A last batch that is not full is left out, unless it is the only one."""
+        """Steps per epoch. A last batch that is not full is dropped, unless it is the only one."""
         total = len(self.indices) * self.repeat
         return max(1, total // (self.batch_size * self.world_size))
 
     def batch(self, step: int, *, epoch: int) -> Batch:
-        """Make one batch: this process's share of the global batch.
+        """Return one batch: this process's part of the global batch.
 
         Raises:
             ValueError: there is no such step.
@@ -115,15 +124,16 @@ class TrainBatches:
                 f"expected a step in 0..{len(self) - 1} and an epoch from 0, found step {step} of "
                 f"epoch {epoch}"
             )
-        whole = self.batch_size * self.world_size
-        indices = self._epoch_order(epoch)[step * whole : (step + 1) * whole]
+        global_batch_size = self.batch_size * self.world_size
+        start = step * global_batch_size
+        indices = self._epoch_order(epoch)[start : start + global_batch_size]
         rng = np.random.default_rng((_STEP, self.seed, epoch, step))
-        chosen = self._choose(self.store.frames[indices], rng)
-        drawn = self._draw(len(indices), rng)
+        chosen = self._choose_frames(self.store.frames[indices], rng)
+        draws = self._draw_augmentation(len(indices), rng)
         mine = np.arange(self.rank, len(indices), self.world_size)
-        indices, drawn = indices[mine], drawn.share(mine)
-        x = self._assemble(indices, chosen[mine, None], drawn)[:, 0]
-        drawn.hide(x)
+        indices, draws = indices[mine], draws.select(mine)
+        x = self._assemble(indices, chosen[mine, None], draws)[:, 0]
+        draws.mask(x)
         return Batch(x, self.store.labels[indices], indices)
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
@@ -132,30 +142,27 @@ class TrainBatches:
             yield self.batch(step, epoch=epoch)
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
-        """The epoch's clips in order; kept until another epoch is asked for."""
+        """The epoch's clips in order; cached for one epoch."""
         order = self._order
         if order is None or order[0] != epoch:
             rng = np.random.default_rng((_ORDER, self.seed, epoch))
             order = self._order = (epoch, rng.permutation(np.tile(self.indices, self.repeat)))
         return order[1]
 
-    def _choose(self, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _choose_frames(self, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The frames of each clip, (N, T)."""
-        clip_len, starts = self._assemble.clip_len, np.zeros_like(lengths)
+        starts = np.zeros_like(lengths)
         if self.augment is not None:
             # From a generator of its own, so that the step's gives the same with and without.
             starts, lengths = self.augment.window(lengths, rng.spawn(1)[0])
-        if self.sampling == "uniform":
-            chosen = frames.uniform_sample_train(lengths, clip_len=clip_len, rng=rng)
-        elif self.sampling == "resize":
-            chosen = frames.resize_train(lengths, clip_len=clip_len, rng=rng)
-        else:
-            chosen = frames.replay(lengths, clip_len)
+        chosen = choose_train_frames(
+            lengths, sampling=self.sampling, clip_len=self._assemble.clip_len, rng=rng
+        )
         return starts[:, None] + chosen
 
-    def _draw(self, count: int, rng: np.random.Generator) -> Drawn:
+    def _draw_augmentation(self, count: int, rng: np.random.Generator) -> Draws:
         if self.augment is None:
-            return Drawn()
+            return Draws()
         return self.augment.draw(
             count,
             rng,
@@ -167,25 +174,31 @@ class TrainBatches:
 
 
 class TestBatches:
-    """Every clip once, in the order of the store's `indices`, without augmentation.
+    """Every clip once, in the order of `indices`, without augmentation.
 
     Iterating gives batches with x (N, num_clips, M, T, V, C). With several processes, process r
-    takes every world_size-th clip from r on; nothing is padded, so shares differ by one at most.
+    takes every world_size-th clip from r on; nothing is padded, so the numbers of clips of two
+    processes differ by one at most.
 
     Args:
-        store, indices, stream, clip_len, num_persons, rescale: as for `TrainBatches`.
+        store: an open store.
+        indices: the clips, e.g. `store.indices("xsub_val")`.
+        stream: "joint", "bone", "joint_motion" or "bone_motion".
+        clip_len: frames per clip.
+        num_persons: persons per clip; further persons are dropped, missing ones are zeros.
         batch_size: samples per batch, each with num_clips clips.
         num_clips: test clips per sample; above 1 with uniform sampling only.
         sampling: "uniform" (openmmlab's test clips), "replay" or "resize".
+        rescale: "minmax" scales each axis of each clip to [-1, 1] over its frames and joints.
         seed: of the test clips.
         rank: this process's number.
         world_size: the number of processes.
 
     Raises:
-        ValueError: an argument outside what it can be, or an index outside the store.
+        ValueError: an argument outside its range, or an index outside the store.
     """
 
-    __test__ = False  # not a test of pytest's
+    __test__ = False  # pytest: this class is not a test
 
     def __init__(
         self,
@@ -203,8 +216,15 @@ class TestBatches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self._assemble = Assembler(store, stream, clip_len, num_persons, sampling, rescale)
-        _check_shares(batch_size, rank, world_size)
+        self._assemble = Assembler(
+            store,
+            stream=stream,
+            clip_len=clip_len,
+            num_persons=num_persons,
+            sampling=sampling,
+            rescale=rescale,
+        )
+        _check_batch_size_and_rank(batch_size, rank, world_size)
         if num_clips < 1 or (num_clips > 1 and sampling != "uniform"):
             raise ValueError(
                 f"expected one test clip, or several with uniform sampling (with {sampling} they "
@@ -213,7 +233,7 @@ class TestBatches:
         self.store, self.batch_size, self.sampling = store, batch_size, sampling
         self.num_clips, self.seed = num_clips, seed
         self.indices = _check_indices(store, indices)[rank::world_size]
-        self._known: dict[int, np.ndarray] = {}
+        self._chosen: dict[int, np.ndarray] = {}  # by the recording's length
 
     def __len__(self) -> int:
         """Batches of this process."""
@@ -222,29 +242,28 @@ class TestBatches:
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.indices), self.batch_size):
             indices = self.indices[start : start + self.batch_size]
-            chosen = np.stack([self._choose(int(n)) for n in self.store.frames[indices]])
+            chosen = np.stack([self._choose_frames(int(n)) for n in self.store.frames[indices]])
             x = self._assemble(indices, chosen)
             yield Batch(x, self.store.labels[indices], indices)
 
-    def _choose(self, num_frames: int) -> np.ndarray:
-        """The test clips' frames, (num_clips, clip_len); they depend on the length alone."""
-        if num_frames not in self._known:
-            clip_len = self._assemble.clip_len
-            if self.sampling == "uniform":
-                self._known[num_frames] = frames.uniform_sample(
-                    num_frames, clip_len=clip_len, num_clips=self.num_clips, seed=self.seed
-                )
-            else:
-                choose = frames.replay if self.sampling == "replay" else frames.resize
-                self._known[num_frames] = choose(num_frames, clip_len)[None]
-        return self._known[num_frames]
+    def _choose_frames(self, num_frames: int) -> np.ndarray:
+        """The test clips' frames, (num_clips, clip_len)."""
+        if num_frames not in self._chosen:
+            self._chosen[num_frames] = choose_test_frames(
+                num_frames,
+                sampling=self.sampling,
+                clip_len=self._assemble.clip_len,
+                num_clips=self.num_clips,
+                seed=self.seed,
+            )
+        return self._chosen[num_frames]
 
 
 def prefetch(batches: Iterable[_T], depth: int = 2) -> Iterator[_T]:
-    """Make the next items in a thread while the current one is used.
+    """Compute the next items in a thread while the current one is used.
 
-    An error in making an item is raised where the item would have come. The thread ends when the
-    consumer stops, also before the end.
+    An exception is raised where the item would have come. The thread ends when the consumer stops,
+    also before the last item.
 
     Args:
         batches: what to iterate.
@@ -256,7 +275,7 @@ def prefetch(batches: Iterable[_T], depth: int = 2) -> Iterator[_T]:
             waiting = deque(pool.submit(next, iterator, end) for _ in range(max(1, depth)))
             while (item := waiting.popleft().result()) is not end:
                 waiting.append(pool.submit(next, iterator, end))
-                yield item  # type: ignore[misc]  # `end` never gets here
+                yield item  # type: ignore[misc]  # never `end`
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -273,7 +292,7 @@ def _check_indices(store: Store, indices: np.ndarray) -> np.ndarray:
     return indices
 
 
-def _check_shares(batch_size: int, rank: int, world_size: int) -> None:
+def _check_batch_size_and_rank(batch_size: int, rank: int, world_size: int) -> None:
     if batch_size < 1:
         raise ValueError(f"expected a batch size of at least 1, found {batch_size}")
     if not 0 <= rank < world_size:

@@ -1,21 +1,24 @@
-"""Which frames of a recording the network sees.
-
-Three ways, after the recipes that use them:
+"""Frame sampling: which frames of a recording the network sees.
 
 - `uniform` (openmmlab; Duan et al., CVPR 2022, "PoseC3D"): one frame from each of `clip_len` equal
-  segments; short recordings are run through in a circle.
-- `replay` (the MS-G3D paper): the recording from its start, again and again, up to `clip_len`.
+  segments. Recordings shorter than `clip_len` are repeated.
+- `replay` (the MS-G3D paper): the recording from its start, repeated up to `clip_len`.
 - `resize` (CTR-GCN on NW-UCLA): `clip_len` frames spread over the recording.
 
-The functions for training take the lengths of many recordings at once.
+All functions but `uniform_sample` take one length or an array of lengths.
 """
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import numpy as np
 
 __all__ = [
     "SAMPLINGS",
+    "Sampling",
+    "choose_test_frames",
+    "choose_train_frames",
     "replay",
     "resize",
     "resize_train",
@@ -23,24 +26,62 @@ __all__ = [
     "uniform_sample_train",
 ]
 
-SAMPLINGS = ("uniform", "replay", "resize")
+Sampling = Literal["uniform", "replay", "resize"]
+SAMPLINGS: tuple[str, ...] = get_args(Sampling)
+
+
+def choose_train_frames(
+    lengths: np.ndarray, *, sampling: str, clip_len: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Choose frames of several recordings for training.
+
+    Shapes:
+        lengths: (N,) -> (N, clip_len), int64.
+    """
+    if sampling == "uniform":
+        return uniform_sample_train(lengths, clip_len=clip_len, rng=rng)
+    if sampling == "resize":
+        return resize_train(lengths, clip_len=clip_len, rng=rng)
+    return replay(lengths, clip_len)
+
+
+def choose_test_frames(
+    num_frames: int, *, sampling: str, clip_len: int, num_clips: int = 1, seed: int = 255
+) -> np.ndarray:
+    """Choose the frames of the test clips of one recording; they depend on its length alone.
+
+    Args:
+        num_frames: the recording's length.
+        sampling: "uniform", "replay" or "resize"; only "uniform" gives several different clips.
+        clip_len: frames per clip.
+        num_clips: test clips.
+        seed: of uniform sampling.
+
+    Returns:
+        (num_clips, clip_len) int64.
+    """
+    if sampling == "uniform":
+        return uniform_sample(num_frames, clip_len=clip_len, num_clips=num_clips, seed=seed)
+    choose = replay if sampling == "replay" else resize
+    return choose(num_frames, clip_len)[None]
 
 
 def uniform_sample(
     num_frames: int, *, clip_len: int = 100, num_clips: int = 10, seed: int = 255
 ) -> np.ndarray:
-    """Choose the frames of the test clips of one recording; always the same for the same seed.
+    """Choose the frames of the test clips of one recording, the same ones for the same seed.
 
     Args:
         num_frames: n, the recording's length.
         clip_len: L, frames per clip.
         num_clips: clips, whose scores are averaged afterwards.
-        seed: of NumPy's legacy generator, started anew for every recording.
+        seed: of NumPy's legacy generator, seeded anew for every recording.
 
     Returns:
-        (num_clips, clip_len) int64 frame numbers. n < L: L frames in a circle from a start that
-        moves with the clip. L <= n < 2L: frame j moves on by one at n - L randomly chosen places.
-        Otherwise one random frame per segment.
+        (num_clips, clip_len) int64 frame numbers. n < L: L consecutive frames of the repeated
+        recording, from a start that differs between clips. L <= n < 2L: n - L of L + 1 places are
+        drawn; frame j is j plus the number of drawn places up to j. Otherwise one random frame of
+        each segment.
 
     Raises:
         ValueError: a length, clip length or number of clips below 1.
@@ -73,8 +114,8 @@ def uniform_sample_train(
     Args:
         num_frames: the length of one recording, or an array of lengths.
         clip_len: frames per clip.
-        rng: draws clip_len + 1 numbers per recording, whatever its length, so that one recording's
-            choice does not depend on its neighbours'.
+        rng: draws clip_len + 1 numbers per recording, whatever its length, so that the choice for
+            one recording does not depend on the others.
 
     Shapes:
         num_frames: () or (N,) -> (clip_len,) or (N, clip_len), int64.
@@ -101,7 +142,7 @@ def uniform_sample_train(
 
 
 def replay(num_frames: int | np.ndarray, clip_len: int) -> np.ndarray:
-    """Run through the recording again and again; a longer one is cut.
+    """Repeat the recording up to clip_len frames; a longer one is cut.
 
     Shapes:
         num_frames: () or (N,) -> (clip_len,) or (N, clip_len), int64.
@@ -129,7 +170,7 @@ def resize(num_frames: int | np.ndarray, clip_len: int) -> np.ndarray:
 def resize_train(
     num_frames: int | np.ndarray, *, clip_len: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw clip_len frames from 100 copies of the recording and put them in order.
+    """Draw clip_len frames from 100 copies of the recording and sort them.
 
     Shapes:
         num_frames: () or (N,) -> (clip_len,) or (N, clip_len), int64.

@@ -1,7 +1,7 @@
-"""The four streams: joints, bones, and how both move.
+"""The four streams: joint, bone, joint motion and bone motion.
 
-bone[v] = x[v] - x[parent of v]; motion[t] = x[t + 1] - x[t], the last frame zero. In 2D with
-scores, the score of a bone or a motion is the mean of the two it is made of.
+bone[v] = x[v] - x[parent of v]; motion[t] = x[t + 1] - x[t], and zero for the last frame. In 2D
+with scores, the score of a bone or a motion is the mean of the two scores it is computed from.
 
 Sources: Shi et al., CVPR 2019 (2s-AGCN), for bones; mmaction2's `GenSkeFeat`.
 """
@@ -14,7 +14,15 @@ import numpy as np
 
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["STREAMS", "Stream", "bones", "make_stream", "motion", "motion_along_frames"]
+__all__ = [
+    "STREAMS",
+    "Stream",
+    "bones",
+    "check_stream",
+    "make_stream",
+    "motion",
+    "motion_along_frames",
+]
 
 Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
 STREAMS: tuple[str, ...] = get_args(Stream)
@@ -23,15 +31,15 @@ STREAMS: tuple[str, ...] = get_args(Stream)
 def make_stream(
     clip: np.ndarray, stream: str, skeleton: Skeleton, *, scored: bool = False
 ) -> np.ndarray:
-    """Make a stream of whole clips.
+    """Compute a stream of whole clips.
 
-    Do this before frames are chosen: motion is to the next frame of the recording.
+    Do this before frames are sampled, so that motion is to the next frame of the recording.
 
     Args:
         clip: prepared keypoints.
         stream: "joint" (the clip itself), "bone", "joint_motion" or "bone_motion".
         skeleton: the clip's layout; its parents define the bones.
-        scored: whether the last channel is a confidence score (`Store.scored` knows).
+        scored: whether the last channel is a confidence score; see `Store.scored`.
 
     Shapes:
         clip: (..., T, V, C) -> (..., T, V, C)
@@ -62,7 +70,7 @@ def bones(x: np.ndarray, skeleton: Skeleton, *, scored: bool) -> np.ndarray:
     """Subtract each joint's parent: (..., V, C) -> (..., V, C)."""
     numbers = np.arange(x.shape[-2] * x.shape[-1]).reshape(x.shape[-2:])
     places = numbers[list(skeleton.parents)].ravel()
-    # Number by number NumPy is quicker than joint by joint; checking the places costs as much.
+    # NumPy is faster with an index per number than with one per joint, and without bounds checks.
     flat = x.reshape(*x.shape[:-2], -1)
     parents = flat.take(places, axis=-1, mode="clip").reshape(x.shape)
     score = (x[..., -1] + parents[..., -1]) / 2 if scored else None
@@ -77,8 +85,8 @@ def motion(x: np.ndarray, after: np.ndarray, last: np.ndarray, *, scored: bool) 
 
     Args:
         x: frames.
-        after: for each frame the one that follows it.
-        last: which frames have none; they become zero, also in their score.
+        after: the frame that follows each frame.
+        last: frames without a following frame; they become zero, also in their score.
         scored: whether the last channel is a score.
 
     Shapes:

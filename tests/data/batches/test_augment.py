@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msg3d_lab import skeletons
-from msg3d_lab.data.batches.augment import Augment, Drawn, rotations
+from msg3d_lab.data.batches.augment import Augment, Draws, rotations
 from msg3d_lab.data.batches.streams import bones
 
 NTU, COCO = skeletons.get("ntu25"), skeletons.get("coco17")
@@ -35,7 +35,7 @@ def draw(count=200, seed=0, *, skeleton=NTU, clip_len=20, channels=3, dimensions
 def moved(points, drawn, skeleton=NTU, *, scored=False):
     """Frames, each a clip of its own, after the move."""
     out = points.copy()
-    drawn.move(out, np.arange(len(points)), skeleton, scored=scored)
+    drawn.transform(out, np.arange(len(points)), skeleton, scored=scored)
     return out
 
 
@@ -45,13 +45,13 @@ def points(count, skeleton=NTU, channels=3, seed=1):
 
 
 def test_augment_is_off_by_default():
-    assert draw() == Drawn(None, None, None, None)
+    assert draw() == Draws(None, None, None, None)
     lengths = np.array([1, 5, 300])
     starts, kept = Augment().window(lengths, np.random.default_rng(0))
     np.testing.assert_array_equal(starts, 0)
     np.testing.assert_array_equal(kept, lengths)
     x = points(3)
-    np.testing.assert_array_equal(moved(x, Drawn()), x)
+    np.testing.assert_array_equal(moved(x, Draws()), x)
 
 
 def test_draw_is_seeded():
@@ -68,11 +68,11 @@ def test_draw_gives_each_augmentation_the_same_alone_and_with_others(name):
         field = name.partition("_")[0] + "s"
         np.testing.assert_array_equal(getattr(alone, field), getattr(together, field))
     elif name == "flip":
-        np.testing.assert_array_equal(alone.mirrored, together.mirrored)
+        np.testing.assert_array_equal(alone.flipped, together.flipped)
     else:
         rest = {k: EVERYTHING[k] for k in ("rotation", "scale", "shear") if k != name}
-        geometry = draw(**rest, **{name: EVERYTHING[name]}).linear
-        parts = [draw(**{k: EVERYTHING[k]}).linear for k in ("rotation", "scale", "shear")]
+        geometry = draw(**rest, **{name: EVERYTHING[name]}).matrices
+        parts = [draw(**{k: EVERYTHING[k]}).matrices for k in ("rotation", "scale", "shear")]
         np.testing.assert_allclose(geometry, parts[0] @ parts[1] @ parts[2], atol=1e-6)
 
 
@@ -99,21 +99,21 @@ def test_rotations_turn_points_as_rows_by_the_right_hand_rule(angles, point, ima
 
 
 def test_draw_rotation_stays_within_its_angles():
-    linear = draw(2000, rotation=(0.0, 0.0, 30.0)).linear
+    linear = draw(2000, rotation=(0.0, 0.0, 30.0)).matrices
     angles = np.degrees(np.arctan2(linear[:, 0, 1], linear[:, 0, 0]))
     assert -30 <= angles.min() < -29 < 29 < angles.max() <= 30
     np.testing.assert_allclose(linear @ linear.swapaxes(1, 2), np.eye(3) + 0 * linear, atol=1e-6)
 
 
 def test_draw_scale_stays_within_its_range():
-    linear = draw(2000, scale=(0.5, 1.5)).linear
+    linear = draw(2000, scale=(0.5, 1.5)).matrices
     factors = linear[:, 0, 0]
     np.testing.assert_array_equal(linear, np.eye(3, dtype=np.float32) * factors[:, None, None])
     assert 0.5 <= factors.min() < 0.51 < 1.49 < factors.max() <= 1.5
 
 
 def test_draw_shear_has_the_volume_of_its_closed_form():
-    linear = draw(2000, shear=0.5).linear.astype(np.float64)
+    linear = draw(2000, shear=0.5).matrices.astype(np.float64)
     np.testing.assert_array_equal(linear[:, range(3), range(3)], 1)
     beside = linear[:, ~np.eye(3, dtype=bool)]
     assert -0.5 <= beside.min() < -0.49 < 0.49 < beside.max() <= 0.5
@@ -157,8 +157,8 @@ def test_flip_of_the_bones_is_the_bones_of_the_flip(layout):
 
 
 def test_flip_is_as_probable_as_asked():
-    assert draw(4000, flip=0.25).mirrored.mean() == pytest.approx(0.25, abs=0.03)
-    assert draw(100, flip=1).mirrored.all()
+    assert draw(4000, flip=0.25).flipped.mean() == pytest.approx(0.25, abs=0.03)
+    assert draw(100, flip=1).flipped.all()
 
 
 def test_flip_comes_before_the_rotation():
@@ -173,14 +173,14 @@ def test_move_turns_each_frame_by_its_own_clips_matrix():
     drawn, x = draw(3, **EVERYTHING), points(7)
     clip = np.array([0, 0, 2, 1, 1, 1, 2])
     rows = x.copy()
-    drawn.move(rows, clip, NTU, scored=False)
+    drawn.transform(rows, clip, NTU, scored=False)
     images = np.arange(25)
     for left, right in NTU.mirror:
         images[left], images[right] = right, left
     for row, before, n in zip(rows, x, clip, strict=True):
-        expected = before @ drawn.linear[n]
+        expected = before @ drawn.matrices[n]
         np.testing.assert_allclose(
-            row, expected[images] if drawn.mirrored[n] else expected, atol=1e-6
+            row, expected[images] if drawn.flipped[n] else expected, atol=1e-6
         )
 
 
@@ -240,7 +240,7 @@ def test_draw_hides_never_all_frames(share, clip_len, count):
 def test_draw_hides_never_the_whole_clip():
     drawn = draw(200, joint_masking=0.99, frame_masking=0.99, clip_len=10)
     x = np.ones((200, 1, 10, 25, 3))
-    drawn.hide(x)
+    drawn.mask(x)
     np.testing.assert_array_equal(x.sum(axis=(1, 2, 3, 4)), 3)  # one joint in one frame
 
 
@@ -253,7 +253,7 @@ def test_hide_sets_all_persons_and_channels_to_zero_and_nothing_else():
     drawn = draw(30, joint_masking=0.2, frame_masking=0.2, clip_len=10)
     x = np.random.default_rng(2).standard_normal((30, 2, 10, 25, 3))
     before = x.copy()
-    drawn.hide(x)
+    drawn.mask(x)
     hidden = drawn.frames[:, None, :, None, None] | drawn.joints[:, None, None, :, None]
     np.testing.assert_array_equal(x, np.where(hidden, 0, before))
 
@@ -311,8 +311,8 @@ def test_draw_is_finite_and_of_the_right_shapes(
     shapes = ((6, 3, 3), (6,), (6, 25), (6, clip_len))
     for array, shape in zip(drawn, shapes, strict=True):
         assert array is None or array.shape == shape
-    assert drawn.linear is None or np.isfinite(drawn.linear).all()
-    for part in drawn.share(np.array([4, 1])):
+    assert drawn.matrices is None or np.isfinite(drawn.matrices).all()
+    for part in drawn.select(np.array([4, 1])):
         assert part is None or len(part) == 2
 
 
@@ -329,9 +329,9 @@ def test_draw_is_finite_and_of_the_right_shapes(
         ({"shear": -0.1}, r"shear of 0 or more, found -0\.1"),
         ({"shear": np.nan}, "shear"),
         ({"flip": 1.1}, r"flip \(a probability\) in 0\.\.1, found 1\.1"),
-        ({"joint_masking": 1}, r"joint_masking \(a share\) from 0 to less than 1, found 1"),
+        ({"joint_masking": 1}, r"joint_masking \(a fraction\) from 0 to less than 1, found 1"),
         ({"frame_masking": -0.1}, "frame_masking"),
-        ({"crop": (0, 1)}, r"crop \(smallest, largest share\) above 0 and up to 1"),
+        ({"crop": (0, 1)}, r"crop \(smallest, largest fraction\) above 0 and up to 1"),
         ({"crop": (0.9, 0.5)}, "crop"),
         ({"crop": (0.5, 1.5)}, "crop"),
     ],

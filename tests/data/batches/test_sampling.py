@@ -17,7 +17,7 @@ from msg3d_lab.data.batches.sampling import (
     uniform_sample_train,
 )
 
-GOLDENS = Path(__file__).parents[1] / "goldens"
+GOLDENS = Path(__file__).parents[2] / "goldens"
 LENGTHS, CLIPS = st.integers(1, 400), st.integers(1, 120)
 
 
