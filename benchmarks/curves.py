@@ -1,10 +1,10 @@
-"""How time grows with frames, joints, batch, scales and windows, beside the multiplications.
+"""How does time grow with frames, joints, batch, scales and windows?
 
     python benchmarks/curves.py                 # MS-G3D at NTU60 settings; minutes, quiet machine
-    python benchmarks/curves.py --quick         # a small network, for a trial; saves nothing
+    python benchmarks/curves.py --quick         # a trial with a small network; saves nothing
 
-One thing is varied at a time. Evaluation and training steps of one size take turns in one process,
-with the shell's allocator. The page goes to benchmarks/results/curves.md, the figure beside it.
+One quantity is varied at a time. Evaluation and training steps of one size take turns in one
+process, with the shell's allocator. The page is results/curves.md, with a figure beside it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 import pandas as pd
 import torch
-from harness import Case, compare, machine_facts
-from harness.machine import cores
-from harness.workloads import clips_for, make_work
+from harness.machine import describe_machine, machine_facts, num_cores
+from harness.timing import compare
+from harness.workloads import Case, make_clips, make_work
 
 from msg3d_lab import MSG3D, skeletons, tune_allocator, viz
 from msg3d_lab.model.cost import network_cost
@@ -33,11 +33,11 @@ KINDS = {"eval": "evaluation", "train": "training step"}
 
 
 def chain(num_joints: int) -> skeletons.Skeleton:
-    """A made-up body: chains of four joints around a centre, more of them for more joints."""
+    """An artificial layout: chains of four joints around a centre joint."""
     names = tuple(f"joint {i}" for i in range(num_joints))
     parents = tuple(0 if i % 4 == 1 else max(i - 1, 0) for i in range(num_joints))
     return skeletons.Skeleton(
-        name=f"made-up {num_joints}",
+        name=f"chains {num_joints}",
         joints=names,
         edges=tuple((i, parents[i]) for i in range(1, num_joints)),
         parents=parents,
@@ -76,7 +76,7 @@ def measure(
     for kind in KINDS:
         case = Case(kind, batch)
         own = copy.deepcopy(model).train(kind == "train")
-        clips = clips_for(case, clip_len=clip_len, model=model)
+        clips = make_clips(case, clip_len=clip_len, model=model)
         works[kind] = make_work(case, own, clips, precision="fp32")
     result = compare(works, rounds=rounds, warmup=1)
     return [
@@ -93,23 +93,21 @@ def measure(
 
 
 def page(tables: dict[str, pd.DataFrame], *, network: str, rounds: int) -> str:
-    facts = machine_facts()
     loads = [load for t in tables.values() for load in t["other_load"].dropna()]
     lines = [
         "# How the cost grows",
         "",
-        f"{facts['date']}, {facts['processor']} ({facts['cores']} cores), {facts['threads']} "
-        f"threads, Python {facts['python']}, torch {facts['packages']['torch']}, "
-        f"{facts['c_library']}, tuned allocator, commit {facts['commit'] or 'unknown'}. "
+        f"{describe_machine(machine_facts())}, tuned allocator. "
         f"`python benchmarks/curves.py`: {network}, batches of {BATCH} clips of {CLIP_LEN} frames, "
-        f"two persons and {JOINTS} joints on noise, but for what is varied; fp32; medians of "
+        f"two persons and {JOINTS} joints on noise, except for what is varied; fp32; medians of "
         f"{rounds} runs with their range. The multiplications are those of `model/cost.py` as "
-        "executed; bodies of other sizes are made up.",
+        "executed; layouts of other sizes are artificial.",
         "",
         "![Measured times and the multiplications, for each quantity](curves.png)",
     ]
     if loads and max(loads) > 0.1:
-        lines += ["", f"**The machine was not quiet:** others kept {max(loads):.1f} cores busy."]
+        busy = f"{max(loads):.1f} cores busy"
+        lines += ["", f"**The machine was not quiet:** other programs kept {busy}."]
     for name, table in tables.items():
         lines += [
             "",
@@ -131,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a small network; saves nothing")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--threads", type=int, default=num_cores())
     options = parser.parse_args(arguments)
     tune_allocator()
     torch.set_num_threads(options.threads)

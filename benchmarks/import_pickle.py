@@ -1,13 +1,12 @@
-"""How long the import of an OpenMMLab pickle of NTU60's size takes, and in how much memory.
+"""What time and memory does the import of an OpenMMLab pickle of NTU60's size take?
 
-    python benchmarks/import_pickle.py                             # some ten minutes
+    python benchmarks/import_pickle.py                             # about ten minutes
     python benchmarks/import_pickle.py --clips 1000 --layout 3d    # a trial; saves nothing
 
-The recordings are made up (ntu60_size_store.py) and written as OpenMMLab writes them: float16, in
+The recordings are generated (ntu60_size_store.py) and written as OpenMMLab writes them: float16, in
 3D or in 2D with scores, by pickle protocol 4, and by protocol 2, mmcv's default. Each import runs
-in a fresh process, with as many workers as it takes by itself; every process of it is watched. The
-yardstick is `pickle.load` of the same file, which is where the usual tools begin. The table goes to
-benchmarks/results/import_pickle.md.
+in a fresh process with its default number of workers. The reference is `pickle.load` of the same
+file, with which the usual tools start. The page is results/import_pickle.md.
 """
 
 from __future__ import annotations
@@ -16,24 +15,25 @@ import argparse
 import json
 import os
 import pickle
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import date
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ntu60_size_store as made_up
+import ntu60_size_store
 import numpy as np
+from harness.machine import describe_machine, machine_facts
+from harness.processes import in_fresh_process, memory_status, process_tree
 
 from msg3d_lab.data import datasets
 
 HERE = Path(__file__).parent
+CLIPS = ntu60_size_store.CLIPS
 HEIGHT, WIDTH = 1080, 1920
 COCO = (3, 3, 3, 3, 3, 4, 8, 5, 9, 6, 10, 12, 16, 13, 17, 14, 18)  # joints of ntu25 in their places
 
@@ -58,7 +58,7 @@ class Case(NamedTuple):
 
 def annotation(i: int, layout: str) -> dict[str, Any]:
     """Recording i as OpenMMLab describes it."""
-    clip, name = made_up.recording(i), made_up.name(i)
+    clip, name = ntu60_size_store.recording(i), ntu60_size_store.name(i)
     found = {"frame_dir": name, "label": int(name[-3:]) - 1, "total_frames": clip.shape[1]}
     if layout == "3d":
         return found | {"keypoint": clip.astype(np.float16)}
@@ -85,76 +85,35 @@ def write_pickle(path: Path, clips: int, case: Case) -> None:
         pickle.Pickler(file, case.protocol).dump({"split": split, "annotations": annotations})
 
 
-class Peak:
-    """The most memory of a process and its children, MB, as far as looking tells.
-
-    Args:
-        process: its number.
-    """
-
-    def __init__(self, process: int) -> None:
-        self.process = process
-        self.found = dict.fromkeys(("anonymous", "resident", "largest", "processes"), 0.0)
-
-    def look(self) -> None:
-        """Add up what every process of the tree says of itself."""
-        tree = [status for n in self._tree(self.process) if (status := self._status(n))]
-        now = {
-            "anonymous": sum(status["RssAnon"] for status in tree),
-            "resident": sum(status["VmRSS"] for status in tree),
-            "largest": max((status["VmHWM"] for status in tree), default=0),
-            "processes": len(tree),
-        }
-        self.found = {key: max(self.found[key], now[key]) for key in now}
-
-    def _tree(self, number: int) -> Iterator[int]:
-        yield number
-        with suppress(OSError):
-            for task in Path(f"/proc/{number}/task").iterdir():
-                for child in (task / "children").read_text().split():
-                    yield from self._tree(int(child))
-
-    def _status(self, number: int) -> dict[str, float]:
-        with suppress(OSError):
-            lines = Path(f"/proc/{number}/status").read_text().splitlines()
-            facts = dict(line.split(":", 1) for line in lines)
-            if "VmHWM" in facts:  # not of a process that has ended
-                return {
-                    key: int(facts[key].split()[0]) * 1024 / 1e6
-                    for key in ("RssAnon", "VmRSS", "VmHWM")
-                }
-        return {}
-
-
 def measure(program: str, *arguments: Path) -> dict[str, float]:
-    """Run a program in a fresh process and watch it."""
+    """Run a program in a fresh process; its seconds, and the peak memory of all its processes."""
+    peak = dict.fromkeys(("anonymous", "resident", "largest", "processes"), 0.0)
     start = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     ) as process:
-        peak = Peak(process.pid)
         while process.poll() is None:
-            peak.look()
+            found = [facts for n in process_tree(process.pid) if (facts := memory_status(n))]
+            now = {
+                "anonymous": sum(facts["RssAnon"] for facts in found),
+                "resident": sum(facts["VmRSS"] for facts in found),
+                "largest": max((facts["VmHWM"] for facts in found), default=0),
+                "processes": len(found),
+            }
+            peak = {key: max(peak[key], now[key]) for key in peak}
             time.sleep(0.05)
         seconds = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(f"the measured process ended with {process.returncode}")
-    return {"seconds": seconds, **peak.found}
+    return {"seconds": seconds, **peak}
 
 
 def measure_case(case: Case, clips: int, folder: Path) -> dict[str, Any]:
-    """Write a pickle, import it, load it; nothing stays in the folder."""
+    """Write a pickle, import it, load it; all files are removed."""
     source, store = folder / f"ntu60_{case.layout}_{case.protocol}.pkl", folder / "ntu60.arrow"
     try:
-        # In a process of its own, so that its memory is given back.
-        subprocess.run(
-            [
-                *(sys.executable, __file__, "--write", str(source), "--clips", str(clips)),
-                *("--layout", case.layout, "--protocol", str(case.protocol)),
-            ],
-            check=True,
-        )
+        in_fresh_process(write_pickle, source, clips, case)  # which gives its memory back
         imported = measure(IMPORT, source, store)
         sizes = {"pickle": source.stat().st_size / 1e9, "store": store.stat().st_size / 1e9}
         loaded = measure(LOAD, source)
@@ -169,11 +128,11 @@ def describe(results: dict[Case, dict[str, Any]], clips: int) -> str:
     lines = [
         "# Import of an OpenMMLab pickle",
         "",
-        f"{date.today()}: {clips:,} made-up clips with NTU60's names, 32 to 300 frames (median "
+        f"{clips:,} generated clips with NTU60's names, 32 to 300 frames (median "
         "near 80), 82 % of one person (`python benchmarks/import_pickle.py`). From a pickle to a "
         "store, with prepared coordinates and checksums.",
         "",
-        f"{_cpu()}, {len(os.sched_getaffinity(0))} cores; Python {platform.python_version()}, "
+        f"{describe_machine(machine_facts())}, "
         + ", ".join(f"{name} {version(name)}" for name in ("numpy", "pyarrow"))
         + ". Times are of whole processes, Python's start and imports included.",
         "",
@@ -195,24 +154,16 @@ def describe(results: dict[Case, dict[str, Any]], clips: int) -> str:
     most = max(int(found["imported"]["processes"]) for found in results.values())
     lines += [
         "",
-        f"Memory of an import: the most that all its processes (up to {most}) take together, "
-        "looked at 20 times a second. Anonymous memory is what a machine must have; pages of files "
-        "(the store that is written, the shared libraries, which count once for each process) can "
-        "be dropped. The largest process, and `pickle.load`: the most resident memory (`VmHWM`).",
+        f"Memory of an import: the highest sum over its processes (up to {most}), sampled 20 times "
+        "a second. Anonymous memory cannot be dropped; pages of files (the store that is written, "
+        "the shared libraries, counted once for each process) can. "
+        "The largest process, and `pickle.load`: the most resident memory (`VmHWM`).",
         "",
         "OpenMMLab's files are written with mmcv, whose default is protocol 2. There bytes are "
         "written as text, in which those of 128 and above take two bytes.",
         "",
     ]
     return "\n".join(lines)
-
-
-def _cpu() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 @contextmanager
@@ -227,18 +178,14 @@ def _folder(path: Path | None) -> Iterator[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=made_up.CLIPS, help="fewer, for a trial")
+    parser.add_argument("--clips", type=int, default=CLIPS, help="fewer, for a trial")
     parser.add_argument("--layout", nargs="+", choices=("3d", "2d"), default=["3d", "2d"])
     parser.add_argument("--protocol", nargs="+", type=int, default=[4, 2])
-    parser.add_argument("--folder", type=Path, help="where some 4 GB find room for a while")
-    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help="a folder with 4 GB of free space")
     options = parser.parse_args(arguments)
-    if not 1 <= options.clips <= made_up.CLIPS:
-        parser.error(f"--clips: expected 1 to {made_up.CLIPS}, found {options.clips}")
+    if not 1 <= options.clips <= CLIPS:
+        parser.error(f"--clips: expected 1 to {CLIPS}, found {options.clips}")
     cases = [Case(layout, p) for layout in options.layout for p in options.protocol]
-    if options.write:
-        write_pickle(options.write, options.clips, cases[0])
-        return
     results = {}
     with _folder(options.folder) as folder:
         for case in cases:
@@ -246,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(case, json.dumps(results[case]), flush=True)
     page = describe(results, options.clips)
     print(page)
-    if options.clips == made_up.CLIPS:
+    if options.clips == CLIPS:
         out = HERE / "results" / "import_pickle.md"
         out.parent.mkdir(exist_ok=True)
         out.write_text(page, encoding="utf-8")

@@ -1,34 +1,31 @@
-"""How fast and how lean the store and the loader are, beside a plain per-sample pipeline.
+"""How fast are store and loader, and what memory do they take, beside a per-sample pipeline?
 
     python benchmarks/loader.py                               # NTU60's size; some minutes
     python benchmarks/loader.py --clips 500 --store try.arrow # a trial; saves nothing
 
-Everything is measured in fresh processes with one thread and the shell's allocator settings; the
-data are made up (ntu60_size_store.py). The page goes to benchmarks/results/loader.md.
+Everything is measured in fresh processes with one thread and the shell's allocator settings. The
+data are generated (ntu60_size_store.py). The page is results/loader.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import ntu60_size_store as made_up
+import ntu60_size_store
 import numpy as np
+from harness.machine import describe_machine, machine_facts
+from harness.processes import in_fresh_process, memory_status
 
 from msg3d_lab.allocator import tune_allocator
 
 HERE = Path(__file__).parent
+CLIPS = ntu60_size_store.CLIPS
 BATCH, CLIP_LEN, PERSONS = 64, 100, 2
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 STRONG = {
@@ -42,7 +39,7 @@ STRONG = {
 }
 
 
-# The parts; each runs in a process of its own.
+# Each of the next three functions runs in a process of its own.
 
 
 def measure_opening(path: Path) -> dict[str, float]:
@@ -59,16 +56,16 @@ def measure_opening(path: Path) -> dict[str, float]:
 
 
 def measure_speed(path: Path, repeats: int, count: int = 256) -> dict[str, Any]:
-    """Samples per second of processor time: epochs of batches and one by one, taking turns."""
+    """Samples per second of CPU time: epochs of batches and single samples, in turns."""
     from msg3d_lab.data import open_store
     from msg3d_lab.data.batches.augment import Augment
 
     tune_allocator()
     store = open_store(path)
-    recordings = [made_up.recording(i) for i in range(min(count, len(store)))]
+    recordings = [ntu60_size_store.recording(i) for i in range(min(count, len(store)))]
     result = {}
     for stream in STREAMS:
-        batches = _batches(open_store(path), stream)  # whose first epoch looks at the checksums
+        batches = _batches(open_store(path), stream)  # whose first epoch checks the checksums
         first, rng = _epoch_rate(batches, 0), np.random.RandomState(0)
         turns = [
             (_epoch_rate(batches, 1 + n), _per_sample_rate(recordings, stream, rng))
@@ -109,7 +106,7 @@ def _epoch_rate(batches: Any, epoch: int) -> float:
 def _per_sample_rate(
     recordings: Sequence[np.ndarray], stream: str, rng: np.random.RandomState
 ) -> float:
-    """The recordings are in memory, as the field has them."""
+    """Samples per second of the per-sample pipeline; the recordings are in memory."""
     start = time.process_time()
     for first in range(0, len(recordings), BATCH):
         some = recordings[first : first + BATCH]
@@ -118,7 +115,7 @@ def _per_sample_rate(
 
 
 def _difference(store: Any, recordings: Sequence[np.ndarray], stream: str) -> float:
-    """The largest between the clips of both pipelines, for the same frames."""
+    """The largest difference between the clips of both pipelines, for the same frames."""
     from msg3d_lab.data import TestBatches, uniform_sample
 
     indices = np.arange(len(recordings))
@@ -133,11 +130,11 @@ def _difference(store: Any, recordings: Sequence[np.ndarray], stream: str) -> fl
     return difference
 
 
-def measure_memory(path: Path, fed: bool, steps: int = 4, batch: int = 16) -> dict[str, Any]:
-    """Memory of a training process, from a store or from one random batch.
+def measure_memory(path: Path, from_store: bool, steps: int = 4, batch: int = 16) -> dict[str, Any]:
+    """Memory of a training process that reads a store, or one random batch.
 
-    Fed by the store it takes every batch of an epoch, made ahead as in training; only the last
-    ones are trained on, as the memory of a step is the same each time.
+    It reads every batch of an epoch, prefetched as in training. Only the first and last batches are
+    trained on: the memory of a step is the same each time.
     """
     import torch
 
@@ -156,27 +153,27 @@ def measure_memory(path: Path, fed: bool, steps: int = 4, batch: int = 16) -> di
         loss.backward()
         optimizer.step()
 
-    if not fed:
+    if not from_store:
         rng = np.random.default_rng(0)
         shape = (batch, PERSONS, CLIP_LEN, 25, 3)
         x = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
         labels = torch.from_numpy(rng.integers(0, 60, batch))
         for _ in range(steps):
             step(x, labels)
-        return {**_memory(), "clips": 0}
+        return {**memory_status(), "clips": 0}
     batches = _batches(open_store(path), "bone_motion", batch_size=batch)
-    most, clips = _memory(), 0
+    most, clips = memory_status(), 0
     for number, made in enumerate(prefetch(batches.epoch(0))):
         clips += len(made.x)
         if number < steps // 2 or number >= len(batches) - steps // 2:
             step(torch.from_numpy(made.x), torch.from_numpy(made.labels))
         if number % 8 == 0 or number >= len(batches) - steps:
-            most = {key: max(most[key], value) for key, value in _memory().items()}
+            most = {key: max(most[key], value) for key, value in memory_status().items()}
     return {**most, "clips": clips}
 
 
-# The per-sample pipeline of mmaction2 and pyskl, restated: one recording after the other, prepared
-# in float64 every time it is used.
+# The per-sample pipeline of mmaction2 and pyskl: one recording after the other, prepared in float64
+# every time it is used.
 
 
 def per_sample(recording: np.ndarray, frames: np.ndarray, stream: str) -> np.ndarray:
@@ -200,7 +197,7 @@ def per_sample(recording: np.ndarray, frames: np.ndarray, stream: str) -> np.nda
 
 
 def pre_normalize(clip: np.ndarray) -> np.ndarray:
-    """What PreNormalize3D does, in its steps (see `msg3d_lab.data.preprocess.prepare_3d`)."""
+    """The steps of PreNormalize3D (see `msg3d_lab.data.preprocess.prepare_3d`)."""
     present = [[t for t, pose in enumerate(p) if not np.isclose(pose, 0).all()] for p in clip]
     if len(clip) == 2 and len(present[0]) < len(present[1]):
         clip, present = clip[[1, 0]], present[::-1]
@@ -213,7 +210,7 @@ def pre_normalize(clip: np.ndarray) -> np.ndarray:
 
 
 def count_people(clip: np.ndarray) -> list[int]:
-    """How many are there in each frame: UniformSampleFrames asks, for frames between frames."""
+    """Count persons in each frame, as UniformSampleFrames does."""
     counts = []
     for t in range(clip.shape[1]):
         m = len(clip)
@@ -259,52 +256,24 @@ _BONES = (
 )  # fmt: skip
 
 
-def _memory() -> dict[str, float]:
-    """Resident memory in MB: anonymous pages, and all with those of mapped files."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    facts = dict(line.split(":", 1) for line in lines)
-    return {key: int(facts[key].split()[0]) * 1024 / 1e6 for key in ("RssAnon", "VmRSS")}
-
-
-# The whole.
-
-
-def in_fresh_process(part: str, path: Path, **options: Any) -> Any:
-    """Run one of the parts above by itself."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    command = [sys.executable, __file__, "--part", part, "--store", str(path)]
-    done = subprocess.run(
-        [*command, "--options", json.dumps(options)],
-        env={**os.environ, **threads},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def report(path: Path, repeats: int) -> str:
     """Measure everything; a page of Markdown."""
     with path.open("rb") as file:
         while file.read(1 << 24):
             pass  # into the system's cache
-    opened = [in_fresh_process("opening", path) for _ in range(2 * repeats + 1)]
-    speed = in_fresh_process("speed", path, repeats=repeats)
-    bare, fed = (in_fresh_process("memory", path, fed=fed) for fed in (False, True))
-
-    def median(values: Sequence[float]) -> float:
-        return statistics.median(values)
-
+    opened = [in_fresh_process(measure_opening, path) for _ in range(2 * repeats + 1)]
+    speed = in_fresh_process(measure_speed, path, repeats)
+    random, stored = (in_fresh_process(measure_memory, path, stored) for stored in (False, True))
     opening = [o["open"] for o in opened]
     lines = [
         "# Store and loader",
         "",
-        f"{date.today()}, {_processor()}, Python {platform.python_version()}, "
-        + ", ".join(f"{name} {version(name)}" for name in ("numpy", "pyarrow", "torch"))
+        f"{describe_machine(machine_facts())}, "
+        + ", ".join(f"{name} {version(name)}" for name in ("numpy", "pyarrow"))
         + ". `python benchmarks/loader.py`: fresh processes, one thread, allocator tuned as in the "
         f"shell, the store in the system's cache; medians of {repeats} repeats.",
         "",
-        f"The clips are made up: {_facts(path)}.",
+        f"The clips are generated: {_facts(path)}.",
         "",
         "## Opening",
         "",
@@ -315,11 +284,11 @@ def report(path: Path, repeats: int) -> str:
         "## Batches, one thread",
         "",
         f"Batches of {BATCH} x {PERSONS} persons x {CLIP_LEN} frames x 25 joints, float32, "
-        "uniform sampling; samples per second of processor time, which is the clock's on an idle "
-        "machine. In a process's first epoch every clip's checksum is looked at. The "
-        "per-sample pipeline does what mmaction2 and pyskl do (PreNormalize3D, stream, sampling, "
-        "padding, for one recording after the other, restated), its recordings in memory; the "
-        "two take turns. The last column compares the clips of both for the same frames.",
+        "uniform sampling; samples per second of CPU time. In a process's first epoch every clip's "
+        "checksum is checked. The per-sample pipeline does what mmaction2 and pyskl do "
+        "(PreNormalize3D, stream, sampling, padding, for one recording after the other), with its "
+        "recordings in memory; the two take turns. The last column compares the clips of both for "
+        "the same frames.",
         "",
         "| stream | samples/s | range | first epoch | per sample | ratio | largest difference |",
         "|---|---|---|---|---|---|---|",
@@ -342,15 +311,16 @@ def report(path: Path, repeats: int) -> str:
         "## Memory",
         "",
         "A training process (torch, MS-G3D of width 24, batches of 16) on one random batch, and "
-        f"fed by the store with bone motion for an epoch of {fed['clips']:,} clips, made ahead by "
-        "a thread: the most seen, in MB.",
+        f"with bone motion from the store for an epoch of {stored['clips']:,} clips, prefetched by "
+        "a thread: the highest values, in MB.",
         "",
-        "| | random batch | fed by the store | above the model |",
+        "| | random batch | from the store | difference |",
         "|---|---|---|---|",
     ]
     for key, what in (("RssAnon", "anonymous"), ("VmRSS", "all, with pages of files")):
         lines.append(
-            f"| {what} ({key}) | {bare[key]:.0f} | {fed[key]:.0f} | {fed[key] - bare[key]:.0f} |"
+            f"| {what} ({key}) | {random[key]:.0f} | {stored[key]:.0f} "
+            f"| {stored[key] - random[key]:.0f} |"
         )
     return "\n".join([*lines, ""])
 
@@ -370,35 +340,21 @@ def _plain(value: float | tuple[float, ...]) -> str:
     return f"({', '.join(map(str, value))})" if isinstance(value, tuple) else str(value)
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]} ({len(names)} cores)" if names else platform.processor()
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--store",
         type=Path,
         default=HERE.parent / "data" / "ntu60-size.arrow",
-        help="made by ntu60_size_store.py, and made now if it is not there",
+        help="of ntu60_size_store.py; written if it does not exist",
     )
-    parser.add_argument("--clips", type=int, default=made_up.CLIPS, help="fewer, for a trial")
+    parser.add_argument("--clips", type=int, default=CLIPS, help="fewer, for a trial")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--part", help=argparse.SUPPRESS)
-    parser.add_argument("--options", type=json.loads, default={}, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.part:
-        print(json.dumps(globals()[f"measure_{options.part}"](options.store, **options.options)))
-        return
-    made_up.make(options.store, options.clips)
+    ntu60_size_store.make(options.store, options.clips)
     page = report(options.store, options.repeats)
     print(page)
-    if options.clips == made_up.CLIPS:
+    if options.clips == CLIPS:
         out = HERE / "results" / "loader.md"
         out.parent.mkdir(exist_ok=True)
         out.write_text(page, encoding="utf-8")

@@ -1,11 +1,11 @@
-"""A store of NTU60's size, made up: for measuring, not for learning.
+"""Generate a store of NTU60's size for benchmarks.
 
-    python benchmarks/ntu60_size_store.py /somewhere/ntu60-size.arrow
+    python benchmarks/ntu60_size_store.py PATH
 
-The names are those of a data set with NTU60's counts (56,880 recordings, 40,320 of X-Sub training,
-37,920 of X-View training); the lengths run from 32 to 300 frames with a median near 80; the eleven
-actions between two people (18 %) have a second person. The coordinates wander about a standing body
-somewhere before the camera and are prepared like NTU's. Clip i is a function of i alone.
+The counts are NTU60's (56,880 recordings, 40,320 of X-Sub training, 37,920 of X-View training). The
+lengths are 32 to 300 frames with a median near 80; the eleven actions between two people (18 %)
+have a second person. The coordinates are a random walk around a standing body in front of the
+camera, prepared like NTU's. Clip i depends on i only.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _BODY = np.array(
 
 
 def name(i: int) -> str:
-    """The NTU name of clip i; neighbours are other people's, so that any 1,000 are like all."""
+    """The NTU name of clip i; names are shuffled, so that any 1,000 clips are like all."""
     pairs = _TRAIN_PAIRS + _TEST_PAIRS
-    rest, pair = divmod(i * 7919 % CLIPS, pairs)  # 7919 is prime: a shuffle without a table
+    rest, pair = divmod(i * 7919 % CLIPS, pairs)  # 7919 is prime: a permutation
     rest, action = divmod(rest, _ACTIONS)
     repetition, camera = divmod(rest, _CAMERAS)
     who, turn = (_TRAINERS, pair) if pair < _TRAIN_PAIRS else (_TESTERS, pair - _TRAIN_PAIRS)
@@ -55,7 +55,7 @@ def name(i: int) -> str:
 
 
 def recording(i: int) -> np.ndarray:
-    """Clip i as a camera would see it: (M, T, 25, 3) float32, metres."""
+    """Clip i in the camera frame: (M, T, 25, 3) float32, metres."""
     rng = np.random.default_rng(i)
     persons = 2 if _action(i) >= _TWO_PEOPLE else 1
     frames = int(np.clip(rng.lognormal(np.log(80), 0.4), 32, 300))
@@ -82,7 +82,7 @@ def clips(count: int) -> Iterator[Clip]:
 
 
 def make(path: Path, count: int = CLIPS) -> Path:
-    """Write the store, unless it is there; a few minutes for all clips."""
+    """Write the store unless it exists; a few minutes for all clips."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_store(
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start = time.perf_counter()
     made = make(options.path, options.clips)
     print(
-        f"{made}: {options.clips:,} made-up clips, {made.stat().st_size / 1e9:.2f} GB, "
+        f"{made}: {options.clips:,} generated clips, {made.stat().st_size / 1e9:.2f} GB, "
         f"{time.perf_counter() - start:.0f} s"
     )
 

@@ -1,8 +1,9 @@
-"""How fast raw NTU skeleton files are read, on one core: python benchmarks/ntu_raw.py [ZIP]
+"""How fast are raw NTU skeleton files read, on one core?
 
-Without a zip of the data set, files like its own are made up. The yardstick is what people write
-first: a loop over the lines. Text is in memory; unpacking a zip is measured apart.
-Times are CPU times.
+    python benchmarks/ntu_raw.py [ZIP]
+
+Default without a zip of the data set: generated files. The reference is a loop over the lines. The
+text is in memory; unpacking a zip is measured separately. Times are CPU times.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from msg3d_lab.data.formats.bodies import Track, select_bodies
 from msg3d_lab.data.formats.skeleton_file import format_skeleton, parse_skeleton
 from msg3d_lab.data.preprocess import prepare_3d
 
-# A joint's line has nine numbers after x, y and z, which `format_skeleton` leaves at zero: made-up
-# ones with as many digits as a sensor's.
+# A joint's line has nine numbers after x, y and z. `format_skeleton` writes zeros; these have the
+# digits of a sensor's.
 REST = b" 123.456 234.5678 1234.567 345.6789 -0.1234567 0.02345678 0.3456789 -0.4567891 2"
 
 
-def make_up(num_files=50):
+def generate_zip(num_files=50):
     rng = np.random.default_rng(0)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
@@ -65,12 +66,12 @@ def seconds(function, items, repeats):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("zip", nargs="?", help="nturgbd_skeletons_*.zip; made-up files without it")
+    parser.add_argument("zip", nargs="?", help="nturgbd_skeletons_*.zip. Default: generated files")
     parser.add_argument("--files", type=int, default=50, help="how many files of the zip to read")
     parser.add_argument("--repeats", type=int, default=7, help="of which the median is taken")
     args = parser.parse_args()
     skeleton = skeletons.get("ntu25")
-    with zipfile.ZipFile(args.zip or make_up()) as archive:
+    with zipfile.ZipFile(args.zip or generate_zip()) as archive:
         names = [name for name in archive.namelist() if name.endswith(".skeleton")][: args.files]
         contents = [archive.read(name) for name in names]
         unpacking = seconds(archive.read, names, args.repeats)
@@ -94,7 +95,7 @@ def main():
     ):
         rows.append((title, seconds(function, contents, args.repeats)))
     megabytes = sum(map(len, contents)) / 1e6
-    kind = "files" if args.zip else "made-up files"
+    kind = "files" if args.zip else "generated files"
     print(f"{len(contents)} {kind}, {megabytes:.1f} MB of text; median of {args.repeats}\n")
     print("| | MB/s | files/s |\n|---|---|---|")
     for title, time_taken in rows:

@@ -38,7 +38,7 @@ QUICK = {
         "RUNS": "{tmp}/runs",
         "SEEDS": [1, 2],
     },
-    "04_model_tour": {"BASE_CHANNELS": 12, "CLIP_LEN": 16, "ROUNDS": 1},
+    "04_model_tour": {"BASE_CHANNELS": 12, "CLIP_LEN": 16, "SECONDS": 0.01},
     "05_evaluate_and_fuse": {
         "RUN": "{tmp}/demo",
         "SECOND": "{tmp}/bone",

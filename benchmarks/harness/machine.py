@@ -1,4 +1,4 @@
-"""The machine: what it is, what it can do at best, how busy others keep it."""
+"""The machine: its versions and processor, its matmul rate, how busy other programs keep it."""
 
 from __future__ import annotations
 
@@ -14,27 +14,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-__all__ = ["busy_seconds", "cores", "gemm_peak", "machine_facts"]
+from msg3d_lab.training import runs
+
+# Either of them changes the allocator.
+ALLOCATOR_VARIABLES = ("LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_ARENA_MAX")
 
 
 def machine_facts(*, device: str = "cpu") -> dict[str, Any]:
-    """What a reader has to know before believing a time: `training.runs.machine_facts` and more.
-
-    Args:
-        device: "cpu" or "cuda".
-    """
-    from msg3d_lab.training.runs import machine_facts as run_facts
-
+    """Return what times depend on: versions, processor, threads, allocator, commit."""
     facts: dict[str, Any] = {
         "date": datetime.now().astimezone().isoformat(timespec="minutes"),
-        **run_facts(),
-        "cores": cores(),
+        **runs.machine_facts(),
+        "cores": num_cores(),
         "c_library": " ".join(platform.libc_ver()).strip() or "unknown",
     }
-    # Either changes the allocator behind our back.
-    for name in ("LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_ARENA_MAX"):
-        if os.environ.get(name):
-            facts[name] = os.environ[name]
+    facts |= {name: os.environ[name] for name in ALLOCATOR_VARIABLES if os.environ.get(name)}
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)
         facts["gpu"] = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
@@ -42,18 +36,38 @@ def machine_facts(*, device: str = "cpu") -> dict[str, Any]:
     return facts
 
 
-def gemm_peak(
+def describe_machine(facts: dict[str, Any]) -> str:
+    """Write a line for a page of results."""
+    where = f"{facts['processor']} ({facts['cores']} cores)"
+    if "gpu" in facts:
+        where = f"{facts['gpu']}, CUDA {facts['cuda']}; {where}"
+    allocator = [f"{name}={facts[name]}" for name in ALLOCATOR_VARIABLES if name in facts]
+    return ", ".join(
+        [
+            facts["date"],
+            where,
+            f"{facts['threads']} threads",
+            f"Python {facts['python']}",
+            f"torch {facts['packages']['torch']}",
+            facts["c_library"],
+            *allocator,
+            f"commit {facts['commit'] or 'unknown'}",
+        ]
+    )
+
+
+def matmul_rate(
     *, dtype: torch.dtype = torch.float32, device: str = "cpu", seconds: float = 1.0
 ) -> float:
-    """The most FLOP per second of large matrix products, of which a network can have a share.
+    """Measure the highest rate of large matrix products, in FLOP per second.
 
-    Square products and 1 x 1 convolutions of channels-last activations, which go through another
-    library; the quickest run of all counts. One multiplication with its addition is two FLOP.
+    Square products, and 1 x 1 convolutions of channels-last activations, which use another library;
+    the fastest run of both counts. One multiplication with its addition is two FLOP.
 
     Args:
         dtype: of the arithmetic.
-        device: where.
-        seconds: to spend on each.
+        device: "cpu" or "cuda".
+        seconds: for each of the two.
     """
     size = 2048 if device == "cpu" else 8192
 
@@ -69,7 +83,7 @@ def gemm_peak(
     ]
     best = 0.0
     with torch.inference_mode():
-        for flops, work in candidates:
+        for flop, work in candidates:
             work()
             end = time.perf_counter() + seconds
             while True:
@@ -80,21 +94,21 @@ def gemm_peak(
                 if device == "cuda":
                     torch.cuda.synchronize()
                 stop = time.perf_counter()
-                best = max(best, flops / (stop - start))
+                best = max(best, flop / (stop - start))
                 if stop > end:
                     break
     return best
 
 
-def cores() -> int:
-    """How many cores this process may use."""
+def num_cores() -> int:
+    """Return how many cores this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def busy_seconds() -> float | None:
-    """Seconds all cores were busy since the system started, for all programs together."""
+    """Return the seconds all cores were busy since the system started; None if not on Linux."""
     try:
         first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
     except OSError:

@@ -1,4 +1,4 @@
-"""The memory of tensors, counted; the memory of the process, read off the system."""
+"""Memory of tensors, counted by PyTorch's profiler, and memory of the process."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-
-__all__ = ["TensorMemory", "process_peak", "tensor_memory"]
+from torch.profiler import ProfilerActivity, profile
 
 
 @dataclass(frozen=True)
 class TensorMemory:
-    """What a piece of work asked of PyTorch's allocator.
+    """Bytes that were requested from PyTorch's allocator, beyond those allocated before.
 
     Attributes:
-        kept: bytes that are still held when it is done, its result included.
-        peak: the most bytes held at a time meanwhile.
+        kept: bytes that are still allocated at the end, the result included.
+        peak: the most bytes allocated at a time.
     """
 
     kept: int
@@ -28,17 +27,17 @@ class TensorMemory:
 
 
 def tensor_memory(work: Callable[[], object]) -> TensorMemory:
-    """Run once and count the memory of its tensors, beyond what was held before.
+    """Run once and count the memory of its tensors.
 
     Of a forward pass in training, `kept` is what backward needs: the activations. On the CPU every
-    allocation is counted as PyTorch's profiler saw it, so the count does not depend on the C
-    library's allocator, nor on what other programs do; scratch memory of oneDNN's is not in it. On
-    a GPU it is what PyTorch's own allocator counts.
+    allocation is counted as the profiler records it: the number does not depend on the C library's
+    allocator. Scratch memory of oneDNN is not included. On a GPU the number is that of PyTorch's
+    caching allocator.
 
     Args:
-        work: returns whatever is to be held; nothing else of it is.
+        work: returns what is to be kept.
     """
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -47,8 +46,6 @@ def tensor_memory(work: Callable[[], object]) -> TensorMemory:
         kept, peak = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
         del result
         return TensorMemory(kept - before, peak - before)
-    from torch.profiler import ProfilerActivity, profile
-
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         result = work()
     with tempfile.TemporaryDirectory() as folder:
@@ -57,18 +54,17 @@ def tensor_memory(work: Callable[[], object]) -> TensorMemory:
         events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     del result
     changes = [(e["ts"], e["args"]["Bytes"]) for e in events if e.get("name") == "[memory]"]
-    held = peak = 0
+    allocated = peak = 0
     for _, change in sorted(changes, key=lambda each: each[0]):
-        held += change
-        peak = max(peak, held)
-    return TensorMemory(held, peak)
+        allocated += change
+        peak = max(peak, allocated)
+    return TensorMemory(allocated, peak)
 
 
-def process_peak(work: Callable[[], object]) -> int | None:
-    """Run once; by how many bytes the process's memory grew at most, or None if nobody tells.
+def peak_memory(work: Callable[[], object]) -> int | None:
+    """Run once and return by how many bytes the process grew at most; None if not on Linux.
 
-    Only a fresh process gives a fair number: what an allocator kept from earlier work is not asked
-    for again.
+    Meaningful in a fresh process only: an allocator reuses memory that it kept from earlier work.
     """
     status = Path("/proc/self/status")
 
@@ -78,7 +74,7 @@ def process_peak(work: Callable[[], object]) -> int | None:
 
     reset = False
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
         reset = True
     if not reset:
         work()

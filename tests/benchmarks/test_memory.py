@@ -3,8 +3,7 @@ import sys
 
 import pytest
 import torch
-from harness import tensor_memory
-from harness.memory import process_peak
+from harness.memory import peak_memory, tensor_memory
 
 MEGABYTE = 1_000_000
 
@@ -31,14 +30,14 @@ def test_tensor_memory_of_a_forward_pass_is_what_backward_needs():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's peak")
-def test_process_peak_sees_memory_that_is_given_back():
+def test_peak_memory_sees_memory_that_is_given_back():
     def work():
         # Not from the heap, which may have as much to spare from what ran before.
         with mmap.mmap(-1, 64 * MEGABYTE) as pages:
             pages[:: mmap.PAGESIZE] = b"x" * len(range(0, 64 * MEGABYTE, mmap.PAGESIZE))
 
-    grown = process_peak(work)
+    grown = peak_memory(work)
     if grown is None:
         pytest.skip("this system does not let a process reset its peak")
     assert 60 * MEGABYTE < grown < 90 * MEGABYTE
-    assert process_peak(lambda: None) < 8 * MEGABYTE
+    assert peak_memory(lambda: None) < 8 * MEGABYTE

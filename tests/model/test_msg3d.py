@@ -1,6 +1,6 @@
 import pytest
 import torch
-from plain_msg3d import PlainMSG3D
+from reference import ReferenceMSG3D
 
 from msg3d_lab import MSG3D, skeletons
 from msg3d_lab.model import upstream
@@ -55,7 +55,7 @@ def oracle_for(model, **options):
     keys = ["normalization", "aggregation", "num_gcn_scales", "num_g3d_scales", "window_sizes"]
     keys += ["window_dilations", "window_edges", "tcn_dilations", "pathways"]
     arguments = {key: a[key] for key in keys}
-    return PlainMSG3D(state, model.skeleton.adjacency, **arguments, **options), state
+    return ReferenceMSG3D(state, model.skeleton.adjacency, **arguments, **options), state
 
 
 def with_exact_graphs(model):

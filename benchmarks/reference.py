@@ -1,10 +1,11 @@
-"""MS-G3D once more, as plainly as the paper has it: the tests' oracle and the speed yardstick.
+"""The reference: a plain implementation of MS-G3D, step by step as in the paper.
 
-Channels first, einsum over the neighbourhoods, windows unfolded into copies, every temporal branch
-on its own: the steps of the published implementations (kenziyuliu/MS-G3D, mmaction2, pyskl), in
-place where theirs are, without the sums with zero and the second ReLU in their G3D. A function of a
-state dict in the author's names, so that the table of names is tested along with the layers. Graphs
-come from matrix powers of A + I, not from hop distances.
+The tests compare the library's network with it, and the benchmarks measure against it. It has the
+steps of the published implementations (kenziyuliu/MS-G3D, mmaction2, pyskl): channels first, einsum
+over the neighbourhoods, windows unfolded into copies, every temporal branch on its own; in place
+where theirs are, without the sums with zero and the second ReLU in their G3D. It computes from a
+state dict in the author's names, so the table of names is tested as well. Graphs are computed from
+matrix powers of A + I, not from hop distances.
 """
 
 import numpy as np
@@ -53,8 +54,8 @@ def window_adjacency(A, size, edges):
     return big
 
 
-class PlainMSG3D:
-    """`PlainMSG3D(state, A, ...)(x)` with x (N, M, T, V, C) gives the logits."""
+class ReferenceMSG3D:
+    """`ReferenceMSG3D(state, A, ...)(x)` with x (N, M, T, V, C) gives the logits."""
 
     def __init__(
         self,
@@ -86,8 +87,8 @@ class PlainMSG3D:
         self.tcn_dilations, self.pathways = tcn_dilations, pathways
 
     @classmethod
-    def of(cls, model, *, training=False):
-        """The same network with copies of a model's weights, as leaves that take gradients."""
+    def from_model(cls, model, *, training=False):
+        """Build the reference with copies of a model's weights, which require gradients."""
         state = {}
         own = model.state_dict()
         for rule in upstream.rules(model, dialect="author", head="fc"):
