@@ -47,7 +47,7 @@ def import_(
         workers: processes that read many files. Default: one per core.
     """
     from msg3d_lab.data import import_dataset, open_store
-    from msg3d_lab.data.checks.describe import describe
+    from msg3d_lab.data.checks import describe_store
     from msg3d_lab.data.formats.registry import left_out_path
 
     path = import_dataset(
@@ -63,7 +63,7 @@ def import_(
         workers=workers,
     )
     store = open_store(path)
-    print(describe(store))
+    print(describe_store(store))
     if len(store.left_out):
         print(f"Everything that was left out, with reasons: {left_out_path(path)}")
 
@@ -75,9 +75,9 @@ def info(store: Positional[Path]) -> None:
         store: the store's path.
     """
     from msg3d_lab.data import open_store
-    from msg3d_lab.data.checks.describe import describe
+    from msg3d_lab.data.checks import describe_store
 
-    print(describe(open_store(store)))
+    print(describe_store(open_store(store)))
 
 
 def check(
@@ -97,7 +97,7 @@ def check(
         labels: the CSV of labels. Default: labels.csv in the folder or beside the table.
         image_size: for coordinates in pixels: height and width of the image.
     """
-    from msg3d_lab.data.checks.check import check_path, explain
+    from msg3d_lab.data.checks import check_path, explain_problems
     from msg3d_lab.data.formats.registry import find_layout
 
     problems = check_path(
@@ -106,7 +106,7 @@ def check(
         labels=labels,
         image_size=image_size,
     )
-    print(explain(problems))
+    print(explain_problems(problems))
     if any(problem.severity == "error" for problem in problems):
         raise SystemExit(1)
 

@@ -1,4 +1,4 @@
-"""The problems that `check` can find: what they are called, how bad they are, what to do."""
+"""Kinds of problems: how severe each is, and what to do about it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from msg3d_lab.data.formats import own_arrays, own_data, own_table
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["KINDS", "Findings", "Origin", "Problem", "explain", "problems_table"]
+__all__ = ["KINDS", "Findings", "Kind", "Origin", "Problem", "explain_problems", "problems_table"]
 
 Severity = Literal["error", "warning"]
-# Where recordings come from: one's own table or arrays, or a data set of the field.
-Origin = Literal["table", "arrays", "field"]
+# Where recordings come from: one's own table, one's own arrays, or a published data set.
+Origin = Literal["table", "arrays", "published"]
 _EXAMPLES = 5
 
 UNREADABLE = "source that cannot be read"
@@ -35,114 +35,159 @@ NO_SPLIT = "clips in no split"
 STILL = "clips in which nothing moves"
 ONE_FRAME = "clips of one frame"
 MOSTLY_EMPTY = "clips with nobody in most frames"
-NOWHERE = "persons who are nowhere in their clip"
+NEVER_PRESENT = "persons who are in no frame of their clip"
 ZERO_JOINTS = "joints that are zero in every clip"
 AXES = "clips of 3 persons with 2 channels"
-TURNED_OVER = "bodies that align turns over"
-SIZE = "bodies of a strange size"
+UPSIDE_DOWN = "bodies that align turns upside down"
+SIZE = "bodies of an unusual size"
 
-# Kind -> how bad it is, and what to do about it.
-KINDS: dict[str, tuple[Severity, str]] = {
-    UNREADABLE: (
+
+@dataclass(frozen=True)
+class Kind:
+    """How severe a kind of problem is, and what to do about it.
+
+    Args:
+        severity: "error" if recordings are lost or results would be wrong, else "warning".
+        advice: what to do.
+        arrays: advice for own recordings in arrays. Default: `advice`.
+        published: advice for a published data set. Default: `advice`.
+    """
+
+    severity: Severity
+    advice: str
+    arrays: str | None = None
+    published: str | None = None
+
+
+_IMPORT_AGAIN = "import the data set again"
+_IF_KNOWN = "nothing, if the source is known to be like this; otherwise download it again"
+_WHOLE = "import the whole data set"
+_PROTOCOL = "download the source again: no published protocol does this"
+KINDS: dict[str, Kind] = {
+    UNREADABLE: Kind(
         "error",
         "give a table (CSV, Parquet) or a folder or zip of .npy files: "
         "docs/data/own-skeletons.md shows both",
     ),
-    UNREADABLE_LABELS: (
+    UNREADABLE_LABELS: Kind(
         "error",
         "give a CSV in UTF-8 with the columns sample, label and splits, beside the recordings or "
         "with --labels",
     ),
-    **{reason: ("error", advice) for reason, advice in own_data.FAULTS.items()},
-    own_data.NO_RECORDING: ("warning", own_data.FAULTS[own_data.NO_RECORDING]),
-    DAMAGED: ("error", "import the data set again"),
-    BOTH_HALVES: ("error", "keep each in one half: a clip that is trained on must not be tested"),
-    SUBJECTS_MIXED: (
+    **{fault: Kind("error", advice) for fault, advice in own_data.FAULTS.items()},
+    own_table.JOINTS: Kind(
         "error",
-        "move all clips of a subject to one side: else people are recognised, not actions",
+        own_data.FAULTS[own_table.JOINTS],
+        arrays="save all joints of the layout in its order, or correct the layout",
     ),
-    SUBJECTS_SHARED: (
+    own_table.FINITE: Kind(
+        "error",
+        own_data.FAULTS[own_table.FINITE],
+        arrays="write zeros for joints that were not seen",
+        published=_IMPORT_AGAIN,
+    ),
+    own_arrays.DUPLICATE: Kind(
+        "error", own_data.FAULTS[own_arrays.DUPLICATE], published=_IMPORT_AGAIN
+    ),
+    own_data.NO_RECORDING: Kind("warning", own_data.FAULTS[own_data.NO_RECORDING]),
+    own_data.NOBODY: Kind("error", own_data.FAULTS[own_data.NOBODY], published=_IF_KNOWN),
+    DAMAGED: Kind("error", _IMPORT_AGAIN),
+    BOTH_HALVES: Kind(
+        "error",
+        "keep each in one half: a clip that is trained on must not be tested",
+        published=_PROTOCOL,
+    ),
+    SUBJECTS_MIXED: Kind(
+        "error",
+        "move all clips of a subject to one side: otherwise the network can recognise people "
+        "instead of actions",
+        published=_PROTOCOL,
+    ),
+    SUBJECTS_SHARED: Kind(
+        "warning", "nothing, if the split is meant so; accuracy on new people will be lower"
+    ),
+    SUBJECTS_UNKNOWN: Kind(
         "warning",
-        "fine if the split is meant so; accuracy on new people will be lower",
+        "fill in `subject` where it is known: without it, people on both sides are not found",
+        published="nothing: the source does not say who is in them",
     ),
-    SUBJECTS_UNKNOWN: (
+    NOT_TRAINED: Kind(
+        "error",
+        "split again: these classes cannot be learned",
+        published=f"{_WHOLE}: these classes cannot be learned from this part",
+    ),
+    NOT_TESTED: Kind(
         "warning",
-        "nobody can tell whether people are on both sides: fill in `subject` where it is known",
+        "split again, or accept that results say nothing about these classes",
+        published=f"{_WHOLE}, or accept that results say nothing about these classes",
     ),
-    NOT_TRAINED: ("error", "split again: they cannot be learned"),
-    NOT_TESTED: ("warning", "split again, or know that nothing will be said of them"),
-    NO_CLIP: ("warning", "leave them out, or know that the network has outputs for them"),
-    HALF: ("warning", "call the halves of a protocol NAME_train and NAME_val, or train and val"),
-    NO_SPLITS: ("error", "fill in the column `splits`: which are trained on, which tested on"),
-    NO_SPLIT: ("warning", "fill in `splits`: they are neither trained on nor tested on"),
-    STILL: ("warning", "look at them, and remove what is no recording"),
-    ONE_FRAME: ("warning", "look at them: they have no motion"),
-    MOSTLY_EMPTY: (
+    NO_CLIP: Kind(
         "warning",
-        "leave out padding; if `frame` is a time stamp, number frames 0, 1, 2 and so on instead",
+        "remove these classes, or accept that the network has outputs for them",
+        published=f"{_WHOLE}, or accept that the network has outputs for these classes",
     ),
-    NOWHERE: ("warning", "leave out persons who are all zeros"),
-    ZERO_JOINTS: (
+    HALF: Kind(
         "warning",
-        "check their names, or leave them out of the layout: nothing can be learned from them",
+        "name the halves of a protocol NAME_train and NAME_val, or train and val",
+        published=f"{_WHOLE}, with both halves of its protocols",
     ),
-    AXES: (
+    NO_SPLITS: Kind(
+        "error",
+        "fill in the column `splits`: which clips are trained on, which are tested on",
+        published="import a source that says which clips are trained on and which are tested on",
+    ),
+    NO_SPLIT: Kind(
         "warning",
-        "every clip is so: if arrays are (C, T, V, M), transpose them to (M, T, V, C)",
+        "fill in `splits`: these clips are neither trained on nor tested on",
+        published="nothing: the source leaves them out of its protocols",
     ),
-    TURNED_OVER: (
+    STILL: Kind("warning", "view them, and remove what is not a recording", published=_IF_KNOWN),
+    ONE_FRAME: Kind("warning", "view them: they have no motion", published=_IF_KNOWN),
+    MOSTLY_EMPTY: Kind(
         "warning",
-        "swap the joints of align.x: the line from the second to the first is to point along x "
-        "where a body faces the camera; where it points against x, bodies can end upside down",
+        "remove padding; if `frame` is a time stamp, number frames 0, 1, 2 and so on instead",
+        arrays="remove padding",
+        published=_IF_KNOWN,
     ),
-    SIZE: (
+    NEVER_PRESENT: Kind("warning", "remove persons who are all zeros", published=_IF_KNOWN),
+    ZERO_JOINTS: Kind(
         "warning",
-        "are these metres? Bodies measure 0.5 to 3 of them; scale yours (fine for hands, faces)",
+        "check their names, or remove them from the layout: nothing can be learned from them",
+        arrays="check the order of the joints, or remove them from the layout: nothing can be "
+        "learned from them",
+        published=_IF_KNOWN,
     ),
-}
-# What else to do about it where the advice above does not fit.
-_OF_ARRAYS = {
-    own_table.JOINTS: "save the joints of the layout, all of them and in its order, or correct "
-    "the layout",
-    own_table.FINITE: "write zeros for joints that were not seen",
-    MOSTLY_EMPTY: "leave out padding",
-    ZERO_JOINTS: "check the order of the joints, or leave them out of the layout: nothing can be "
-    "learned from them",
-}
-_AS_IT_IS = "nothing, if you know the source to be so; else get it again"
-_WHOLE = "import the whole data set"
-_OF_THE_FIELD = {
-    own_arrays.DUPLICATE: "import the data set again",
-    own_table.FINITE: "import the data set again",
-    **dict.fromkeys(
-        (own_data.NOBODY, STILL, ONE_FRAME, MOSTLY_EMPTY, NOWHERE, ZERO_JOINTS, AXES, SIZE),
-        _AS_IT_IS,
+    AXES: Kind(
+        "warning",
+        "all clips have this shape: if arrays are (C, T, V, M), transpose them to (M, T, V, C)",
+        published=_IF_KNOWN,
     ),
-    BOTH_HALVES: "get the source again: no protocol of the field does so",
-    SUBJECTS_MIXED: "get the source again: no protocol of the field does so",
-    SUBJECTS_UNKNOWN: "nothing: the source does not say who is in them",
-    NOT_TRAINED: f"{_WHOLE}: they cannot be learned from this part",
-    NOT_TESTED: f"{_WHOLE}, or know that nothing will be said of them",
-    NO_CLIP: f"{_WHOLE}, or know that the network has outputs for them",
-    HALF: f"{_WHOLE}, with both halves of its protocols",
-    NO_SPLITS: "take a source that says which are trained on, which tested on",
-    NO_SPLIT: "nothing: the source leaves them out of its protocols",
-    TURNED_OVER: "look at the first frames, by which prepare_3d turns clips: whoever lies or is "
-    "badly tracked there can end upside down",
+    UPSIDE_DOWN: Kind(
+        "warning",
+        "swap the joints of align.x: the line from the second to the first must point along x "
+        "where a body faces the camera; if it points against x, bodies can end upside down",
+        published="view the first frames, by which prepare_3d rotates clips: a person who lies or "
+        "is badly tracked there can end upside down",
+    ),
+    SIZE: Kind(
+        "warning",
+        "check that the unit is metres: bodies measure 0.5 to 3 of them; scale yours (nothing to "
+        "do for hands and faces)",
+        published=_IF_KNOWN,
+    ),
 }
 _LEFT_OUT = "left out: "
-_NOT_OF = "not of "  # and the data set
-_OF_LEFT_OUT = {
-    "on the authors' list of missing skeletons": "nothing: all of the field leave them out; "
-    "--keep-missing imports them all the same",
+_LEFT_OUT_ADVICE = {
+    "on the authors' list of missing skeletons": "nothing: published results leave them out; "
+    "--keep-missing imports them",
     own_data.NOBODY: "nothing: there is nobody in them to recognise",
     "occurs twice": "nothing: the first of each is in the store",
-    "not an NTU name": "nothing, if they are no recordings; else give them their names of the data "
+    "not an NTU name": "nothing, if they are not recordings; otherwise rename them as in the data "
     "set, such as S001C002P003R002A013",
-    "not in the label file": "nothing, or get the label file that belongs to these recordings",
-    "cannot be read": "get these files again and import again, or do without them",
+    "not in the label file": "nothing, or download the label file that belongs to these recordings",
+    "cannot be read": "download these files again and import again, or continue without them",
 }
-_LEFT_OUT_ADVICE = "correct the source and import it again, if these recordings are wanted"
+_NOT_OF = "not of "  # "not of ntu60"
 _CHECKED = (
     "joints, coordinates, movement, persons, sizes, labels, classes, splits, subjects, names; in a "
     "store also checksums and what was left out"
@@ -151,7 +196,7 @@ _CHECKED = (
 
 @dataclass(frozen=True)
 class Problem:
-    """One kind of problem.
+    """One kind of problem, and where it was found.
 
     Args:
         kind: one of `KINDS`, or "left out: " with the reason of a store's `left_out`.
@@ -186,25 +231,25 @@ class Findings:
         self.add(_LEFT_OUT + reason, name, detail)
 
     def problems(self, origin: Origin = "table") -> list[Problem]:
-        """What was found, errors first, else in the order of `KINDS`.
+        """Return what was found, errors first, then in the order of `KINDS`.
 
         Args:
-            origin: where the recordings come from: the advice depends on it.
+            origin: where the recordings come from; the advice depends on it.
         """
         order = {kind: i for i, kind in enumerate(KINDS)}
-        made = []
+        found = []
         for kind in sorted(self._counts, key=lambda kind: (order.get(kind, len(order)), kind)):
-            severity = KINDS[kind][0] if kind in KINDS else "warning"
+            severity = KINDS[kind].severity if kind in KINDS else "warning"
             examples = tuple(self._examples[kind])
             advice = _advice(kind, origin)
-            made.append(Problem(kind, severity, self._counts[kind], examples, advice))
-        return sorted(made, key=lambda problem: problem.severity != "error")
+            found.append(Problem(kind, severity, self._counts[kind], examples, advice))
+        return sorted(found, key=lambda problem: problem.severity != "error")
 
 
-def explain(problems: Sequence[Problem]) -> str:
-    """Say in words what was found, how often, where, and what to do."""
+def explain_problems(problems: Sequence[Problem]) -> str:
+    """Describe what was found, how often, where, and what to do about it."""
     if not problems:
-        return f"No problems found. Looked at: {_CHECKED}."
+        return f"No problems found. Checked: {_CHECKED}."
     errors = sum(problem.severity == "error" for problem in problems)
     blocks = [f"{_some(errors, 'error')}, {_some(len(problems) - errors, 'warning')}"]
     for problem in problems:
@@ -226,14 +271,17 @@ def problems_table(problems: Sequence[Problem]) -> pd.DataFrame:
 
 def _advice(kind: str, origin: Origin) -> str:
     if kind in KINDS:
-        special = {"table": {}, "arrays": _OF_ARRAYS, "field": _OF_THE_FIELD}[origin]
-        return special.get(kind, KINDS[kind][1])
+        known = KINDS[kind]
+        special = {"table": None, "arrays": known.arrays, "published": known.published}[origin]
+        return special or known.advice
     reason = kind.removeprefix(_LEFT_OUT)
-    if origin != "field" and reason in own_data.FAULTS and reason != own_data.NOBODY:
+    if origin != "published" and reason in own_data.FAULTS and reason != own_data.NOBODY:
         return f"{_advice(reason, origin)}; then import again"
     if reason.startswith(_NOT_OF):
         return "nothing: they belong to another data set"
-    return _OF_LEFT_OUT.get(reason, _LEFT_OUT_ADVICE)
+    return _LEFT_OUT_ADVICE.get(
+        reason, "correct the source and import it again, if these recordings are needed"
+    )
 
 
 def _some(count: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""What a store says about itself."""
+"""Describe a store in a few lines: `msg3d-lab data info`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from msg3d_lab.data.checks.ntu_completeness import ntu_differences
 from msg3d_lab.data.datasets import parse_ntu_name
 from msg3d_lab.data.store import Store
 
-__all__ = ["describe", "describe_left_out"]
+__all__ = ["describe_store"]
 
 _EXAMPLES = 3
-_NAMED = 0.1  # of the recordings; with fewer NTU names than this, names say nothing
+_NAMED = 0.1  # the fraction of NTU names from which on names are compared with the data set
 
 
-def describe(store: Store) -> str:
-    """Say what is in a store, in a few lines: the text of `msg3d-lab data info`."""
+def describe_store(store: Store) -> str:
+    """Describe the contents of a store in a few lines of text."""
     size, preparation = store.path.stat().st_size, store.preparation
     seen = np.bincount(store.labels, minlength=store.num_classes)
     persons = [f"{count} with {m}" for m, count in enumerate(np.bincount(store.persons)) if count]
@@ -23,7 +23,8 @@ def describe(store: Store) -> str:
     options = {k: v for k, v in preparation.items() if k not in ("name", "sha256")}
     made = [preparation.get("name", "none"), *(f"{k} {v}" for k, v in options.items())]
     lines = {
-        "data set": store.dataset + (" (SYNTHETIC: made-up recordings)" if store.synthetic else ""),
+        "data set": store.dataset
+        + (" (SYNTHETIC: generated recordings)" if store.synthetic else ""),
         "file": f"{store.path} ({size / 1e6:.1f} MB)",
         "fingerprint": store.fingerprint,
         "layout": f"{store.skeleton.name}, {store.skeleton.num_joints} joints, {_channels(store)}",
@@ -36,20 +37,20 @@ def describe(store: Store) -> str:
         "source hash": str(preparation.get("sha256", "none"))[:16],
     }
     text = [f"{name + ':':14}{line}" for name, line in lines.items()]
-    left_out = describe_left_out(store)
+    left_out = _describe_left_out(store)
     if left_out:
         text += ["left out:", *(f"  {line}" for line in left_out)]
     if store.dataset in ("ntu60", "ntu120"):
         names = [*store.ids, *store.left_out["id"]]
-        # CTR-GCN's arrays have no names: whose recordings they are cannot be said.
+        # CTR-GCN's arrays have no names.
         if sum(parse_ntu_name(name) is not None for name in names) > _NAMED * len(names):
             notes = ntu_differences(names, store.dataset)
             text += [f"note:         {line}" for line in notes]
     return "\n".join(text)
 
 
-def describe_left_out(store: Store) -> list[str]:
-    """Say what was left out of a store: a line per reason, with numbers and examples."""
+def _describe_left_out(store: Store) -> list[str]:
+    """Describe what was left out of a store: a line per reason, with numbers and examples."""
     lines = []
     for reason, rows in store.left_out.groupby("reason", sort=False):
         first = zip(rows["id"][:_EXAMPLES], rows["detail"][:_EXAMPLES], strict=True)

@@ -8,13 +8,13 @@ import pytest
 
 from msg3d_lab import skeletons
 from msg3d_lab.data import open_store, write_store
-from msg3d_lab.data.checks import problems
-from msg3d_lab.data.checks.check import (
+from msg3d_lab.data.checks import (
     Problem,
     check_path,
     check_source,
     check_store,
-    explain,
+    explain_problems,
+    problems,
     problems_table,
 )
 from msg3d_lab.data.clips import LeftOut
@@ -47,12 +47,12 @@ def clean(layout):
 
 def expect(found, kind, count, example, severity=None):
     """Exactly one kind of problem, with this count, and an example that contains the text."""
-    assert [problem.kind for problem in found] == [kind], explain(found)
+    assert [problem.kind for problem in found] == [kind], explain_problems(found)
     (problem,) = found
     assert problem.count == count
     assert example in problem.examples[0]
     assert len(problem.examples) == min(count, 5)
-    assert problem.severity == (severity or problems.KINDS[kind][0])
+    assert problem.severity == (severity or problems.KINDS[kind].severity)
 
 
 # --- stores -------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def swapped(clips, **at):
 def test_check_store_finds_nothing_wrong_with_the_example(clean, store_of):
     found = check(store_of(clean))
     assert found == []
-    assert explain(found).startswith("No problems found. Looked at: joints, coordinates,")
+    assert explain_problems(found).startswith("No problems found. Checked: joints, coordinates,")
     assert list(problems_table(found).columns) == [
         "kind",
         "severity",
@@ -137,8 +137,8 @@ def test_check_store_says_what_is_wrong_with_coordinates(clean, store_of):
         (problems.STILL, still, "p2-jump: 6 frames"),
         (problems.STILL, np.concatenate([still, 0 * still[:, :2]], axis=1), "p2-jump: 8 frames"),
         (problems.ONE_FRAME, points[:, :1], "p2-jump"),
-        (problems.NOWHERE, nowhere, "p2-jump: person 1 of 2"),
-        (problems.NOWHERE, nowhere[::-1], "p2-jump: person 0 of 2"),
+        (problems.NEVER_PRESENT, nowhere, "p2-jump: person 1 of 2"),
+        (problems.NEVER_PRESENT, nowhere[::-1], "p2-jump: person 0 of 2"),
         (problems.MOSTLY_EMPTY, mostly, "p2-jump: 9 of 15 frames"),
         (own_data.NOBODY, 0 * points, "p2-jump"),
     ):
@@ -163,7 +163,7 @@ def test_check_store_sees_persons_of_scaled_pixels_by_their_scores(layout, store
         clip = own_data.Clip(f"c{i}", made(pixels), i % 2, ("train", "val")[i // 2 : i // 2 + 1])
         clips.append(clip)
     store = store_of(clips, skeleton=flat, preparation=made.record)
-    expect(check(store), problems.NOWHERE, 4, "c0: person 1 of 2")
+    expect(check(store), problems.NEVER_PRESENT, 4, "c0: person 1 of 2")
 
 
 def test_check_store_names_joints_that_are_never_seen(clean, store_of):
@@ -191,7 +191,7 @@ def test_check_store_asks_for_metres(factor, clean, store_of):
 
 def test_check_store_notices_bodies_upside_down(clean, store_of):
     changed = [with_points(clip, clip.keypoints * [1, -1, -1]) for clip in clean]
-    expect(check(store_of(changed)), problems.TURNED_OVER, 8, "p1-jump")
+    expect(check(store_of(changed)), problems.UPSIDE_DOWN, 8, "p1-jump")
     assert check(store_of([*changed[:1], *clean[1:]])) == []
     assert check(store_of(changed, preparation={"name": "none"})) == []
 
@@ -214,7 +214,7 @@ def test_check_store_counts_what_was_left_out(clean, store_of):
         ("left out: nobody in any frame", 1, "s"),
     ]
     assert all(p.severity == "warning" for p in found)
-    text = explain(found)
+    text = explain_problems(found)
     assert "warning: left out: cannot be read: 7\n    r0: line 0\n" in text
     assert "    ... and 2 more\n" in text
 
@@ -226,7 +226,7 @@ def test_check_store_counts_what_was_left_out(clean, store_of):
         ("not of ntu60", "nothing: they belong to another data set"),
         ("nobody in any frame", "nothing: there is nobody"),
         ("occurs twice", "nothing: the first"),
-        ("cannot be read", "get these files again"),
+        ("cannot be read", "download these files again"),
         ("cannot be used", "correct the source and import it again"),
     ],
 )
@@ -241,7 +241,7 @@ def test_check_store_says_of_each_reason_what_to_do(reason, advice, clean, store
     ("kind", "reason", "advice"),
     [
         ("long table, CSV", JOINTS, "name joints as the layout does"),
-        ("folder of .npy", JOINTS, "save the joints of the layout"),
+        ("folder of .npy", JOINTS, "save all joints of the layout"),
         ("long table, CSV", own_data.NO_LABEL, "add a row with sample and label"),
         ("folder of .npy", "cannot be read", "save the file again"),
         ("folder of .npy", own_data.NOBODY, "nothing: there is nobody"),
@@ -267,7 +267,7 @@ def test_check_store_of_own_recordings_says_what_to_do(kind, reason, advice, cle
 def test_check_store_speaks_of_layouts_where_they_are_ones_own(facts, own, clean, store_of):
     changed = [with_points(clip, clip.keypoints * [1, -1, -1]) for clip in clean]
     (found,) = check(store_of(changed, **facts))
-    assert found.kind == problems.TURNED_OVER
+    assert found.kind == problems.UPSIDE_DOWN
     assert ("align.x" in found.advice) == own
 
 
@@ -617,7 +617,7 @@ def test_check_source_explains_labels_that_are_not_there(name, layout, tmp_path)
         EXAMPLE / "clips.csv", layout=layout, labels=tmp_path / name, progress=False
     )
     expect(found, problems.UNREADABLE_LABELS, 1, f"no labels file {tmp_path / name}: expected a C")
-    assert "Errno" not in explain(found)
+    assert "Errno" not in explain_problems(found)
     assert "with --labels" in found[0].advice
 
 
@@ -626,14 +626,14 @@ def test_check_gives_advice_that_fits_tables_or_arrays(table, labels, look, fold
     assert "name joints as the layout does" in found[0].advice
     path = folder(p1_jump=np.ones((1, 6, 7, 3)))
     (found,) = [p for p in check_source(path, layout=layout, progress=False) if p.kind == JOINTS]
-    assert found.advice == problems._OF_ARRAYS[JOINTS]
+    assert found.advice == problems.KINDS[JOINTS].arrays
     assert "name joints" not in found.advice
 
 
 def test_check_source_notices_that_align_turns_bodies_over(table, labels, look):
     table["x"] = -table["x"]
     found = look(table, labels)
-    assert [problem.kind for problem in found] == [problems.TURNED_OVER]
+    assert [problem.kind for problem in found] == [problems.UPSIDE_DOWN]
     assert "swap the joints of align.x" in found[0].advice
 
 
@@ -651,7 +651,7 @@ def test_check_path_tells_stores_from_sources(clean, store_of, layout, tmp_path)
     other = store.path.rename(tmp_path / "renamed.bin")
     assert check_path(other, progress=False) == []
     assert check_path(EXAMPLE / "clips.csv", layout=layout, progress=False) == []
-    with pytest.raises(ValueError, match=r"clips\.csv is no store: .* \(--layout\)"):
+    with pytest.raises(ValueError, match=r"clips\.csv is not a store: .* \(--layout\)"):
         check_path(EXAMPLE / "clips.csv", progress=False)
     with pytest.raises(FileNotFoundError, match=r"no file or folder .*none to check"):
         check_path(tmp_path / "none")
@@ -660,12 +660,12 @@ def test_check_path_tells_stores_from_sources(clean, store_of, layout, tmp_path)
         check_path(other)
 
 
-def test_explain_says_what_how_many_where_and_what_to_do():
+def test_explain_problems_says_what_how_many_where_and_what_to_do():
     found = [
         Problem("clips that hop", "error", 7, tuple("abcde"), "make them walk"),
         Problem("clips that limp", "warning", 1, ("f: left",), "let them rest"),
     ]
-    assert explain(found) == (
+    assert explain_problems(found) == (
         "1 error, 1 warning\n\n"
         "error: clips that hop: 7\n    a\n    b\n    c\n    d\n    e\n    ... and 2 more\n"
         "    What to do: make them walk.\n\n"
@@ -677,14 +677,11 @@ def test_explain_says_what_how_many_where_and_what_to_do():
 
 
 def test_kinds_have_advice_that_is_a_sentence():
-    for kind, (severity, advice) in problems.KINDS.items():
-        assert severity in ("error", "warning"), kind
-        assert advice
-        assert not advice.endswith("."), kind
+    for name, kind in problems.KINDS.items():
+        assert kind.severity in ("error", "warning"), name
+        for advice in filter(None, (kind.advice, kind.arrays, kind.published)):
+            assert not advice.endswith("."), name
     assert set(own_data.FAULTS) < set(problems.KINDS)
-    for special in (problems._OF_ARRAYS, problems._OF_THE_FIELD):
-        assert set(special) < set(problems.KINDS)
-        assert not any(advice.endswith(".") for advice in special.values())
 
 
 def test_every_kind_is_in_a_test_above():

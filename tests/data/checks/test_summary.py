@@ -5,13 +5,13 @@ import json
 import numpy as np
 
 from msg3d_lab import skeletons
-from msg3d_lab.data.checks.describe import describe
+from msg3d_lab.data.checks import describe_store
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.formats.registry import import_dataset
 from msg3d_lab.data.store import open_store, write_store
 
 
-def test_describe_says_what_is_in_a_store(tmp_path):
+def test_describe_store_says_what_is_in_a_store(tmp_path):
     def clip(i, persons, frames, splits):
         return Clip(f"c{i}", np.ones((persons, frames, 17, 3), np.float32), i % 2, splits)
 
@@ -32,7 +32,7 @@ def test_describe_says_what_is_in_a_store(tmp_path):
             synthetic=True,
         )
     )
-    text = describe(store)
+    text = describe_store(store)
     lines = dict(line.split(":", 1) for line in text.splitlines())
     lines = {name: value.strip() for name, value in lines.items()}
     assert lines["data set"].startswith("made-up (SYNTHETIC")
@@ -49,29 +49,29 @@ def test_describe_says_what_is_in_a_store(tmp_path):
     assert str(store.path) in lines["file"]
 
 
-def test_describe_says_synthetic_only_of_what_is(tmp_path):
+def test_describe_store_says_synthetic_only_of_what_is(tmp_path):
     clip = {"skeletons": np.ones((3, 20, 3)).tolist(), "label": 1}
     (tmp_path / "a01_s01_e00_v01.json").write_text(json.dumps(clip))
     out = import_dataset(tmp_path, dataset="nw-ucla", out=tmp_path / "a.arrow", progress=False)
-    text = describe(open_store(out))
+    text = describe_store(open_store(out))
     assert "SYNTHETIC" not in text
     assert "3 channels (x, y, z)" in text
     assert "xview_train 1" in text
     assert "left out" not in text
 
 
-def test_describe_names_what_is_missing_of_ntu(tmp_path):
+def test_describe_store_names_what_is_missing_of_ntu(tmp_path):
     clip = Clip("S001C001P001R001A001", np.ones((1, 2, 25, 3), np.float32), 0, ("xsub_train",))
     facts = {"skeleton": skeletons.get("ntu25"), "channels": 3, "preparation": {}}
     path = write_store(
         tmp_path / "s.arrow", [clip], dataset="ntu60", label_names=["drink"], **facts
     )
-    text = describe(open_store(path))
+    text = describe_store(open_store(path))
     assert "usable; the source has 1, 1 of them usable." in text
     assert "2 are not in the source: S001C002P001R001A001, S001C003P001R001A001." in text
 
 
-def test_describe_counts_no_recordings_without_ntu_names(tmp_path):
+def test_describe_store_counts_no_recordings_without_ntu_names(tmp_path):
     """CTR-GCN's are called by split and position."""
     names = ["S001C001P001R001A001", *(f"xsub_train_{i:05d}" for i in range(20))]
     points = np.ones((1, 2, 25, 3), np.float32)
@@ -84,6 +84,6 @@ def test_describe_counts_no_recordings_without_ntu_names(tmp_path):
         channels=3,
         preparation={},
     )
-    text = describe(open_store(path))
+    text = describe_store(open_store(path))
     assert "note:" not in text
     assert "the source has" not in text

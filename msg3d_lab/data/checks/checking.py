@@ -1,4 +1,4 @@
-"""`data check`: explain every problem of a store, or of own recordings before they are imported."""
+"""Check a store, or own recordings before they are imported: `msg3d-lab data check`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from msg3d_lab.data.checks import problems
-from msg3d_lab.data.checks.problems import Findings, Origin, Problem, explain, problems_table
-from msg3d_lab.data.checks.survey import Survey, check_splits
+from msg3d_lab.data.checks.coordinates import CoordinateCheck
+from msg3d_lab.data.checks.problems import Findings, Origin, Problem
+from msg3d_lab.data.checks.splits import check_splits
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.data.formats import own_data
@@ -19,7 +20,7 @@ from msg3d_lab.data.formats.own_table import NOT_TOGETHER
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["Problem", "check_path", "check_source", "check_store", "explain", "problems_table"]
+__all__ = ["check_path", "check_source", "check_store"]
 
 
 def check_path(
@@ -30,7 +31,7 @@ def check_path(
     image_size: tuple[int, int] | None = None,
     progress: bool = True,
 ) -> list[Problem]:
-    """Check a store, or own recordings if there is a layout.
+    """Check a store, or, with a layout, own recordings.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -43,13 +44,13 @@ def check_path(
     if _is_store(path):
         if (layout, labels, image_size) != (None, None, None):
             raise ValueError(
-                f"{path} is a store, which has its own layout and labels: leave those options out"
+                f"{path} is a store and has its own layout and labels: do not give these options"
             )
         return check_store(open_store(path), progress=progress)
     if layout is None:
         raise ValueError(
-            f"{path} is no store: for recordings of your own, give their layout (--layout); others "
-            "are checked once they are imported"
+            f"{path} is not a store: for your own recordings give their layout (--layout); others "
+            "can be checked after their import"
         )
     return check_source(
         path, layout=layout, labels=labels, image_size=image_size, progress=progress
@@ -57,7 +58,7 @@ def check_path(
 
 
 def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
-    """Check a store: read every clip once, with its checksum, then look at all of them together.
+    """Check a store: every clip and its checksum, classes, splits, subjects, what was left out.
 
     Returns:
         Errors first; empty if nothing was found.
@@ -67,7 +68,7 @@ def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
     findings = Findings()
     preparation = str(store.preparation.get("name", "none"))
     axes = store.channels - store.scored
-    survey = Survey(findings, store.skeleton, axes=axes, preparation=preparation)
+    coordinates = CoordinateCheck(findings, store.skeleton, axes=axes, preparation=preparation)
     seen: set[str] = set()
     ids = tqdm(store.ids, desc="check", unit="clip", disable=not progress)
     for i, name in enumerate(ids):
@@ -76,11 +77,11 @@ def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
         seen.add(name)
         try:
             keypoints = store.keypoints(i)
-        except ValueError:  # a wrong checksum; the message says no more than that
+        except ValueError:  # the checksum is wrong
             findings.add(problems.DAMAGED, name)
             continue
-        survey.look(name, keypoints)
-    survey.conclude()
+        coordinates.observe(name, keypoints)
+    coordinates.report()
     subjects = store.samples["subject"]
     check_splits(
         findings,
@@ -106,14 +107,14 @@ def check_source(
     image_size: tuple[int, int] | None = None,
     progress: bool = True,
 ) -> list[Problem]:
-    """Check own recordings before they are imported; go on after what would stop an import.
+    """Check own recordings before they are imported; faults do not stop the check.
 
     Args:
         source: a long table, or a folder or zip of `.npy` files.
         layout: the joints.
-        labels: the CSV of labels; beside the table or in the folder if left out.
-        image_size: says that arrays with 3 channels hold x, y and a score.
-        progress: whether to show how far it is.
+        labels: the CSV of labels. Default: beside the table or in the folder.
+        image_size: given if arrays with 3 channels hold x, y and a score.
+        progress: whether to show a progress bar.
 
     Returns:
         Errors first; empty if nothing was found.
@@ -136,16 +137,16 @@ def check_source(
     except ValueError as error:
         findings.add(problems.UNREADABLE, str(error))
         return findings.problems()
-    survey = Survey(findings, layout, axes=opened.axes or 0)
+    coordinates = CoordinateCheck(findings, layout, axes=opened.axes or 0)
     clips: list[str] = []
     others: set[str] = set()  # recordings that cannot be used
-    scattered: set[str] = set()  # of these only a part was looked at
-    whole = True
+    scattered: set[str] = set()  # recordings of which only a part was read
+    complete = True
     try:
         for raw in tqdm(opened.clips, desc="check", unit="clip", disable=not progress):
             if isinstance(raw, Clip):
                 clips.append(raw.id)
-                survey.look(raw.id, raw.keypoints)
+                coordinates.observe(raw.id, raw.keypoints)
                 continue
             for fault in raw if isinstance(raw, tuple) else (raw,):
                 findings.add(fault.reason, fault.id, fault.detail)
@@ -155,20 +156,20 @@ def check_source(
                     scattered.add(fault.id)
     except ValueError as error:
         findings.add(problems.UNREADABLE, str(error))
-        whole = False
-    survey.conclude(without=scattered)
+        complete = False
+    coordinates.report(without=scattered)
     if known is not None:
-        _check_labels(findings, known, clips, others, whole)
+        _check_labels(findings, known, clips, others, complete)
     return findings.problems("arrays" if opened.format == own_data.FOLDER else "table")
 
 
 def _check_labels(
-    findings: Findings, known: Labels, clips: list[str], others: set[str], whole: bool
+    findings: Findings, known: Labels, clips: list[str], others: set[str], complete: bool
 ) -> None:
-    """Compare labels and recordings; `whole` says whether all of those were read."""
+    """Compare labels and recordings; `complete` says whether all recordings were read."""
     for name in sorted({*clips, *others} - set(known.rows)):
         findings.add(own_data.NO_LABEL, name)
-    for name in sorted(set(known.rows) - {*clips, *others}) if whole else ():
+    for name in sorted(set(known.rows) - {*clips, *others}) if complete else ():
         findings.add(own_data.NO_RECORDING, name)
     ids = [name for name in clips if name in known.rows]
     rows = [known.rows[name] for name in ids]
@@ -192,8 +193,8 @@ def _origin(store: Store) -> Origin:
         return "arrays"
     if str(kind).startswith("long table"):
         return "table"
-    # Without a format, it was written by somebody's own program.
-    return "field" if kind or store.synthetic or store.dataset in DATASETS else "table"
+    # A store without a format was written by a user's own program.
+    return "published" if kind or store.synthetic or store.dataset in DATASETS else "table"
 
 
 def _is_store(path: Path) -> bool:

@@ -1,0 +1,167 @@
+"""Check the coordinates of clips, one clip after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from msg3d_lab.data.checks import problems
+from msg3d_lab.data.checks.problems import Findings
+from msg3d_lab.data.formats.own_data import NOBODY
+from msg3d_lab.data.formats.own_table import FINITE
+from msg3d_lab.data.preprocess import prepare_3d
+from msg3d_lab.skeletons import Skeleton
+
+__all__ = ["CoordinateCheck"]
+
+_METRES = (0.5, 3.0)  # the size of a body
+_STILL = 1e-5  # of the largest coordinate: rounding
+_MEASURED = 16  # frames of a clip in which the size of a body is measured
+_UPSIDE_DOWN = 0.3  # of the clips; if bodies face any direction, one in seven is
+_AGAINST_X = -0.9  # cosine of the angle to x
+
+
+class _Observation(NamedTuple):
+    """What was seen in a clip.
+
+    Args:
+        name: the clip's id.
+        findings: (kind, detail) of what is wrong with this clip.
+        joints: which joints are seen, (V,) bool.
+        size: of a body.
+        upside_down: whether `prepare_3d` turns the body over.
+        three_by_two: whether it has 3 persons and 2 channels.
+    """
+
+    name: str
+    findings: tuple[tuple[str, str], ...]
+    joints: np.ndarray
+    size: float | None = None
+    upside_down: bool = False
+    three_by_two: bool = False
+
+
+class CoordinateCheck:
+    """Observes clips, then reports what is wrong with them.
+
+    Args:
+        findings: collects what is found.
+        layout: the joints.
+        axes: coordinates before a score.
+        preparation: what was done to the clips (`prepare_3d`, ...). Default: nothing yet.
+    """
+
+    def __init__(
+        self, findings: Findings, layout: Skeleton, *, axes: int, preparation: str | None = None
+    ) -> None:
+        self.findings, self.layout, self.axes = findings, layout, axes
+        self.preparation = preparation
+        self._observations: list[_Observation] = []
+        self._joints: dict[bytes, np.ndarray] = {}  # stored once: most clips have the same
+
+    def observe(self, name: str, keypoints: np.ndarray) -> None:
+        """Observe a clip (M, T, V, C)."""
+        if not np.isfinite(keypoints).all():
+            self.findings.add(FINITE, name, f"{np.count_nonzero(~np.isfinite(keypoints))} numbers")
+            return
+        M, T, _, C = keypoints.shape
+        points = keypoints[..., : self.axes]
+        # prepare_2d puts a joint that was not found at (-1, -1) with score 0.
+        found = keypoints[..., -1:] if self.preparation == "prepare_2d" else points
+        seen: np.ndarray = np.any(found, axis=-1)  # (M, T, V)
+        present: np.ndarray = np.any(seen, axis=-1)  # (M, T)
+        persons = present.any(axis=-1)
+        joints: np.ndarray = np.any(seen, axis=(0, 1))
+        joints = self._joints.setdefault(joints.tobytes(), joints)
+        three_by_two = (M, C) == (3, 2)
+        if not persons.any():
+            nobody = ((NOBODY, ""),)
+            self._observations.append(_Observation(name, nobody, joints, three_by_two=three_by_two))
+            return
+        wrong = [(problems.NEVER_PRESENT, f"person {m} of {M}") for m in np.flatnonzero(~persons)]
+        empty = T - np.count_nonzero(present.any(axis=0))
+        if 2 * empty > T:
+            wrong.append((problems.MOSTLY_EMPTY, f"{empty} of {T} frames"))
+        if T == 1:
+            wrong.append((problems.ONE_FRAME, ""))
+        elif not any(_moves(points[m], present[m]) for m in np.flatnonzero(persons)):
+            wrong.append((problems.STILL, f"{T} frames"))
+        size, upside_down = None, False
+        if self.axes == 3:
+            m = int(persons.argmax())
+            frames = np.flatnonzero(present[m])
+            frames = frames[:: -(-len(frames) // _MEASURED)]
+            size = _body_size(points[m, frames], seen[m, frames])
+            m = int(present.sum(axis=1).argmax())
+            upside_down = self._is_upside_down(points[m, present[m].argmax()])
+        self._observations.append(
+            _Observation(name, tuple(wrong), joints, size, upside_down, three_by_two)
+        )
+
+    def _is_upside_down(self, body: np.ndarray) -> bool:
+        """Whether prepare_3d turns a clip over, or may, that starts with this body (V, 3).
+
+        If `across` points against x, the smallest rotation to x is half a turn about any axis.
+        """
+        up, across = self.layout.up, self.layout.across
+        if up is None or across is None:
+            return False
+        if self.preparation == "prepare_3d":
+            return bool(body[up[1], 2] < body[up[0], 2])
+        if self.preparation is not None:
+            return False
+        # A line from a joint to itself has no direction, so this aligns `up` only.
+        upright = prepare_3d(body[None, None], replace(self.layout, across=(up[0], up[0])))
+        if not upright.size:  # coordinates so close to zero count as nobody
+            return False
+        line = upright[0, 0, across[0]] - upright[0, 0, across[1]]
+        return bool(line[0] < _AGAINST_X * np.linalg.norm(line))
+
+    def report(self, *, without: Collection[str] = ()) -> None:
+        """Add what was found in all observed clips to the findings, except those in `without`."""
+        clips = [clip for clip in self._observations if clip.name not in without]
+        if not clips:
+            return
+        for clip in clips:
+            for kind, detail in clip.findings:
+                self.findings.add(kind, clip.name, detail)
+        # Clips relative to a joint have zeros there.
+        origins = {self.layout.center, *(self.layout.up or ())[1:]}
+        joints = np.any([clip.joints for clip in clips], axis=0)
+        for joint in np.flatnonzero(~joints):
+            if joint not in origins and joints.any():
+                self.findings.add(problems.ZERO_JOINTS, self.layout.joints[joint])
+        if all(clip.three_by_two for clip in clips):
+            for clip in clips:
+                self.findings.add(problems.AXES, clip.name)
+        upside_down = [clip.name for clip in clips if clip.upside_down]
+        if len(upside_down) > _UPSIDE_DOWN * len(clips):
+            for name in upside_down:
+                self.findings.add(problems.UPSIDE_DOWN, name)
+        low, high = _METRES
+        sizes = [(clip.name, clip.size) for clip in clips if clip.size is not None]
+        if sizes and not low <= float(np.median([size for _, size in sizes])) <= high:
+            for name, size in sizes:
+                if not low <= size <= high:
+                    self.findings.add(problems.SIZE, name, f"{size:.3g} across")
+
+
+def _moves(points: np.ndarray, present: np.ndarray) -> bool:
+    """Whether a person's points (T, V, axes) change while the person is present."""
+    points = points if present.all() else points[present]
+    span = (points.max(axis=0) - points.min(axis=0)).max()
+    return bool(span > _STILL * np.abs(points).max())
+
+
+def _body_size(points: np.ndarray, seen: np.ndarray) -> float:
+    """The extent of the joints along the widest axis: (T, V, 3), (T, V) -> median over frames."""
+    if seen.all():
+        span = points.max(axis=1) - points.min(axis=1)
+    else:
+        far = np.float64(np.inf)
+        span = np.where(seen[..., None], points, -far).max(axis=1)
+        span = span - np.where(seen[..., None], points, far).min(axis=1)
+    return float(np.median(span.max(axis=-1)))

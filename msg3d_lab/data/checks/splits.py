@@ -1,0 +1,99 @@
+"""Check classes, splits and subjects of a data set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from msg3d_lab.data.checks import problems
+from msg3d_lab.data.checks.problems import Findings
+
+__all__ = ["check_splits"]
+
+_HALF = re.compile(r"(?:(.+)_)?(train|val|test)")
+
+
+def check_splits(
+    findings: Findings,
+    *,
+    ids: Sequence[str],
+    labels: np.ndarray,
+    label_names: Sequence[str],
+    splits: Mapping[str, np.ndarray],
+    subjects: Sequence[int | None],
+) -> None:
+    """Check classes, splits and subjects.
+
+    Args:
+        findings: collects what is found.
+        ids: names of all clips.
+        labels: their class numbers.
+        label_names: the classes.
+        splits: name -> positions of its clips.
+        subjects: the performer of each clip, where known.
+    """
+    if not len(ids):
+        return
+    counts = np.bincount(labels, minlength=len(label_names))
+    for label in np.flatnonzero(counts == 0).tolist():
+        findings.add(problems.NO_CLIP, _class(label, label_names))
+    in_a_split = np.zeros(len(ids), dtype=bool)
+    for members in splits.values():
+        in_a_split[members] = True
+    for i in np.flatnonzero(~in_a_split):
+        findings.add(problems.NO_SPLIT if splits else problems.NO_SPLITS, ids[int(i)])
+    protocols: dict[str, dict[str, np.ndarray]] = {}
+    for split, members in splits.items():
+        match = _HALF.fullmatch(split)
+        if match is None:
+            findings.add(problems.HALF, split, "neither train nor val")
+            continue
+        protocols.setdefault(match[1] or "", {})[split] = members
+        kind = problems.NOT_TRAINED if match[2] == "train" else problems.NOT_TESTED
+        in_split = np.bincount(labels[members], minlength=len(label_names))
+        for label in np.flatnonzero((in_split == 0) & (counts > 0)).tolist():
+            findings.add(kind, split, _class(label, label_names))
+    numbers = np.array([-1 if s is None else s for s in subjects], dtype=np.int64)
+    known = np.array([s is not None for s in subjects], dtype=bool)
+    for protocol, halves in protocols.items():
+        _check_protocol(findings, protocol, halves, ids, numbers, known)
+
+
+def _check_protocol(
+    findings: Findings,
+    protocol: str,
+    halves: Mapping[str, np.ndarray],
+    ids: Sequence[str],
+    subjects: np.ndarray,
+    known: np.ndarray,
+) -> None:
+    trained = [split for split in halves if split.endswith("train")]
+    if not trained or len(halves) == 1:
+        findings.add(problems.HALF, next(iter(halves)))
+    for one, other in combinations(halves, 2):
+        for i in np.intersect1d(halves[one], halves[other]):
+            findings.add(problems.BOTH_HALVES, ids[i], f"in {one} and {other}")
+    cross_subject = "sub" in protocol.lower()
+    if protocol and not cross_subject:
+        return
+    if cross_subject:
+        members = np.unique(np.concatenate(list(halves.values())))
+        for i in members[~known[members]]:
+            findings.add(problems.SUBJECTS_UNKNOWN, ids[i])
+    kind = problems.SUBJECTS_MIXED if cross_subject else problems.SUBJECTS_SHARED
+    for split in trained:
+        mine = subjects[halves[split][known[halves[split]]]]
+        for other in halves:
+            theirs = subjects[halves[other][known[halves[other]]]]
+            for subject in np.intersect1d(mine, theirs) if other != split else ():
+                counts = [np.count_nonzero(several == subject) for several in (mine, theirs)]
+                detail = f"{counts[0]} clips in {split}, {counts[1]} in {other}"
+                findings.add(kind, f"subject {subject}", detail)
+
+
+def _class(label: int, names: Sequence[str]) -> str:
+    name = names[label]
+    return f"label {label}" if name == str(label) else f"{name} (label {label})"
