@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 import torch
+from msg3d_lab.training.diagnostics.held import held_bytes
 
 import msg3d_lab
 from msg3d_lab.data import load_synthetic
 from msg3d_lab.training import estimate, fit, recipes
 from msg3d_lab.training.diagnostics import trial
 from msg3d_lab.training.diagnostics.estimate import _network, _with_process
-from msg3d_lab.training.diagnostics.held import held_bytes
 
 # (recipe, settings, batch sizes): the demo's network, and the published one on clips as long as
 # there is memory for.

@@ -37,7 +37,7 @@ def test_watchers_see_every_epoch_and_what_is_between(toy_store, toy_recipe, tmp
     monkeypatch.setattr(watching, "_SECONDS", 0)
     diary, plain = Diary(), []
     run = fit(
-        toy_recipe, data=toy_store, run=tmp_path / "r", watchers=[diary, plain.append], **QUIET
+        toy_recipe, data=toy_store, run=tmp_path / "r", callbacks=[diary, plain.append], **QUIET
     )
     assert diary.told == ["r", "closed"]
     assert [len(frame) for frame in diary.frames] == [1, 2] == [len(frame) for frame in plain]
@@ -57,7 +57,7 @@ def test_watchers_change_nothing(toy_store, toy_recipe, tmp_path, monkeypatch):
         metrics.loc[:, "train_loss"] = math.nan
 
     runs = [
-        fit(toy_recipe, data=toy_store, run=tmp_path / str(n), watchers=watchers, **QUIET)
+        fit(toy_recipe, data=toy_store, run=tmp_path / str(n), callbacks=watchers, **QUIET)
         for n, watchers in enumerate([(), (greedy, Diary())])
     ]
     one, other = (run.model().state_dict() for run in runs)
@@ -78,7 +78,9 @@ def test_a_failing_watcher_costs_nothing_and_is_reported_once(
 
     broken, diary = Broken(), Diary()
     with caplog.at_level(logging.WARNING):
-        run = fit(toy_recipe, data=toy_store, run=tmp_path / "r", watchers=[broken, diary], **QUIET)
+        run = fit(
+            toy_recipe, data=toy_store, run=tmp_path / "r", callbacks=[broken, diary], **QUIET
+        )
     assert run.finished
     assert len(broken.frames) == len(diary.frames) == 2
     [record] = [r for r in caplog.records if "watcher" in r.message]
@@ -92,7 +94,7 @@ def test_a_watcher_cannot_swallow_an_interruption(toy_store, toy_recipe, tmp_pat
 
     diary = Diary()
     with pytest.raises(KeyboardInterrupt):
-        fit(toy_recipe, data=toy_store, run=tmp_path / "r", watchers=[diary, interrupt], **QUIET)
+        fit(toy_recipe, data=toy_store, run=tmp_path / "r", callbacks=[diary, interrupt], **QUIET)
     assert diary.told[-1] == "closed"
     # The row was on the disk before anybody was told.
     assert len(open_run(tmp_path / "r").metrics) == 1
@@ -102,7 +104,7 @@ def test_a_watcher_cannot_swallow_an_interruption(toy_store, toy_recipe, tmp_pat
 
 def test_a_watcher_must_be_callable(toy_store, toy_recipe, tmp_path):
     with pytest.raises(TypeError, match="called with the metrics so far, found 'loud'"):
-        fit(toy_recipe, data=toy_store, run=tmp_path / "r", watchers=["loud"], **QUIET)
+        fit(toy_recipe, data=toy_store, run=tmp_path / "r", callbacks=["loud"], **QUIET)
     assert not (tmp_path / "r").exists()
 
 
@@ -158,7 +160,7 @@ def test_tensorboard_has_the_run_curves(toy_store, toy_recipe, tmp_path):
     recipe = recipes.with_settings(toy_recipe, ["epochs=3", "watch_every=2"])
     watcher = TensorBoard()
     for name in ("one", "two"):  # one watcher, as for several seeds
-        run = fit(recipe, data=toy_store, run=tmp_path / name, watchers=[watcher], **QUIET)
+        run = fit(recipe, data=toy_store, run=tmp_path / name, callbacks=[watcher], **QUIET)
         assert_the_curves(run.path / "tensorboard", run.metrics)
     assert math.isnan(run.metrics["val_loss"].iloc[0])
 
@@ -177,7 +179,7 @@ def kill(metrics):
         os._exit(9)
 
 fit({str(tmp_path / "toy.yaml")!r}, data={str(toy_store.path)!r}, run={str(tmp_path / "r")!r},
-    device="cpu", progress=False, watchers=[TensorBoard(), kill])
+    device="cpu", progress=False, callbacks=[TensorBoard(), kill])
 """
     killed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
     assert killed.returncode == 9, killed.stderr.decode()
@@ -188,7 +190,7 @@ fit({str(tmp_path / "toy.yaml")!r}, data={str(toy_store.path)!r}, run={str(tmp_p
         data=toy_store,
         run=tmp_path / "r",
         resume=True,
-        watchers=[TensorBoard()],
+        callbacks=[TensorBoard()],
         **QUIET,
     )
     assert raw_steps(folder, "loss/train") == [1, 2, 3, 4]
@@ -247,13 +249,13 @@ def test_watchers_are_told_of_a_last_epoch_behind_which_the_run_was_killed(
 
     options = {"data": toy_store, "run": tmp_path / "r", **QUIET}
     with pytest.raises(KeyboardInterrupt):
-        fit(toy_recipe, watchers=[last], **options)
+        fit(toy_recipe, callbacks=[last], **options)
     diary = Diary()
-    run = fit(toy_recipe, resume=True, watchers=[diary, TensorBoard()], **options)
+    run = fit(toy_recipe, resume=True, callbacks=[diary, TensorBoard()], **options)
     assert [len(frame) for frame in diary.frames] == [2]
     assert_the_curves(run.path / "tensorboard", run.metrics)
     # A finished run has nothing left to train either; and nothing is written twice.
-    fit(toy_recipe, resume=True, watchers=[diary, TensorBoard()], **options)
+    fit(toy_recipe, resume=True, callbacks=[diary, TensorBoard()], **options)
     assert diary.told == ["r", "closed"] * 2
     pd.testing.assert_frame_equal(diary.frames[1], run.metrics)
     assert raw_steps(run.path / "tensorboard", "loss/train") == [1, 2]

@@ -15,7 +15,7 @@ from msg3d_lab.model.checkpoints import read_notes
 from msg3d_lab.training import fit, open_run, recipes
 from msg3d_lab.training import step as steps
 from msg3d_lab.training.distributed.processes import launch
-from msg3d_lab.training.setup import build_model_of, train_batches_of
+from msg3d_lab.training.setup import build_model, train_batches_of
 from msg3d_lab.training.state import State
 
 
@@ -295,7 +295,7 @@ def test_fit_clips_the_gradient(toy_store, toy_recipe, tmp_path):
     settings += ["warmup_epochs=0", "schedule=steps", "milestones=[9]", "clip_norm=1e-5"]
     run = quick(toy_recipe, toy_store, tmp_path / "run", *settings)
     torch.manual_seed(run.recipe.training.seed)
-    start = build_model_of(run.recipe, toy_store)
+    start = build_model(run.recipe, toy_store)
     moves = zip(start.parameters(), run.model().parameters(), strict=True)
     moved = torch.stack([(a - b).norm() for a, b in moves]).norm().item()
     assert 0 < moved <= 4 * 8e-5 * 1.01  # four steps
@@ -309,7 +309,7 @@ def test_accumulated_batches_give_the_gradient_of_the_large_one(toy_store, toy_r
         recipe = recipes.with_settings(toy_recipe, settings)
         training = recipe.training
         torch.manual_seed(0)
-        net = build_model_of(recipe, toy_store).double().eval()
+        net = build_model(recipe, toy_store).double().eval()
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
         state = State(fabric, net, *fabric.setup(net, optimizer), None)
         batches = train_batches_of(recipes.with_settings(recipe, ["batch_size=12"]), toy_store)

@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from msg3d_lab.training.optimization import Average, build_optimizer, learning_rate_factor
 from torch import nn
 
 from msg3d_lab.training import recipes
-from msg3d_lab.training.optimization import Average, build_optimizer, learning_rate_factor
 
 
 def training(toy_recipe, *settings):
@@ -208,9 +208,9 @@ def test_average_refuses_a_decay_that_never_forgets(decay):
 
 def test_average_leaves_the_graph_of_a_network_alone(toy_recipe, toy_store):
     """Adjacency buffers are constants: their average is they."""
-    from msg3d_lab.training.setup import build_model_of
+    from msg3d_lab.training.setup import build_model
 
-    net = build_model_of(toy_recipe, toy_store)
+    net = build_model(toy_recipe, toy_store)
     average = Average(net, 0.9)
     constants = {n: b.clone() for n, b in net.named_buffers() if n.rpartition(".")[2] == "A"}
     for _ in range(5):

@@ -1,73 +1,55 @@
-"""What a training will cost, before it is started: memory by batch size, and time."""
+"""What a training will cost: operations, memory and time."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from msg3d_lab.data.store import Store
-from msg3d_lab.model import MSG3D
-from msg3d_lab.model.cost import NetworkCost, clip_cost, network_cost
+from msg3d_lab.model.cost import NetworkCost, network_cost
 from msg3d_lab.training import recipes
-from msg3d_lab.training.diagnostics.held import held_bytes
+from msg3d_lab.training.diagnostics.memory import peak_memory
 from msg3d_lab.training.diagnostics.trial import (
-    device_type,
     noise_store,
     step_seconds,
     test_seconds,
+    with_batch_size,
 )
-from msg3d_lab.training.distributed.processes import Precision
+from msg3d_lab.training.distributed.processes import Precision, resolve_device
 from msg3d_lab.training.recipes import Recipe
-from msg3d_lab.training.setup import (
-    build_model_of,
-    open_store_of,
-    train_batches_of,
-    watched_batches_of,
-)
-from msg3d_lab.training.validation import split_validation
-
-if TYPE_CHECKING:
-    import pandas as pd
+from msg3d_lab.training.setup import build_batches, build_model, open_store_for
+from msg3d_lab.training.validation import is_validated, split_validation
 
 __all__ = ["Estimate", "estimate"]
-
-_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-_TYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a training is predicted to cost.
+    """What a training will cost.
 
     Attributes:
         recipe: whose training.
         cost: of the network; see `NetworkCost` for the conventions.
-        memory: a row per batch size (the index) with the bytes a training step needs: `weights`,
-            `optimizer` (its state), `activations` (what autograd keeps until backward), `other`
-            (gradients and temporary tensors, as far as they are there at the same time) and
-            `total`; of clips with all their persons. If timed on the CPU of a Linux system also
-            `process`, what the whole process will hold, in proportion to what a fresh one held at
-            two sizes: allocators cannot use every gap again (see `training.held`).
-        calibration: what was timed, in words; None where nothing was.
-        seconds_per_clip: of training, by the median step.
+        peak_memory: bytes by batch size, measured (see `diagnostics.memory.peak_memory`); batch
+            sizes that could not be measured are missing.
+        calibration: what was timed, in words; None: nothing was.
+        seconds_per_clip: of training, from the median step.
         test_seconds_per_clip: of evaluation.
-        bodies_per_clip: that a training step computes in the mean, at the recipe's batch: those
-            that are empty are carried once (`MSG3D.share_empty`), so memory stays below the table's
-            in about this proportion to all of them; None without a store.
+        bodies_per_clip: that a training step computes on average, in the recipe's batches: of all
+            empty bodies of a batch only one is computed. None without a store.
         clips: trained on in an epoch; None without a store.
-        seconds_per_epoch: of training, without looks at other clips; None without a store.
-        seconds: of the whole run, looks included; None without a store.
+        seconds_per_epoch: of training, without evaluation; None without a store.
+        seconds: of the whole run, with evaluation; None without a store.
     """
 
     recipe: Recipe
     cost: NetworkCost
-    memory: pd.DataFrame
+    peak_memory: dict[int, int] = field(default_factory=dict)
     calibration: str | None = None
     seconds_per_clip: float | None = None
     test_seconds_per_clip: float | None = None
@@ -79,7 +61,6 @@ class Estimate:
     def __str__(self) -> str:
         """A table to read."""
         cost, settings, data = self.cost, self.recipe.training, self.recipe.data
-        batch = settings.batch_size
         persons = self.recipe.model.num_persons
         shape = f"{data.clip_len} frames, {persons} person{'s' * (persons > 1)}"
         rows = [
@@ -93,25 +74,27 @@ class Estimate:
         if self.bodies_per_clip is not None:
             text = f"{self.bodies_per_clip:.3g} of {persons} per clip, empty ones once a batch"
             rows.append(("bodies computed", text))
-        if self.seconds_per_clip is None:
+        if self.seconds_per_clip is None or self.test_seconds_per_clip is None:
             rows.append(("time", "not calibrated"))
         else:
+            step = self.seconds_per_clip * settings.batch_size * settings.accumulate
             rows += [
                 ("calibrated on", str(self.calibration)),
                 ("training, 1000 clips", _duration(1000 * self.seconds_per_clip)),
-                ("evaluation, 1000 clips", _duration(1000 * (self.test_seconds_per_clip or 0))),
-                ("step", f"{_duration(self.seconds_per_clip * batch * settings.accumulate)}"),
+                ("evaluation, 1000 clips", _duration(1000 * self.test_seconds_per_clip)),
+                ("step", _duration(step)),
             ]
+        rows += [
+            (f"peak memory, {size} clip{'s' * (size > 1)}", _bytes(measured))
+            for size, measured in sorted(self.peak_memory.items())
+        ]
         if self.seconds_per_epoch is not None and self.seconds is not None:
+            whole = f"{_duration(self.seconds)}, {settings.epochs} epochs and their evaluations"
             rows += [
                 ("epoch", f"{_duration(self.seconds_per_epoch)}, {self.clips:,} clips"),
-                ("whole run", f"{_duration(self.seconds)}, {settings.epochs} epochs and looks"),
+                ("whole run", whole),
             ]
-        lines = [f"{name:24}{text}" for name, text in rows]
-        table = self.memory.map(_bytes).rename_axis("batch").reset_index()
-        table["batch"] = [f"{n}{' *' if n == batch else '  '}" for n in table["batch"]]
-        lines += ["", "Memory of a training step, all persons present (* the recipe's batch)"]
-        return "\n".join([*lines, table.to_string(index=False)])
+        return "\n".join(f"{name:24}{text}" for name, text in rows)
 
 
 def estimate(
@@ -120,29 +103,29 @@ def estimate(
     data: Store | str | Path | None = None,
     device: str = "auto",
     precision: Precision = "32-true",
-    batch_sizes: Sequence[int] = _SIZES,
+    batch_sizes: Sequence[int] = (),
     calibrate: bool = True,
     seconds: float = 20,
 ) -> Estimate:
-    """Predict memory and time of a recipe's training on this machine, in one process.
+    """Measure what a recipe's training costs on this machine, in one process.
 
-    Memory of tensors is counted, in a step of one clip and one of a few; what a process holds is
-    measured, if time is. Time is that of real steps on clips of the store, or on noise without one.
-    If the recipe's batch is too large for that, smaller ones are timed, and time is taken to grow
-    in proportion to the bodies that are computed.
+    Time is that of real steps on clips of the store, or on noise without one. Memory is that of a
+    fresh process which trains as many clips at a time. If the recipe's batch is too large for the
+    memory or the seconds, a smaller one is measured, and time is taken to grow with the bodies that
+    are computed.
 
-    Several processes with synchronised normalisation compute empty bodies like all others and keep
+    Several processes with synchronised normalisation compute empty bodies like all others and need
     more (docs/clusters.md).
 
     Args:
         recipe: a recipe, the name of one, or the path of its YAML.
-        data: the store; the recipe's default place if left out. Without a store there is no time
-            per epoch.
-        device: "auto", "cpu", "cuda" or "mps", to time on; memory is counted on the CPU always.
+        data: the store or its path. Default: where `msg3d-lab data import` puts it. Without a store
+            there is no time per epoch.
+        device: "auto", "cpu", "cuda" or "mps".
         precision: of the arithmetic.
-        batch_sizes: of the table of memory; the recipe's is added.
-        calibrate: whether to time steps.
-        seconds: that timing may take, about.
+        batch_sizes: further batch sizes to measure the memory of, however long that takes.
+        calibrate: whether to measure time and memory. If not, operations are counted only.
+        seconds: that measuring may take, about; starting the fresh process comes on top.
 
     Raises:
         FileNotFoundError: the store named does not exist.
@@ -153,158 +136,111 @@ def estimate(
         raise ValueError(
             f"expected batch sizes and seconds above 0, found {list(batch_sizes)} and {seconds}"
         )
-    recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
+    recipe = recipes.get(recipe)
     try:
-        store = open_store_of(recipe, data)
+        store = open_store_for(recipe, data)
     except FileNotFoundError:
         if data is not None:
             raise
-        # Noise has no subjects, and no numbers of clips worth telling.
+        # Noise has no subjects, and its number of clips means nothing.
         section = recipe.data.model_copy(update={"validation_subjects": ()})
         recipe = recipe.model_copy(update={"data": section})
         with tempfile.TemporaryDirectory() as folder:
             noise = noise_store(recipe, Path(folder) / "noise.arrow")
-            result = _network(recipe, noise, precision, batch_sizes)
+            result = Estimate(recipe, _cost(recipe, noise))
             if calibrate:
-                result = _timed(result, noise, "noise", device, precision, seconds)
+                result = _measured(result, noise, "noise", device, precision, batch_sizes, seconds)
         return result
-    result = _network(recipe, store, precision, batch_sizes)
     bodies = _bodies_per_clip(recipe, store, batch=recipe.training.batch_size)
-    result = replace(result, bodies_per_clip=bodies)
+    result = Estimate(recipe, _cost(recipe, store), bodies_per_clip=bodies)
     if not calibrate:
         return result
-    kind = "synthetic clips" if store.synthetic else "clips"
-    result = _timed(result, store, f"{kind} of {store.path.name}", device, precision, seconds)
-    return _whole(result, store)
+    what = f"{'synthetic clips' if store.synthetic else 'clips'} of {store.path.name}"
+    result = _measured(result, store, what, device, precision, batch_sizes, seconds)
+    return _with_run_times(result, store)
 
 
-def _network(
-    recipe: Recipe, store: Store, precision: Precision, batch_sizes: Sequence[int]
+def _cost(recipe: Recipe, store: Store) -> NetworkCost:
+    return network_cost(build_model(recipe, store), clip_len=recipe.data.clip_len)
+
+
+def _measured(
+    result: Estimate,
+    store: Store,
+    what: str,
+    device: str,
+    precision: Precision,
+    batch_sizes: Sequence[int],
+    seconds: float,
 ) -> Estimate:
-    """What is known without a clock."""
-    net = build_model_of(recipe, store)
-    cost = network_cost(net, clip_len=recipe.data.clip_len)
-    sizes = sorted({*batch_sizes, recipe.training.batch_size})
-    return Estimate(recipe, cost, _memory(recipe, net, cost, precision, sizes))
+    """The estimate with times and memory, of the recipe's batches if memory and time allow that."""
+    recipe, kind = result.recipe, resolve_device(device).type
+    asked = recipe.training.batch_size
+    largest = _clips_of_a_step(with_batch_size(recipe, asked), store)
+    few = min(2, largest)
 
-
-def _memory(
-    recipe: Recipe, net: MSG3D, cost: NetworkCost, precision: Precision, sizes: Sequence[int]
-) -> pd.DataFrame:
-    import pandas as pd
-
-    kept, peak, once = cost.activation_bytes, cost.training_bytes, cost.batch_bytes
-    clip_len, settings = recipe.data.clip_len, recipe.training
-    if precision in _TYPES:
-        clip, once = clip_cost(net, clip_len=clip_len, autocast=_TYPES[precision])
-        kept, peak = clip.kept_bytes, clip.peak_bytes
-    weights = sum(t.nbytes for t in [*net.parameters(), *net.buffers()])
-    copies = 2 if settings.optimizer == "adamw" else int(settings.momentum > 0)
-    copies += settings.average_decay > 0
-    rows = {}
-    for size in sizes:
-        tensors = once + size * peak
-        activations = min(size * kept, tensors)
-        rows[size] = {
-            "weights": weights,
-            "optimizer": copies * 4 * cost.parameters,
-            "activations": activations,
-            "other": tensors - activations,
-        }
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("batch_size")
-    return table.assign(total=table.sum(axis=1))
-
-
-def _timed(
-    result: Estimate, store: Store, what: str, device: str, precision: Precision, seconds: float
-) -> Estimate:
-    """The estimate with times, of the recipe's batches if they fit into memory and time."""
-    asked = result.recipe.training.batch_size
-    free = _free_bytes(device_type(device))
-    fits = result.memory.index[2 * result.memory["total"] < free]
-    there = len(train_batches_of(_with_batch(result.recipe, asked), store).batch(0, epoch=0).labels)
-    size = min(there, int(max(fits, default=1)))
-    few = min(2, size)
-
-    def step(clips: int, seconds: float) -> float:
-        trial = _with_batch(result.recipe, clips)
+    def seconds_per_clip(batch_size: int, seconds: float) -> float:
+        trial = with_batch_size(recipe, batch_size)
         time = step_seconds(trial, store, device=device, precision=precision, seconds=seconds)
-        return time / len(train_batches_of(trial, store).batch(0, epoch=0).labels)
+        return time / _clips_of_a_step(trial, store)
 
-    per_clip = step(few, seconds / 10)
-    # Two steps to warm up and three or more that count, in half of the time there is.
-    size = max(few, min(size, int(seconds / (10 * per_clip))))
+    per_clip = seconds_per_clip(few, seconds / 10)
+    fits = _free_bytes(kind) / (2 * max(1, result.cost.activation_bytes))
+    # Two steps to warm up and three that count, in half of the time.
+    size = max(few, int(min(largest, fits, seconds / (10 * per_clip))))
     if size > few:
-        per_clip = step(size, seconds / 2)
+        per_clip = seconds_per_clip(size, seconds / 2)
     test_per_clip = test_seconds(
-        _with_batch(result.recipe, size), store,
+        with_batch_size(recipe, size), store,
         device=device, precision=precision, seconds=seconds / 5,
     )  # fmt: skip
-    memory = result.memory
-    if device_type(device) == "cpu":
-        memory = _with_process(
-            result, store, precision, most=min(size, int(seconds / per_clip / 40))
-        )
-    fewer = f" (the recipe's batch is {asked})" if size < asked else ""
-    timed, whole = (_bodies_per_clip(result.recipe, store, batch=n) for n in (size, there))
+    memory = {
+        n: peak_memory(recipe, store, batch_size=n, device=kind, precision=precision)
+        for n in sorted({size, *batch_sizes})
+    }
+    smaller = f" (the recipe's batch is {asked})" if size < asked else ""
+    timed, whole = (_bodies_per_clip(recipe, store, batch=n) for n in (size, largest))
     return replace(
         result,
-        memory=memory,
-        calibration=f"{what}, {size} at a time{fewer}",
+        peak_memory={n: measured for n, measured in memory.items() if measured is not None},
+        calibration=f"{what}, {size} at a time{smaller}",
         seconds_per_clip=per_clip * whole / timed,
         test_seconds_per_clip=test_per_clip,
     )
 
 
-def _with_process(
-    result: Estimate, store: Store, precision: Precision, *, most: int
-) -> pd.DataFrame:
-    """The table of memory with what a process holds, from two sizes up to `most` clips."""
-    batch = max(1, most // 2)
-    less, more = (
-        held_bytes(result.recipe, store, batch=n, precision=precision) for n in (batch, 2 * batch)
-    )
-    if less is None or more is None:
-        return result.memory
-    held = less + (result.memory.index.to_numpy() - batch) * (more - less) / batch
-    return result.memory.assign(process=held.clip(min=result.memory["total"]))
+def _clips_of_a_step(recipe: Recipe, store: Store) -> int:
+    return len(build_batches(recipe, store)[0].batch(0, epoch=0).labels)
 
 
-def _whole(result: Estimate, store: Store) -> Estimate:
+def _with_run_times(result: Estimate, store: Store) -> Estimate:
     """The estimate with the times of an epoch and of the run."""
-    recipe, settings = result.recipe, result.recipe.training
+    settings = result.recipe.training
     per_clip, test_per_clip = result.seconds_per_clip or 0.0, result.test_seconds_per_clip or 0.0
-    step = settings.batch_size * settings.accumulate
-    batches = train_batches_of(_with_batch(recipe, step), store)
-    clips = min(len(batches) * step, len(batches.indices) * settings.repeat)
-    watched = len(watched_batches_of(recipe, store, batch_size=1).indices)
-    every = settings.watch_every or settings.epochs
-    looks = -(-settings.epochs // every)  # the last epoch is looked at always
+    batches, held_out = build_batches(result.recipe, store)
+    clips = min(len(batches) * batches.batch_size, len(batches.indices) * settings.repeat)
+    evaluations = sum(is_validated(epoch, settings) for epoch in range(settings.epochs))
     epoch = clips * per_clip
+    evaluated = evaluations * len(held_out.indices)
     return replace(
         result,
         clips=clips,
         seconds_per_epoch=epoch,
-        seconds=settings.epochs * epoch + looks * watched * test_per_clip,
+        seconds=settings.epochs * epoch + evaluated * test_per_clip,
     )
 
 
 def _bodies_per_clip(recipe: Recipe, store: Store, *, batch: int) -> float:
-    """How many bodies per clip the network computes in training, in the mean over random batches.
+    """How many bodies per clip a training step computes, on average over random batches.
 
-    Of the empty bodies of a person slot one is carried for all, if the batch has any.
+    Of the empty bodies of a person slot one is computed for all, if the batch has any.
     """
     persons = recipe.model.num_persons
-    if recipe.model.dropout > 0:  # they differ then
+    if recipe.model.dropout > 0:  # then they differ
         return persons
-    there = store.persons[split_validation(store, recipe)[0]]
-    empty = np.array([(there <= slot).mean() for slot in range(persons)])
+    present = store.persons[split_validation(store, recipe)[0]]
+    empty = np.array([(present <= slot).mean() for slot in range(persons)])
     return float(np.sum(1 - empty + (1 - (1 - empty) ** batch) / batch))
-
-
-def _with_batch(recipe: Recipe, size: int) -> Recipe:
-    training = recipe.training.model_copy(update={"batch_size": size, "accumulate": 1})
-    return recipe.model_copy(update={"training": training})
 
 
 def _free_bytes(device: str) -> float:
@@ -312,7 +248,7 @@ def _free_bytes(device: str) -> float:
         return float(torch.cuda.mem_get_info()[0])
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # no Linux: whoever asks knows
+    except OSError:  # not Linux
         return float("inf")
     found = [line.split()[1] for line in lines if line.startswith("MemAvailable")]
     return 1024 * int(found[0]) if found else float("inf")
@@ -323,7 +259,7 @@ def _giga(count: float) -> str:
 
 
 def _bytes(count: float) -> str:
-    """A number of bytes to read: decimal units, three digits."""
+    """A number of bytes in decimal units, with three digits."""
     unit = 0
     while count >= 999.5 and unit < 4:
         count, unit = count / 1000, unit + 1
@@ -331,7 +267,7 @@ def _bytes(count: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """A time to read, in the largest unit that leaves a number above 1."""
+    """A time in the largest unit that leaves a number above 1."""
     for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 1.5 * unit:
             return f"{seconds / unit:.3g} {name}"

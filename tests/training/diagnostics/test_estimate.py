@@ -7,7 +7,7 @@ import torch
 from msg3d_lab.model.kernels.empty_bodies import share_empty
 from msg3d_lab.training import estimate, recipes
 from msg3d_lab.training.diagnostics import trial
-from msg3d_lab.training.setup import build_model_of, train_batches_of
+from msg3d_lab.training.setup import build_model, train_batches_of
 
 TINY = {
     "base_channels": 6,
@@ -40,7 +40,7 @@ def ntu():
 
 
 def test_estimate_of_memory_adds_up(of_toy, toy_store, toy_recipe):
-    memory, net = of_toy.memory, build_model_of(toy_recipe, toy_store)
+    memory, net = of_toy.memory, build_model(toy_recipe, toy_store)
     assert memory.index.tolist() == [1, 2, 4, 8, 16, 32, 64, 128]
     tensors = memory[["weights", "optimizer", "activations", "other"]]
     assert (tensors.sum(axis=1) == memory["total"]).all()
@@ -221,7 +221,7 @@ def test_estimate_refuses_what_it_cannot_know(toy_recipe, toy_store, tmp_path, m
 
 def test_a_trial_starts_as_fit_does(toy_store, toy_recipe):
     torch.manual_seed(toy_recipe.training.seed)
-    expected = build_model_of(toy_recipe, toy_store).state_dict()
+    expected = build_model(toy_recipe, toy_store).state_dict()
     before = torch.get_rng_state()
     state = trial.new_state(toy_recipe, toy_store, device="cpu")
     assert torch.equal(before, torch.get_rng_state())

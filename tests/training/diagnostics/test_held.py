@@ -1,10 +1,10 @@
 import logging
 
 import pytest
+from msg3d_lab.training.diagnostics.held import _STATUS, held_bytes
 
 from msg3d_lab.training import estimate, recipes
 from msg3d_lab.training.diagnostics import trial
-from msg3d_lab.training.diagnostics.held import _STATUS, held_bytes
 
 needs_linux = pytest.mark.skipif(not _STATUS.exists(), reason="only Linux tells what is held")
 

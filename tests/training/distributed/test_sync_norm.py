@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from msg3d_lab.training.optimization import build_optimizer
 from torch import nn
 
 from msg3d_lab.data import open_store
@@ -18,8 +19,7 @@ from msg3d_lab.model import MSG3D
 from msg3d_lab.training import open_run, recipes
 from msg3d_lab.training.distributed.processes import launch, share_of_mean
 from msg3d_lab.training.distributed.sync_norm import SyncBatchNorm, synchronise
-from msg3d_lab.training.optimization import build_optimizer
-from msg3d_lab.training.setup import build_model_of, train_batches_of
+from msg3d_lab.training.setup import build_model, train_batches_of
 
 STEPS = 3
 # (clips of a step, how), by number of processes. A step wants 96 of 35 clips: they are
@@ -98,7 +98,7 @@ def test_fit_without_sync_norm_normalises_each_share_by_itself(toy_store, toy_re
     gradients, states = [], []
     for rank in range(2):
         torch.manual_seed(recipe.training.seed)
-        net = build_model_of(recipe, toy_store).train()
+        net = build_model(recipe, toy_store).train()
         batch = train_batches_of(recipe, toy_store, rank=rank, world_size=2).batch(0, epoch=0)
         logits, labels = net(torch.from_numpy(batch.x)), torch.from_numpy(batch.labels)
         smoothing = recipe.training.label_smoothing
