@@ -49,7 +49,7 @@ class YamlLibrary(Generic[T]):
         if name not in self._all:
             listed = ", ".join(self.names())
             raise ValueError(
-                f"unknown {self._kind} {name!r}: expected one of {listed}, or a YAML file of your own"
+                f"unknown {self._kind} {name!r}: expected one of {listed}, or your own YAML file"
             )
         return self._all[name]
 

@@ -116,9 +116,10 @@ class CallbackList:
 class TensorBoard:
     """Writes a run's metrics for TensorBoard after each epoch.
 
-    Use it as `fit(..., callbacks=[TensorBoard()])`. A resumed run continues its curves. If they differ from the run's metrics (it went back to an
-    older checkpoint, or another run wrote into the folder), they are written again from the first
-    epoch that differs, and TensorBoard is told to forget what was there.
+    Use it as `fit(..., callbacks=[TensorBoard()])`. A resumed run continues its curves. If they
+    differ from the run's metrics (it went back to an older checkpoint, or another run wrote into
+    the folder), they are written again from the first epoch that differs, and TensorBoard is told
+    to forget what was there.
 
     Args:
         path: the folder. Default: `tensorboard` in the run's folder, so that

@@ -193,7 +193,7 @@ def machine_facts() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of this library's checkout, with `+` if files differ from it; None if installed."""
+    """The commit of this library's checkout, with `+` if files differ; None if installed."""
     git = ["git", "-C", str(Path(__file__).parents[1])]
     try:
         # An installed copy may be inside another repository, which does not track it.

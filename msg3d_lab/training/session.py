@@ -213,7 +213,7 @@ class Session:
             old.write_environment({**facts, "resumed": facts.get("resumed", 0) + 1})
 
     def _restore(self) -> list[str]:
-        """Restore the newest checkpoint that is complete, if any; what was wrong with a newer one."""
+        """Restore the newest complete checkpoint, if any; return what was wrong with the newest."""
         path, fabric = self.run.path, self._fabric
         saved, damaged = run_on_all_ranks(fabric, lambda: read_checkpoint(path))
         if saved is not None:

@@ -142,7 +142,7 @@ class Training(Section):
         batch_size: clips per process and forward pass.
         accumulate: batches per step, whose gradients are averaged. Needs less memory than one batch
             of as many clips; only the batch normalisations see a difference. Off: 1.
-        learning_rate: for a step of `base_batch_size` clips; scaled linearly to the clips of a step.
+        learning_rate: for steps of `base_batch_size` clips; scaled to the clips of a step.
         base_batch_size: the number of clips per step that `learning_rate` is for.
         schedule: "cosine" (to 0, per step) or "steps" (a tenth at each of `milestones`).
         milestones: epochs after which the learning rate drops, for "steps".
@@ -157,12 +157,12 @@ class Training(Section):
             (see `msg3d_lab.training.ema`); 0.999, say. Off: 0.
         validate_every: epochs between two evaluations of the validation part (of the test split
             where there is none). The last epoch is always evaluated; 0: only the last one.
-        keep: the weights of the "last" epoch, or of the epoch with the "best" validation top-1; ties
-            go to the earlier epoch.
+        keep: the weights of the "last" epoch, or of the epoch with the "best" validation top-1
+            (ties go to the earlier epoch).
         patience: evaluations without a new best after which training stops; off: 0.
         recompute: whether the pathways of all blocks are computed again in backward: the same
             results with less memory, in more time.
-        sync_norm: whether batch normalisation uses the clips of all processes; see docs/clusters.md.
+        sync_norm: whether batch normalisation uses the clips of all processes (docs/clusters.md).
             False is what mmaction2 does, and gives other results. One process is not affected.
     """
 
@@ -200,11 +200,9 @@ class Training(Section):
         if not isinstance(section, dict):
             return section
         renamed = {OLD_NAMES.get(name, name): value for name, value in section.items()}
-        if len(renamed) < len(section):
-            twice = [
-                f"{old} and {new}" for old, new in OLD_NAMES.items() if {old, new} <= {*section}
-            ]
-            raise ValueError(f"{twice[0]} are the same setting: leave one out")
+        for old, new in OLD_NAMES.items():
+            if {old, new} <= section.keys():
+                raise ValueError(f"{old} and {new} are the same setting: leave {old} out")
         return renamed
 
     @model_validator(mode="after")

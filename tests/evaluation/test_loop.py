@@ -52,7 +52,7 @@ def test_test_averages_scores_over_clips(average, run, toy_store):
 
 def test_test_agrees_with_what_was_watched_in_training(run):
     result = evaluation.test(run, num_clips=1, device="cpu", progress=False)
-    assert result.top1 == pytest.approx(run.metrics["val_top1"].iloc[-1])
+    assert result.top1 == pytest.approx(run.metrics["test_top1"].iloc[-1])
 
 
 def test_test_says_how_sure_the_accuracy_and_the_network_are(run):

@@ -6,7 +6,6 @@ import resource
 import shutil
 import signal
 import socket
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -19,23 +18,20 @@ from hypothesis import strategies as st
 
 from msg3d_lab import cli, evaluation
 from msg3d_lab.data import Clip, open_store, write_store
-from msg3d_lab.training import checkpointing as resume
-from msg3d_lab.training import fit, open_run, recipes
-from msg3d_lab.training import fit as fit_function
+from msg3d_lab.training import Requeue, fit, loop, open_run, recipes, session
 from msg3d_lab.training.checkpointing import (
-    StoreWatch,
     read_checkpoint,
     remove_checkpoints,
-    stop_signal,
     write_checkpoint,
 )
 from msg3d_lab.training.runs import Run
+from msg3d_lab.training.session import StoreWatch
+from msg3d_lab.training.signals import stop_signal
 
-fit_module = sys.modules[fit_function.__module__]
 PRELOADED = ["msg3d_lab.training", "lightning_fabric", "pandas"]
 TIMING = ["seconds", "clips_per_s"]
 # All that draws random numbers or remembers something from step to step.
-SETTINGS = ["epochs=2", "repeat=2", "dropout=0.2", "average_decay=0.9", "clip_norm=1"]
+SETTINGS = ["epochs=2", "repeat=2", "dropout=0.2", "ema_decay=0.9", "clip_norm=1"]
 SETTINGS += ["validation_subjects=[3]", "keep=best", "rotation=[0, 30, 0]", "flip=0.5"]
 
 
@@ -187,7 +183,7 @@ def test_sigterm_leaves_a_checkpoint_and_says_requeue(start, undisturbed, tmp_pa
     process.join(60)
     assert process.exitcode == 75
     state, damaged = read_checkpoint(folder)
-    assert (state["version"], damaged) == (1, None)
+    assert (state["version"], damaged) == (2, None)
     assert not list(folder.glob(".*"))
     process = start(folder)
     process.join(60)
@@ -260,7 +256,7 @@ def test_finished_run_is_returned_as_it_is(undisturbed, start, words, toy_store,
 @pytest.fixture(scope="module")
 def small(toy_recipe):
     return recipes.with_settings(
-        toy_recipe, ["epochs=2", "repeat=1", "dropout=0.2", "watch_every=1"]
+        toy_recipe, ["epochs=2", "repeat=1", "dropout=0.2", "validate_every=1"]
     )
 
 
@@ -268,16 +264,15 @@ def small(toy_recipe):
 def stopped(small, toy_store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        look = fit_module.look
 
-        def look_and_stop(state, watched, stop):
-            seen = look(state, watched, stop=stop)
+        def validate_and_stop(*arguments, validate=loop.validate, **options):
+            found = validate(*arguments, **options)
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0)  # the handler runs between two lines of Python
-            return seen
+            return found
 
-        patch.setattr(fit_module, "look", look_and_stop)
-        with pytest.raises(resume.Requeue, match="75") as stopped:
+        patch.setattr(loop, "validate", validate_and_stop)
+        with pytest.raises(Requeue, match="75") as stopped:
             fit(small, data=toy_store, run=folder, device="cpu", progress=False)
     assert stopped.value.code == 75
     assert "the checkpoint is of the end of epoch 1; go on with --resume" in stopped.value.message
@@ -346,7 +341,7 @@ def test_resume_of_a_run_stopped_while_it_finished(again, small, toy_store, monk
     def full(folder):
         raise OSError("no more")
 
-    monkeypatch.setattr(fit_module, "remove_checkpoints", full)
+    monkeypatch.setattr(session, "remove_checkpoints", full)
     with pytest.raises(OSError, match="no more"):
         fit(small, run=again.path, **options)
     before = again.checkpoint.read_bytes()
@@ -484,13 +479,12 @@ def test_store_watch_notices_another_store(toy_store, tmp_path):
 def test_fit_stops_when_its_store_is_removed(small, toy_store, tmp_path, monkeypatch):
     path = tmp_path / "toy.arrow"
     shutil.copy(toy_store.path, path)
-    look = fit_module.look
 
-    def look_and_remove(*arguments, **options):
+    def validate_and_remove(*arguments, validate=loop.validate, **options):
         path.unlink(missing_ok=True)
-        return look(*arguments, **options)
+        return validate(*arguments, **options)
 
-    monkeypatch.setattr(fit_module, "look", look_and_remove)
+    monkeypatch.setattr(loop, "validate", validate_and_remove)
     with pytest.raises(FileNotFoundError, match="was removed while it was in use"):
         fit(small, data=path, run=tmp_path / "run", device="cpu", progress=False)
     shutil.copy(toy_store.path, path)
@@ -566,24 +560,24 @@ def test_fp16_keeps_its_loss_scale_and_skips_a_step(
         precision = MixedPrecision("16-mixed", "cpu", scaler)
         return Fabric(accelerator="cpu", devices=1, plugins=[precision])
 
-    monkeypatch.setattr(fit_module, "launch", launch)
+    monkeypatch.setattr(loop, "launch", launch)
     options = {"data": poisoned, "device": "cpu", "progress": False, "on_nan": "skip"}
     recipe = recipes.with_settings(small, {"clip_norm": clip_norm})
     whole = fit(recipe, run=tmp_path / "whole", **options)
     assert whole.metrics["skipped"].tolist() == [1, 1]
-    look = fit_module.look
 
-    def look_and_stop(*arguments, **more):
+    def stop_and_validate(*arguments, validate=loop.validate, **more):
         os.kill(os.getpid(), signal.SIGTERM)
-        return look(*arguments, **more)
+        return validate(*arguments, **more)
 
-    monkeypatch.setattr(fit_module, "look", look_and_stop)
-    with pytest.raises(resume.Requeue):
+    monkeypatch.setattr(loop, "validate", stop_and_validate)
+    with pytest.raises(Requeue):
         fit(recipe, run=tmp_path / "run", **options)
     state, _ = read_checkpoint(tmp_path / "run")
     assert state["precision"]["growth_interval"] == 3
-    assert (state["epoch"], state["step"]) == (0, 4)  # all steps done, not looked at yet
-    monkeypatch.setattr(fit_module, "look", look)
+    assert (state["epoch"], state["step"]) == (0, 4)  # all steps done, not validated yet
+    monkeypatch.undo()
+    monkeypatch.setattr(loop, "launch", launch)
     run = fit(recipe, run=tmp_path / "run", resume=True, **options)
     assert run.checkpoint.read_bytes() == whole.checkpoint.read_bytes()
 

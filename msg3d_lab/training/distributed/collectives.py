@@ -42,9 +42,9 @@ def run_on_all_ranks(fabric: Fabric, work: Callable[[], _T], *, first: bool = Fa
             result = work()
     except (OSError, ValueError) as error:
         failed = error
-    for error in gather(fabric, failed):
-        if error is not None:
-            raise error
+    for problem in gather(fabric, failed):
+        if problem is not None:
+            raise problem
     return cast(_T, result)
 
 

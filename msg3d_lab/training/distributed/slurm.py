@@ -274,6 +274,6 @@ def _submitit() -> Any:
         import submitit
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "submitit, which submits jobs to Slurm, is not installed: pip install msg3d-lab[cluster]"
+            "submitit, which talks to Slurm, is not installed: pip install msg3d-lab[cluster]"
         ) from error
     return submitit

@@ -17,8 +17,8 @@ __all__ = ["LiveCurves"]
 class LiveCurves:
     """Accuracy, loss and learning rate of a training, redrawn in one place while it runs.
 
-    Give it to `fit(..., callbacks=[LiveCurves()])`. The picture is an image in the cell's output, so
-    the last state stays when the kernel ends or the notebook becomes a web page. Within an epoch
+    Give it to `fit(..., callbacks=[LiveCurves()])`. The picture is an image in the cell's output,
+    so the last state stays when the kernel ends or the notebook becomes a web page. Within an epoch
     the training curves go on to where it is; those of a resumed run have what was there before.
     Outside a notebook nothing is shown, but `figure` is there.
 

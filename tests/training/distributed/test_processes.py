@@ -16,7 +16,8 @@ from msg3d_lab import evaluation
 from msg3d_lab.data.batches.loader import TrainBatches
 from msg3d_lab.evaluation import read_scores
 from msg3d_lab.training import fit, open_run, recipes
-from msg3d_lab.training.distributed.processes import _started, launch, share_of_mean
+from msg3d_lab.training.distributed.processes import _started, launch
+from msg3d_lab.training.step import clips_per_step, loss_weight
 
 SLURM = {
     "SLURM_NTASKS": "8",
@@ -100,22 +101,22 @@ def test_launch_refuses_processes_that_do_not_see_all_gpus(announce, monkeypatch
         launch("auto")
 
 
-def test_share_of_mean_makes_all_clips_count_the_same(toy_store):
+def test_loss_weight_makes_all_clips_count_the_same(toy_store):
     """36 clips: whole batches are alike; one that is not filled is shared 12 + 12 + 11 of 35."""
     every = toy_store.indices("xsub_train")
 
-    def shares(indices, batch_size):
+    def weights(indices, batch_size):
         found = []
         for rank in range(3):
             batches = TrainBatches(
                 toy_store, indices, clip_len=8, batch_size=batch_size, rank=rank, world_size=3
             )
             clips = len(batches.batch(0, epoch=0).labels)
-            found.append(share_of_mean(clips, batches=batches))
+            found.append(loss_weight(clips, clips_per_step(batches), 3))
         return found
 
-    assert shares(every, 4) == [1, 1, 1]
-    assert shares(every[:35], 50) == pytest.approx([36 / 35, 36 / 35, 33 / 35])
+    assert weights(every, 4) == [1, 1, 1]
+    assert weights(every[:35], 50) == pytest.approx([36 / 35, 36 / 35, 33 / 35])
 
 
 @pytest.fixture(scope="module")
