@@ -1,6 +1,7 @@
 import math
 import statistics
 
+import launchers
 import pytest
 
 from msg3d_lab.experiments.seeds import fit_seeds, parse_seeds, seeds_table
@@ -60,9 +61,6 @@ def test_fit_seeds_trains_finished_seeds_only_once(trained, toy_store, toy_recip
 
 def test_fit_seeds_goes_on_with_what_is_unfinished(trained, toy_store, toy_recipe, tmp_path):
     """Seed 5 is killed in its second epoch; resumed, it ends as if nothing had happened."""
-    import subprocess
-    import sys
-
     recipes.save(toy_recipe, tmp_path / "toy.yaml")
     code = f"""
 import os
@@ -80,8 +78,8 @@ Progress.step = update
 fit_seeds({str(tmp_path / "toy.yaml")!r}, seeds=(1, 5), runs={str(tmp_path / "runs")!r},
           data={str(toy_store.path)!r}, device="cpu", progress=False)
 """
-    killed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
-    assert killed.returncode == 9, killed.stderr.decode()
+    (tmp_path / "seeds.py").write_text(code)
+    assert launchers.finish([launchers.start(tmp_path / "seeds.py")]) == [9]
     folder = tmp_path / "runs"
     assert open_run(folder / "seed-1").finished
     assert not open_run(folder / "seed-5").finished

@@ -1,8 +1,8 @@
 import logging
 import math
-import subprocess
 import sys
 
+import launchers
 import pandas as pd
 import pytest
 import torch
@@ -177,8 +177,8 @@ def kill(metrics):
 fit({str(tmp_path / "toy.yaml")!r}, data={str(toy_store.path)!r}, run={str(tmp_path / "r")!r},
     device="cpu", progress=False, callbacks=[TensorBoard(), kill])
 """
-    killed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
-    assert killed.returncode == 9, killed.stderr.decode()
+    (tmp_path / "train.py").write_text(code)
+    assert launchers.finish([launchers.start(tmp_path / "train.py")]) == [9]
     folder = tmp_path / "r" / "tensorboard"
     assert raw_steps(folder, "loss/train") == [1, 2]
     run = fit(

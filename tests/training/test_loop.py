@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import launchers
 import numpy as np
 import pytest
 import torch
@@ -210,26 +211,28 @@ def test_fit_trains_on_a_layout_with_edge_sets_of_its_own(toy_store, toy_recipe,
 @pytest.mark.slow
 def test_fit_under_torchrun_uses_every_process_and_writes_once(toy_store, toy_recipe, tmp_path):
     recipes.save(recipes.with_settings(toy_recipe, ["batch_size=6"]), tmp_path / "toy.yaml")
+    folder = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     torchrun += ["--standalone", "-m", "--", "msg3d_lab"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def shell(*words):
-        command = [*torchrun, *map(str, words), "--device", "cpu"]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    folder = tmp_path / "run"
-    shown = shell("train", tmp_path / "toy.yaml", "--data", toy_store.path, "--run", folder)
+    words = ["train", tmp_path / "toy.yaml", "--data", toy_store.path, "--run", folder]
+    done = subprocess.run(
+        [*torchrun, *map(str, words), "--device", "cpu"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
     run = open_run(folder)
     assert run.environment["world_size"] == 2
     # 0.05 at a batch of 16; two processes with 6 clips each. The 13 test clips are shared unevenly,
     # so that one process has two batches of them and the other one.
     assert run.environment["learning_rate"] == pytest.approx(0.0375)
     assert 0 <= run.metrics["test_top1"].iloc[-1] <= 1
-    assert shown.count("Finished: ") == 1
-    assert shell("test", folder).count("Scores:") == 1
+    assert done.stdout.count("Finished: ") == 1
+    words = ["test", folder, "--device", "cpu"]
+    shown = launchers.run_group(2, "msg3d_lab", *words, folder=tmp_path)
+    assert shown.count("Scores:") == 1
     several = read_scores(run.scores_path)
     one = evaluation.test(run, device="cpu", progress=False).scores
     assert several.ids == one.ids

@@ -1,11 +1,10 @@
-"""This file is also the program that torchrun starts: see the end."""
+"""This file is also the program of the processes: see the end."""
 
 import copy
-import os
-import subprocess
 import sys
 from pathlib import Path
 
+import launchers
 import pytest
 import torch
 import torch.nn.functional as F
@@ -39,7 +38,7 @@ def trained(toy_store, tmp_path_factory):
     def get(processes, *, total, how="synchronised"):
         if processes not in found:
             out = folder / f"{processes}.pt"
-            _torchrun(processes, [__file__, toy_store.path, out])
+            launchers.run_group(processes, __file__, toy_store.path, out, folder=folder)
             found[processes] = torch.load(out, weights_only=True)
         return found[processes][total, how]
 
@@ -91,8 +90,8 @@ def test_fit_without_sync_norm_normalises_each_share_by_itself(toy_store, toy_re
         toy_recipe, {"sync_norm": False, "batch_size": 18, "epochs": 1, "validate_every": 0}
     )
     recipes.save(recipe, tmp_path / "toy.yaml")
-    words = ["-m", "--", "msg3d_lab", "train", tmp_path / "toy.yaml", "--data", toy_store.path]
-    _torchrun(2, [*words, "--run", tmp_path / "run", "--device", "cpu"])
+    words = ["train", tmp_path / "toy.yaml", "--data", toy_store.path, "--run", tmp_path / "run"]
+    launchers.run_group(2, "msg3d_lab", *words, "--device", "cpu", folder=tmp_path)
     run = open_run(tmp_path / "run")
     assert run.recipe.training.sync_norm is False
     gradients, states = [], []
@@ -200,19 +199,6 @@ def group_of_one(tmp_path):
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     yield type("Fabric", (), {"world_size": 2, "device": torch.device("cpu")})()
     torch.distributed.destroy_process_group()
-
-
-def _torchrun(processes, words):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(processes), *map(str, words)]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def _distances(one, other):
