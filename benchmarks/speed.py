@@ -34,7 +34,7 @@ from msg3d_lab import load_model, tune_allocator
 from msg3d_lab.data import load_synthetic
 from msg3d_lab.demo import demo_run
 from msg3d_lab.model.predict import predict
-from msg3d_lab.training.setup import test_batches_of
+from msg3d_lab.training.setup import build_test_batches
 
 RESULTS = Path(__file__).parent / "results"
 NTU60: dict[str, Any] = {"num_classes": 60}
@@ -197,7 +197,8 @@ def measure_agreement(*, quick: bool) -> str:
     # A trial does not touch the demo's folder.
     run = demo_run("runs/quick-speed" if quick else "runs/demo", settings=settings)
     recipe, store, model = run.recipe, load_synthetic(), load_model(run.path)
-    batches = test_batches_of(recipe, store, batch_size=16, num_clips=1)
+    indices = store.indices(recipe.data.test_split)
+    batches = build_test_batches(recipe, store, indices, batch_size=16)
     logits: dict[str, np.ndarray] = {}
     for name, form, precision in AGREEMENT:
         network = _with_precision(make_form(form, model, training=False), precision)

@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half-written, overwritten silently or written by two."""
+"""Atomic writes and locks: no file is half-written, silently overwritten, or written by two."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, SoftFileLock, Timeout
+
 __all__ = ["locked", "sync", "write_aside"]
 
 
@@ -17,15 +19,15 @@ __all__ = ["locked", "sync", "write_aside"]
 def write_aside(
     path: str | Path, *, overwrite: bool = False, durable: bool = False
 ) -> Iterator[Path]:
-    """Yield a path beside `path` to write a file or a folder to; rename it when all went well.
+    """Yield a temporary path beside `path` to write a file or folder to; rename it at the end.
 
-    If the block raises, what was written is removed and `path` is as it was.
+    If the block raises, what was written is removed and `path` is unchanged.
 
     Args:
         path: the final path; its parent folders are made.
         overwrite: whether an existing file may be replaced. A folder never is.
-        durable: whether a file must be on the disk before it gets its name, so that a power cut
-            leaves the old one or the new one.
+        durable: whether to flush the file to the disk before renaming it, so that after a power
+            failure either the old or the new one is there.
 
     Raises:
         FileExistsError: `path` exists, before anything is written.
@@ -56,7 +58,7 @@ def write_aside(
 
 
 def sync(path: str | Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Flush a file, or the names in a folder, to the disk."""
     if os.name == "nt" and Path(path).is_dir():
         return  # a folder cannot be opened there
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
@@ -70,47 +72,33 @@ def sync(path: str | Path) -> None:
 def locked(path: str | Path) -> Iterator[None]:
     """Hold a lock file within a block, against other processes.
 
-    The lock is the system's and ends with its process, however that ends: a file left behind by a
-    killed one locks nobody out. File systems without locks give none.
+    The lock belongs to the process and ends with it, also if it is killed: the file that it leaves
+    behind does not lock anybody out.
 
     Args:
         path: the lock file; made, and removed afterwards.
 
     Raises:
-        BlockingIOError: another process holds it; the message says which, if it can be known.
+        BlockingIOError: another process holds it; the message says which, if that is known.
     """
     path = Path(path)
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            _lock(descriptor, path)
-            # Its last holder may have removed it between the two calls.
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-                break
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+    lock = FileLock(path, timeout=0.1)
     try:
-        with suppress(OSError):  # a full disk: what is written next can say so better
-            os.truncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
+        lock.acquire()
+    except Timeout:
+        holder = ""
+        with suppress(OSError):
+            holder = path.read_text(encoding="utf-8", errors="replace")
+        raise BlockingIOError(
+            f"{path.parent} is in use by {holder or 'another process'}: wait for it, or stop it "
+            "first"
+        ) from None
+    try:
+        with suppress(OSError):  # a full disk: the error of what is written next says more
+            if not isinstance(lock, SoftFileLock):  # whose file says who holds it already
+                path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
     finally:
         with suppress(OSError):
             path.unlink()
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = path.read_text(encoding="utf-8", errors="replace") or "another process"
-        raise BlockingIOError(
-            f"{path.parent} is in use by {holder}: wait for it, or stop it first"
-        ) from None
-    except (ImportError, OSError):
-        return
+        lock.release()

@@ -1,7 +1,6 @@
 """Joint layouts: names, edges, bone parents, centre, left and right, body parts.
 
-The four layouts of the field are YAML files beside this module (`layouts/`), read by the same
-function as a user's own, so each of them is also an example to copy.
+The four layouts of the field are YAML files in `layouts/`. A layout of your own is such a file too.
 """
 
 from __future__ import annotations
@@ -13,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from msg3d_lab.yaml_library import YamlLibrary, read_mapping
+
 __all__ = ["Skeleton", "edge_sets", "from_dict", "get", "load", "names", "variants"]
 
-_LAYOUTS = Path(__file__).with_name("layouts")
+_KIND = "joint layout"
 _REQUIRED = {"name", "joints", "edges", "center"}
 _OPTIONAL = {"edge_sets", "bones", "align", "mirror", "parts"}
 
@@ -96,18 +97,25 @@ class Skeleton:
         )
 
 
+_LIBRARY: YamlLibrary[dict[str, Any]] = YamlLibrary(
+    Path(__file__).with_name("layouts"),
+    kind=_KIND,
+    entries=lambda path: {path.stem: read_mapping(path, kind=_KIND)},
+)
+
+
 def names() -> list[str]:
     """The names of the layouts that come with the library."""
-    return sorted(path.stem for path in _LAYOUTS.glob("*.yaml"))
+    return _LIBRARY.names()
 
 
 def edge_sets(name: str) -> list[str]:
     """The edge sets of a layout that comes with the library; empty where it has only one."""
-    return list(_read(_LAYOUTS / f"{name}.yaml").get("edge_sets", {}))
+    return list(_LIBRARY.get(name).get("edge_sets", {}))
 
 
 def get(name: str, *, edge_set: str | None = None) -> Skeleton:
-    """Return a layout that comes with the library.
+    """Return a layout that comes with the library; `load` reads one of your own.
 
     Args:
         name: one of `names()`.
@@ -120,12 +128,7 @@ def get(name: str, *, edge_set: str | None = None) -> Skeleton:
         >>> get("ntu25", edge_set="star").num_joints
         25
     """
-    if name not in names():
-        raise ValueError(
-            f"unknown layout {name!r}: expected one of {', '.join(names())}; "
-            "for a layout of your own, write a YAML file and use skeletons.load(path)"
-        )
-    return load(_LAYOUTS / f"{name}.yaml", edge_set=edge_set)
+    return from_dict(_LIBRARY.get(name), edge_set=edge_set)
 
 
 def variants(name: str) -> list[Skeleton]:
@@ -144,25 +147,11 @@ def load(path: str | Path, *, edge_set: str | None = None) -> Skeleton:
     Raises:
         ValueError: the file is not such a layout; the message names the file and the entry.
     """
-    document = _read(Path(path))
+    document = read_mapping(path, kind=_KIND)
     try:
         return from_dict(document, edge_set=edge_set)
     except ValueError as error:
         raise ValueError(f"{path} is not a joint layout: {error}") from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise ValueError(
-            f"{path} is not a joint layout: expected a mapping, found {document!r:.60}"
-        )
-    return document
 
 
 def from_dict(document: Mapping[str, Any], *, edge_set: str | None = None) -> Skeleton:

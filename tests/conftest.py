@@ -100,6 +100,6 @@ def toy_recipe():
             "num_g3d_scales": 2,
             "epochs": 2,
             "batch_size": 8,
-            "learning_rate_batch": 16,
+            "base_batch_size": 16,
         },
     )

@@ -25,7 +25,7 @@ ALLOWED = {
     "graph": {"skeletons"},
     "model": {"skeletons", "graph", "files", "safe_pickle"},
     "data": {"skeletons", "files", "safe_pickle"},
-    "training": {"skeletons", "graph", "files", "yaml_library", "model", "data"},
+    "training": {"skeletons", "graph", "files", "allocator", "yaml_library", "model", "data"},
     "evaluation": {"files", "safe_pickle", "model", "data", "training"},
     "experiments": {
         "allocator",

@@ -1,10 +1,9 @@
-import importlib
-
 import pytest
 
 from msg3d_lab.cli import main
 from msg3d_lab.demo import demo, demo_run
 from msg3d_lab.training import open_run
+from msg3d_lab.training.session import Session
 
 QUICK = ["epochs=1", "base_channels=6", "clip_len=8", "num_gcn_scales=2", "num_g3d_scales=2"]
 
@@ -39,7 +38,7 @@ def test_demo_goes_from_nothing_to_a_report(tmp_path, monkeypatch, capsys):
     assert demo_run("runs/demo", settings=QUICK).scores_path.is_file()
     assert run.checkpoint.stat().st_mtime_ns == weights
     with monkeypatch.context() as patch:
-        patch.setattr(importlib.import_module("msg3d_lab.training.loop"), "_finish", stopped)
+        patch.setattr(Session, "finish", stopped)
         with pytest.raises(KeyboardInterrupt):
             demo_run("runs/stopped", settings=QUICK)
     assert not open_run("runs/stopped").finished

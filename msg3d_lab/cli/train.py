@@ -1,4 +1,4 @@
-"""The shell's commands that train."""
+"""Shell commands that train."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def demo(run: Path | None = None, settings: Settings = ()) -> None:
     """Train and test a compact MS-G3D on embedded synthetic data and write a report.
 
     Args:
-        run: the run's folder; runs/demo, or the next free runs/demo-N, if left out.
+        run: the run's folder. Default: runs/demo, or the next free runs/demo-N.
         settings: changes to the recipe synthetic-joint, e.g. epochs=2.
     """
     from msg3d_lab.demo import demo as run_demo
@@ -52,28 +52,29 @@ def train(
 ) -> None:
     """Train a recipe's network; under torchrun or srun, on all their processes.
 
-    SIGTERM ends training with a checkpoint and exit code 75: the same words with --resume go on.
+    Ctrl-C and SIGTERM stop training with a checkpoint (SIGTERM with exit code 75); the same command
+    with --resume goes on.
 
     Args:
         recipe: a recipe's name (see msg3d-lab recipes) or the path of its YAML.
-        data: the store; where `data import` puts it if left out.
-        run: the run's folder, which must not exist without --resume; runs/RECIPE if left out.
+        data: the store. Default: where `data import` puts it.
+        run: the run's folder, which must not exist without --resume. Default: runs/RECIPE.
         settings: changes to the recipe, e.g. epochs=5 model.dropout=0.1.
         resume: go on with the run in that folder; start it if there is none.
         device: where to compute.
-        devices: processes on this machine; what torchrun or srun started if left out.
-        num_nodes: machines; what torchrun or srun started on if left out.
+        devices: processes on this machine. Default: as many as torchrun or srun started.
+        num_nodes: machines. Default: as torchrun or srun started.
         precision: of the arithmetic.
-        on_nan: at a loss or a gradient that is not finite, stop or skip the step.
+        on_nan: at a loss or a gradient that is not finite, stop, or skip the step.
         checkpoint_minutes: between two checkpoints; one is written after every epoch anyway.
         seeds: train once per seed, e.g. 1,2,3, into folders below --run, and show mean and sd;
-            what is there already is gone on with.
+            finished seeds are not trained again.
         slurm: submit to a cluster instead of training here, e.g. partition=gpu,gpus=8,hours=4;
             with --seeds a job per seed.
-        tensorboard: write the curves for TensorBoard, too, into the run's folder.
+        tensorboard: also write the curves for TensorBoard, into the run's folder.
     """
     from msg3d_lab.allocator import tune_allocator
-    from msg3d_lab.training import fit, recipes
+    from msg3d_lab.training import TensorBoard, fit, recipes
 
     whole = recipes.with_settings(recipes.get(recipe), settings)
     arguments: dict[str, Any] = {
@@ -81,11 +82,8 @@ def train(
         "precision": precision,
         "on_nan": on_nan,
         "checkpoint_minutes": checkpoint_minutes,
+        "callbacks": (TensorBoard(),) if tensorboard else (),
     }
-    if tensorboard:
-        from msg3d_lab.training.tensorboard import TensorBoard
-
-        arguments["watchers"] = (TensorBoard(),)
     places: dict[str, Any] = {"device": device, "devices": devices, "num_nodes": num_nodes}
     if slurm is not None:
         from msg3d_lab.training.distributed.slurm import parse_slurm, submit
@@ -95,18 +93,19 @@ def train(
                 "--slurm goes without --device, --devices and --num-nodes: ask for machines and "
                 "GPUs in --slurm"
             )
+        request = parse_slurm(slurm)
         if seeds is not None:
             from msg3d_lab.experiments.seeds import parse_seeds, submit_seeds
 
             jobs = submit_seeds(
-                whole, seeds=parse_seeds(seeds), runs=run, **arguments, **parse_slurm(slurm)
+                whole, slurm=request, seeds=parse_seeds(seeds), runs=run, **arguments
             )
             for seed, job in jobs.items():
                 print(f"Submitted: seed {seed}, job {job.job_id}; logs in {job.paths.folder}")
             when = "When they are finished," if jobs else "All seeds are finished:"
-            print(f"{when} the same words without --slurm show mean and sd.")
+            print(f"{when} the same command without --slurm shows mean and sd.")
             return
-        job = submit(whole, run=run, resume=resume, **arguments, **parse_slurm(slurm))
+        job = submit(whole, slurm=request, run=run, resume=resume, **arguments)
         print(f"Submitted: job {job.job_id}; script and logs in {job.paths.folder}")
         return
     tune_allocator()
@@ -120,8 +119,9 @@ def train(
     finished = fit(whole, run=run, resume=resume, **places, **arguments)
     if first_process():
         kept = finished.environment.get("kept_epoch", len(finished.metrics))
-        top1 = finished.metrics["val_top1"].iloc[kept - 1]
-        part = "validation" if finished.recipe.data.validation_subjects else "test"
+        held_out = finished.recipe.held_out
+        top1 = finished.metrics[f"{held_out}_top1"].iloc[kept - 1]
+        part = "validation" if held_out == "val" else "test"
         print(f"Finished: {finished.path}; {part} (1 clip) {100 * top1:.2f} % top-1")
         print(f"Next: msg3d-lab test {finished.path}")
 
@@ -135,18 +135,18 @@ def info(
     calibration: bool = True,
     seconds: float = 20,
 ) -> None:
-    """Predict what training a recipe costs: parameters, operations, memory by batch, time.
+    """Measure what training a recipe costs: parameters, operations, memory, time.
 
-    Without a store noise is timed, and there is no time per epoch.
+    Without a store noise is used, and there is no time per epoch.
 
     Args:
         recipe: a recipe's name (see msg3d-lab recipes) or the path of its YAML.
-        data: the store; where `data import` puts it if left out.
+        data: the store. Default: where `data import` puts it.
         settings: changes to the recipe, e.g. batch_size=32.
         device: where to compute.
         precision: of the arithmetic.
-        calibration: time some steps.
-        seconds: that the timing may take.
+        calibration: run some steps, to measure time and memory.
+        seconds: that measuring may take.
     """
     from msg3d_lab.allocator import tune_allocator
     from msg3d_lab.training import estimate, recipes
@@ -166,7 +166,7 @@ def info(
 
 
 def recipes(name: Positional[str | None] = None) -> None:
-    """List the recipes, or print one as YAML, ready to be saved, changed and trained.
+    """List the recipes, or print one as YAML, to save, change and train.
 
     Args:
         name: the recipe to print.

@@ -15,7 +15,7 @@ from msg3d_lab.evaluation.loop import test
 from msg3d_lab.evaluation.scores import Kind, Scores
 from msg3d_lab.evaluation.statistics import interval
 from msg3d_lab.training.runs import Run, open_run
-from msg3d_lab.training.setup import open_store_of
+from msg3d_lab.training.setup import open_store_for
 from msg3d_lab.training.validation import split_validation
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def validation_scores(
             f"{run.path} has no validation part: train with validation_subjects, e.g. "
             '--set "validation_subjects=[35, 38]"'
         )
-    store = open_store_of(recipe, data if data is not None else run.environment["data"]["path"])
+    store = open_store_for(recipe, data if data is not None else run.environment["data"]["path"])
     wanted = {store.ids[i] for i in split_validation(store, recipe)[1]}
     whole = test(run, data=store, split=recipe.data.train_split, **test_arguments).scores
     rows = np.array([name in wanted for name in whole.ids])

@@ -18,9 +18,10 @@ from msg3d_lab.evaluation.scores import Kind, Scores, write_scores
 from msg3d_lab.evaluation.statistics import interval
 from msg3d_lab.model import MSG3D
 from msg3d_lab.model.predict import predict
-from msg3d_lab.training.distributed.processes import gather, launch
+from msg3d_lab.training.distributed.collectives import gather
+from msg3d_lab.training.distributed.processes import launch
 from msg3d_lab.training.runs import Run, open_run
-from msg3d_lab.training.setup import open_store_of, test_batches_of
+from msg3d_lab.training.setup import build_test_batches, open_store_for
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -101,7 +102,7 @@ def test(
         raise ValueError(f'expected average="softmax" or "logits", found {average!r}')
     recipe = run.recipe
     trained_on = run.environment["data"]
-    store = open_store_of(recipe, data if data is not None else trained_on["path"])
+    store = open_store_for(recipe, data if data is not None else trained_on["path"])
     model = run.model()
     _check_fit(run, model, store)
     fabric = launch(device, devices=devices, num_nodes=num_nodes)
@@ -118,8 +119,8 @@ def test(
         shape=(len(indices), store.num_classes),
         seconds=part_seconds,
     )
-    batches = test_batches_of(
-        recipe, store, batch_size=max(1, batch_size // clips), num_clips=clips, split=where
+    batches = build_test_batches(
+        recipe, store, indices, batch_size=max(1, batch_size // clips), num_clips=clips
     )
     values, known = _known(fabric, parts, shape=(len(indices), store.num_classes))
     left = np.flatnonzero(~known)

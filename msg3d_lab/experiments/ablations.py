@@ -20,15 +20,18 @@ from msg3d_lab.experiments.plan import PlannedRun, failure_path, plan, progress_
 from msg3d_lab.experiments.tables import COST, ablation_table
 from msg3d_lab.experiments.workers import Failure, in_processes
 from msg3d_lab.files import write_aside
-from msg3d_lab.training.checkpointing import Requeue, stop_signal
 from msg3d_lab.training.distributed.processes import Precision
 from msg3d_lab.training.loop import fit
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import open_run
-from msg3d_lab.training.setup import build_model_of, open_store_of, train_batches_of
+from msg3d_lab.training.setup import build_model, open_store_for
+from msg3d_lab.training.signals import Requeue, stop_signal
+from msg3d_lab.training.validation import split_validation
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from msg3d_lab.training.distributed.slurm import Slurm
 
 __all__ = ["ablate", "submit_ablation", "train_and_test"]
 
@@ -83,7 +86,7 @@ def ablate(
     """
     grid = _grid(grid, variants)
     planned = plan(grid, seeds=seeds, runs=runs, settings=settings)
-    store = open_store_of(planned[0].recipe, data)
+    store = open_store_for(planned[0].recipe, data)
     tasks = {
         run.path: partial(
             train_and_test,
@@ -115,7 +118,7 @@ def ablate(
 def submit_ablation(
     grid: Grid | str,
     *,
-    slurm: Mapping[str, Any],
+    slurm: Slurm,
     seeds: Sequence[int] | None = None,
     runs: str | Path | None = None,
     data: Store | str | Path | None = None,
@@ -130,7 +133,7 @@ def submit_ablation(
 
     Args:
         grid: a grid, the name of one, or the path of its YAML.
-        slurm: what to ask for: arguments of `training.distributed.slurm.submit`.
+        slurm: what to ask for, for each job.
         seeds: the grid's own if left out.
         runs: as in `ablate`; on a file system that the cluster's machines share.
         data: the store, likewise.
@@ -148,13 +151,20 @@ def submit_ablation(
 
     grid = _grid(grid, variants)
     planned = plan(grid, seeds=seeds, runs=runs, settings=settings)
-    store = open_store_of(planned[0].recipe, data)
+    store = open_store_for(planned[0].recipe, data)
     for run in planned:
         found = progress_of(run, store)
         if found.state == "other":
             raise FileExistsError(found.why)
     return [
-        submit(run.recipe, run=run.path, data=store.path, resume=True, precision=precision, **slurm)
+        submit(
+            run.recipe,
+            slurm=slurm,
+            run=run.path,
+            data=store.path,
+            resume=True,
+            precision=precision,
+        )
         for run in _open_runs(planned, store)
         if not (run.path.exists() and open_run(run.path).finished)
     ]
@@ -279,8 +289,8 @@ def _work(recipe: Recipe, store: Store) -> float:
 
     training, data = recipe.training, recipe.data
     try:
-        clips = len(train_batches_of(recipe, store).indices) * training.repeat * training.epochs
-        network = build_model_of(recipe, store)
+        clips = len(split_validation(store, recipe)[0]) * training.repeat * training.epochs
+        network = build_model(recipe, store)
     except ValueError:
         return 0.0
     whole = network_cost(network, clip_len=_FEW_FRAMES).training_macs

@@ -7,20 +7,18 @@ folder, as any run; the grid only says how it differs and what it is compared wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.settings import Section
+from msg3d_lab.yaml_library import YamlLibrary, explain_errors, read_mapping
 
 __all__ = ["Grid", "Variant", "get", "load", "names", "recipe_of"]
 
-_FOLDER = Path(__file__).with_name("grids")
 # They name folders, on every file system.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
 Seed = Annotated[int, Field(ge=0)]
@@ -115,7 +113,7 @@ class Grid(Section):
 
 def names() -> list[str]:
     """The names of the library's grids."""
-    return sorted(_library())
+    return _LIBRARY.names()
 
 
 def get(name: str) -> Grid:
@@ -124,12 +122,9 @@ def get(name: str) -> Grid:
     Raises:
         ValueError: no such grid; the message lists those there are. A file that is no grid.
     """
-    if name in _library():
-        return _library()[name]
     if name.endswith((".yaml", ".yml")):
         return load(name)
-    listed = ", ".join(names())
-    raise ValueError(f"unknown grid {name!r}: expected a YAML file's path or one of {listed}")
+    return _LIBRARY.get(name)
 
 
 def load(path: str | Path) -> Grid:
@@ -141,19 +136,9 @@ def load(path: str | Path) -> Grid:
             is none.
     """
     try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise ValueError(f"{path} is not a grid: expected a mapping, found {document!r:.60}")
-    try:
-        grid = Grid.model_validate(document)
+        grid = Grid.model_validate(read_mapping(path, kind="grid"))
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, e['loc'])) or 'grid'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-        ]
-        raise ValueError(f"{path} is not a grid: " + "; ".join(problems)) from error
+        raise ValueError(f"{path} is not a grid: {explain_errors(error)}") from error
     for variant in grid.variants:
         recipe_of(grid, variant)
     return grid
@@ -184,7 +169,11 @@ def recipe_of(
     return recipe.model_copy(update={"name": grid.name, "source": f"{grid.name}: {grid.source}"})
 
 
-@cache
-def _library() -> dict[str, Grid]:
-    found = [load(path) for path in sorted(_FOLDER.glob("*.yaml"))]
-    return {grid.name: grid for grid in found}
+def _entries(path: Path) -> dict[str, Grid]:
+    grid = load(path)
+    return {grid.name: grid}
+
+
+_LIBRARY: YamlLibrary[Grid] = YamlLibrary(
+    Path(__file__).with_name("grids"), kind="grid", entries=_entries
+)

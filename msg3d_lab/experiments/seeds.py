@@ -1,7 +1,7 @@
-"""One recipe, several seeds: a single one proves nothing.
+"""One recipe with several seeds.
 
-The field's own spread between seeds, 88.5 to 89.9 % for MS-G3D on NTU60 X-Sub (kenziyuliu/MS-G3D,
-issue 12), is as large as most differences that are published.
+Differences between single runs mean little: MS-G3D on NTU60 X-Sub varies from 88.5 to 89.9 % with
+the seed (kenziyuliu/MS-G3D, issue 12), which is as much as most published improvements.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msg3d_lab.data.store import Store
 from msg3d_lab.training import recipes
+from msg3d_lab.training.callbacks import Callback
+from msg3d_lab.training.distributed.processes import Precision
 from msg3d_lab.training.loop import fit
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run
+from msg3d_lab.training.session import OnNan
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["fit_seeds", "parse_seeds", "seeds_table", "submit_seeds"]
+    from msg3d_lab.training.distributed.slurm import Slurm
 
-_COLUMNS = ("train_loss", "train_top1", "val_loss", "val_top1")
+__all__ = ["fit_seeds", "parse_seeds", "seeds_table", "submit_seeds"]
 
 
 def fit_seeds(
@@ -28,55 +32,92 @@ def fit_seeds(
     *,
     seeds: Sequence[int] = (1, 2, 3),
     runs: str | Path | None = None,
-    **fit_arguments: Any,
+    data: Store | str | Path | None = None,
+    device: str = "auto",
+    devices: int | None = None,
+    num_nodes: int | None = None,
+    precision: Precision = "32-true",
+    on_nan: OnNan = "stop",
+    checkpoint_minutes: float = 5,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> pd.DataFrame:
     """Train a recipe once per seed, one after the other, and return the results with mean and sd.
 
-    Called again it goes on where it was: finished seeds are not trained again, unfinished ones are
-    resumed, further seeds are added.
+    Called again, it continues: finished seeds are not trained again, unfinished ones are resumed,
+    further seeds are added.
 
     Args:
         recipe: a recipe, the name of one, or the path of its YAML; its own seed is not used.
         seeds: of the runs.
-        runs: the folder of the run folders seed-1, seed-2, ...; `runs/<recipe's name>-seeds` if
-            left out.
-        fit_arguments: of `fit`, e.g. data, device, precision.
+        runs: the folder for the run folders seed-1, seed-2, ... Default:
+            `runs/<recipe's name>-seeds`.
+        data: as in `fit`; so are the following.
+        device: where to compute.
+        devices: processes per machine.
+        num_nodes: machines.
+        precision: of the arithmetic.
+        on_nan: what to do if a loss or a gradient is not finite.
+        checkpoint_minutes: between two checkpoints.
+        progress: whether to show a progress bar.
+        callbacks: called after each epoch, of every run.
 
     Returns:
         See `seeds_table`.
 
     Raises:
-        ValueError: no seeds, or one twice; what `fit` raises; a run of the folder that is of
-            another recipe or store.
+        ValueError: no seeds, or one twice; what `fit` raises; a run in the folder has another
+            recipe or store.
         FileExistsError: `runs` is itself a run folder.
     """
-    each = _each(recipe, seeds, runs)
-    return seeds_table(
-        {
-            seed: fit(own, run=folder, resume=True, **fit_arguments)
-            for seed, (own, folder) in each.items()
-        }
-    )
+    finished = {
+        seed: fit(
+            own,
+            data=data,
+            run=folder,
+            resume=True,
+            device=device,
+            devices=devices,
+            num_nodes=num_nodes,
+            precision=precision,
+            on_nan=on_nan,
+            checkpoint_minutes=checkpoint_minutes,
+            progress=progress,
+            callbacks=callbacks,
+        )
+        for seed, (own, folder) in _runs_of(recipe, seeds, runs).items()
+    }
+    return seeds_table(finished)
 
 
 def submit_seeds(
     recipe: Recipe | str,
     *,
+    slurm: Slurm,
     seeds: Sequence[int] = (1, 2, 3),
     runs: str | Path | None = None,
-    **submit_arguments: Any,
+    data: str | Path | None = None,
+    precision: Precision = "32-true",
+    on_nan: OnNan = "stop",
+    checkpoint_minutes: float = 5,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[int, Any]:
     """Submit a recipe to Slurm once per seed, a job each, without waiting for them.
 
-    Called again it submits what is not finished, which goes on where it was. So wait for the jobs
-    of the first call: two jobs at work in one run folder refuse each other. When all are finished,
-    `fit_seeds` with the same seeds and folder trains nothing and returns the table.
+    Called again, it submits the unfinished seeds, which are resumed. Wait until the first jobs have
+    ended: two jobs in one run folder refuse each other. When all seeds are finished, `fit_seeds`
+    with the same seeds and folder trains nothing and returns the table.
 
     Args:
         recipe: a recipe, the name of one, or the path of its YAML; its own seed is not used.
+        slurm: what to ask for, for each job.
         seeds: of the runs.
-        runs: as for `fit_seeds`.
-        submit_arguments: of `training.distributed.slurm.submit`, e.g. partition, gpus, hours, data.
+        runs: as in `fit_seeds`.
+        data: as in `fit`; so are the following.
+        precision: of the arithmetic.
+        on_nan: what to do if a loss or a gradient is not finite.
+        checkpoint_minutes: between two checkpoints.
+        callbacks: must be picklable.
 
     Returns:
         submitit's jobs by their seeds; finished seeds have none.
@@ -87,20 +128,29 @@ def submit_seeds(
     """
     from msg3d_lab.training.distributed.slurm import submit
 
-    jobs = {}
-    for seed, (own, folder) in _each(recipe, seeds, runs).items():
-        if not (folder.exists() and Run(folder).finished):
-            jobs[seed] = submit(
-                own, run=folder, resume=True, name=f"{own.name}-seed-{seed}", **submit_arguments
-            )
-    return jobs
+    return {
+        seed: submit(
+            own,
+            slurm=slurm,
+            data=data,
+            run=folder,
+            resume=True,
+            name=f"{own.name}-seed-{seed}",
+            precision=precision,
+            on_nan=on_nan,
+            checkpoint_minutes=checkpoint_minutes,
+            callbacks=callbacks,
+        )
+        for seed, (own, folder) in _runs_of(recipe, seeds, runs).items()
+        if not (folder.exists() and Run(folder).finished)
+    }
 
 
-def _each(
+def _runs_of(
     recipe: Recipe | str, seeds: Sequence[int], runs: str | Path | None
 ) -> dict[int, tuple[Recipe, Path]]:
     """The recipe and the run folder of every seed."""
-    recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
+    recipe = recipes.get(recipe)
     folder = Path(runs) if runs is not None else Path("runs") / f"{recipe.name}-seeds"
     _check(seeds)
     if (folder / "recipe.yaml").exists():
@@ -108,10 +158,7 @@ def _each(
             f"{folder} is the folder of a single run: name another one for the runs of the seeds"
         )
     return {
-        seed: (
-            recipes.with_settings(recipe, {"training.seed": seed}),
-            folder / f"seed-{seed}",
-        )
+        seed: (recipes.with_settings(recipe, {"training.seed": seed}), folder / f"seed-{seed}")
         for seed in seeds
     }
 
@@ -123,9 +170,9 @@ def seeds_table(runs: Mapping[int, Run]) -> pd.DataFrame:
         runs: by their seeds.
 
     Returns:
-        A row per seed, then "mean" and "sd" (of a sample, n - 1; not a number for one seed), with
-        the columns of metrics.csv at the epoch whose weights were kept, that epoch, and the run's
-        seconds. As there, val_* are of the validation part, or of the test split without one.
+        A row per seed, then "mean" and "sd" (of a sample, n - 1; NaN for one seed). Columns: the
+        epoch whose weights were kept; `train_loss`, `train_top1` and `val_*` or `test_*` of that
+        epoch, as in metrics.csv; the run's seconds.
     """
     import pandas as pd
 
@@ -133,7 +180,8 @@ def seeds_table(runs: Mapping[int, Run]) -> pd.DataFrame:
     for seed, run in runs.items():
         metrics, environment = run.metrics.set_index("epoch"), run.environment
         kept = int(environment.get("kept_epoch", metrics.index[-1]))
-        rows[seed] = {"kept_epoch": kept} | metrics.loc[kept, list(_COLUMNS)].to_dict()
+        names = [f"{part}_{n}" for part in ("train", run.recipe.held_out) for n in ("loss", "top1")]
+        rows[seed] = {"kept_epoch": kept} | metrics.loc[kept, names].to_dict()
         rows[seed]["seconds"] = environment["seconds"]
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("seed")
     summary = pd.DataFrame({"mean": table.mean(), "sd": table.std(ddof=1)}).T
@@ -141,10 +189,10 @@ def seeds_table(runs: Mapping[int, Run]) -> pd.DataFrame:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read seeds as the shell has them.
+    """Read seeds, as in the shell.
 
     Raises:
-        ValueError: something else than numbers from 0 between commas, or one of them twice.
+        ValueError: not numbers from 0 between commas, or one of them twice.
 
     Example:
         >>> parse_seeds("1,2,3")

@@ -19,7 +19,7 @@ from msg3d_lab.experiments.grids import Grid, Variant
 from msg3d_lab.experiments.plan import PlannedRun, plan, progress_of, tested_scores
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import open_run
-from msg3d_lab.training.setup import open_store_of
+from msg3d_lab.training.setup import open_store_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ def ablation_runs(
     """
     grid = grids.get(grid) if isinstance(grid, str) else grid
     planned = plan(grid, seeds=seeds, runs=runs, settings=settings)
-    store = open_store_of(planned[0].recipe, data)
+    store = open_store_for(planned[0].recipe, data)
     return _runs_frame(grid, planned, store, _scores_of(planned, store))
 
 
@@ -91,7 +91,7 @@ def ablation_table(
 
     grid = grids.get(grid) if isinstance(grid, str) else grid
     planned = plan(grid, seeds=seeds, runs=runs, settings=settings)
-    store = open_store_of(planned[0].recipe, data)
+    store = open_store_for(planned[0].recipe, data)
     scores = _scores_of(planned, store)
     frame = _runs_frame(grid, planned, store, scores)
     rows = []
@@ -144,7 +144,7 @@ def ablation_classes(
 
     grid = grids.get(grid) if isinstance(grid, str) else grid
     planned = plan(grid, seeds=seeds, runs=runs, settings=settings)
-    store = open_store_of(planned[0].recipe, data)
+    store = open_store_for(planned[0].recipe, data)
     rows = []
     for (name, _), scores in _scores_of(planned, store).items():
         correct = pd.Series(scores.predictions == scores.labels)

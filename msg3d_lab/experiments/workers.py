@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from msg3d_lab.training.checkpointing import Requeue
+from msg3d_lab.training.signals import Requeue
 
 __all__ = ["Failure", "in_processes"]
 

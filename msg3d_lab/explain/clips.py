@@ -17,7 +17,7 @@ from msg3d_lab.data.batches.loader import TestBatches
 from msg3d_lab.data.batches.sampling import replay, resize, uniform_sample
 from msg3d_lab.data.store import Store
 from msg3d_lab.training.runs import Run, open_run
-from msg3d_lab.training.setup import open_store_of
+from msg3d_lab.training.setup import open_store_for
 
 __all__ = [
     "Clips",
@@ -138,7 +138,7 @@ def store_of(run: Run, data: Store | str | Path | None = None) -> Store:
         FileNotFoundError: it is gone.
         ValueError: it does not fit the run.
     """
-    return open_store_of(run.recipe, data if data is not None else run.environment["data"]["path"])
+    return open_store_for(run.recipe, data if data is not None else run.environment["data"]["path"])
 
 
 def planted(ids: Sequence[str], chosen: np.ndarray, features: Features) -> np.ndarray:

@@ -19,7 +19,7 @@ from msg3d_lab.files import write_aside
 from msg3d_lab.reporting.measured import devices_of
 from msg3d_lab.reporting.page import render_report
 from msg3d_lab.training.runs import Run
-from msg3d_lab.training.setup import open_store_of
+from msg3d_lab.training.setup import open_store_for
 
 __all__ = ["record_result", "results_table", "write_report"]
 
@@ -135,7 +135,7 @@ def write_report(run: Run, *, out: str | Path | None = None, store: Store | None
     Raises:
         FileNotFoundError: the run has not been tested, or its data are gone.
     """
-    store = store or open_store_of(run.recipe, run.environment["data"]["path"])
+    store = store or open_store_for(run.recipe, run.environment["data"]["path"])
     table = results_table([run])
     scores = read_scores(run.scores_path)
     counts = confusion_counts(scores)
@@ -212,11 +212,12 @@ def _data_name(scores: Scores) -> str:
 
 
 def _learning_caption(run: Run) -> str:
-    last = run.metrics.iloc[-1]
+    last, held_out = run.metrics.iloc[-1], run.recipe.held_out
+    part = "validation" if held_out == "val" else "test"
     return (
         f"Learning curve. After the last epoch {100 * last['train_top1']:.1f} % of the training "
-        f"clips and {100 * last['val_top1']:.1f} % of the test clips are recognised; test clips "
-        "are watched only."
+        f"clips and {100 * last[f'{held_out}_top1']:.1f} % of the {part} clips are recognised. "
+        "Test clips decide nothing during training."
     )
 
 

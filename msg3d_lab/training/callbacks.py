@@ -1,105 +1,218 @@
-"""Those who look on while a network trains: live plots, TensorBoard, a line to a chat room.
+"""Training callbacks, and the one that writes TensorBoard's curves.
 
-A watcher is any callable that takes the rows of metrics.csv so far as a data frame; it is called
-after each epoch, and once if a run that is resumed has no epoch left to train. Three methods are
-used where it has them: `start(run)` before the first step, `progress(row)` every few seconds within
-an epoch, and `close()` at the end, however that comes. Training waits for them, and other processes
-wait for the first: one that may take long (a network that hangs) needs a thread of its own.
+A callback is any callable that takes the rows of metrics.csv so far as a data frame. It is called
+after each epoch, and once if a resumed run has no epoch left to train. These methods are called if
+it has them: `start(run)` before the first step, `progress(row)` every few seconds within an epoch,
+and `close()` at the end, also after an error. Training waits for callbacks, and all processes wait
+for the first, which calls them: one that may take long needs a thread of its own.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msg3d_lab.training.runs import Run
-from msg3d_lab.training.state import State
+from msg3d_lab.training.state import TrainState
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Watcher", "Watchers"]
+__all__ = ["Callback", "CallbackList", "TensorBoard"]
 
-Watcher = Callable[["pd.DataFrame"], object]
+Callback = Callable[["pd.DataFrame"], object]
 
 log = logging.getLogger(__name__)
 
-_SECONDS = 2.0  # between two reports within an epoch: reading the sums of a GPU waits for it
+_SECONDS = 2.0  # between two reports within an epoch: reading a GPU's sums waits for the GPU
 
 
-class Watchers:
-    """Tells the watchers of a run what happens; what goes wrong in them is none of its business.
-
-    The first error of each is logged, with its traceback, and training goes on.
+class CallbackList:
+    """Calls the callbacks of a run. Logs the first exception of each, and continues.
 
     Args:
-        watchers: callables; see the module.
-        enabled: whether this process tells them; only the first one does.
+        callbacks: see the module.
+        enabled: whether this process calls them; only the first one does.
+
+    Raises:
+        TypeError: something that cannot be called.
     """
 
-    def __init__(self, watchers: Sequence[Watcher], *, enabled: bool = True) -> None:
-        wrong = [watcher for watcher in watchers if not callable(watcher)]
+    def __init__(self, callbacks: Sequence[Callback], *, enabled: bool = True) -> None:
+        wrong = [callback for callback in callbacks if not callable(callback)]
         if wrong:
-            raise TypeError(f"a watcher is called with the metrics so far, found {wrong[0]!r}")
-        self._watchers = list(watchers) if enabled else []
+            raise TypeError(f"a callback is called with the metrics so far, found {wrong[0]!r}")
+        self._callbacks = list(callbacks) if enabled else []
         self._failed: set[int] = set()
-        self._told = time.monotonic()
+        self._reported_at = time.monotonic()
 
-    def __enter__(self) -> Watchers:
+    def __enter__(self) -> CallbackList:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._tell("close")
+        self._call("close")
 
     def start(self, run: Run) -> None:
-        """Say which run it is."""
-        self._tell("start", run)
+        """Pass on the run."""
+        self._call("start", run)
 
-    def step(self, state: State, *, steps_per_epoch: int) -> None:
+    def step(self, state: TrainState, *, steps_per_epoch: int) -> None:
         """Report the epoch so far, if the last report was some time ago.
 
         The row has `epoch` (2.5 in the middle of the third), `lr`, `train_loss`, `train_top1` and
         `clips_per_s`, of the first process's clips.
         """
         now = time.monotonic()
-        if not self._watchers or now - self._told < _SECONDS or not state.seen:
+        if not self._callbacks or now - self._reported_at < _SECONDS or not state.seen:
             return
-        self._told = now
+        self._reported_at = now
         loss, correct = (state.sums / state.seen).tolist()
-        self._tell(
-            "progress",
-            {
-                "epoch": state.epoch + state.step / steps_per_epoch,
-                "lr": state.lr,
-                "train_loss": loss,
-                "train_top1": correct,
-                "clips_per_s": state.seen / max(now - state.epoch_clock, 1e-9),
-            },
-        )
+        row = {
+            "epoch": state.epoch + state.step / steps_per_epoch,
+            "lr": state.lr,
+            "train_loss": loss,
+            "train_top1": correct,
+            "clips_per_s": state.seen / max(now - state.epoch_clock, 1e-9),
+        }
+        self._call("progress", row)
 
     def epoch(self, rows: Sequence[Mapping[Any, Any]]) -> None:
-        """Hand on the rows so far."""
-        if self._watchers:
+        """Pass on the rows so far."""
+        if self._callbacks:
             import pandas as pd
 
-            self._tell("__call__", lambda: pd.DataFrame(rows))
-            self._told = time.monotonic()
+            # A frame of its own for each callback, which may change it.
+            self._call("__call__", lambda: pd.DataFrame(rows))
+            self._reported_at = time.monotonic()
 
-    def _tell(self, method: str, *arguments: Any) -> None:
-        for number, watcher in enumerate(self._watchers):
-            tell = getattr(watcher, method, None)
-            if tell is None:
+    def report(self, run: Run) -> None:
+        """Pass on a run that has finished already."""
+        if self._callbacks:
+            with self:
+                self.start(run)
+                self.epoch(run.metrics.to_dict("records"))
+
+    def _call(self, method: str, *arguments: Any) -> None:
+        for number, callback in enumerate(self._callbacks):
+            call = getattr(callback, method, None)
+            if call is None:
                 continue
             try:
-                # A frame of its own for each: one may change it.
-                tell(*(a() if method == "__call__" else a for a in arguments))
+                call(*(a() if method == "__call__" else a for a in arguments))
             except Exception as error:
                 if number not in self._failed:
                     self._failed.add(number)
                     log.warning(
-                        "the watcher %r failed (%s: %s); training goes on, and what goes wrong "
-                        "in it from here on is not reported",
-                        watcher, type(error).__name__, error, exc_info=True,
+                        "the callback %r failed (%s: %s); training goes on, and its further errors "
+                        "are not reported",
+                        callback, type(error).__name__, error, exc_info=True,
                     )  # fmt: skip
+
+
+class TensorBoard:
+    """Writes a run's metrics for TensorBoard after each epoch.
+
+    Use it as `fit(..., callbacks=[TensorBoard()])`. A resumed run continues its curves. If they
+    differ from the run's metrics (it went back to an older checkpoint, or another run wrote into
+    the folder), they are written again from the first epoch that differs, and TensorBoard is told
+    to forget what was there.
+
+    Args:
+        path: the folder. Default: `tensorboard` in the run's folder, so that
+            `tensorboard --logdir runs` shows all runs side by side.
+
+    Raises:
+        ModuleNotFoundError: tensorboard is not installed.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        _summary_writer()
+        self._given = Path(path) if path is not None else None
+        self._path = self._given
+        self._writer: Any = None
+        self._written = 0  # epochs
+
+    def start(self, run: Run) -> None:
+        """Write about this run from now on."""
+        self.close()
+        self._path = self._given or run.path / "tensorboard"
+
+    def __call__(self, metrics: pd.DataFrame) -> None:
+        """Write the epochs that are not written yet."""
+        if self._path is None:
+            raise ValueError("no folder to write to: give TensorBoard a path, or pass it to fit")
+        rows = metrics.to_dict("records")
+        if self._writer is None:
+            self._written = _epochs_written(self._path, rows)
+        if self._written == len(rows):
+            return
+        if self._writer is None:
+            self._writer = _summary_writer()(self._path, purge_step=rows[self._written]["epoch"])
+        for row in rows[self._written :]:
+            for tag, value in _scalars(row):
+                self._writer.add_scalar(tag, value, row["epoch"])
+        self._written = len(rows)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file; the next call opens a new one."""
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None
+
+
+_TAGS = {
+    "train_loss": "loss/train",
+    "val_loss": "loss/val",
+    "test_loss": "loss/test",
+    "train_top1": "top1/train",
+    "val_top1": "top1/val",
+    "test_top1": "top1/test",
+    "lr": "learning_rate",
+    "clips_per_s": "clips_per_s",
+}
+
+
+def _scalars(row: Mapping[Any, Any]) -> Iterator[tuple[str, float]]:
+    """The values of an epoch by their tags; none for held-out clips that were not evaluated."""
+    for name, tag in _TAGS.items():
+        if math.isfinite(row.get(name, math.nan)):
+            yield tag, row[name]
+
+
+def _epochs_written(path: Path, rows: Sequence[Mapping[Any, Any]]) -> int:
+    """How many of these rows, from the first on, a folder's curves have."""
+    if not path.is_dir():
+        return 0
+    from tensorboard.backend.event_processing import (  # type: ignore[import-untyped]
+        event_accumulator,
+    )
+
+    events = event_accumulator.EventAccumulator(str(path), size_guidance={"scalars": 0})
+    events.Reload()
+    found = {
+        (tag, event.step): event.value
+        for tag in events.Tags()["scalars"]
+        for event in events.Scalars(tag)
+    }
+    for count, row in enumerate(rows):
+        for tag, value in _scalars(row):
+            written = found.get((tag, row["epoch"]), math.nan)
+            if not math.isclose(written, value, rel_tol=1e-6):  # float32
+                return count
+    return len(rows)
+
+
+def _summary_writer() -> Any:
+    """The class that writes TensorBoard's files."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "tensorboard is not installed: pip install msg3d-lab[tensorboard]"
+        ) from error
+    return SummaryWriter

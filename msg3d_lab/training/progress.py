@@ -21,21 +21,21 @@ class Progress:
 
     Args:
         recipe: what is trained.
-        steps_per_epoch: steps in an epoch.
-        done: steps done by an earlier process.
-        enabled: whether a bar is shown; lines go to the log without one.
+        steps_per_epoch: steps of an epoch.
+        done: steps done before.
+        enabled: whether to show the bar; without it, lines go to the log.
     """
 
     def __init__(self, recipe: Recipe, steps_per_epoch: int, *, done: int, enabled: bool) -> None:
         self._name, self._epochs = recipe.name, recipe.training.epochs
-        self._watched = "val" if recipe.data.validation_subjects else "test"
+        self._held_out = recipe.held_out
         self._bar = tqdm(
             total=self._epochs * steps_per_epoch,
             initial=done,
             unit="step",
             disable=not enabled,
             dynamic_ncols=True,
-            smoothing=0,  # the mean over the run, looks at the watched clips included
+            smoothing=0,  # the mean over the run, evaluations included
         )
         self.start_epoch(done // steps_per_epoch)
 
@@ -46,23 +46,23 @@ class Progress:
         self._bar.close()
 
     def say(self, line: str) -> None:
-        """Leave a line above the bar, or in the log where no bar is shown."""
+        """Print a line above the bar, or log it where no bar is shown."""
         if self._bar.disable:
             log.info(line)
         else:
             self._bar.write(line)
 
     def start_epoch(self, epoch: int) -> None:
-        """Name the epoch; they are counted from 0 here and from 1 where people read."""
+        """Show the epoch, which is counted from 0 here and from 1 on the screen."""
         if epoch < self._epochs:
             self._bar.set_description(f"{self._name} epoch {epoch + 1}/{self._epochs}")
 
     def step(self, sums: torch.Tensor, seen: int, *, seconds: float) -> None:
-        """Count a step; numbers are read from the device only when the bar is drawn anyway.
+        """Count a step. Numbers are read from the device only when the bar is drawn.
 
         Args:
-            sums: (2,), the epoch's losses and right answers so far.
-            seen: clips so far.
+            sums: (2,), losses and right answers of the epoch so far.
+            seen: clips of the epoch so far.
             seconds: of the epoch so far.
         """
         if self._bar.update() and seen:
@@ -72,10 +72,10 @@ class Progress:
             )
 
     def finish_epoch(self, row: dict[str, Any]) -> None:
-        """Leave a line about the epoch above the bar."""
-        top1 = row["val_top1"]
-        watched = "" if math.isnan(top1) else f", {self._watched} {100 * top1:.1f} %"
+        """Print a line about the epoch above the bar."""
+        top1 = row[f"{self._held_out}_top1"]
+        evaluated = "" if math.isnan(top1) else f", {self._held_out} {100 * top1:.1f} %"
         self.say(
             f"epoch {row['epoch']:3d}: loss {row['train_loss']:.3f}, "
-            f"train {100 * row['train_top1']:.1f} %{watched}, {row['clips_per_s']:.0f} clips/s"
+            f"train {100 * row['train_top1']:.1f} %{evaluated}, {row['clips_per_s']:.0f} clips/s"
         )

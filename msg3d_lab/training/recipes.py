@@ -1,7 +1,7 @@
 """Recipes: everything that decides a run, in one YAML file without inheritance.
 
-Recipes of the library are files beside this module. One file stands for its siblings on the other
-streams, splits and NTU data sets, which differ in those names alone; what `get` returns, and what a
+The library's recipes are the files in `recipes/`. One file stands for its siblings on the other
+streams, splits and NTU data sets, which differ in those names only. What `get` returns, and what a
 run folder keeps, is always the whole recipe.
 """
 
@@ -10,15 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from msg3d_lab.data.datasets import default_store
-from msg3d_lab.training.settings import Data, Model, Section, Training
+from msg3d_lab.training.settings import OLD_NAMES, Data, Model, Section, Training
+from msg3d_lab.yaml_library import YamlLibrary, explain_errors, read_mapping
 
 __all__ = [
     "Data",
@@ -33,7 +33,6 @@ __all__ = [
     "with_settings",
 ]
 
-_FOLDER = Path(__file__).with_name("recipes")
 _STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 _NTU_SPLITS = (("ntu60", "xsub"), ("ntu60", "xview"), ("ntu120", "xsub"), ("ntu120", "xset"))
 _PAPER_SPLITS = _NTU_SPLITS[:2]  # its milestones are those of NTU60
@@ -47,8 +46,8 @@ class Recipe(Section):
         source: where its settings come from.
         data: which clips.
         model: which network.
-        training: how it learns.
-        test_clips: clips per sample at test time, softmax scores averaged.
+        training: how it is trained.
+        test_clips: clips per sample at test time; their softmax scores are averaged.
     """
 
     name: str
@@ -71,50 +70,61 @@ class Recipe(Section):
 
     @property
     def hash(self) -> str:
-        """Twelve hex digits that change with any setting but the seed."""
+        """Twelve hex digits that change with any setting except the seed.
+
+        A setting that was renamed counts under its first name, so that recorded hashes stay valid.
+        """
         seed = {"training": {"seed"}}
         content = self.model_dump(mode="json", exclude=seed, exclude_defaults=True)
+        for old, new in OLD_NAMES.items():
+            if new in content["training"]:
+                content["training"][old] = content["training"].pop(new)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
+    def held_out(self) -> Literal["val", "test"]:
+        """What is evaluated during training, as metrics.csv calls it.
+
+        "val" is the validation part, "test" the test split where there is no validation part.
+        """
+        return "val" if self.data.validation_subjects else "test"
+
+    @property
     def default_store(self) -> Path:
-        """Where the data set's store lies if nobody says otherwise."""
+        """Where `msg3d-lab data import` puts the data set's store."""
         return default_store(self.data.dataset, self.data.layout)
 
 
 def names() -> list[str]:
     """The names of the library's recipes."""
-    return sorted(_library())
+    return _LIBRARY.names()
 
 
-def get(name: str) -> Recipe:
-    """Return a recipe of the library, or of a YAML file if `name` is a path to one.
+def get(recipe: Recipe | str) -> Recipe:
+    """Return a recipe.
+
+    Args:
+        recipe: the name of one of the library's, the path of a YAML file, or a recipe, which is
+            returned as it is.
 
     Raises:
         ValueError: no such recipe; the message lists those there are. A file that is no recipe.
     """
-    if name in _library():
-        return _library()[name]
-    if name.endswith((".yaml", ".yml")):
-        return load(name)
-    listed = ", ".join(names())
-    raise ValueError(f"unknown recipe {name!r}: expected a YAML file's path or one of {listed}")
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe.endswith((".yaml", ".yml")):
+        return load(recipe)
+    return _LIBRARY.get(recipe)
 
 
 def load(path: str | Path) -> Recipe:
-    """Read a recipe from YAML.
+    """Read a recipe from YAML. Old names of settings are read too.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: a setting is missing, misspelt or out of range; the message names each.
     """
-    try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise ValueError(f"{path} is not a recipe: expected a mapping, found {document!r:.60}")
-    return _validated(document, origin=str(path))
+    return _validated(read_mapping(path, kind="recipe"), origin=str(path))
 
 
 def save(recipe: Recipe, path: str | Path) -> None:
@@ -138,8 +148,8 @@ def with_settings(recipe: Recipe, settings: Sequence[str] | Mapping[str, Any]) -
 
     Args:
         recipe: the recipe to start from.
-        settings: ("epochs=5", "data.stream=bone", ...) as in the shell, values in YAML, or a
-            mapping. A name without its section will do where only one section has it.
+        settings: ("epochs=5", "data.stream=bone", ...) as in the shell, values in YAML; or a
+            mapping. The section can be left out where only one section has a setting of that name.
 
     Raises:
         ValueError: an unknown setting (the message lists near names) or a value out of range.
@@ -169,8 +179,10 @@ def _parsed(setting: str) -> tuple[str, Any]:
 
 
 def _find(document: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
-    """The mapping and key a setting's name stands for."""
+    """The mapping and key that a setting's name stands for."""
     sections = {k: v for k, v in document.items() if isinstance(v, dict)}
+    head, dot, last = name.rpartition(".")
+    name = head + dot + OLD_NAMES.get(last, last)
     head, _, key = name.partition(".")
     if key and key in sections.get(head, {}):
         return sections[head], key
@@ -193,21 +205,7 @@ def _validated(document: Mapping[str, Any], *, origin: str) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        problems = []
-        for e in error.errors():
-            where = ".".join(str(part) for part in e["loc"])
-            says_it = e["type"] in ("missing", "value_error")  # the latter are our own messages
-            found = "" if says_it else f" (found {e['input']!r:.60})"
-            problems.append(f"{where or 'recipe'}: {e['msg'].removeprefix('Value error, ')}{found}")
-        raise ValueError(f"{origin} is not a recipe: " + "; ".join(problems)) from error
-
-
-@cache
-def _library() -> dict[str, Recipe]:
-    recipes: dict[str, Recipe] = {}
-    for path in sorted(_FOLDER.glob("*.yaml")):
-        recipes |= {recipe.name: recipe for recipe in _siblings(load(path))}
-    return recipes
+        raise ValueError(f"{origin} is not a recipe: {explain_errors(error)}") from error
 
 
 def _siblings(recipe: Recipe) -> Iterator[Recipe]:
@@ -228,3 +226,10 @@ def _siblings(recipe: Recipe) -> Iterator[Recipe]:
                 "stream": stream,
             }
             yield recipe.model_copy(update={"name": name, "data": data.model_copy(update=change)})
+
+
+_LIBRARY: YamlLibrary[Recipe] = YamlLibrary(
+    Path(__file__).with_name("recipes"),
+    kind="recipe",
+    entries=lambda path: {recipe.name: recipe for recipe in _siblings(load(path))},
+)

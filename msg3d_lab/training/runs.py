@@ -1,13 +1,13 @@
-"""The run folder: everything about one training, written aside and renamed.
+"""The run folder: everything about one training.
 
 recipe.yaml         the whole recipe
-environment.json    versions, device, data, what the recipe leaves to the machine
+environment.json    versions, device, data
 metrics.csv         a row per epoch
-model.safetensors   the weights kept, and how to rebuild the model
-resume.pt           while the run is not finished: what it goes on from; and the one before it,
+model.safetensors   the weights that were kept, and how to rebuild the model
+resume.pt           the newest checkpoint, until the run is finished; the one before it is
                     resume.previous.pt (see `msg3d_lab.training.checkpointing`)
-testing-.../        while a test is not done: the scores it has so far (`evaluation.parts`)
-scores.parquet      test scores by sample id (written by `msg3d_lab.evaluation.loop`)
+testing-.../        the scores so far, until a test is finished (see `msg3d_lab.evaluation`)
+scores.parquet      test scores by sample id
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,15 +23,25 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msg3d_lab.data.store import Store
 from msg3d_lab.files import write_aside
 from msg3d_lab.model import MSG3D, load_model
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
+from msg3d_lab.training.schedule import peak_lr
 
 if TYPE_CHECKING:
     import pandas as pd
+    from lightning_fabric import Fabric
 
-__all__ = ["Run", "create_run", "machine_facts", "open_run"]
+__all__ = [
+    "Run",
+    "create_run",
+    "describe_environment",
+    "find_run",
+    "machine_facts",
+    "open_run",
+]
 
 NEWEST, PREVIOUS = "resume.pt", "resume.previous.pt"
 _PACKAGES = ("msg3d-lab", "torch", "lightning-fabric", "numpy", "pyarrow", "pandas")
@@ -38,7 +49,7 @@ _PACKAGES = ("msg3d-lab", "torch", "lightning-fabric", "numpy", "pyarrow", "pand
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder; everything is read when asked for."""
+    """A run folder. Each file is read when its property is used."""
 
     path: Path
 
@@ -49,31 +60,38 @@ class Run:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Versions, device, data and what training found out about itself."""
+        """Versions, device, data; once training has finished, its seconds and the epoch kept."""
         text = (self.path / "environment.json").read_text(encoding="utf-8")
         return json.loads(text)
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """A row per epoch: epoch, lr, train_loss, train_top1, val_loss, val_top1, seconds, ..."""
+        """A row per epoch: epoch, lr, train_loss, train_top1, seconds and others.
+
+        The held-out clips have the columns `val_loss` and `val_top1` if the recipe has a validation
+        part, else `test_loss` and `test_top1`. NaN: not evaluated after this epoch.
+        """
         import pandas as pd
 
-        return pd.read_csv(self.path / "metrics.csv")
+        table = pd.read_csv(self.path / "metrics.csv")
+        if self.recipe.held_out == "test":  # earlier versions wrote val_* always
+            table = table.rename(columns={"val_loss": "test_loss", "val_top1": "test_top1"})
+        return table
 
     @property
     def checkpoint(self) -> Path:
-        """The weights' path."""
+        """The path of the weights."""
         return self.path / "model.safetensors"
 
     @property
     def finished(self) -> bool:
-        """Whether it was trained to its end: the weights are kept, the checkpoints removed."""
+        """Whether training has finished: there are weights, and no checkpoints any more."""
         resumable = any((self.path / name).exists() for name in (NEWEST, PREVIOUS))
         return self.checkpoint.is_file() and not resumable
 
     @property
     def scores_path(self) -> Path:
-        """The test scores' path, whether they exist or not."""
+        """The path of the test scores, whether they exist or not."""
         return self.path / "scores.parquet"
 
     def model(self) -> MSG3D:
@@ -81,7 +99,7 @@ class Run:
         return load_model(self.checkpoint)
 
     def remove_parts(self) -> None:
-        """Remove what a killed process was writing aside; only for who has the folder's lock."""
+        """Remove half-written files of a killed process. The caller must hold the folder's lock."""
         for part in self.path.glob(".*.part"):
             part.unlink(missing_ok=True)
 
@@ -102,7 +120,7 @@ def open_run(path: str | Path) -> Run:
     """Open a run folder.
 
     Raises:
-        FileNotFoundError: there is no run; the message says what is missing.
+        FileNotFoundError: it is not a run folder; the message says what is missing.
     """
     path = Path(path)
     for name in ("recipe.yaml", "environment.json"):
@@ -111,8 +129,26 @@ def open_run(path: str | Path) -> Run:
     return Run(path)
 
 
+def find_run(path: Path, *, resume: bool) -> Run | None:
+    """Return the run to resume, or None if the folder is free for a new one.
+
+    Raises:
+        FileExistsError: the folder exists, and `resume` is not set.
+        FileNotFoundError: the folder to resume is not a run folder.
+    """
+    if not path.exists():
+        return None
+    if resume:
+        return open_run(path)
+    unfinished = (path / "recipe.yaml").is_file() and not Run(path).finished
+    advice = "go on with it by --resume (resume=True), " if unfinished else ""
+    raise FileExistsError(
+        f"{path} exists already: {advice}name another run folder with --run, or remove it"
+    )
+
+
 def create_run(path: str | Path, recipe: Recipe, environment: Mapping[str, Any]) -> Run:
-    """Make a new run folder with its recipe and environment, whole or not at all.
+    """Make a new run folder with its recipe and environment, complete or not at all.
 
     Raises:
         FileExistsError: the folder exists.
@@ -124,8 +160,26 @@ def create_run(path: str | Path, recipe: Recipe, environment: Mapping[str, Any])
     return Run(Path(path))
 
 
+def describe_environment(
+    recipe: Recipe, store: Store, fabric: Fabric, net: MSG3D
+) -> dict[str, Any]:
+    """Return what environment.json says of a new run."""
+    return {
+        **machine_facts(),
+        "device": str(fabric.device),
+        "world_size": fabric.world_size,
+        "precision": fabric.strategy.precision.precision,
+        "data": {"path": str(store.path), "fingerprint": store.fingerprint},
+        "synthetic": store.synthetic,
+        "recipe_hash": recipe.hash,
+        "learning_rate": peak_lr(recipe.training, fabric.world_size),
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
 def machine_facts() -> dict[str, Any]:
-    """What the results of a run may depend on: versions, processor, threads."""
+    """What a run's results may depend on: versions, processor, threads."""
     import torch
 
     return {
@@ -139,10 +193,10 @@ def machine_facts() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of this library's checkout, `+` if files differ from it; None if installed."""
+    """The commit of this library's checkout, with `+` if files differ; None if installed."""
     git = ["git", "-C", str(Path(__file__).parents[1])]
     try:
-        # An installed copy may lie inside somebody else's repository, which does not track it.
+        # An installed copy may be inside another repository, which does not track it.
         subprocess.run(
             [*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, check=True
         )
@@ -158,7 +212,7 @@ def _commit() -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name; Linux tells it in a file, other systems in `platform`."""
+    """The processor's name; Linux has it in a file, other systems in `platform`."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,13 +1,13 @@
 """The sections of a recipe: what each setting means and what it can be.
 
-Only settings that came after the first recipes have a default, which is "off": so the recipes of
-older run folders are read as they were meant, and keep their hashes.
+A setting that was added after the first recipes has a default, which switches it off. So recipes in
+older run folders keep their meaning and their hash.
 """
 
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,14 +15,21 @@ from msg3d_lab.data.batches.augment import Augment
 from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
 from msg3d_lab.model.msg3d import Pathway
 
-__all__ = ["Data", "Model", "Section", "Training"]
+__all__ = ["OLD_NAMES", "Data", "Model", "Section", "Training"]
+
+# Settings of `Training` that were renamed: first name -> name now. Files may use either.
+OLD_NAMES = {
+    "learning_rate_batch": "base_batch_size",
+    "average_decay": "ema_decay",
+    "watch_every": "validate_every",
+}
 
 Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
 Sampling = Literal["uniform", "replay", "resize"]
 Count = Annotated[int, Field(ge=1)]
 Angle = Annotated[float, Field(ge=0, le=180)]
 Factor = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -38,25 +45,26 @@ class Data(Section):
     Args:
         dataset: the data set's name, as `msg3d-lab data import --dataset` calls it.
         layout: the joint layout the store must have.
-        train_split: trained on.
-        test_split: tested on; it decides nothing.
-        validation_subjects: whose clips of the training split are not trained on but watched, and
-            may decide (`keep`, `patience`). Off: [], and the test split is watched.
+        train_split: the split to train on.
+        test_split: the split to test on; it decides nothing.
+        validation_subjects: persons whose clips of the training split are the validation part: not
+            trained on, evaluated during training, and allowed to decide (`keep`, `patience`). Off:
+            []; then the test split is evaluated during training, and decides nothing.
         stream: joint, bone, joint_motion or bone_motion.
         clip_len: T, frames per clip.
         sampling: "uniform" (PoseC3D), "replay" (the paper: whole clip, repeated) or "resize".
         rescale: "minmax" scales each axis to [-1, 1], "none" leaves it.
 
-    Training clips are changed at random by the following, which `data.augment.Augment` documents.
+    Training clips are augmented by the following (see `msg3d_lab.data.batches.augment.Augment`).
 
     Args:
         rotation: largest rotation about x, y, z, degrees; off: [0, 0, 0].
         scale: smallest and largest factor; off: [1, 1].
         shear: largest shear; off: 0.
-        flip: how probable a change of left and right is; off: 0.
-        joint_masking: share of the joints that are hidden; off: 0.
-        frame_masking: share of the frames that are hidden, in one stretch; off: 0.
-        crop: smallest and largest share of the recording that is looked at; off: [1, 1].
+        flip: probability of exchanging left and right; off: 0.
+        joint_masking: fraction of the joints that are hidden; off: 0.
+        frame_masking: fraction of the frames that are hidden, in one stretch; off: 0.
+        crop: smallest and largest fraction of the recording that is used; off: [1, 1].
     """
 
     dataset: str
@@ -74,7 +82,7 @@ class Data(Section):
     flip: float = Field(default=0.0, ge=0, le=1)
     joint_masking: float = Field(default=0.0, ge=0, lt=1)
     frame_masking: float = Field(default=0.0, ge=0, lt=1)
-    crop: tuple[Share, Share] = (1.0, 1.0)
+    crop: tuple[Fraction, Fraction] = (1.0, 1.0)
 
     @property
     def augment(self) -> Augment:
@@ -83,8 +91,8 @@ class Data(Section):
         return Augment(**{name: getattr(self, name) for name in names})
 
     @model_validator(mode="after")
-    def _can_be_augmented(self) -> Data:
-        _ = self.augment  # has checks of its own
+    def _augment_is_valid(self) -> Data:
+        _ = self.augment  # checks its arguments
         return self
 
     @model_validator(mode="after")
@@ -97,7 +105,7 @@ class Data(Section):
 
 
 class Model(Section):
-    """The network: arguments of `MSG3D`, which documents them."""
+    """The network: arguments of `msg3d_lab.model.MSG3D`, which documents them."""
 
     edge_set: str | None
     normalization: Normalization
@@ -125,39 +133,37 @@ class Model(Section):
 
 
 class Training(Section):
-    """How the weights are found, by stochastic gradient descent.
-
-    Best is the look at the validation part with the highest top-1, of equals the earliest.
+    """How the weights are trained, by stochastic gradient descent.
 
     Args:
-        seed: of the weights' start, the clips' order, frames and augmentation.
-        epochs: how often the (repeated) training set is gone through.
-        repeat: how often an epoch goes through the training clips.
-        batch_size: clips that a process computes at a time.
-        accumulate: batches per step, whose gradients are averaged; less memory than one batch of
-            as many clips, which differs in the statistics of its batch normalisations only. Off: 1.
-        learning_rate: at a total batch of `learning_rate_batch` clips; scaled in proportion.
-        learning_rate_batch: the batch the learning rate was found for.
+        seed: of the initial weights, the clips' order, the sampled frames and augmentation.
+        epochs: epochs; one goes `repeat` times through the training clips.
+        repeat: times that an epoch goes through the training clips.
+        batch_size: clips per process and forward pass.
+        accumulate: batches per step, whose gradients are averaged. Needs less memory than one batch
+            of as many clips; only the batch normalisations see a difference. Off: 1.
+        learning_rate: for steps of `base_batch_size` clips; scaled to the clips of a step.
+        base_batch_size: the number of clips per step that `learning_rate` is for.
         schedule: "cosine" (to 0, per step) or "steps" (a tenth at each of `milestones`).
         milestones: epochs after which the learning rate drops, for "steps".
         warmup_epochs: epochs of linear growth at the start.
         optimizer: "sgd" (with Nesterov momentum) or "adamw".
         momentum: of "sgd".
         betas: of "adamw"; usually [0.9, 0.999].
-        weight_decay: of all parameters; see `training.optimization.build_optimizer`.
-        clip_norm: largest norm of the gradient, which is shortened to it; off: 0.
-        label_smoothing: share of the target spread over all classes.
-        average_decay: of an average of the weights, which is then what is watched and kept (see
-            `training.optimization.Average`); 0.999 or so, off: 0.
-        watch_every: epochs between two looks at the validation part, or at the test split where
-            there is none; 0 for the last epoch only.
-        keep: the weights of the "last" epoch, or of the "best".
-        patience: looks without a new best after which training stops; off: 0.
-        recompute: whether the pathways of all blocks are computed again in backward; the same
-            results from less memory in more time.
-        sync_norm: whether the batch normalisations of several processes see the clips of all; empty
-            bodies are then computed like all others. False is what mmaction2 does, another training
-            (docs/clusters.md). One process has none to share with. Off: true.
+        weight_decay: of all parameters; see `msg3d_lab.training.setup.build_optimizer`.
+        clip_norm: largest norm of the gradient; a longer one is scaled down to it. Off: 0.
+        label_smoothing: fraction of the target that is spread over all classes.
+        ema_decay: of an exponential moving average of the weights, which is then evaluated and kept
+            (see `msg3d_lab.training.ema`); 0.999, say. Off: 0.
+        validate_every: epochs between two evaluations of the validation part (of the test split
+            where there is none). The last epoch is always evaluated; 0: only the last one.
+        keep: the weights of the "last" epoch, or of the epoch with the "best" validation top-1
+            (ties go to the earlier epoch).
+        patience: evaluations without a new best after which training stops; off: 0.
+        recompute: whether the pathways of all blocks are computed again in backward: the same
+            results with less memory, in more time.
+        sync_norm: whether batch normalisation uses the clips of all processes (docs/clusters.md).
+            False is what mmaction2 does, and gives other results. One process is not affected.
     """
 
     seed: int = Field(ge=0)
@@ -166,7 +172,7 @@ class Training(Section):
     batch_size: int = Field(ge=1)
     accumulate: int = Field(default=1, ge=1)
     learning_rate: float = Field(gt=0)
-    learning_rate_batch: int = Field(ge=1)
+    base_batch_size: int = Field(ge=1)
     schedule: Literal["cosine", "steps"]
     milestones: tuple[Count, ...]
     warmup_epochs: float = Field(ge=0)
@@ -176,8 +182,8 @@ class Training(Section):
     weight_decay: float = Field(ge=0)
     clip_norm: float = Field(default=0.0, ge=0)
     label_smoothing: float = Field(ge=0, lt=1)
-    average_decay: Decay = 0.0
-    watch_every: int = Field(ge=0)
+    ema_decay: Decay = 0.0
+    validate_every: int = Field(ge=0)
     keep: Literal["last", "best"] = "last"
     patience: int = Field(default=0, ge=0)
     recompute: bool = False
@@ -188,11 +194,22 @@ class Training(Section):
         """Whether accuracy decides which epoch's weights are kept, or when training stops."""
         return self.keep == "best" or self.patience > 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, section: Any) -> Any:
+        if not isinstance(section, dict):
+            return section
+        renamed = {OLD_NAMES.get(name, name): value for name, value in section.items()}
+        for old, new in OLD_NAMES.items():
+            if {old, new} <= section.keys():
+                raise ValueError(f"{old} and {new} are the same setting: leave {old} out")
+        return renamed
+
     @model_validator(mode="after")
-    def _looks_before_it_chooses(self) -> Training:
-        if self.chooses and not self.watch_every:
+    def _validates_if_it_chooses(self) -> Training:
+        if self.chooses and not self.validate_every:
             raise ValueError(
-                f"keep={self.keep} with patience={self.patience} needs looks to choose from, found "
-                "watch_every=0: set it to 1 or more"
+                f"keep={self.keep} with patience={self.patience} chooses between epochs, found "
+                "validate_every=0: set it to 1 or more"
             )
         return self

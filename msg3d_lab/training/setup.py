@@ -1,9 +1,13 @@
-"""What a recipe stands for: its store, its test clips, its network."""
+"""What a recipe and a store become: model, optimizer, and batches."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.batches.loader import TestBatches, TrainBatches
@@ -11,29 +15,34 @@ from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.model import MSG3D
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.training.recipes import Recipe
+from msg3d_lab.training.settings import Training
 from msg3d_lab.training.validation import split_validation
 
 __all__ = [
-    "build_model_of",
-    "clip_settings",
-    "open_store_of",
-    "test_batches_of",
-    "train_batches_of",
-    "watched_batches_of",
+    "build_batches",
+    "build_model",
+    "build_optimizer",
+    "build_test_batches",
+    "open_store_for",
 ]
 
 
-def open_store_of(recipe: Recipe, data: Store | str | Path | None = None) -> Store:
-    """Open the store a recipe trains on and check that they fit.
+def open_store_for(recipe: Recipe, data: Store | str | Path | None = None) -> Store:
+    """Open the store that a recipe trains on, and check that they fit.
 
-    The embedded synthetic set is made on the way if it is the one wanted.
+    The synthetic data set is made if it is wanted and missing.
+
+    Args:
+        recipe: the recipe.
+        data: a store or its path. Default: where `msg3d-lab data import` puts it.
 
     Raises:
         FileNotFoundError: no such file; the message says how to make it.
-        ValueError: another data set, joint layout or number of joints than the recipe's.
+        ValueError: another data set or joint layout than the recipe's, or no such splits.
     """
     wanted = recipe.data
-    if wanted.dataset == "synthetic" and (data is None or _is_gone(data)):
+    missing = data is None or (not isinstance(data, Store) and not Path(data).exists())
+    if wanted.dataset == "synthetic" and missing:
         from msg3d_lab.data.synthetic.dataset import load_synthetic
 
         return load_synthetic()
@@ -62,91 +71,122 @@ def open_store_of(recipe: Recipe, data: Store | str | Path | None = None) -> Sto
     return data
 
 
-def build_model_of(recipe: Recipe, store: Store) -> MSG3D:
+def build_model(recipe: Recipe, store: Store) -> MSG3D:
     """Build the recipe's network for the store's classes, joints and channels."""
-    arguments = recipe.model.model_dump()
-    skeleton: str | Skeleton = store.skeleton
     name = store.skeleton.name
+    skeleton: str | Skeleton = store.skeleton
     if name in skeletons.names() and store.skeleton in skeletons.variants(name):
-        skeleton = name  # of a layout of ours the recipe chooses the edge set
+        skeleton = name  # the recipe chooses the edge set of a layout of the library
     net = MSG3D(
-        num_classes=store.num_classes, in_channels=store.channels, skeleton=skeleton, **arguments
+        num_classes=store.num_classes,
+        in_channels=store.channels,
+        skeleton=skeleton,
+        **recipe.model.model_dump(),
     )
     net.recompute = recipe.training.recompute
     return net
 
 
-def _is_gone(data: Store | str | Path) -> bool:
-    return not isinstance(data, Store) and not Path(data).exists()
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], settings: Training, *, lr: float
+) -> torch.optim.Optimizer:
+    """Build the recipe's optimizer: SGD with Nesterov momentum, or AdamW.
+
+    Weight decay applies to every parameter, as in the field's recipes. Its values cannot be moved
+    from one optimizer to the other: AdamW subtracts `lr * weight_decay` times the weights, SGD adds
+    `weight_decay` times the weights to the gradient.
+
+    Args:
+        parameters: what to train.
+        settings: the recipe's training section.
+        lr: the learning rate at its peak, for the clips of a step.
+
+    Source: Loshchilov and Hutter, ICLR 2019 (AdamW).
+    """
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(
+            parameters, lr=lr, betas=settings.betas, weight_decay=settings.weight_decay
+        )
+    return torch.optim.SGD(
+        parameters,
+        lr=lr,
+        momentum=settings.momentum,
+        nesterov=settings.momentum > 0,
+        weight_decay=settings.weight_decay,
+    )
 
 
-def train_batches_of(
+def build_batches(
     recipe: Recipe, store: Store, *, rank: int = 0, world_size: int = 1
-) -> TrainBatches:
-    """The training clips of a recipe, shuffled and augmented as it says.
+) -> tuple[TrainBatches, TestBatches]:
+    """Build the batches to train on and the batches to evaluate during training.
+
+    A training batch has the clips of a whole step: `batch_size * accumulate`. What is evaluated is
+    the validation part, or the test split where there is none.
 
     Raises:
         ValueError: see `split_validation`.
     """
-    settings = recipe.training
-    return TrainBatches(
+    data, training = recipe.data, recipe.training
+    train_indices, validation_indices = split_validation(store, recipe)
+    train_batches = TrainBatches(
         store,
-        split_validation(store, recipe)[0],
-        batch_size=settings.batch_size,
-        augment=recipe.data.augment,
-        repeat=settings.repeat,
-        seed=settings.seed,
+        train_indices,
+        stream=data.stream,
+        clip_len=data.clip_len,
+        num_persons=recipe.model.num_persons,
+        batch_size=training.batch_size * training.accumulate,
+        sampling=data.sampling,
+        augment=data.augment,
+        rescale=data.rescale,
+        repeat=training.repeat,
+        seed=training.seed,
         rank=rank,
         world_size=world_size,
-        **clip_settings(recipe),
+    )
+    held_out = validation_indices if len(validation_indices) else store.indices(data.test_split)
+    return train_batches, build_test_batches(
+        recipe,
+        store,
+        held_out,
+        batch_size=training.batch_size,
+        rank=rank,
+        world_size=world_size,
     )
 
 
-def watched_batches_of(
-    recipe: Recipe, store: Store, *, batch_size: int, rank: int = 0, world_size: int = 1
-) -> TestBatches:
-    """The clips watched during training: the validation part, or the test split without one."""
-    data = recipe.data
-    chosen = split_validation(store, recipe)[1]
-    return TestBatches(
-        store,
-        chosen if data.validation_subjects else store.indices(data.test_split),
-        batch_size=batch_size,
-        rank=rank,
-        world_size=world_size,
-        **clip_settings(recipe),
-    )
-
-
-def test_batches_of(
+def build_test_batches(
     recipe: Recipe,
     store: Store,
+    indices: np.ndarray,
     *,
     batch_size: int,
     num_clips: int = 1,
-    split: str | None = None,
     rank: int = 0,
     world_size: int = 1,
 ) -> TestBatches:
-    """The test clips of a recipe, each sample once."""
+    """Build batches of given samples, prepared as the recipe says and not augmented.
+
+    Args:
+        recipe: the recipe.
+        store: an open store.
+        indices: the samples' positions in the store.
+        batch_size: samples per batch.
+        num_clips: clips per sample.
+        rank: this process's number.
+        world_size: the number of processes; each sample goes to one of them.
+    """
+    data = recipe.data
     return TestBatches(
         store,
-        store.indices(split or recipe.data.test_split),
+        indices,
+        stream=data.stream,
+        clip_len=data.clip_len,
+        num_persons=recipe.model.num_persons,
         batch_size=batch_size,
         num_clips=num_clips,
+        sampling=data.sampling,
+        rescale=data.rescale,
         rank=rank,
         world_size=world_size,
-        **clip_settings(recipe),
     )
-
-
-def clip_settings(recipe: Recipe) -> dict[str, Any]:
-    """What training and test clips have in common: arguments of both kinds of batches."""
-    data = recipe.data
-    return {
-        "stream": data.stream,
-        "clip_len": data.clip_len,
-        "num_persons": recipe.model.num_persons,
-        "sampling": data.sampling,
-        "rescale": data.rescale,
-    }

@@ -1,4 +1,4 @@
-"""Everything that changes during training."""
+"""Everything that changes during training, and what a checkpoint holds of it."""
 
 from __future__ import annotations
 
@@ -7,47 +7,55 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 
+from msg3d_lab.data.store import Store
 from msg3d_lab.model import MSG3D
-from msg3d_lab.training.distributed.processes import gather
-from msg3d_lab.training.optimization import Average
+from msg3d_lab.training.distributed.collectives import gather, sum_over_processes
+from msg3d_lab.training.distributed.sync_norm import synchronise
+from msg3d_lab.training.ema import build_ema
+from msg3d_lab.training.recipes import Recipe
+from msg3d_lab.training.schedule import peak_lr
+from msg3d_lab.training.setup import build_model, build_optimizer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["State", "advice"]
+__all__ = ["TrainState", "build_state"]
+
+_VERSION = 2  # of a checkpoint's content
 
 
 @dataclass
-class State:
-    """Everything that changes during training. What is in `capture` is all a run goes on from.
+class TrainState:
+    """Everything that changes during training. `capture` has all that a run is resumed from.
 
     Args:
         fabric: the processes and their devices.
         net: the bare network.
         model: the network as Fabric set it up.
         optimizer: likewise.
-        average: of the weights, if the recipe asks for one.
+        ema: the average of the weights, if the recipe asks for one.
         epoch: epochs finished.
-        step: steps of the epoch that are done.
+        step: steps done of the running epoch.
         rows: of metrics.csv.
-        sums: (2,), this process's losses and right answers in the epoch so far.
-        seen: this process's clips in the epoch so far.
-        skipped: steps of the epoch left out because of numbers that are not finite.
+        sums: (2,), the losses and the right answers of this process in the running epoch.
+        seen: clips of this process in the running epoch.
+        skipped: steps of the running epoch that were skipped because they were not finite.
         skipped_in_a_row: such steps since the last good one.
-        lr: the last step's learning rate.
-        best: top-1 at the best look; with the weights if they may be kept.
-        looks: since the best one.
-        epoch_clock: monotonic time at which the epoch would have begun without a break.
-        run_clock: likewise for the run.
-        saved: where the last checkpoint is, in words.
+        lr: the learning rate of the last step.
+        best: epoch and top-1 of the best validation; and its weights, if they may be kept.
+        without_best: validations since the best one.
+        epoch_clock: monotonic time of the running epoch's start, pauses taken out.
+        run_clock: likewise of the run.
+        saved: what the last checkpoint is of, in words.
     """
 
     fabric: Fabric
     net: MSG3D
     model: Any
     optimizer: Any
-    average: Average | None
+    ema: AveragedModel | None
     epoch: int = 0
     step: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -57,7 +65,7 @@ class State:
     skipped_in_a_row: int = 0
     lr: float = 0.0
     best: dict[str, Any] = field(default_factory=dict)
-    looks: int = 0
+    without_best: int = 0
     epoch_clock: float = field(default_factory=time.monotonic)
     run_clock: float = field(default_factory=time.monotonic)
     saved: str = "none yet"
@@ -66,23 +74,44 @@ class State:
         self.sums = torch.zeros(2, device=self.fabric.device)
 
     @property
+    def evaluated(self) -> torch.nn.Module:
+        """The network that is evaluated and kept: the average of the weights, if there is one."""
+        return self.ema.module if self.ema else self.net
+
+    @property
     def place(self) -> str:
         """Where training is, in words."""
         if self.step:
             return f"step {self.step} of epoch {self.epoch + 1}"
         return f"the end of epoch {self.epoch}" if self.epoch else "the start"
 
-    def start_epoch(self) -> None:
-        """Forget the sums of the epoch before."""
+    def epoch_metrics(self) -> dict[str, Any]:
+        """The row of metrics.csv on training in the running epoch, over all processes."""
+        loss, correct, seen = sum_over_processes(self.fabric, [*self.sums.tolist(), self.seen])
+        seconds = time.monotonic() - self.epoch_clock
+        return {
+            "epoch": self.epoch + 1,
+            "lr": self.lr,
+            "train_loss": loss / seen if seen else float("nan"),
+            "train_top1": correct / seen if seen else float("nan"),
+            "skipped": self.skipped,
+            "seconds": round(seconds, 2),
+            "clips_per_s": round(seen / seconds, 1),
+        }
+
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """Keep the epoch's row and begin the next epoch."""
+        self.rows.append(row)
+        self.epoch += 1
         self.step = self.seen = self.skipped = 0
         self.sums = torch.zeros_like(self.sums)
         self.epoch_clock = time.monotonic()
 
     def capture(self) -> dict[str, Any]:
-        """All there is, for `restore`; every process must ask, the first one's is whole.
+        """Return all that `restore` needs; called on every process, the first one's is complete.
 
         Raises:
-            ValueError: the weights are not finite, so nobody should go on from them.
+            ValueError: the weights are not finite.
         """
         device = self.fabric.device
         generators = {"cpu": torch.get_rng_state()}
@@ -94,37 +123,46 @@ class State:
         processes = gather(self.fabric, own)
         network = self.net.state_dict()
         if not all(bool(torch.isfinite(v).all()) for v in network.values()):
-            raise ValueError(f"after {self.place} the weights are not finite; {advice(self.saved)}")
+            raise ValueError(f"after {self.place} the weights are not finite; {self.advice()}")
         now = time.monotonic()
         return {
-            "version": 1,
+            "version": _VERSION,
             "epoch": self.epoch,
             "step": self.step,
             "rows": self.rows,
             "network": network,
             "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
+            "ema": self.ema.state_dict() if self.ema else None,
             "precision": self.fabric.strategy.precision.state_dict(),  # fp16's loss scale
             "processes": processes,
             "skipped": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
             "lr": self.lr,
             "best": self.best,
-            "looks": self.looks,
+            "without_best": self.without_best,
             "epoch_seconds": now - self.epoch_clock,
             "run_seconds": now - self.run_clock,
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Go on from a captured state."""
+        """Go on from a captured state.
+
+        Raises:
+            ValueError: another version of the library wrote it.
+        """
+        if saved["version"] != _VERSION:
+            raise ValueError(
+                "the checkpoint is of another version of msg3d-lab: finish the run with that one, "
+                "or start a new run"
+            )
         for name in (
-            "epoch", "step", "rows", "skipped", "skipped_in_a_row", "lr", "best", "looks"
+            "epoch", "step", "rows", "skipped", "skipped_in_a_row", "lr", "best", "without_best"
         ):  # fmt: skip
             setattr(self, name, saved[name])
         self.net.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        if self.average:
-            self.average.load_state_dict(saved["average"])
+        if self.ema:
+            self.ema.load_state_dict(saved["ema"])
         if saved["precision"]:
             self.fabric.strategy.precision.load_state_dict(saved["precision"])
         own = saved["processes"][self.fabric.global_rank]
@@ -139,11 +177,27 @@ class State:
         self.epoch_clock, self.run_clock = now - saved["epoch_seconds"], now - saved["run_seconds"]
         self.saved = self.place
 
+    def advice(self) -> str:
+        """What to do about numbers that are not finite, in words."""
+        return (
+            f"last good checkpoint: {self.saved}. A smaller learning_rate, a longer warmup_epochs "
+            "or a clip_norm usually helps, in a new run; to resume this one without such steps: "
+            "--on-nan skip (on_nan='skip')"
+        )
 
-def advice(saved: str) -> str:
-    """What to do about numbers that are not finite."""
-    return (
-        f"last good checkpoint: {saved}. A smaller learning_rate, a longer warmup_epochs or a "
-        "clip_norm usually helps, in a new run; to resume this one without such steps: "
-        "--on-nan skip (on_nan='skip')"
-    )
+
+def build_state(recipe: Recipe, store: Store, fabric: Fabric) -> TrainState:
+    """Build a recipe's network, optimizer and EMA, at their start, as Fabric needs them.
+
+    Args:
+        recipe: the recipe.
+        store: decides classes, joints and channels.
+        fabric: launched.
+    """
+    settings = recipe.training
+    net = build_model(recipe, store)
+    optimizer = build_optimizer(net.parameters(), settings, lr=peak_lr(settings, fabric.world_size))
+    prepared = synchronise(net, fabric) if settings.sync_norm else net
+    model, fabric_optimizer = fabric.setup(prepared, optimizer)
+    ema = build_ema(net, settings.ema_decay) if settings.ema_decay else None
+    return TrainState(fabric, net, model, fabric_optimizer, ema)

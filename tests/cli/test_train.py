@@ -1,6 +1,7 @@
 import pytest
 
 from msg3d_lab.training import open_run, recipes
+from msg3d_lab.training.diagnostics import estimation
 
 
 @pytest.fixture
@@ -11,17 +12,16 @@ def toy(toy_recipe, toy_store, tmp_path):
 
 
 def test_info_predicts_what_training_takes(shell, toy, monkeypatch):
-    # As on a system that does not tell: the fresh processes are test_held.py's, and take seconds.
-    module = __import__("msg3d_lab.training.diagnostics.estimate", fromlist=["_"])
-    monkeypatch.setattr(module, "held_bytes", lambda *_, **__: None)
+    # Fresh processes take seconds: test_memory.py starts some.
+    monkeypatch.setattr(estimation, "peak_memory", lambda *_, **__: 123_000_000)
     code, out, err = shell("info", *toy, "--seconds", "0.5", "--set", "batch_size=4")
     assert code == 0, err
     assert out.startswith("recipe                  toy-joint\n")
-    for word in ("parameters", "GMACs", "activations, per clip", "training, 1000 clips", "4 *"):
+    for word in ("parameters", "GMACs", "activations, per clip", "training, 1000 clips"):
         assert word in out
     assert "whole run" in out
     assert "bodies computed         1.73 of 2 per clip, empty ones once a batch\n" in out
-    assert "process" not in out
+    assert "peak memory, 4 clips    123 MB\n" in out
 
 
 def test_info_works_without_a_store(shell):

@@ -52,7 +52,7 @@ def test_test_averages_scores_over_clips(average, run, toy_store):
 
 def test_test_agrees_with_what_was_watched_in_training(run):
     result = evaluation.test(run, num_clips=1, device="cpu", progress=False)
-    assert result.top1 == pytest.approx(run.metrics["val_top1"].iloc[-1])
+    assert result.top1 == pytest.approx(run.metrics["test_top1"].iloc[-1])
 
 
 def test_test_says_how_sure_the_accuracy_and_the_network_are(run):
@@ -106,11 +106,11 @@ def test_test_needs_weights(toy_store, toy_recipe, tmp_path):
 
 
 def test_test_makes_the_synthetic_set_again_if_its_cache_is_gone(tmp_path, monkeypatch):
-    from msg3d_lab.training.setup import open_store_of
+    from msg3d_lab.training.setup import open_store_for
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    store = open_store_of(recipes.get("synthetic-joint"), tmp_path / "gone.arrow")
+    store = open_store_for(recipes.get("synthetic-joint"), tmp_path / "gone.arrow")
     assert store.synthetic
     assert len(store) >= 1500
 

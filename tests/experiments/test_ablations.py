@@ -308,20 +308,21 @@ def test_a_stopped_ablation_leaves_checkpoints_and_no_process(toy_grid, toy_stor
 
 
 def test_submit_ablation_asks_for_a_job_per_untrained_run(copied, toy_grid, toy_store, monkeypatch):
-    """What `training.cluster.submit` is asked; it has tests of its own."""
+    """What `slurm.submit` is asked; it has tests of its own."""
     shutil.rmtree(copied / "k2" / "seed-2")
     asked = []
     monkeypatch.setattr(cluster, "submit", lambda recipe, **more: asked.append((recipe, more)))
-    slurm = {"partition": "gpu", "gpus": 1, "hours": 2.0}
+    slurm = cluster.Slurm(partition="gpu", gpus=1, hours=2.0)
     jobs = submit_ablation(toy_grid, slurm=slurm, runs=copied, data=toy_store)
     assert len(jobs) == 3
     paths = [copied / "broken" / "seed-1", copied / "k2" / "seed-2", copied / "broken" / "seed-2"]
     assert [more["run"] for _, more in asked] == paths
     assert [recipe.training.seed for recipe, _ in asked] == [1, 2, 2]
     assert asked[0][1]["resume"]
-    assert {key: asked[0][1][key] for key in slurm} == slurm
+    assert asked[0][1]["slurm"] == slurm
 
 
 def test_submit_ablation_refuses_folders_of_other_runs(copied, toy_grid, toy_store):
+    slurm = cluster.Slurm(partition="gpu", gpus=1, hours=2.0)
     with pytest.raises(FileExistsError, match=r"another recipe: training\.epochs"):
-        submit_ablation(toy_grid, slurm={}, runs=copied, data=toy_store, settings={"epochs": 3})
+        submit_ablation(toy_grid, slurm=slurm, runs=copied, data=toy_store, settings={"epochs": 3})

@@ -1,6 +1,7 @@
 import math
 import statistics
 
+import launchers
 import pytest
 
 from msg3d_lab.experiments.seeds import fit_seeds, parse_seeds, seeds_table
@@ -29,7 +30,7 @@ def test_fit_seeds_has_a_row_per_seed_and_their_mean_and_sd(trained):
         run = open_run(folder / f"seed-{seed}")
         assert run.recipe.training.seed == seed
         last = run.metrics.iloc[-1]
-        for column in ("train_loss", "train_top1", "val_loss", "val_top1"):
+        for column in ("train_loss", "train_top1", "test_loss", "test_top1"):
             assert table.loc[seed, column] == last[column]
         assert table.loc[seed, "kept_epoch"] == 2
     losses = table.loc[[1, 5], "train_loss"].tolist()
@@ -60,36 +61,32 @@ def test_fit_seeds_trains_finished_seeds_only_once(trained, toy_store, toy_recip
 
 def test_fit_seeds_goes_on_with_what_is_unfinished(trained, toy_store, toy_recipe, tmp_path):
     """Seed 5 is killed in its second epoch; resumed, it ends as if nothing had happened."""
-    import subprocess
-    import sys
-
     recipes.save(toy_recipe, tmp_path / "toy.yaml")
     code = f"""
 import os
-from msg3d_lab.training import recipes
-from msg3d_lab.training import step as steps
+from msg3d_lab.training.progress import Progress
 from msg3d_lab.experiments.seeds import fit_seeds
 
-def update(self, *arguments, whole=steps.Progress.step, **named):
+def update(self, *arguments, whole=Progress.step, **named):
     whole(self, *arguments, **named)
     update.steps += 1
     if update.steps == 14:  # four steps an epoch, two epochs a seed
         os._exit(9)
 
 update.steps = 0
-steps.Progress.step = update
+Progress.step = update
 fit_seeds({str(tmp_path / "toy.yaml")!r}, seeds=(1, 5), runs={str(tmp_path / "runs")!r},
           data={str(toy_store.path)!r}, device="cpu", progress=False)
 """
-    killed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
-    assert killed.returncode == 9, killed.stderr.decode()
+    (tmp_path / "seeds.py").write_text(code)
+    assert launchers.finish([launchers.start(tmp_path / "seeds.py")]) == [9]
     folder = tmp_path / "runs"
     assert open_run(folder / "seed-1").finished
     assert not open_run(folder / "seed-5").finished
     before = stamps(folder)
     table = fit_seeds(toy_recipe, seeds=(1, 5), runs=folder, data=toy_store, **QUIET)
     assert before.items() <= stamps(folder).items()
-    columns = ["train_loss", "train_top1", "val_loss", "val_top1"]
+    columns = ["train_loss", "train_top1", "test_loss", "test_top1"]
     assert table[columns].equals(trained[1][columns])
 
 
@@ -106,7 +103,7 @@ def test_fit_seeds_refuses_the_folder_of_a_single_run(trained, toy_store, toy_re
 
 def test_seeds_table_shows_the_epoch_that_was_kept(toy_store, toy_recipe, tmp_path):
     recipe = recipes.with_settings(
-        toy_recipe, ["validation_subjects=[3]", "keep=best", "watch_every=1", "epochs=4"]
+        toy_recipe, ["validation_subjects=[3]", "keep=best", "validate_every=1", "epochs=4"]
     )
     run = fit(recipe, data=toy_store, run=tmp_path / "r", **QUIET)
     table = seeds_table({1: run})

@@ -28,7 +28,7 @@ from msg3d_lab.explain.figures import figures_of, moving, write_figures
 from msg3d_lab.files import locked
 from msg3d_lab.model import MSG3D
 from msg3d_lab.training import fit, open_run, recipes
-from msg3d_lab.training.setup import test_batches_of as batches_of
+from msg3d_lab.training.setup import build_test_batches
 
 QUICK = {"device": "cpu", "progress": False}
 
@@ -36,7 +36,7 @@ QUICK = {"device": "cpu", "progress": False}
 def test_clips_are_those_of_the_test(run, toy_store):
     indices = toy_store.indices("xsub_val")
     clips = load_clips(run, indices)
-    batch = next(iter(batches_of(run.recipe, toy_store, batch_size=64)))
+    batch = next(iter(build_test_batches(run.recipe, toy_store, indices, batch_size=64)))
     np.testing.assert_array_equal(clips.x.numpy(), batch.x[:, 0])
     np.testing.assert_array_equal(clips.labels, batch.labels)
     # The frames said to be chosen are those that are there.

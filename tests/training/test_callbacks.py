@@ -1,21 +1,20 @@
 import logging
 import math
-import subprocess
 import sys
 
+import launchers
 import pandas as pd
 import pytest
 import torch
 
-from msg3d_lab.training import callbacks as watching
-from msg3d_lab.training import fit, open_run, recipes
-from msg3d_lab.training.callbacks import Watchers
+from msg3d_lab.training import TensorBoard, callbacks, fit, open_run, recipes
+from msg3d_lab.training.callbacks import _TAGS, CallbackList
 
 QUIET = {"device": "cpu", "progress": False}
 
 
 class Diary:
-    """A watcher that writes down what it is told."""
+    """A callback that notes what it is called with."""
 
     def __init__(self):
         self.frames, self.rows, self.told = [], [], []
@@ -33,11 +32,13 @@ class Diary:
         self.told.append("closed")
 
 
-def test_watchers_see_every_epoch_and_what_is_between(toy_store, toy_recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(watching, "_SECONDS", 0)
+def test_callbacks_see_every_epoch_and_what_is_between(
+    toy_store, toy_recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(callbacks, "_SECONDS", 0)
     diary, plain = Diary(), []
     run = fit(
-        toy_recipe, data=toy_store, run=tmp_path / "r", watchers=[diary, plain.append], **QUIET
+        toy_recipe, data=toy_store, run=tmp_path / "r", callbacks=[diary, plain.append], **QUIET
     )
     assert diary.told == ["r", "closed"]
     assert [len(frame) for frame in diary.frames] == [1, 2] == [len(frame) for frame in plain]
@@ -50,22 +51,22 @@ def test_watchers_see_every_epoch_and_what_is_between(toy_store, toy_recipe, tmp
         assert row["clips_per_s"] > 0
 
 
-def test_watchers_change_nothing(toy_store, toy_recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(watching, "_SECONDS", 0)
+def test_callbacks_change_nothing(toy_store, toy_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(callbacks, "_SECONDS", 0)
 
     def greedy(metrics):
         metrics.loc[:, "train_loss"] = math.nan
 
     runs = [
-        fit(toy_recipe, data=toy_store, run=tmp_path / str(n), watchers=watchers, **QUIET)
-        for n, watchers in enumerate([(), (greedy, Diary())])
+        fit(toy_recipe, data=toy_store, run=tmp_path / str(n), callbacks=told, **QUIET)
+        for n, told in enumerate([(), (greedy, Diary())])
     ]
     one, other = (run.model().state_dict() for run in runs)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert runs[1].metrics["train_loss"].notna().all()
 
 
-def test_a_failing_watcher_costs_nothing_and_is_reported_once(
+def test_a_failing_callback_costs_nothing_and_is_reported_once(
     toy_store, toy_recipe, tmp_path, caplog
 ):
     class Broken(Diary):
@@ -78,21 +79,23 @@ def test_a_failing_watcher_costs_nothing_and_is_reported_once(
 
     broken, diary = Broken(), Diary()
     with caplog.at_level(logging.WARNING):
-        run = fit(toy_recipe, data=toy_store, run=tmp_path / "r", watchers=[broken, diary], **QUIET)
+        run = fit(
+            toy_recipe, data=toy_store, run=tmp_path / "r", callbacks=[broken, diary], **QUIET
+        )
     assert run.finished
     assert len(broken.frames) == len(diary.frames) == 2
-    [record] = [r for r in caplog.records if "watcher" in r.message]
+    [record] = [r for r in caplog.records if "callback" in r.message]
     assert "failed (OSError: no space left); training goes on" in record.message
     assert record.exc_info
 
 
-def test_a_watcher_cannot_swallow_an_interruption(toy_store, toy_recipe, tmp_path):
+def test_a_callback_cannot_swallow_an_interruption(toy_store, toy_recipe, tmp_path):
     def interrupt(metrics):
         raise KeyboardInterrupt
 
     diary = Diary()
     with pytest.raises(KeyboardInterrupt):
-        fit(toy_recipe, data=toy_store, run=tmp_path / "r", watchers=[diary, interrupt], **QUIET)
+        fit(toy_recipe, data=toy_store, run=tmp_path / "r", callbacks=[diary, interrupt], **QUIET)
     assert diary.told[-1] == "closed"
     # The row was on the disk before anybody was told.
     assert len(open_run(tmp_path / "r").metrics) == 1
@@ -100,17 +103,17 @@ def test_a_watcher_cannot_swallow_an_interruption(toy_store, toy_recipe, tmp_pat
     assert resumed.finished
 
 
-def test_a_watcher_must_be_callable(toy_store, toy_recipe, tmp_path):
+def test_a_callback_must_be_callable(toy_store, toy_recipe, tmp_path):
     with pytest.raises(TypeError, match="called with the metrics so far, found 'loud'"):
-        fit(toy_recipe, data=toy_store, run=tmp_path / "r", watchers=["loud"], **QUIET)
+        fit(toy_recipe, data=toy_store, run=tmp_path / "r", callbacks=["loud"], **QUIET)
     assert not (tmp_path / "r").exists()
 
 
 def test_only_the_first_process_tells():
     diary = Diary()
-    with Watchers([diary], enabled=False) as watchers:
-        watchers.start(None)
-        watchers.epoch([{"epoch": 1}])
+    with CallbackList([diary], enabled=False) as told:
+        told.start(None)
+        told.epoch([{"epoch": 1}])
     assert (diary.told, diary.frames) == ([], [])
 
 
@@ -142,30 +145,25 @@ def raw_steps(folder, tag):
 
 
 def assert_the_curves(folder, metrics):
-    from msg3d_lab.training.tensorboard import _TAGS
-
     found = scalars(folder)
-    assert set(found) == set(_TAGS.values())
-    for name, tag in _TAGS.items():
+    tags = {name: tag for name, tag in _TAGS.items() if not name.startswith("val_")}
+    assert set(found) == set(tags.values())
+    for name, tag in tags.items():
         expected = metrics[["epoch", name]].dropna()
         assert [step for step, _ in found[tag]] == expected["epoch"].tolist()
         assert [value for _, value in found[tag]] == pytest.approx(expected[name].tolist())
 
 
 def test_tensorboard_has_the_run_curves(toy_store, toy_recipe, tmp_path):
-    from msg3d_lab.training import TensorBoard
-
-    recipe = recipes.with_settings(toy_recipe, ["epochs=3", "watch_every=2"])
-    watcher = TensorBoard()
-    for name in ("one", "two"):  # one watcher, as for several seeds
-        run = fit(recipe, data=toy_store, run=tmp_path / name, watchers=[watcher], **QUIET)
+    recipe = recipes.with_settings(toy_recipe, ["epochs=3", "validate_every=2"])
+    callback = TensorBoard()
+    for name in ("one", "two"):  # one callback, as for several seeds
+        run = fit(recipe, data=toy_store, run=tmp_path / name, callbacks=[callback], **QUIET)
         assert_the_curves(run.path / "tensorboard", run.metrics)
-    assert math.isnan(run.metrics["val_loss"].iloc[0])
+    assert math.isnan(run.metrics["test_loss"].iloc[0])
 
 
 def test_tensorboard_goes_on_after_a_kill_without_doubled_steps(toy_store, toy_recipe, tmp_path):
-    from msg3d_lab.training import TensorBoard
-
     recipe = recipes.with_settings(toy_recipe, ["epochs=4"])
     recipes.save(recipe, tmp_path / "toy.yaml")
     code = f"""
@@ -177,10 +175,10 @@ def kill(metrics):
         os._exit(9)
 
 fit({str(tmp_path / "toy.yaml")!r}, data={str(toy_store.path)!r}, run={str(tmp_path / "r")!r},
-    device="cpu", progress=False, watchers=[TensorBoard(), kill])
+    device="cpu", progress=False, callbacks=[TensorBoard(), kill])
 """
-    killed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
-    assert killed.returncode == 9, killed.stderr.decode()
+    (tmp_path / "train.py").write_text(code)
+    assert launchers.finish([launchers.start(tmp_path / "train.py")]) == [9]
     folder = tmp_path / "r" / "tensorboard"
     assert raw_steps(folder, "loss/train") == [1, 2]
     run = fit(
@@ -188,7 +186,7 @@ fit({str(tmp_path / "toy.yaml")!r}, data={str(toy_store.path)!r}, run={str(tmp_p
         data=toy_store,
         run=tmp_path / "r",
         resume=True,
-        watchers=[TensorBoard()],
+        callbacks=[TensorBoard()],
         **QUIET,
     )
     assert raw_steps(folder, "loss/train") == [1, 2, 3, 4]
@@ -200,8 +198,6 @@ def frame(epochs, *, loss=1.0):
 
 
 def test_tensorboard_of_a_run_that_was_set_back_forgets_what_came_after(tmp_path):
-    from msg3d_lab.training import TensorBoard
-
     first = TensorBoard(tmp_path)
     first(frame(3))
     first.close()
@@ -214,75 +210,63 @@ def test_tensorboard_of_a_run_that_was_set_back_forgets_what_came_after(tmp_path
 
 
 def test_tensorboard_of_another_run_in_the_folder_begins_anew(tmp_path):
-    from msg3d_lab.training import TensorBoard
-
     for loss in (1.0, 2.0):
-        watcher = TensorBoard(tmp_path)
+        callback = TensorBoard(tmp_path)
         for epochs in (1, 2):
-            watcher(frame(epochs, loss=loss))
-        watcher.close()
+            callback(frame(epochs, loss=loss))
+        callback.close()
     assert scalars(tmp_path)["loss/train"] == [(1, 2.0), (2, 2.0)]
 
 
 def test_tensorboard_mends_an_epoch_that_was_written_in_part(tmp_path):
-    from msg3d_lab.training import TensorBoard
-
     whole = frame(2).assign(lr=0.1)
     for metrics in (whole.assign(lr=[0.1, math.nan]), whole):  # killed between two values
-        watcher = TensorBoard(tmp_path)
-        watcher(metrics)
-        watcher.close()
+        callback = TensorBoard(tmp_path)
+        callback(metrics)
+        callback.close()
     assert scalars(tmp_path)["learning_rate"] == [(1, pytest.approx(0.1)), (2, pytest.approx(0.1))]
     assert [step for step, _ in scalars(tmp_path)["loss/train"]] == [1, 2]
 
 
-def test_watchers_are_told_of_a_last_epoch_behind_which_the_run_was_killed(
+def test_callbacks_are_told_of_a_last_epoch_after_which_the_run_was_killed(
     toy_store, toy_recipe, tmp_path
 ):
-    from msg3d_lab.training import TensorBoard
-
     def last(metrics):
         if len(metrics) == 2:
             raise KeyboardInterrupt
 
     options = {"data": toy_store, "run": tmp_path / "r", **QUIET}
     with pytest.raises(KeyboardInterrupt):
-        fit(toy_recipe, watchers=[last], **options)
+        fit(toy_recipe, callbacks=[last], **options)
     diary = Diary()
-    run = fit(toy_recipe, resume=True, watchers=[diary, TensorBoard()], **options)
+    run = fit(toy_recipe, resume=True, callbacks=[diary, TensorBoard()], **options)
     assert [len(frame) for frame in diary.frames] == [2]
     assert_the_curves(run.path / "tensorboard", run.metrics)
     # A finished run has nothing left to train either; and nothing is written twice.
-    fit(toy_recipe, resume=True, watchers=[diary, TensorBoard()], **options)
+    fit(toy_recipe, resume=True, callbacks=[diary, TensorBoard()], **options)
     assert diary.told == ["r", "closed"] * 2
     pd.testing.assert_frame_equal(diary.frames[1], run.metrics)
     assert raw_steps(run.path / "tensorboard", "loss/train") == [1, 2]
 
 
 def test_tensorboard_that_came_later_gets_all_epochs(tmp_path):
-    from msg3d_lab.training import TensorBoard
-
-    watcher = TensorBoard(tmp_path / "late")
-    watcher(frame(3))
-    watcher.close()
+    callback = TensorBoard(tmp_path / "late")
+    callback(frame(3))
+    callback.close()
     assert [step for step, _ in scalars(tmp_path / "late")["loss/train"]] == [1, 2, 3]
 
 
 def test_tensorboard_can_be_sent_to_a_cluster(tmp_path):
     import pickle
 
-    from msg3d_lab.training import TensorBoard
-
-    watcher = pickle.loads(pickle.dumps(TensorBoard(tmp_path)))
-    watcher(frame(1))
-    watcher.close()
+    callback = pickle.loads(pickle.dumps(TensorBoard(tmp_path)))
+    callback(frame(1))
+    callback.close()
     assert len(scalars(tmp_path)["loss/train"]) == 1
 
 
 def test_tensorboard_says_what_to_install_and_where_to_write(monkeypatch):
-    from msg3d_lab.training import TensorBoard
-
-    with pytest.raises(ValueError, match="where to"):
+    with pytest.raises(ValueError, match="no folder to write to"):
         TensorBoard()(frame(1))
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install msg3d-lab\[tensorboard\]"):

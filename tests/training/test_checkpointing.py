@@ -1,16 +1,14 @@
 """Runs that are killed, stopped, starved and tampered with, against one that is left alone."""
 
-import multiprocessing
 import os
 import resource
 import shutil
 import signal
-import socket
-import sys
 import threading
 import time
 from contextlib import contextmanager
 
+import launchers
 import numpy as np
 import pytest
 import torch
@@ -19,23 +17,20 @@ from hypothesis import strategies as st
 
 from msg3d_lab import cli, evaluation
 from msg3d_lab.data import Clip, open_store, write_store
-from msg3d_lab.training import checkpointing as resume
-from msg3d_lab.training import fit, open_run, recipes
-from msg3d_lab.training import fit as fit_function
+from msg3d_lab.training import Requeue, fit, loop, open_run, recipes, session
 from msg3d_lab.training.checkpointing import (
-    StoreWatch,
     read_checkpoint,
     remove_checkpoints,
-    stop_signal,
     write_checkpoint,
 )
 from msg3d_lab.training.runs import Run
+from msg3d_lab.training.session import StoreWatch
+from msg3d_lab.training.signals import stop_signal
 
-fit_module = sys.modules[fit_function.__module__]
-PRELOADED = ["msg3d_lab.training", "lightning_fabric", "pandas"]
 TIMING = ["seconds", "clips_per_s"]
+KILLS = 10
 # All that draws random numbers or remembers something from step to step.
-SETTINGS = ["epochs=2", "repeat=2", "dropout=0.2", "average_decay=0.9", "clip_norm=1"]
+SETTINGS = ["epochs=2", "repeat=2", "dropout=0.2", "ema_decay=0.9", "clip_norm=1"]
 SETTINGS += ["validation_subjects=[3]", "keep=best", "rotation=[0, 30, 0]", "flip=0.5"]
 
 
@@ -48,15 +43,11 @@ def words(toy_store, toy_recipe, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def start(words):
-    """Start a real process that trains; forked from one that has imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    """Start a real process that trains."""
 
     def start(folder, *more):
-        options = [*words, "--run", str(folder), "--resume", "--checkpoint-minutes", "0", *more]
-        process = context.Process(target=cli.main, args=(options,))
-        process.start()
-        return process
+        options = ["--run", folder, "--resume", "--checkpoint-minutes", "0", *more]
+        return launchers.start("msg3d_lab", *words, *options)
 
     return start
 
@@ -64,34 +55,11 @@ def start(words):
 @pytest.fixture
 def start_two(words):
     """Start two real processes that train together, as torchrun would."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
 
     def start_two(folder):
-        options = [*words, "--run", str(folder), "--resume", "--checkpoint-minutes", "0"]
+        options = ["--run", folder, "--resume", "--checkpoint-minutes", "0"]
         options += ["--set", "batch_size=4"]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        processes = []
-        for rank in range(2):
-            environment = {
-                "TORCHELASTIC_RUN_ID": "test",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "GROUP_RANK": "0",
-                "WORLD_SIZE": "2",
-                "LOCAL_WORLD_SIZE": "2",
-            }
-            code = (
-                f"import os; os.environ.update({environment}); "
-                f"from msg3d_lab.cli import main; main({options})"
-            )
-            processes.append(context.Process(target=exec, args=(code, {})))
-            processes[-1].start()
-        return processes
+        return launchers.start_group(2, "msg3d_lab", *words, *options)
 
     return start_two
 
@@ -99,9 +67,7 @@ def start_two(words):
 @pytest.fixture(scope="module")
 def undisturbed(start, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    process = start(folder, "--checkpoint-minutes", "5")
-    process.join(60)
-    assert process.exitcode == 0
+    assert launchers.finish([start(folder, "--checkpoint-minutes", "5")]) == [0]
     run = open_run(folder)
     evaluation.test(run, device="cpu", progress=False)
     return run
@@ -128,24 +94,25 @@ def kill(process):
 
 
 def wait_for(found, process, *, seconds=60):
-    """Wait until `found()`, without a rest, or until the process has ended."""
+    """Wait until `found()`, or until the process has ended."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.is_alive():
         for _ in range(50):
             if found():
                 return True
+            time.sleep(2e-4)
     return False
 
 
 def test_run_killed_at_random_moments_ends_as_if_it_was_not(start, undisturbed, tmp_path):
     rng = np.random.default_rng(0)
     kills, number = 0, 0
-    while kills < 16:
+    while kills < KILLS:
         folder = tmp_path / f"run{number}"
         finished = False
         while not finished:
             process = start(folder)
-            if kills < 16:
+            if kills < KILLS:
                 wait_for(folder.exists, process)  # the start itself is not what is tested
                 process.join(rng.uniform(0, 0.7))
                 kills += kill(process)
@@ -164,7 +131,7 @@ def test_run_killed_while_it_writes_a_checkpoint_goes_on(start, undisturbed, tmp
         return any(p.name.startswith(".resume.pt") for p in folder.iterdir())
 
     halves = 0
-    for _ in range(8):
+    for _ in range(6):
         process = start(folder)
         wait_for(folder.exists, process)
         wait_for(writes, process)
@@ -187,7 +154,7 @@ def test_sigterm_leaves_a_checkpoint_and_says_requeue(start, undisturbed, tmp_pa
     process.join(60)
     assert process.exitcode == 75
     state, damaged = read_checkpoint(folder)
-    assert (state["version"], damaged) == (1, None)
+    assert (state["version"], damaged) == (2, None)
     assert not list(folder.glob(".*"))
     process = start(folder)
     process.join(60)
@@ -260,7 +227,7 @@ def test_finished_run_is_returned_as_it_is(undisturbed, start, words, toy_store,
 @pytest.fixture(scope="module")
 def small(toy_recipe):
     return recipes.with_settings(
-        toy_recipe, ["epochs=2", "repeat=1", "dropout=0.2", "watch_every=1"]
+        toy_recipe, ["epochs=2", "repeat=1", "dropout=0.2", "validate_every=1"]
     )
 
 
@@ -268,16 +235,15 @@ def small(toy_recipe):
 def stopped(small, toy_store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        look = fit_module.look
 
-        def look_and_stop(state, watched, stop):
-            seen = look(state, watched, stop=stop)
+        def validate_and_stop(*arguments, validate=loop.validate, **options):
+            found = validate(*arguments, **options)
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0)  # the handler runs between two lines of Python
-            return seen
+            return found
 
-        patch.setattr(fit_module, "look", look_and_stop)
-        with pytest.raises(resume.Requeue, match="75") as stopped:
+        patch.setattr(loop, "validate", validate_and_stop)
+        with pytest.raises(Requeue, match="75") as stopped:
             fit(small, data=toy_store, run=folder, device="cpu", progress=False)
     assert stopped.value.code == 75
     assert "the checkpoint is of the end of epoch 1; go on with --resume" in stopped.value.message
@@ -346,7 +312,7 @@ def test_resume_of_a_run_stopped_while_it_finished(again, small, toy_store, monk
     def full(folder):
         raise OSError("no more")
 
-    monkeypatch.setattr(fit_module, "remove_checkpoints", full)
+    monkeypatch.setattr(session, "remove_checkpoints", full)
     with pytest.raises(OSError, match="no more"):
         fit(small, run=again.path, **options)
     before = again.checkpoint.read_bytes()
@@ -354,6 +320,13 @@ def test_resume_of_a_run_stopped_while_it_finished(again, small, toy_store, monk
     monkeypatch.undo()
     assert fit(small, run=again.path, **options).finished
     assert again.checkpoint.read_bytes() == before
+
+
+def test_resume_of_another_version_s_checkpoint_is_refused(again, small, toy_store):
+    state, _ = read_checkpoint(again.path)
+    write_checkpoint(again.path, {**state, "version": 1})
+    with pytest.raises(ValueError, match="of another version of msg3d-lab: finish the run with"):
+        fit(small, data=toy_store, run=again.path, resume=True, device="cpu", progress=False)
 
 
 def test_resume_without_a_whole_checkpoint_says_so(again, small, toy_store):
@@ -484,13 +457,12 @@ def test_store_watch_notices_another_store(toy_store, tmp_path):
 def test_fit_stops_when_its_store_is_removed(small, toy_store, tmp_path, monkeypatch):
     path = tmp_path / "toy.arrow"
     shutil.copy(toy_store.path, path)
-    look = fit_module.look
 
-    def look_and_remove(*arguments, **options):
+    def validate_and_remove(*arguments, validate=loop.validate, **options):
         path.unlink(missing_ok=True)
-        return look(*arguments, **options)
+        return validate(*arguments, **options)
 
-    monkeypatch.setattr(fit_module, "look", look_and_remove)
+    monkeypatch.setattr(loop, "validate", validate_and_remove)
     with pytest.raises(FileNotFoundError, match="was removed while it was in use"):
         fit(small, data=path, run=tmp_path / "run", device="cpu", progress=False)
     shutil.copy(toy_store.path, path)
@@ -566,29 +538,44 @@ def test_fp16_keeps_its_loss_scale_and_skips_a_step(
         precision = MixedPrecision("16-mixed", "cpu", scaler)
         return Fabric(accelerator="cpu", devices=1, plugins=[precision])
 
-    monkeypatch.setattr(fit_module, "launch", launch)
+    monkeypatch.setattr(loop, "launch", launch)
     options = {"data": poisoned, "device": "cpu", "progress": False, "on_nan": "skip"}
     recipe = recipes.with_settings(small, {"clip_norm": clip_norm})
     whole = fit(recipe, run=tmp_path / "whole", **options)
     assert whole.metrics["skipped"].tolist() == [1, 1]
-    look = fit_module.look
 
-    def look_and_stop(*arguments, **more):
+    def stop_and_validate(*arguments, validate=loop.validate, **more):
         os.kill(os.getpid(), signal.SIGTERM)
-        return look(*arguments, **more)
+        return validate(*arguments, **more)
 
-    monkeypatch.setattr(fit_module, "look", look_and_stop)
-    with pytest.raises(resume.Requeue):
+    monkeypatch.setattr(loop, "validate", stop_and_validate)
+    with pytest.raises(Requeue):
         fit(recipe, run=tmp_path / "run", **options)
     state, _ = read_checkpoint(tmp_path / "run")
     assert state["precision"]["growth_interval"] == 3
-    assert (state["epoch"], state["step"]) == (0, 4)  # all steps done, not looked at yet
-    monkeypatch.setattr(fit_module, "look", look)
+    assert (state["epoch"], state["step"]) == (0, 4)  # all steps done, not validated yet
+    monkeypatch.undo()
+    monkeypatch.setattr(loop, "launch", launch)
     run = fit(recipe, run=tmp_path / "run", resume=True, **options)
     assert run.checkpoint.read_bytes() == whole.checkpoint.read_bytes()
 
 
 # Signals.
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_interrupts(small, toy_store, tmp_path, monkeypatch):
+    def interrupt_and_validate(*arguments, validate=loop.validate, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        return validate(*arguments, **options)
+
+    monkeypatch.setattr(loop, "validate", interrupt_and_validate)
+    options = {"data": toy_store, "run": tmp_path / "run", "device": "cpu", "progress": False}
+    with pytest.raises(KeyboardInterrupt, match=r"checkpoint is of step 4 of epoch 1; .*--resume"):
+        fit(small, **options)
+    state, _ = read_checkpoint(tmp_path / "run")
+    assert (state["epoch"], state["step"]) == (0, 4)
+    monkeypatch.undo()
+    assert fit(small, resume=True, **options).finished
 
 
 def test_stop_signal_gives_the_handler_back():
@@ -598,6 +585,21 @@ def test_stop_signal_gives_the_handler_back():
         signal.raise_signal(signal.SIGTERM)
         assert stop.is_set()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_stop_signal_leaves_ignored_signals_alone_and_a_second_ctrl_c_interrupts():
+    with stop_signal(signal.SIGINT) as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert isinstance(stop.error("why"), KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stop_signal(signal.SIGINT) as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert not stop.is_set()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_stop_signal_in_a_thread_only_listens_never():

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import launchers
 import numpy as np
 import pytest
 import torch
@@ -13,10 +14,9 @@ from msg3d_lab.data import Clip, write_store
 from msg3d_lab.evaluation import read_scores
 from msg3d_lab.model.checkpoints import read_notes
 from msg3d_lab.training import fit, open_run, recipes
-from msg3d_lab.training import step as steps
 from msg3d_lab.training.distributed.processes import launch
-from msg3d_lab.training.setup import build_model_of, train_batches_of
-from msg3d_lab.training.state import State
+from msg3d_lab.training.setup import build_batches, build_model, build_test_batches
+from msg3d_lab.training.step import clips_per_step, train_step
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,8 @@ def test_fit_learns(run):
     metrics = run.metrics
     assert metrics["epoch"].tolist() == list(range(1, 9))
     assert metrics["train_loss"].iloc[-1] < 0.8 * metrics["train_loss"].iloc[0]
-    assert metrics["val_top1"].iloc[-1] > 0.8
+    assert metrics["test_top1"].iloc[-1] > 0.8
+    assert not any(column.startswith("val_") for column in metrics)
     assert (metrics["clips_per_s"] > 0).all()
 
 
@@ -63,26 +64,26 @@ def test_fit_is_the_same_every_time(run, toy_store, toy_recipe, tmp_path):
 
 def test_fit_another_seed_gives_another_network(run, toy_store, toy_recipe, tmp_path):
     other = fit(
-        recipes.with_settings(toy_recipe, ["epochs=1", "seed=2", "watch_every=0"]),
+        recipes.with_settings(toy_recipe, ["epochs=1", "seed=2", "validate_every=0"]),
         data=toy_store,
         run=tmp_path / "seed2",
         device="cpu",
         progress=False,
     )
     assert not torch.equal(other.model().fc.weight, run.model().fc.weight)
-    # The last epoch is always looked at.
-    assert other.metrics["val_top1"].notna().all()
+    # The last epoch is always evaluated.
+    assert other.metrics["test_top1"].notna().all()
 
 
-def test_fit_watches_every_so_often(toy_store, toy_recipe, tmp_path):
-    recipe = recipes.with_settings(toy_recipe, ["epochs=3", "watch_every=2"])
+def test_fit_validates_every_so_often(toy_store, toy_recipe, tmp_path):
+    recipe = recipes.with_settings(toy_recipe, ["epochs=3", "validate_every=2"])
     metrics = fit(recipe, data=toy_store, run=tmp_path / "r", device="cpu", progress=False).metrics
-    assert metrics["val_top1"].isna().tolist() == [True, False, False]
+    assert metrics["test_top1"].isna().tolist() == [True, False, False]
 
 
 def test_fit_scales_the_learning_rate_and_says_so(toy_store, toy_recipe, tmp_path, caplog):
     recipe = recipes.with_settings(
-        toy_recipe, ["epochs=1", "learning_rate=0.1", "learning_rate_batch=128", "batch_size=16"]
+        toy_recipe, ["epochs=1", "learning_rate=0.1", "base_batch_size=128", "batch_size=16"]
     )
     with caplog.at_level(logging.INFO, logger="msg3d_lab"):  # where there is no bar
         run = fit(recipe, data=toy_store, run=tmp_path / "r", device="cpu", progress=False)
@@ -210,26 +211,28 @@ def test_fit_trains_on_a_layout_with_edge_sets_of_its_own(toy_store, toy_recipe,
 @pytest.mark.slow
 def test_fit_under_torchrun_uses_every_process_and_writes_once(toy_store, toy_recipe, tmp_path):
     recipes.save(recipes.with_settings(toy_recipe, ["batch_size=6"]), tmp_path / "toy.yaml")
+    folder = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     torchrun += ["--standalone", "-m", "--", "msg3d_lab"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def shell(*words):
-        command = [*torchrun, *map(str, words), "--device", "cpu"]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    folder = tmp_path / "run"
-    shown = shell("train", tmp_path / "toy.yaml", "--data", toy_store.path, "--run", folder)
+    words = ["train", tmp_path / "toy.yaml", "--data", toy_store.path, "--run", folder]
+    done = subprocess.run(
+        [*torchrun, *map(str, words), "--device", "cpu"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
     run = open_run(folder)
     assert run.environment["world_size"] == 2
     # 0.05 at a batch of 16; two processes with 6 clips each. The 13 test clips are shared unevenly,
     # so that one process has two batches of them and the other one.
     assert run.environment["learning_rate"] == pytest.approx(0.0375)
-    assert 0 <= run.metrics["val_top1"].iloc[-1] <= 1
-    assert shown.count("Finished: ") == 1
-    assert shell("test", folder).count("Scores:") == 1
+    assert 0 <= run.metrics["test_top1"].iloc[-1] <= 1
+    assert done.stdout.count("Finished: ") == 1
+    words = ["test", folder, "--device", "cpu"]
+    shown = launchers.run_group(2, "msg3d_lab", *words, folder=tmp_path)
+    assert shown.count("Scores:") == 1
     several = read_scores(run.scores_path)
     one = evaluation.test(run, device="cpu", progress=False).scores
     assert several.ids == one.ids
@@ -242,24 +245,22 @@ def quick(recipe, store, folder, *settings, **options):
     return fit(recipe, data=store, run=folder, device="cpu", progress=False, **options)
 
 
-def test_fit_watches_the_validation_part_and_trains_on_the_rest(toy_store, toy_recipe, tmp_path):
+def test_fit_evaluates_the_validation_part_and_trains_on_the_rest(toy_store, toy_recipe, tmp_path):
     run = quick(toy_recipe, toy_store, tmp_path / "run", "validation_subjects=[1]", "epochs=1")
     recipe = run.recipe
     part = toy_store.samples.iloc[toy_store.indices("xsub_train")]
     mine = part.index[part["subject"] == 1].to_numpy()
-    from msg3d_lab.data.batches.loader import TestBatches
-    from msg3d_lab.training.setup import clip_settings
-
     net, right = run.model(), 0
-    for batch in TestBatches(toy_store, mine, batch_size=4, **clip_settings(recipe)):
+    for batch in build_test_batches(recipe, toy_store, mine, batch_size=4):
         with torch.no_grad():
             guess = net(torch.from_numpy(batch.x[:, 0])).argmax(1).numpy()
         right += (guess == batch.labels).sum()
     assert run.metrics["val_top1"].iloc[-1] == pytest.approx(right / len(mine))
+    assert not any(column.startswith("test_") for column in run.metrics)
 
 
 def test_fit_keeps_the_best_of_validation(toy_store, toy_recipe, tmp_path):
-    settings = ["validation_subjects=[1]", "epochs=5", "watch_every=1", "schedule=cosine"]
+    settings = ["validation_subjects=[1]", "epochs=5", "validate_every=1", "schedule=cosine"]
     settings += ["learning_rate=0.4", "warmup_epochs=0"]
     best = quick(toy_recipe, toy_store, tmp_path / "best", *settings, "keep=best")
     last = quick(toy_recipe, toy_store, tmp_path / "last", *settings)
@@ -273,19 +274,19 @@ def test_fit_keeps_the_best_of_validation(toy_store, toy_recipe, tmp_path):
 
 
 def test_fit_stops_when_patience_ends(toy_store, toy_recipe, tmp_path):
-    settings = ["validation_subjects=[1]", "epochs=9", "watch_every=1", "learning_rate=1e-9"]
+    settings = ["validation_subjects=[1]", "epochs=9", "validate_every=1", "learning_rate=1e-9"]
     run = quick(toy_recipe, toy_store, tmp_path / "run", *settings, "patience=2")
     top1 = run.metrics["val_top1"]
     assert len(run.metrics) == int(top1.idxmax()) + 3 < 9
     assert run.finished
 
 
-def test_fit_keeps_and_watches_the_average(toy_store, toy_recipe, tmp_path):
+def test_fit_evaluates_and_keeps_the_average(toy_store, toy_recipe, tmp_path):
     settings = ["epochs=1", "repeat=2"]
     plain = quick(toy_recipe, toy_store, tmp_path / "plain", *settings)
-    averaged = quick(toy_recipe, toy_store, tmp_path / "average", *settings, "average_decay=0.9")
+    averaged = quick(toy_recipe, toy_store, tmp_path / "average", *settings, "ema_decay=0.9")
     assert averaged.metrics["train_loss"].equals(plain.metrics["train_loss"])
-    assert not averaged.metrics["val_loss"].equals(plain.metrics["val_loss"])
+    assert not averaged.metrics["test_loss"].equals(plain.metrics["test_loss"])
     assert not torch.equal(averaged.model().fc.weight, plain.model().fc.weight)
 
 
@@ -295,7 +296,7 @@ def test_fit_clips_the_gradient(toy_store, toy_recipe, tmp_path):
     settings += ["warmup_epochs=0", "schedule=steps", "milestones=[9]", "clip_norm=1e-5"]
     run = quick(toy_recipe, toy_store, tmp_path / "run", *settings)
     torch.manual_seed(run.recipe.training.seed)
-    start = build_model_of(run.recipe, toy_store)
+    start = build_model(run.recipe, toy_store)
     moves = zip(start.parameters(), run.model().parameters(), strict=True)
     moved = torch.stack([(a - b).norm() for a, b in moves]).norm().item()
     assert 0 < moved <= 4 * 8e-5 * 1.01  # four steps
@@ -309,16 +310,21 @@ def test_accumulated_batches_give_the_gradient_of_the_large_one(toy_store, toy_r
         recipe = recipes.with_settings(toy_recipe, settings)
         training = recipe.training
         torch.manual_seed(0)
-        net = build_model_of(recipe, toy_store).double().eval()
+        net = build_model(recipe, toy_store).double().eval()
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-        state = State(fabric, net, *fabric.setup(net, optimizer), None)
-        batches = train_batches_of(recipes.with_settings(recipe, ["batch_size=12"]), toy_store)
+        large = recipes.with_settings(recipe, ["batch_size=12", "accumulate=1"])
+        batches, _ = build_batches(large, toy_store)
         batch = batches.batch(0, epoch=0)
         batch = batch._replace(x=batch.x.astype(np.float64))
-        sums, norm = steps.gradients(state, batches, batch, training)
+        model, optimizer = fabric.setup(net, optimizer)
+        result = train_step(
+            model, optimizer, batch,
+            fabric=fabric, settings=training, total_clips=clips_per_step(batches), lr=0.0,
+        )  # fmt: skip
         gradients.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
-        assert norm.item() == pytest.approx(gradients[-1].norm().item())
-        assert sums[0].item() > 0
+        assert result.norm.item() == pytest.approx(gradients[-1].norm().item())
+        assert result.sums[0].item() > 0
+        assert result.finite
     for other in gradients[1:]:
         torch.testing.assert_close(other, gradients[0], rtol=1e-10, atol=1e-12)
 

@@ -1,3 +1,5 @@
+import hashlib
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -8,21 +10,29 @@ from hypothesis import strategies as st
 
 from msg3d_lab import MSG3D
 from msg3d_lab.data.batches.augment import Augment
+from msg3d_lab.experiments import grids
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
-from msg3d_lab.training.setup import train_batches_of
+from msg3d_lab.training.settings import OLD_NAMES
+from msg3d_lab.training.setup import build_batches
+
+OLD_HASH = "851c78f5aee3"  # of three changed settings, from before they were renamed
 
 
 @pytest.mark.parametrize("name", recipes.names())
-def test_get_recipes_are_whole_and_build(name):
+def test_get_recipes_are_whole(name):
     recipe = recipes.get(name)
     assert recipe.name == name
     again = Recipe.model_validate(yaml.safe_load(recipes.to_yaml(recipe)))
     assert again == recipe
     assert again.hash == recipe.hash
-    arguments = recipe.model.model_dump()
-    arguments["base_channels"] = 6
-    MSG3D(num_classes=3, skeleton=recipe.data.layout, **arguments)
+
+
+def test_get_recipes_build():
+    """Every network once: siblings on other streams and splits have the same."""
+    networks = {(r.data.layout, r.model) for r in map(recipes.get, recipes.names())}
+    for layout, model in networks:
+        MSG3D(num_classes=3, skeleton=layout, **{**model.model_dump(), "base_channels": 6})
 
 
 def test_names_hold_the_recipes_of_the_field():
@@ -48,7 +58,7 @@ def test_get_openmmlab_recipe_is_the_published_one():
     recipe = recipes.get("ntu60-xsub-3d-joint")
     assert (recipe.data.clip_len, recipe.model.num_persons, recipe.test_clips) == (100, 2, 10)
     training = recipe.training
-    assert (training.learning_rate, training.learning_rate_batch) == (0.1, 128)
+    assert (training.learning_rate, training.base_batch_size) == (0.1, 128)
     assert training.epochs * training.repeat == 80
     assert (training.momentum, training.weight_decay) == (0.9, 5e-4)
     assert (recipe.model.edge_set, recipe.model.normalization) == ("star", "column")
@@ -69,7 +79,7 @@ def test_get_recipes_train_plainly(name):
     data, training = recipes.get(name).data, recipes.get(name).training
     assert data.validation_subjects == ()
     assert (training.optimizer, training.betas) == ("sgd", (0.9, 0.999))
-    assert (training.accumulate, training.clip_norm, training.average_decay) == (1, 0, 0)
+    assert (training.accumulate, training.clip_norm, training.ema_decay) == (1, 0, 0)
     assert (training.keep, training.patience, training.recompute) == ("last", 0, False)
     assert not training.chooses
 
@@ -83,7 +93,7 @@ def test_with_settings_switches_everything_on_and_round_trips(tmp_path):
             "betas=[0.9, 0.98]",
             "clip_norm=1",
             "accumulate=4",
-            "average_decay=0.999",
+            "ema_decay=0.999",
             "keep=best",
             "patience=5",
             "recompute=true",
@@ -92,7 +102,7 @@ def test_with_settings_switches_everything_on_and_round_trips(tmp_path):
     training = recipe.training
     assert recipe.data.validation_subjects == (1, 38)
     assert (training.optimizer, training.betas, training.clip_norm) == ("adamw", (0.9, 0.98), 1)
-    assert (training.accumulate, training.average_decay) == (4, 0.999)
+    assert (training.accumulate, training.ema_decay) == (4, 0.999)
     assert (training.keep, training.patience, training.recompute) == ("best", 5, True)
     assert training.chooses
     recipes.save(recipe, tmp_path / "mine.yaml")
@@ -107,8 +117,8 @@ def test_with_settings_switches_everything_on_and_round_trips(tmp_path):
         (["keep=best"], "keep=best with patience=0 chooses by accuracy, and test data must choose"),
         (["patience=3"], r"name some subjects of the training split in validation_subjects"),
         (
-            ["keep=best", "validation_subjects=[1]", "watch_every=0"],
-            "keep=best with patience=0 needs looks to choose from, found watch_every=0",
+            ["keep=best", "validation_subjects=[1]", "validate_every=0"],
+            "keep=best with patience=0 chooses between epochs, found validate_every=0",
         ),
     ],
 )
@@ -133,12 +143,12 @@ def test_get_ctr_gcn_recipe_is_the_published_one():
     assert (training.schedule, training.milestones) == ("steps", (50,))
 
 
-def test_train_batches_of_takes_the_recipe_s_settings(toy_recipe, toy_store):
+def test_build_batches_takes_the_recipe_s_settings(toy_recipe, toy_store):
     recipe = recipes.with_settings(
         toy_recipe,
         ["flip=0.5", "crop=[0.5, 1]", "shear=0.2", "joint_masking=0.1", "frame_masking=0.2"],
     )
-    batches = train_batches_of(recipe, toy_store, rank=1, world_size=2)
+    batches, held_out = build_batches(recipe, toy_store, rank=1, world_size=2)
     assert batches.augment == Augment(
         flip=0.5, crop=(0.5, 1), shear=0.2, joint_masking=0.1, frame_masking=0.2
     )
@@ -146,8 +156,10 @@ def test_train_batches_of_takes_the_recipe_s_settings(toy_recipe, toy_store):
     x = batches.batch(0, epoch=0).x
     assert x.shape == (8, 2, 8, 5, 3)
     assert (x == 0).all(axis=(1, 3, 4)).sum(axis=1).min() >= 2  # frames hidden
-    plain = train_batches_of(toy_recipe, toy_store, rank=1, world_size=2)
+    assert (held_out.batch_size, held_out.num_clips) == (8, 1)
+    plain, _ = build_batches(recipes.with_settings(toy_recipe, ["accumulate=3"]), toy_store)
     assert plain.augment == Augment()
+    assert plain.batch_size == 24
 
 
 def test_get_reads_a_file_and_lists_names_otherwise(tmp_path):
@@ -158,7 +170,7 @@ def test_get_reads_a_file_and_lists_names_otherwise(tmp_path):
         recipes.get("ntu61")
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @example("\x85")
 @example("a #b: c")
 @given(st.text())
@@ -222,7 +234,7 @@ def test_with_settings_takes_yaml_values_and_short_names():
         ("betas=[0.9]", r"training\.betas"),
         ("clip_norm=-1", r"training\.clip_norm.*greater than or equal to 0"),
         ("accumulate=0", r"training\.accumulate.*greater than or equal to 1"),
-        ("average_decay=1", r"training\.average_decay.*less than 1"),
+        ("ema_decay=1", r"training\.ema_decay.*less than 1"),
         ("keep=worst", r"training\.keep.*'last' or 'best'"),
         ("patience=-1", r"training\.patience.*greater than or equal to 0"),
         ("recompute=maybe", r"training\.recompute.*boolean"),
@@ -254,10 +266,50 @@ def test_load_explains_what_is_wrong(change, message, tmp_path):
 
 
 def test_recorded_results_can_be_traced_to_their_recipes():
-    """New settings are off and leave the hashes as they were."""
+    """New settings are off, renamed ones count under their first name: hashes stay."""
     table = pd.read_csv(Path(__file__).parents[2] / "data" / "results.csv")
     for row in table.itertuples():
         assert recipes.get(row.recipe).hash == row.recipe_hash
+
+
+@pytest.mark.parametrize(
+    ("settings", "known"),
+    [
+        ([], "e096b927cbf0"),
+        (["average_decay=0.9", "learning_rate_batch=16", "watch_every=1"], OLD_HASH),
+        (["ema_decay=0.9", "base_batch_size=16", "validate_every=1"], OLD_HASH),
+    ],
+)
+def test_hash_is_what_earlier_versions_found(settings, known):
+    assert recipes.with_settings(recipes.get("synthetic-joint"), settings).hash == known
+
+
+def test_hash_of_every_recipe_and_variant_is_what_earlier_versions_found():
+    """One digest over all hashes of the library's recipes, one over those of its grids."""
+
+    def digest(hashes):
+        return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:12]
+
+    assert digest({name: recipes.get(name).hash for name in recipes.names()}) == "ad4ad63ed27e"
+    variants = {
+        f"{name}/{variant.name}": grids.recipe_of(grids.get(name), variant).hash
+        for name in grids.names()
+        for variant in grids.get(name).variants
+    }
+    assert digest(variants) == "2c68afd9a2a5"
+
+
+def test_old_names_of_settings_are_read_and_written_as_the_new(tmp_path):
+    recipe = recipes.get("synthetic-joint")
+    old = recipes.to_yaml(recipe)
+    for first, now in OLD_NAMES.items():
+        assert f"  {now}: " in old
+        old = old.replace(f"  {now}: ", f"  {first}: ")
+    (tmp_path / "old.yaml").write_text(old)
+    assert recipes.load(tmp_path / "old.yaml") == recipe
+    (tmp_path / "both.yaml").write_text(old.replace("test_clips", "  ema_decay: 0.9\ntest_clips"))
+    with pytest.raises(ValueError, match="average_decay and ema_decay are the same setting"):
+        recipes.load(tmp_path / "both.yaml")
 
 
 def test_recipes_from_before_a_setting_are_read_as_they_were_meant(tmp_path):
@@ -271,6 +323,6 @@ def test_recipes_from_before_a_setting_are_read_as_they_were_meant(tmp_path):
 
 LATER = {
     *("validation_subjects", "shear", "flip", "joint_masking", "frame_masking", "crop"),
-    *("accumulate", "optimizer", "betas", "clip_norm", "average_decay", "keep", "patience"),
+    *("accumulate", "optimizer", "betas", "clip_norm", "ema_decay", "keep", "patience"),
     "recompute",
 }

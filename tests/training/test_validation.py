@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from msg3d_lab.data import Clip, open_store, write_store
 from msg3d_lab.training import recipes
-from msg3d_lab.training.setup import train_batches_of, watched_batches_of
+from msg3d_lab.training.setup import build_batches
 from msg3d_lab.training.validation import split_validation
 
 
@@ -102,16 +102,13 @@ def test_split_validation_needs_no_subjects_of_other_splits(make_store, toy_reci
     assert (training.tolist(), validation.tolist()) == ([0], [1])
 
 
-def test_batches_of_a_recipe_follow_the_validation_part(toy_store, toy_recipe):
+def test_build_batches_follow_the_validation_part(toy_store, toy_recipe):
     recipe = with_subjects(toy_recipe, [3])
     training, validation = split_validation(toy_store, recipe)
-    assert train_batches_of(recipe, toy_store).indices.tolist() == training.tolist()
-    watched = watched_batches_of(recipe, toy_store, batch_size=4)
-    assert watched.indices.tolist() == validation.tolist()
-    plain = watched_batches_of(toy_recipe, toy_store, batch_size=4)
+    train_batches, held_out = build_batches(recipe, toy_store)
+    assert train_batches.indices.tolist() == training.tolist()
+    assert held_out.indices.tolist() == validation.tolist()
+    _, plain = build_batches(toy_recipe, toy_store)
     assert plain.indices.tolist() == toy_store.indices("xsub_val").tolist()
-    shares = [
-        watched_batches_of(recipe, toy_store, batch_size=4, rank=r, world_size=2).indices
-        for r in (0, 1)
-    ]
+    shares = [build_batches(recipe, toy_store, rank=r, world_size=2)[1].indices for r in (0, 1)]
     assert sorted(np.concatenate(shares)) == validation.tolist()

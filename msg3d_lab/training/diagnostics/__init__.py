@@ -1,1 +1,1 @@
-"""Before a training: cost, learning rate, a sanity run."""
+"""Checks before a training: cost, learning rate, overfitting a few clips."""

@@ -1,4 +1,4 @@
-"""The learning rate range test: how large a rate may be, seen in one short run."""
+"""The learning rate range test: a short run that shows how large a learning rate may be."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from msg3d_lab.training import recipes
 from msg3d_lab.training.diagnostics.trial import endless, new_state, own_generators
 from msg3d_lab.training.distributed.processes import Precision
 from msg3d_lab.training.recipes import Recipe
-from msg3d_lab.training.setup import open_store_of, train_batches_of
-from msg3d_lab.training.step import gradients
+from msg3d_lab.training.setup import build_batches, open_store_for
+from msg3d_lab.training.step import clips_per_step, train_step
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Suggestion", "find_learning_rate", "suggest"]
 
-_SMOOTHING = 0.9  # the share of the past in the smoothed loss
-_TOO_MUCH = 4  # times the lowest smoothed loss, and the test is over
+_SMOOTHING = 0.9  # weight of the past in the smoothed loss
+_DIVERGED = 4  # times the lowest smoothed loss ends the test
 
 
 def find_learning_rate(
@@ -39,24 +39,24 @@ def find_learning_rate(
 ) -> pd.DataFrame:
     """Train a few steps with a growing learning rate and return the loss at each.
 
-    The network, its clips, batch and optimizer are the recipe's; it is thrown away afterwards, and
-    nothing is written. The test ends early when the smoothed loss is four times its lowest and
-    above the first, or the loss is not finite.
+    Network, clips, batch and optimizer are the recipe's; nothing is written. The test ends early
+    when the smoothed loss is above four times its lowest value and above the first one, or when the
+    loss is not finite.
 
     Args:
         recipe: a recipe, the name of one, or the path of its YAML.
-        data: the store; the recipe's default place if left out.
-        lowest: the first step's rate.
-        highest: the last step's; rates grow by the same factor from step to step.
+        data: the store or its path. Default: where `msg3d-lab data import` puts it.
+        lowest: the learning rate of the first step.
+        highest: of the last step; it grows by the same factor from step to step.
         steps: steps.
         device: "auto", "cpu", "cuda" or "mps".
         precision: of the arithmetic.
 
     Returns:
-        A row per step: `lr`, what the recipe's setting `learning_rate` would have to be (the rate
-        in use is in proportion to the batch, as in `fit`); `loss`, of the step's clips before the
-        step; `smoothed`, its exponential average over about ten steps, unbiased. Whether it ended
-        early is in `attrs["ended_early"]`.
+        A row per step: `lr`, as the recipe's setting `learning_rate` (the rate in use is scaled to
+        the clips of a step, as in `fit`); `loss`, of the step's clips before the step; `smoothed`,
+        its unbiased exponential average over about ten steps. `attrs["ended_early"]` tells whether
+        it ended early.
 
     Raises:
         FileNotFoundError: no store.
@@ -73,14 +73,13 @@ def find_learning_rate(
             "expected rates that grow from above 0 and at least 10 steps, found "
             f"{lowest:g} to {highest:g} in {steps}"
         )
-    recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
-    store = open_store_of(recipe, data)
+    recipe = recipes.get(recipe)
     settings = recipe.training
+    store = open_store_for(recipe, data)
     state = new_state(recipe, store, device=device, precision=precision)
     state.model.train()
+    batches, _ = build_batches(recipe, store)
     clips = settings.batch_size * settings.accumulate
-    step = recipe.model_copy(update={"training": settings.model_copy(update={"batch_size": clips})})
-    batches = train_batches_of(step, store)
     rows: list[dict[str, float]] = []
     mean, least, ended_early = 0.0, math.inf, False
     waiting = prefetch(endless(batches))
@@ -88,20 +87,25 @@ def find_learning_rate(
         torch.manual_seed(settings.seed)
         for number, rate in enumerate(np.geomspace(lowest, highest, steps), start=1):
             batch = next(waiting)
-            for group in state.optimizer.param_groups:
-                group["lr"] = rate * clips / settings.learning_rate_batch
-            sums, _ = gradients(state, batches, batch, settings)
-            loss = sums[0].item() / len(batch.labels)
+            result = train_step(
+                state.model,
+                state.optimizer,
+                batch,
+                fabric=state.fabric,
+                settings=settings,
+                total_clips=clips_per_step(batches),
+                lr=rate * clips / settings.base_batch_size,
+            )
+            loss = result.sums[0].item() / len(batch.labels)
             mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
             smoothed = mean / (1 - _SMOOTHING**number)
-            # A network that knows the clips already may do four times worse and still learn.
-            most = max(_TOO_MUCH * least, rows[0]["smoothed"]) if rows else math.inf
+            # A network that has learned the clips may get four times worse and still learn.
+            most = max(_DIVERGED * least, rows[0]["smoothed"]) if rows else math.inf
             ended_early = not (math.isfinite(loss) and smoothed <= most)
             if ended_early:
                 break
             least = min(least, smoothed)
             rows.append({"lr": float(rate), "loss": loss, "smoothed": smoothed})
-            state.optimizer.step()
     if not rows:
         raise ValueError(
             f"the loss is {loss} before the first step: check the clips of {store.path}"
@@ -112,13 +116,12 @@ def find_learning_rate(
 
 
 class Suggestion(NamedTuple):
-    """What a range test says; see `suggest`.
+    """What a range test suggests; see `suggest`.
 
     Args:
         steepest: the rate at which the smoothed loss falls fastest.
-        diverged: the rate from which on more is lost than learned; not a number where the test
-            did not get there.
-        tenth: a tenth of that.
+        diverged: the rate from which on the loss rises again; NaN if the test did not reach it.
+        tenth: a tenth of `diverged`.
     """
 
     steepest: float
@@ -129,12 +132,12 @@ class Suggestion(NamedTuple):
 def suggest(curve: pd.DataFrame) -> Suggestion:
     """Read two learning rates off a range test.
 
-    Steepest descent: the rate before the lowest smoothed loss at which it falls most per factor
-    of the rate, over a window of a tenth of the steps. Divergence: the first rate after the lowest
-    at which half of what the loss had fallen by is lost again, or the test's last rate if it ended
-    early. With the field's recipes, which warm up and decay, a tenth of the divergence is the
-    usual choice for the peak; the steepest descent is often near it. Between the two, take the
-    smaller: it is a starting point, not an optimum.
+    Steepest descent: the rate at which the smoothed loss falls most per factor of the rate, over a
+    window of a tenth of the steps, before its lowest value. Divergence: the first rate after the
+    lowest value at which the loss has risen by half of what it had fallen, or the last rate if the
+    test ended early. With warm-up and decay, a tenth of the divergence is the usual choice for the
+    peak; the steepest descent is often near it. The smaller of the two is a good start, not an
+    optimum.
 
     Args:
         curve: of `find_learning_rate`.

@@ -1,4 +1,4 @@
-"""A few steps without a run folder: to be timed, or looked at, before a training is started."""
+"""A few training steps without a run folder."""
 
 from __future__ import annotations
 
@@ -18,69 +18,58 @@ from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.data.store import Store, open_store, write_store
 from msg3d_lab.model.predict import predict
 from msg3d_lab.training.distributed.processes import Precision, launch
-from msg3d_lab.training.optimization import Average, build_optimizer
 from msg3d_lab.training.recipes import Recipe
-from msg3d_lab.training.setup import build_model_of, train_batches_of, watched_batches_of
-from msg3d_lab.training.state import State
-from msg3d_lab.training.step import gradients
+from msg3d_lab.training.setup import build_batches
+from msg3d_lab.training.state import TrainState, build_state
+from msg3d_lab.training.step import clips_per_step, train_step
 
 __all__ = [
-    "device_type",
     "endless",
     "new_state",
     "noise_store",
     "own_generators",
     "step_seconds",
     "test_seconds",
+    "with_batch_size",
 ]
 
-_WARM = 2  # steps before the clock counts: memory is fetched, kernels are chosen
+_WARM_UP = 2  # steps before the clock counts: memory is allocated, kernels are chosen
 _MOST = 50  # steps
 
 
 def new_state(
-    recipe: Recipe,
-    store: Store,
-    *,
-    device: str = "auto",
-    precision: Precision = "32-true",
-    learning_rate: float = 0.0,
-) -> State:
-    """A network at its start, as `fit` would start it, in one process and without a folder.
+    recipe: Recipe, store: Store, *, device: str = "auto", precision: Precision = "32-true"
+) -> TrainState:
+    """Build what `fit` starts with, in one process; PyTorch's generators are left as they were.
 
     Args:
         recipe: its seed decides the weights.
         store: decides classes, joints and channels.
         device: "auto", "cpu", "cuda" or "mps".
         precision: of the arithmetic.
-        learning_rate: of the steps; nothing changes at 0.
 
     Raises:
         ValueError: no such device.
     """
     fabric = launch(device, devices=1, num_nodes=1, precision=precision)
-    settings = recipe.training
     with own_generators(fabric.device):
-        torch.manual_seed(settings.seed)
-        net = build_model_of(recipe, store)
-    optimizer = build_optimizer(net.parameters(), settings, learning_rate=learning_rate)
-    model, fabric_optimizer = fabric.setup(net, optimizer)
-    average = Average(net, settings.average_decay) if settings.average_decay else None
-    return State(fabric, net, model, fabric_optimizer, average)
+        torch.manual_seed(recipe.training.seed)
+        return build_state(recipe, store, fabric)
 
 
 def own_generators(device: torch.device) -> AbstractContextManager[None]:
-    """Leave PyTorch's generators, which `torch.manual_seed` sets on every device, as they were."""
+    """Restore PyTorch's random generators after a block."""
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
-def device_type(device: str) -> str:
-    """What "auto" and the others come to here: "cpu", "cuda" or "mps"."""
-    return launch(device, devices=1, num_nodes=1).device.type
+def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:
+    """Return the recipe with steps of one batch of this size."""
+    training = recipe.training.model_copy(update={"batch_size": batch_size, "accumulate": 1})
+    return recipe.model_copy(update={"training": training})
 
 
 def noise_store(recipe: Recipe, path: Path) -> Store:
-    """Write clips of noise that a recipe takes for its data set, enough for a few batches.
+    """Write a store of noise that fits the recipe's data set, with a few batches of clips.
 
     Raises:
         ValueError: the number of the data set's classes is not known.
@@ -121,7 +110,7 @@ def noise_store(recipe: Recipe, path: Path) -> Store:
 
 
 def endless(batches: TrainBatches) -> Iterator[Batch]:
-    """The batches of one epoch after the other."""
+    """Yield the batches of one epoch after the other."""
     epoch = 0
     while True:
         yield from batches.epoch(epoch)
@@ -131,38 +120,44 @@ def endless(batches: TrainBatches) -> Iterator[Batch]:
 def step_seconds(
     recipe: Recipe, store: Store, *, device: str, precision: Precision, seconds: float
 ) -> float:
-    """The median time of a training step, batches made on the way as in training.
+    """Return the median time of a training step; batches are loaded meanwhile, as in `fit`.
 
     Args:
-        recipe: its `batch_size` counts, its `accumulate` does not.
+        recipe: the recipe.
         store: where the clips are from.
         device: where to compute.
         precision: of the arithmetic.
-        seconds: that it may take, about; three steps at least are timed.
+        seconds: to spend, about; three steps at least are timed.
     """
     state = new_state(recipe, store, device=device, precision=precision)
     state.model.train()
-    batches = train_batches_of(recipe, store)
-    settings = recipe.training.model_copy(update={"accumulate": 1})
+    batches, _ = build_batches(recipe, store)
     times: list[float] = []
     waiting = prefetch(endless(batches))
     with own_generators(state.fabric.device):  # dropout
-        while len(times) < _WARM + _MOST and (len(times) < _WARM + 3 or sum(times) < seconds):
+        while len(times) < _WARM_UP + _MOST and (len(times) < _WARM_UP + 3 or sum(times) < seconds):
             started = time.perf_counter()
-            sums, _ = gradients(state, batches, next(waiting), settings)
-            state.optimizer.step()
-            if state.average:
-                state.average.update(state.net)
-            sums.tolist()  # waits for a GPU
+            result = train_step(
+                state.model,
+                state.optimizer,
+                next(waiting),
+                fabric=state.fabric,
+                settings=recipe.training,
+                total_clips=clips_per_step(batches),
+                lr=0.0,
+            )
+            if state.ema:
+                state.ema.update_parameters(state.net)
+            result.sums.tolist()  # waits for a GPU
             times.append(time.perf_counter() - started)
     del waiting  # ends its thread
-    return median(times[_WARM:])
+    return median(times[_WARM_UP:])
 
 
 def test_seconds(
     recipe: Recipe, store: Store, *, device: str, precision: Precision, seconds: float
 ) -> float:
-    """Evaluation's time per clip, batches made on the way; see `step_seconds`."""
+    """Return the evaluation's time per clip; see `step_seconds`."""
     state = new_state(recipe, store, device=device, precision=precision)
     state.net.eval()
 
@@ -170,14 +165,14 @@ def test_seconds(
         with state.fabric.autocast():
             return state.net(x)
 
-    watched = watched_batches_of(recipe, store, batch_size=recipe.training.batch_size)
+    _, held_out = build_batches(recipe, store)
     times: list[tuple[float, int]] = []
     began = started = time.perf_counter()
-    for _, labels, _ in predict(forward, prefetch(watched), device=state.fabric.device):
+    for _, labels, _ in predict(forward, prefetch(held_out), device=state.fabric.device):
         now = time.perf_counter()
         times.append((now - started, len(labels)))
         started = now
         if now - began > seconds and len(times) > 1:
             break
-    counted = times[1:] or times  # the first is slow, and may be all there is
+    counted = times[1:] or times  # the first is slow, and may be the only one
     return sum(t for t, _ in counted) / sum(n for _, n in counted)

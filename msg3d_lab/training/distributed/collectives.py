@@ -1,4 +1,4 @@
-"""Keeping several processes together: what one finds out, all know."""
+"""What all processes do together."""
 
 from __future__ import annotations
 
@@ -6,24 +6,35 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
-
-from msg3d_lab.training.distributed.processes import gather
+import torch.distributed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["any_process", "sum_over_processes", "together"]
+__all__ = ["any_process", "gather", "run_on_all_ranks", "sum_over_processes"]
 
 _T = TypeVar("_T")
 
 
-def together(fabric: Fabric, work: Callable[[], _T], *, first: bool = False) -> _T:
-    """Do the work on every process, or on the first; where one fails, all raise its error.
+def gather(fabric: Fabric, mine: Any) -> list[Any]:
+    """Return every process's object, in the order of their ranks, on every process."""
+    if fabric.world_size == 1:
+        return [mine]
+    everyone: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(everyone, mine)
+    return everyone
 
-    Otherwise the others would wait for the failed one for ever.
+
+def run_on_all_ranks(fabric: Fabric, work: Callable[[], _T], *, first: bool = False) -> _T:
+    """Call `work` on every process, or on the first only; if it fails on one, all raise its error.
+
+    Otherwise the others would wait for the failed process for ever.
 
     Returns:
-        This process's result; on the others than the first None, if `first`.
+        The result on this process; None on all but the first, if `first`.
+
+    Raises:
+        OSError: raised by `work` on some process; likewise `ValueError`.
     """
     result, failed = None, None
     try:
@@ -38,13 +49,13 @@ def together(fabric: Fabric, work: Callable[[], _T], *, first: bool = False) -> 
 
 
 def any_process(fabric: Fabric, *flags: bool) -> list[bool]:
-    """Whether each of the flags is set on any process."""
+    """Return whether each of the flags is set on any process."""
     if fabric.world_size == 1:
         return list(flags)
     return [count > 0 for count in sum_over_processes(fabric, list(flags))]
 
 
 def sum_over_processes(fabric: Fabric, values: list[Any]) -> list[float]:
-    """The sums of numbers over all processes."""
+    """Return the sums of numbers over all processes."""
     mine = torch.tensor([float(v) for v in values], device=fabric.device)
     return cast(torch.Tensor, fabric.all_reduce(mine, reduce_op="sum")).tolist()

@@ -1,16 +1,16 @@
-"""Several processes: what torchrun or srun started, and Lightning Fabric on top of it."""
+"""Join the processes that torchrun or srun started, with Lightning Fabric."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+import torch
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from msg3d_lab.data.batches.loader import TrainBatches
-
-__all__ = ["Precision", "gather", "launch", "share_of_mean"]
+__all__ = ["Precision", "launch", "resolve_device"]
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -22,12 +22,12 @@ def launch(
     num_nodes: int | None = None,
     precision: Precision = "32-true",
 ) -> Fabric:
-    """Join the processes that torchrun or srun started; a single process without them.
+    """Join the processes that torchrun or srun started; without them this is a single process.
 
     Args:
         device: "auto", "cpu", "cuda" or "mps".
-        devices: processes per machine; what was started if left out.
-        num_nodes: machines; what was started on if left out.
+        devices: processes per machine. Default: as many as were started.
+        num_nodes: machines. Default: as many as processes were started on.
         precision: of the arithmetic.
 
     Raises:
@@ -43,7 +43,7 @@ def launch(
         fabric = Fabric(
             accelerator=device, devices=devices, num_nodes=num_nodes, precision=precision
         )
-    except RuntimeError as error:  # Fabric's word for a device that is not there
+    except RuntimeError as error:  # what Fabric raises if there is no such device
         raise ValueError(f"cannot compute on {device!r}: {error}") from error
     if started * machines != devices * num_nodes:
         raise ValueError(
@@ -56,39 +56,22 @@ def launch(
     return fabric
 
 
-def gather(fabric: Fabric, mine: Any) -> list[Any]:
-    """Return every process's object, in the order of their ranks, on every process."""
-    if fabric.world_size == 1:
-        return [mine]
-    import torch.distributed
+def resolve_device(device: str) -> torch.device:
+    """Return the device that "auto" and the other names stand for on this machine.
 
-    everyone: list[Any] = [None] * fabric.world_size
-    torch.distributed.all_gather_object(everyone, mine)
-    return everyone
-
-
-def share_of_mean(clips: int, *, batches: TrainBatches) -> float:
-    """What to multiply this process's mean loss with, so that all clips of a step count the same.
-
-    The gradients of the processes are averaged, which is the mean over clips only if each process
-    has as many. They have, but for a training set that does not fill one batch: there it is this
-    process's clips * processes / all clips.
-
-    Args:
-        clips: in this process's batch.
-        batches: what the batch is from.
+    Raises:
+        ValueError: there is no such device.
     """
-    every = len(batches.indices) * batches.repeat
-    return clips * batches.world_size / min(every, batches.batch_size * batches.world_size)
+    return launch(device, devices=1, num_nodes=1).device
 
 
 def _started() -> tuple[int, int]:
-    """(processes per machine, machines) as torchrun or srun announce them; (1, 1) without."""
+    """(processes per machine, machines) from torchrun's or srun's environment; else (1, 1)."""
     environment = os.environ
     if "LOCAL_WORLD_SIZE" in environment:
         local = int(environment["LOCAL_WORLD_SIZE"])
         return local, int(environment["WORLD_SIZE"]) // local
-    # Fabric takes srun's processes for its own under the same conditions.
+    # The conditions under which Fabric uses srun's processes.
     interactive = environment.get("SLURM_JOB_NAME") in ("bash", "interactive")
     if "SLURM_NTASKS" not in environment or interactive:
         return 1, 1
@@ -99,8 +82,8 @@ def _started() -> tuple[int, int]:
             "--ntasks-per-node"
         )
     if tasks > 1 and "SLURM_STEP_ID" not in environment:
-        # The batch script itself has the variables of its job, but is one process: it would wait
-        # for the others for ever.
+        # The batch script itself has its job's variables, but is one process: it would wait for
+        # the others for ever.
         raise ValueError(
             f"this Slurm job has {tasks} tasks, but was started without srun: put srun in front of "
             "the command"
@@ -114,9 +97,7 @@ def _started() -> tuple[int, int]:
 
 
 def _check_gpus(device: str, processes: int) -> None:
-    """Refuse processes that do not see a GPU each; what Fabric says then does not help."""
-    import torch
-
+    """Refuse processes that do not see a GPU each; Fabric's own message does not help."""
     if device not in ("auto", "cuda") or processes == 1 or not torch.cuda.is_available():
         return
     seen = torch.cuda.device_count()

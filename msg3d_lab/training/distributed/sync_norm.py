@@ -1,10 +1,8 @@
 """Batch normalisation over the batches of all processes.
 
-N processes with n clips each, synchronised, compute what one process with N * n clips computes:
-loss, gradients and running statistics (tested in float64 to 1e-10). Without it every process
-normalises by its own n clips, and a run on more processes is another training: measured on the
-embedded data, the gradient of 2 x 8 clips is half to four fifths of its length away from that of
-1 x 16 (another batch's: one to 1.7 lengths), and the running statistics that are kept have seen
+With it, N processes with n clips each compute what one process with N * n clips computes: loss,
+gradients and running statistics (tested in float64 to 1e-10). Without it, every process normalises
+by its own n clips, which gives other gradients; and the running statistics that are kept have seen
 the first process's clips only. docs/clusters.md has the numbers.
 """
 
@@ -27,15 +25,15 @@ _Model = TypeVar("_Model", bound=nn.Module)
 
 
 def synchronise(model: _Model, fabric: Fabric) -> _Model:
-    """Make a model's batch normalisations see the batches of all processes.
+    """Replace a model's batch normalisations by synchronised ones, in place.
 
-    The parameters and buffers stay the same objects under the same names, so an optimiser may have
-    been made before and checkpoints do not change. With one process nothing is done.
+    Parameters and buffers stay the same objects under the same names: an optimizer made before
+    stays valid, and checkpoints do not change. With one process nothing is done.
 
     Args:
-        model: changed in place; before `fabric.setup`.
-        fabric: launched. On CUDA the modules become `torch.nn.SyncBatchNorm`, which takes no
-            tensors of the CPU; elsewhere ours.
+        model: before `fabric.setup`.
+        fabric: launched. On CUDA the modules become `torch.nn.SyncBatchNorm`, which accepts CUDA
+            tensors only; elsewhere `SyncBatchNorm` of this module.
     """
     if fabric.world_size == 1:
         return model
@@ -45,15 +43,15 @@ def synchronise(model: _Model, fabric: Fabric) -> _Model:
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Batch normalisation whose training statistics are those of all processes' batches.
+    """Batch normalisation with the statistics of all processes' batches in training.
 
-    Processes may have batches of different sizes. In eval mode it is `nn.BatchNorm2d`.
+    Batches may differ in size. In eval mode it is `nn.BatchNorm2d`.
 
     Shapes:
         x: (B, C, ...) -> the same, in the same memory format.
 
     Raises:
-        ValueError: a single value per channel over all processes.
+        ValueError: there is a single value per channel over all processes.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,28 +63,28 @@ class SyncBatchNorm(_BatchNorm):
             )
         count, batch_mean, batch_var = _statistics(x.detach())
         if self.training and mean is not None and var is not None:
-            self._follow(mean, var, count, batch_mean, batch_var)
+            self._update_running(mean, var, count, batch_mean, batch_var)
         return _Normalise.apply(  # type: ignore[no-untyped-call]
             x, self.weight, self.bias, batch_mean, batch_var, count, self.eps
         )
 
     @torch.no_grad()
-    def _follow(
+    def _update_running(
         self, mean: Tensor, var: Tensor, count: float, batch_mean: Tensor, batch_var: Tensor
     ) -> None:
-        """Move the running statistics as PyTorch does: the variance is the unbiased one."""
+        """Update the running statistics as PyTorch does, with the unbiased variance."""
         tracked = self.num_batches_tracked
         if tracked is not None:
             tracked.add_(1)
-        share = self.momentum
-        if share is None:  # the plain average over all batches
-            share = 1.0 / float(tracked) if tracked is not None else 0.0
-        mean.lerp_(batch_mean.to(mean.dtype), share)
-        var.lerp_((batch_var * (count / (count - 1))).to(var.dtype), share)
+        momentum = self.momentum
+        if momentum is None:  # the plain average over all batches
+            momentum = 1.0 / float(tracked) if tracked is not None else 0.0
+        mean.lerp_(batch_mean.to(mean.dtype), momentum)
+        var.lerp_((batch_var * (count / (count - 1))).to(var.dtype), momentum)
 
 
 class _Normalise(torch.autograd.Function):
-    """(x - mean) / sqrt(var + eps) * weight + bias; mean and var are functions of everybody's x."""
+    """(x - mean) / sqrt(var + eps) * weight + bias; mean and var depend on all processes' x."""
 
     @staticmethod
     def forward(
@@ -109,7 +107,7 @@ class _Normalise(torch.autograd.Function):
         x, weight, mean, var = ctx.saved_tensors
         scale = torch.ones_like(mean) if weight is None else weight
         need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
-        # With mean and var held fixed; what they add to x's gradient follows.
+        # With mean and var fixed; what they add to x's gradient follows.
         grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
             grad, x, scale, mean, var, None, None, False, ctx.eps, [need_x, True, True]
         )
@@ -131,33 +129,32 @@ class _Normalise(torch.autograd.Function):
 
 
 def _statistics(x: Tensor) -> tuple[float, Tensor, Tensor]:
-    """Values per channel, mean and biased variance over the batches of all processes.
+    """Number of values per channel, mean and biased variance over all processes' batches.
 
-    Each process sends its own mean and variance, which lose no digits when they are put together;
-    sums of squares would.
+    They are combined from each process's mean and variance; sums of squares would lose digits.
     """
     precision = torch.promote_types(x.dtype, torch.float32)
     unused = torch.zeros(2, x.shape[1], dtype=precision, device=x.device)
     mean, var = torch.batch_norm_update_stats(x, unused[0], unused[1], 0.0)
     count = x.numel() / x.shape[1]
     mine = torch.stack([mean, var, torch.full_like(mean, count)]).double()
-    everyone = [torch.empty_like(mine) for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather(everyone, mine)
-    means, variances, counts = torch.stack(everyone, dim=1)
+    gathered = [torch.empty_like(mine) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(gathered, mine)
+    means, variances, counts = torch.stack(gathered, dim=1)
     count = counts[:, 0].sum().item()
     if count <= 1:
         raise ValueError(
             f"expected more than one value per channel over all processes, found {tuple(x.shape)}: "
             "use larger batches"
         )
-    shares = counts / count
-    mean = (shares * means).sum(0)
-    var = (shares * (variances + (means - mean).square())).sum(0)
+    weights = counts / count
+    mean = (weights * means).sum(0)
+    var = (weights * (variances + (means - mean).square())).sum(0)
     return count, mean.to(precision), var.to(precision)
 
 
 def _channels(values: Tensor, like: Tensor) -> Tensor:
-    """Values per channel, to be broadcast over `like`."""
+    """Values per channel, shaped to broadcast over `like`."""
     return values.to(like.dtype).view(1, -1, *(1,) * (like.ndim - 2))
 
 
@@ -168,7 +165,7 @@ def _converted(module: Any) -> Any:
             module.num_features,
             eps=module.eps,
             momentum=module.momentum,
-            affine=False,  # so that nothing is made that the next lines replace
+            affine=False,  # the next lines take over the parameters and buffers
             track_running_stats=False,
         )
         new.affine, new.track_running_stats = module.affine, module.track_running_stats

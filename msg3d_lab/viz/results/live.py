@@ -17,8 +17,8 @@ __all__ = ["LiveCurves"]
 class LiveCurves:
     """Accuracy, loss and learning rate of a training, redrawn in one place while it runs.
 
-    Give it to `fit(..., watchers=[LiveCurves()])`. The picture is an image in the cell's output, so
-    the last state stays when the kernel ends or the notebook becomes a web page. Within an epoch
+    Give it to `fit(..., callbacks=[LiveCurves()])`. The picture is an image in the cell's output,
+    so the last state stays when the kernel ends or the notebook becomes a web page. Within an epoch
     the training curves go on to where it is; those of a resumed run have what was there before.
     Outside a notebook nothing is shown, but `figure` is there.
 
@@ -53,7 +53,7 @@ class LiveCurves:
 
     def progress(self, row: dict[str, float]) -> None:
         """Draw the epochs so far and the one that is running."""
-        self._running.append({"val_loss": float("nan"), "val_top1": float("nan"), **row})
+        self._running.append(row)
         if time.monotonic() - self._drawn < self._seconds:
             return
         # A run that was set back to an older checkpoint may have rows of later epochs.

@@ -30,8 +30,9 @@ def learning_curve(
     """Draw the accuracy or the loss per epoch, on training and held-out clips.
 
     Args:
-        metrics: a run's `metrics.csv`: columns `epoch`, `train_<quantity>`, `val_<quantity>`.
-            Epochs without validation are NaN and are bridged. Accuracies are fractions.
+        metrics: a run's `metrics.csv`: columns `epoch`, `train_<quantity>` and, once they were
+            evaluated, `val_<quantity>` or `test_<quantity>`. Epochs without evaluation are NaN and
+            are bridged. Accuracies are fractions.
         quantity: "top1" or "loss".
         title: what it shows.
         ax: where to draw; without it on a new figure.
@@ -39,21 +40,24 @@ def learning_curve(
     Raises:
         ValueError: no epochs, or a column is missing.
     """
-    _check_columns(metrics, "epoch", f"train_{quantity}", f"val_{quantity}")
+    _check_columns(metrics, "epoch", f"train_{quantity}")
     ax = new_axes(ax, (6, 3.6))
     factor = 100 if quantity == "top1" else 1
     ends: list[tuple[float, float, str, str]] = []
     # Held-out clips are what counts: the stronger line, on top.
-    styles = (("train", CATEGORIES[0], 1.5, "--", None), ("val", CATEGORIES[1], 2.2, "-", "o"))
-    for part, color, width, dash, marker in styles:
-        line = metrics[["epoch", f"{part}_{quantity}"]].dropna()
-        if line.empty:
+    styles = (
+        ("train", "training", CATEGORIES[0], 1.5, "--", None),
+        ("val", "validation", CATEGORIES[1], 2.2, "-", "o"),
+        ("test", "test", CATEGORIES[1], 2.2, "-", "o"),
+    )
+    for part, name, color, width, dash, marker in styles:
+        line = metrics.filter(["epoch", f"{part}_{quantity}"]).dropna()
+        if line.shape[1] < 2 or line.empty:
             continue
         x, y = line.to_numpy(dtype=float).T
         y = y * factor
         few = marker if len(x) <= 40 else None
         ax.plot(x, y, color=color, lw=width, ls=dash, marker=few, ms=4, label=part)
-        name = "training" if part == "train" else "held out"
         last = f"{y[-1]:.1f} %" if quantity == "top1" else f"{y[-1]:.2f}"
         ends.append((x[-1], y[-1], f"{name} {last}", color))
     ax.grid(axis="y", color=FAINT, lw=0.7)

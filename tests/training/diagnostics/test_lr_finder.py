@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from msg3d_lab.training import find_learning_rate, recipes, suggest
+from msg3d_lab.training.diagnostics import lr_finder
+from msg3d_lab.training.step import StepResult
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def test_rates_are_the_recipes(toy_store, toy_recipe):
     options = {"data": toy_store, "device": "cpu", "steps": 10}
     one = find_learning_rate(toy_recipe, lowest=0.01, highest=0.1, **options)
     other = find_learning_rate(
-        recipes.with_settings(toy_recipe, {"learning_rate_batch": 8}),
+        recipes.with_settings(toy_recipe, {"base_batch_size": 8}),
         lowest=0.005,
         highest=0.05,
         **options,
@@ -109,10 +111,11 @@ def test_suggest_reads_a_real_test(toy_store, toy_recipe):
 
 def test_a_network_that_knows_the_clips_may_do_four_times_worse(toy_store, toy_recipe, monkeypatch):
     """Losses as told: from 2 down to 0.02, up to 0.5, then beyond the first."""
-    module = __import__("msg3d_lab.training.diagnostics.lr_finder", fromlist=["_"])
     losses = iter([*np.geomspace(2, 0.02, 15), *[0.5] * 20, *[30.0] * 5])
     monkeypatch.setattr(
-        module, "gradients", lambda *_: (torch.tensor([8.0 * next(losses), 0.0]), None)
+        lr_finder,
+        "train_step",
+        lambda *_, **__: StepResult(torch.tensor([8.0 * next(losses), 0.0]), torch.ones(()), True),
     )
     curve = find_learning_rate(toy_recipe, data=toy_store, device="cpu", steps=40)
     assert curve.attrs["ended_early"]

@@ -1,13 +1,13 @@
-"""This file is also the program that torchrun and srun start: see the end."""
+"""This file is also the program of the processes: see the end."""
 
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import launchers
 import numpy as np
 import pytest
 import torch
@@ -16,7 +16,8 @@ from msg3d_lab import evaluation
 from msg3d_lab.data.batches.loader import TrainBatches
 from msg3d_lab.evaluation import read_scores
 from msg3d_lab.training import fit, open_run, recipes
-from msg3d_lab.training.distributed.processes import _started, launch, share_of_mean
+from msg3d_lab.training.distributed.processes import _started, launch
+from msg3d_lab.training.step import clips_per_step, loss_weight
 
 SLURM = {
     "SLURM_NTASKS": "8",
@@ -100,22 +101,22 @@ def test_launch_refuses_processes_that_do_not_see_all_gpus(announce, monkeypatch
         launch("auto")
 
 
-def test_share_of_mean_makes_all_clips_count_the_same(toy_store):
+def test_loss_weight_makes_all_clips_count_the_same(toy_store):
     """36 clips: whole batches are alike; one that is not filled is shared 12 + 12 + 11 of 35."""
     every = toy_store.indices("xsub_train")
 
-    def shares(indices, batch_size):
+    def weights(indices, batch_size):
         found = []
         for rank in range(3):
             batches = TrainBatches(
                 toy_store, indices, clip_len=8, batch_size=batch_size, rank=rank, world_size=3
             )
             clips = len(batches.batch(0, epoch=0).labels)
-            found.append(share_of_mean(clips, batches=batches))
+            found.append(loss_weight(clips, clips_per_step(batches), 3))
         return found
 
-    assert shares(every, 4) == [1, 1, 1]
-    assert shares(every[:35], 50) == pytest.approx([36 / 35, 36 / 35, 33 / 35])
+    assert weights(every, 4) == [1, 1, 1]
+    assert weights(every[:35], 50) == pytest.approx([36 / 35, 36 / 35, 33 / 35])
 
 
 @pytest.fixture(scope="module")
@@ -124,54 +125,26 @@ def trained(toy_store, toy_recipe, tmp_path_factory):
     folder, found = tmp_path_factory.mktemp("processes"), {}
     recipes.save(recipes.with_settings(toy_recipe, ["epochs=1"]), folder / "toy.yaml")
 
-    def get(start, processes):
-        key = f"{start.__name__}{processes}"
+    def get(launcher, processes):
+        key = f"{launcher}{processes}"
         if key not in found:
-            (folder / key).mkdir()
-            words = [folder / "toy.yaml", toy_store.path, folder / key]
-            shown = start(processes, [sys.executable], [__file__, *words])
-            reports = [
-                json.loads((folder / key / f"{rank}.json").read_text()) for rank in range(processes)
-            ]
-            found[key] = open_run(folder / key / "run"), reports, shown
+            out = folder / key
+            out.mkdir()
+            words = [__file__, folder / "toy.yaml", toy_store.path, out]
+            shown = launchers.run_group(processes, *words, launcher=launcher, folder=out)
+            reports = [json.loads((out / f"{rank}.json").read_text()) for rank in range(processes)]
+            found[key] = open_run(out / "run"), reports, shown
         return found[key]
 
     return get
 
 
-def torchrun(processes, python, words):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
-    return _output([_start([*python, *launcher, *words])])
-
-
-def srun(processes, python, words):
-    """What Slurm's srun does, as far as the processes can see."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {
-        **SLURM,
-        "SLURM_NTASKS": str(processes),
-        "SLURM_NTASKS_PER_NODE": str(processes),
-        "SLURM_NNODES": "1",
-        "SLURM_JOB_ID": "4242",
-        "SLURM_NODEID": "0",
-        "SLURM_NODELIST": "127.0.0.1",
-        "MASTER_PORT": port,  # Fabric's own comes from the job's number, which here is no job's
-    }
-    started = [
-        _start([*python, *words], {**shared, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)})
-        for rank in range(processes)
-    ]
-    return _output(started)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("start", "processes"), [(torchrun, 1), (torchrun, 3), (srun, 2)])
+@pytest.mark.parametrize(("launcher", "processes"), [("torchrun", 1), ("torchrun", 3), ("srun", 2)])
 def test_every_sample_is_tested_once_whatever_the_number_of_processes(
-    start, processes, trained, toy_store
+    launcher, processes, trained, toy_store
 ):
-    run, reports, _ = trained(start, processes)
+    run, reports, _ = trained(launcher, processes)
     assert run.environment["world_size"] == processes
     tested = [sample for report in reports for sample in report["tested"]]
     assert sorted(tested) == toy_store.indices("xsub_val").tolist()
@@ -186,9 +159,9 @@ def test_every_sample_is_tested_once_whatever_the_number_of_processes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("start", "processes"), [(torchrun, 3), (srun, 2)])
-def test_only_the_first_process_writes(start, processes, trained):
-    _, reports, _ = trained(start, processes)
+@pytest.mark.parametrize(("launcher", "processes"), [("torchrun", 3), ("srun", 2)])
+def test_only_the_first_process_writes(launcher, processes, trained):
+    _, reports, _ = trained(launcher, processes)
     first, *others = [report["wrote"] for report in reports]
     for name in ("recipe.yaml", "model.safetensors", "metrics.csv", "scores.parquet"):
         assert any(name in path for path in first)
@@ -196,10 +169,10 @@ def test_only_the_first_process_writes(start, processes, trained):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("start", "processes"), [(torchrun, 3), (srun, 2)])
-def test_the_learning_rate_follows_the_number_of_processes(start, processes, trained):
+@pytest.mark.parametrize(("launcher", "processes"), [("torchrun", 3), ("srun", 2)])
+def test_the_learning_rate_follows_the_number_of_processes(launcher, processes, trained):
     """0.05 at 16 clips; 8 on each process. The log says so, once."""
-    run, _, shown = trained(start, processes)
+    run, _, shown = trained(launcher, processes)
     assert run.environment["learning_rate"] == pytest.approx(0.05 * 8 * processes / 16)
     assert shown.count(f" = 0.05 * {8 * processes} / 16") == 1
 
@@ -214,25 +187,9 @@ def test_srun_itself(toy_store, toy_recipe, tmp_path):
         pytest.skip("Slurm is installed, but its controller does not answer")
     recipes.save(recipes.with_settings(toy_recipe, ["epochs=1"]), tmp_path / "toy.yaml")
     words = [sys.executable, __file__, tmp_path / "toy.yaml", toy_store.path, tmp_path]
-    _output([_start(["srun", "--ntasks-per-node=2", "--nodes=1", *words])])
+    srun = ["srun", "--ntasks-per-node=2", "--nodes=1"]
+    subprocess.run([*srun, *map(str, words)], check=True)
     assert open_run(tmp_path / "run").environment["world_size"] == 2
-
-
-def _start(command, environment=None):
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "MASTER_"))}
-    return subprocess.Popen(
-        list(map(str, command)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**inherited, "OMP_NUM_THREADS": "1", **(environment or {})},
-    )
-
-
-def _output(started):
-    shown = [process.communicate(timeout=300)[0] for process in started]
-    assert [process.returncode for process in started] == [0] * len(started), "\n".join(shown)
-    return "".join(shown)
 
 
 def main(recipe, store, folder):

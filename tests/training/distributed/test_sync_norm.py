@@ -1,11 +1,10 @@
-"""This file is also the program that torchrun starts: see the end."""
+"""This file is also the program of the processes: see the end."""
 
 import copy
-import os
-import subprocess
 import sys
 from pathlib import Path
 
+import launchers
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,10 +15,10 @@ from msg3d_lab.data import open_store
 from msg3d_lab.data.batches.loader import TrainBatches
 from msg3d_lab.model import MSG3D
 from msg3d_lab.training import open_run, recipes
-from msg3d_lab.training.distributed.processes import launch, share_of_mean
+from msg3d_lab.training.distributed.processes import launch
 from msg3d_lab.training.distributed.sync_norm import SyncBatchNorm, synchronise
-from msg3d_lab.training.optimization import build_optimizer
-from msg3d_lab.training.setup import build_model_of, train_batches_of
+from msg3d_lab.training.setup import build_batches, build_model, build_optimizer
+from msg3d_lab.training.step import clips_per_step, loss_weight
 
 STEPS = 3
 # (clips of a step, how), by number of processes. A step wants 96 of 35 clips: they are
@@ -39,7 +38,7 @@ def trained(toy_store, tmp_path_factory):
     def get(processes, *, total, how="synchronised"):
         if processes not in found:
             out = folder / f"{processes}.pt"
-            _torchrun(processes, [__file__, toy_store.path, out])
+            launchers.run_group(processes, __file__, toy_store.path, out, folder=folder)
             found[processes] = torch.load(out, weights_only=True)
         return found[processes][total, how]
 
@@ -88,18 +87,18 @@ def test_without_synchronisation_it_is_another_training(trained):
 def test_fit_without_sync_norm_normalises_each_share_by_itself(toy_store, toy_recipe, tmp_path):
     """One step of 2 x 18 clips, by hand: gradients are averaged, statistics are the first's."""
     recipe = recipes.with_settings(
-        toy_recipe, {"sync_norm": False, "batch_size": 18, "epochs": 1, "watch_every": 0}
+        toy_recipe, {"sync_norm": False, "batch_size": 18, "epochs": 1, "validate_every": 0}
     )
     recipes.save(recipe, tmp_path / "toy.yaml")
-    words = ["-m", "--", "msg3d_lab", "train", tmp_path / "toy.yaml", "--data", toy_store.path]
-    _torchrun(2, [*words, "--run", tmp_path / "run", "--device", "cpu"])
+    words = ["train", tmp_path / "toy.yaml", "--data", toy_store.path, "--run", tmp_path / "run"]
+    launchers.run_group(2, "msg3d_lab", *words, "--device", "cpu", folder=tmp_path)
     run = open_run(tmp_path / "run")
     assert run.recipe.training.sync_norm is False
     gradients, states = [], []
     for rank in range(2):
         torch.manual_seed(recipe.training.seed)
-        net = build_model_of(recipe, toy_store).train()
-        batch = train_batches_of(recipe, toy_store, rank=rank, world_size=2).batch(0, epoch=0)
+        net = build_model(recipe, toy_store).train()
+        batch = build_batches(recipe, toy_store, rank=rank, world_size=2)[0].batch(0, epoch=0)
         logits, labels = net(torch.from_numpy(batch.x)), torch.from_numpy(batch.labels)
         smoothing = recipe.training.label_smoothing
         F.cross_entropy(logits, labels, label_smoothing=smoothing).backward()
@@ -108,7 +107,7 @@ def test_fit_without_sync_norm_normalises_each_share_by_itself(toy_store, toy_re
     for parameter, *both in zip(net.parameters(), *gradients, strict=True):
         parameter.grad = sum(both) / 2
     rate = run.metrics["lr"].iloc[-1]
-    build_optimizer(net.parameters(), recipe.training, learning_rate=rate).step()
+    build_optimizer(net.parameters(), recipe.training, lr=rate).step()
     found = run.model()
     for name, parameter in net.named_parameters():
         torch.testing.assert_close(found.get_parameter(name), parameter, rtol=1e-4, atol=1e-5)
@@ -202,19 +201,6 @@ def group_of_one(tmp_path):
     torch.distributed.destroy_process_group()
 
 
-def _torchrun(processes, words):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(processes), *map(str, words)]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-
 def _distances(one, other):
     """How far each tensor is from the other's, as a share of its length.
 
@@ -275,7 +261,7 @@ def _steps(fabric, store, total, how):
         batch = batches.batch(position, epoch=epoch)
         x, labels = torch.from_numpy(batch.x).double(), torch.from_numpy(batch.labels)
         loss = F.cross_entropy(parallel(x), labels)
-        loss = loss * share_of_mean(len(labels), batches=batches)
+        loss = loss * loss_weight(len(labels), clips_per_step(batches), fabric.world_size)
         optimizer.zero_grad()
         fabric.backward(loss)
         found[f"loss/{step}"] = fabric.all_reduce(loss.detach(), reduce_op="mean")

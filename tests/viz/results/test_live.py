@@ -74,9 +74,10 @@ def test_live_curves_start_anew_for_every_run(tmp_path):
 
 
 def test_live_curves_of_a_resumed_run_have_what_was_there_before(tmp_path):
-    from msg3d_lab.training import Run
+    from msg3d_lab.training import Run, recipes
 
     metrics(3).to_csv(tmp_path / "metrics.csv", index=False)
+    recipes.save(recipes.get("synthetic-joint"), tmp_path / "recipe.yaml")
     live = viz.LiveCurves(seconds=0)
     live.start(Run(tmp_path / "another"))
     live.start(Run(tmp_path))

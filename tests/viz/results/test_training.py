@@ -27,12 +27,19 @@ def test_learning_curve_draws_percent_and_bridges_missing_epochs(metrics):
     train, val = ax.lines
     np.testing.assert_allclose(train.get_ydata(), [20, 50, 70, 80, 90])
     np.testing.assert_allclose(val.get_xydata(), [[2, 40], [4, 70], [5, 75]])
-    assert [text.get_text() for text in ax.texts] == ["training 90.0 %", "held out 75.0 %"]
+    assert [text.get_text() for text in ax.texts] == ["training 90.0 %", "validation 75.0 %"]
+
+
+def test_learning_curve_calls_test_clips_test(metrics):
+    metrics.columns = [name.replace("val_", "test_") for name in metrics]
+    train, test = viz.learning_curve(metrics).lines
+    assert (train.get_label(), test.get_label()) == ("train", "test")
+    assert viz.learning_curve(metrics).texts[1].get_text() == "test 75.0 %"
 
 
 def test_learning_curve_of_the_loss(metrics):
     ax = viz.learning_curve(metrics, quantity="loss", title="Loss")
-    assert [text.get_text() for text in ax.texts] == ["training 0.20", "held out 0.50"]
+    assert [text.get_text() for text in ax.texts] == ["training 0.20", "validation 0.50"]
     assert ax.get_ylim()[0] == 0
 
 
@@ -48,7 +55,7 @@ def test_learning_curve_without_validation(metrics):
     assert len(ax.lines) == 1
 
 
-@pytest.mark.parametrize("broken", [lambda m: m.drop(columns="val_top1"), lambda m: m.iloc[:0]])
+@pytest.mark.parametrize("broken", [lambda m: m.drop(columns="train_top1"), lambda m: m.iloc[:0]])
 def test_learning_curve_says_what_is_missing(metrics, broken):
     with pytest.raises(ValueError, match="at least one row"):
         viz.learning_curve(broken(metrics))

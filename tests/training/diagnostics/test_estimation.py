@@ -1,13 +1,20 @@
 import re
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
 
 from msg3d_lab.model.kernels.empty_bodies import share_empty
 from msg3d_lab.training import estimate, recipes
-from msg3d_lab.training.diagnostics import trial
-from msg3d_lab.training.setup import build_model_of, train_batches_of
+from msg3d_lab.training.diagnostics import estimation, trial
+from msg3d_lab.training.diagnostics.estimation import (
+    _bodies_per_clip,
+    _bytes,
+    _duration,
+    _with_run_times,
+)
+from msg3d_lab.training.setup import build_batches, build_model
 
 TINY = {
     "base_channels": 6,
@@ -23,9 +30,8 @@ def few_steps():
     """Time for all the steps there could be, but few of them: no machine is too slow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trial, "_MOST", 3)
-        # Fresh processes take seconds: test_held.py goes the whole way.
-        module = __import__("msg3d_lab.training.diagnostics.estimate", fromlist=["_"])
-        patch.setattr(module, "held_bytes", lambda *_, batch, precision: int(5e8 + 2e7 * batch))
+        # Fresh processes take seconds: test_memory.py starts some.
+        patch.setattr(estimation, "peak_memory", lambda *_, batch_size, **__: 10**6 * batch_size)
         yield
 
 
@@ -39,46 +45,31 @@ def ntu():
     return recipes.with_settings(recipes.get("ntu60-xsub-3d-joint"), TINY)
 
 
-def test_estimate_of_memory_adds_up(of_toy, toy_store, toy_recipe):
-    memory, net = of_toy.memory, build_model_of(toy_recipe, toy_store)
-    assert memory.index.tolist() == [1, 2, 4, 8, 16, 32, 64, 128]
-    tensors = memory[["weights", "optimizer", "activations", "other"]]
-    assert (tensors.sum(axis=1) == memory["total"]).all()
-    assert (tensors >= 0).all(axis=None)
-    assert memory["process"].tolist() == [5e8 + 2e7 * n for n in memory.index]
-    parameters = sum(p.numel() for p in net.parameters())
+def test_estimate_measures_memory_at_the_recipe_s_batch_and_others(of_toy, toy_store, toy_recipe):
+    assert of_toy.peak_memory == {8: 8_000_000}
+    parameters = sum(p.numel() for p in build_model(toy_recipe, toy_store).parameters())
     assert of_toy.cost.parameters == parameters
-    assert (memory["optimizer"] == 4 * parameters).all()  # momentum
-    assert (memory["weights"] > 4 * parameters).all()  # and the graphs
-    assert memory["activations"].diff().iloc[-1] == 64 * of_toy.cost.activation_bytes
+    found = estimate(toy_recipe, data=toy_store, device="cpu", batch_sizes=(2, 64), seconds=3600)
+    assert found.peak_memory == {2: 2_000_000, 8: 8_000_000, 64: 64_000_000}
 
 
-def test_estimate_knows_what_the_optimizer_and_the_average_keep(toy_store, toy_recipe):
-    settings = {"optimizer": "adamw", "average_decay": 0.9, "batch_size": 3}
-    found = estimate(
-        recipes.with_settings(toy_recipe, settings),
-        data=toy_store,
-        device="cpu",
-        batch_sizes=(2,),
-        calibrate=False,
-    )
-    assert found.memory.index.tolist() == [2, 3]  # the recipe's is added
-    assert (found.memory["optimizer"] == 3 * 4 * found.cost.parameters).all()
+def test_estimate_of_a_system_that_does_not_tell_memory(toy_store, toy_recipe, monkeypatch):
+    monkeypatch.setattr(estimation, "peak_memory", lambda *_, **__: None)
+    found = estimate(toy_recipe, data=toy_store, device="cpu", seconds=1e-3)
+    assert found.peak_memory == {}
+    assert "peak memory" not in str(found)
+
+
+def test_estimate_can_count_only(toy_store, toy_recipe):
+    found = estimate(toy_recipe, data=toy_store, device="cpu", calibrate=False)
     assert (found.seconds_per_clip, found.seconds, found.calibration) == (None, None, None)
+    assert found.peak_memory == {}
     assert "not calibrated" in str(found)
 
 
-def test_estimate_in_mixed_precision_needs_less_memory(of_toy, toy_store, toy_recipe):
-    half = estimate(
-        toy_recipe, data=toy_store, device="cpu", precision="bf16-mixed", calibrate=False
-    )
-    assert half.memory.loc[64, "activations"] < 0.75 * of_toy.memory.loc[64, "activations"]
-    assert half.memory.loc[64, "weights"] == of_toy.memory.loc[64, "weights"]
-
-
-def test_estimate_of_time_is_steps_and_looks(of_toy, toy_recipe):
-    """36 clips in steps of 8: the last four are left out; two epochs, a look at the second."""
-    assert toy_recipe.training.watch_every == 2
+def test_estimate_of_time_is_steps_and_evaluations(of_toy, toy_recipe):
+    """36 clips in steps of 8: the last four are left out; two epochs, the second evaluated."""
+    assert toy_recipe.training.validate_every == 2
     assert of_toy.clips == 32
     assert of_toy.seconds_per_epoch == pytest.approx(32 * of_toy.seconds_per_clip)
     expected = 2 * of_toy.seconds_per_epoch + 13 * of_toy.test_seconds_per_clip
@@ -88,39 +79,30 @@ def test_estimate_of_time_is_steps_and_looks(of_toy, toy_recipe):
 
 
 @pytest.mark.parametrize(
-    ("watch_every", "epochs", "looks"), [(0, 3, 1), (1, 3, 3), (2, 3, 2), (3, 3, 1), (4, 3, 1)]
+    ("validate_every", "epochs", "evaluations"),
+    [(0, 3, 1), (1, 3, 3), (2, 3, 2), (3, 3, 1), (4, 3, 1)],
 )
-def test_estimate_counts_looks_as_fit_makes_them(
-    watch_every, epochs, looks, of_toy, toy_store, toy_recipe
+def test_estimate_counts_evaluations_as_fit_makes_them(
+    validate_every, epochs, evaluations, of_toy, toy_store, toy_recipe
 ):
-    from dataclasses import replace
-
-    from msg3d_lab.training.diagnostics.estimate import _whole
-
-    settings = {"watch_every": watch_every, "epochs": epochs}
+    settings = {"validate_every": validate_every, "epochs": epochs}
     recipe = recipes.with_settings(toy_recipe, settings)
     priced = replace(of_toy, recipe=recipe, seconds_per_clip=0.0, test_seconds_per_clip=1.0)
-    assert _whole(priced, toy_store).seconds == 13 * looks
+    assert _with_run_times(priced, toy_store).seconds == 13 * evaluations
 
 
 def test_estimate_counts_repeats_and_accumulated_batches(of_toy, toy_store, toy_recipe):
-    from dataclasses import replace
-
-    from msg3d_lab.training.diagnostics.estimate import _whole
-
     settings = {"repeat": 3, "accumulate": 4, "validation_subjects": [3]}
     recipe = recipes.with_settings(toy_recipe, settings)
-    whole = _whole(replace(of_toy, recipe=recipe), toy_store)
+    whole = _with_run_times(replace(of_toy, recipe=recipe), toy_store)
     assert whole.clips == 3 * 27 // 32 * 32  # 27 of the 36 are trained on
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_estimate_knows_how_many_bodies_are_computed(batch, toy_store, toy_recipe):
     """Against the network's own count, over random batches of the clips trained on."""
-    from msg3d_lab.training.diagnostics.estimate import _bodies_per_clip
-
     recipe = recipes.with_settings(toy_recipe, {"batch_size": batch, "repeat": 20})
-    batches, bodies, clips = train_batches_of(recipe, toy_store), 0, 0
+    batches, bodies, clips = build_batches(recipe, toy_store)[0], 0, 0
     for i in range(len(batches)):
         x = torch.from_numpy(batches.batch(i, epoch=0).x)
         shared = share_empty(x)
@@ -133,9 +115,10 @@ def test_estimate_knows_how_many_bodies_are_computed(batch, toy_store, toy_recip
 
 
 def test_estimate_takes_time_to_grow_with_the_bodies(toy_store, toy_recipe, monkeypatch):
-    module = __import__("msg3d_lab.training.diagnostics.estimate", fromlist=["_"])
-    monkeypatch.setattr(module, "step_seconds", lambda recipe, *_, **__: recipe.training.batch_size)
-    monkeypatch.setattr(module, "test_seconds", lambda *_, **__: 1.0)
+    monkeypatch.setattr(
+        estimation, "step_seconds", lambda recipe, *_, **__: recipe.training.batch_size
+    )
+    monkeypatch.setattr(estimation, "test_seconds", lambda *_, **__: 1.0)
     recipe = recipes.with_settings(toy_recipe, {"batch_size": 16})
     # A second per clip: 2 at a time take what there is. Of 2 clips one in two has a second body,
     # and 0.75 an empty one; of 16 all but surely one.
@@ -167,12 +150,11 @@ def test_estimate_without_a_store_times_noise(ntu, tmp_path, monkeypatch):
 def test_estimate_times_fewer_clips_where_there_is_no_time_or_memory(
     toy_store, toy_recipe, monkeypatch
 ):
-    module = __import__("msg3d_lab.training.diagnostics.estimate", fromlist=["_"])
     recipe = recipes.with_settings(toy_recipe, {"batch_size": 32})
     hurried = estimate(recipe, data=toy_store, device="cpu", seconds=1e-3)
     assert hurried.calibration.endswith("2 at a time (the recipe's batch is 32)")
-    free = 2.5 * hurried.memory.loc[4, "total"]
-    monkeypatch.setattr(module, "_free_bytes", lambda _device: free)
+    free = 2 * 4.5 * hurried.cost.activation_bytes
+    monkeypatch.setattr(estimation, "_free_bytes", lambda _device: free)
     small = estimate(recipe, data=toy_store, device="cpu", seconds=3600)
     assert small.calibration.endswith("4 at a time (the recipe's batch is 32)")
 
@@ -183,7 +165,7 @@ def test_estimate_reads_as_a_table(of_toy):
     assert re.search(r"^a clip +8 frames, 2 persons$", text, re.M)
     assert re.search(r"^parameters +[\d,]+$", text, re.M)
     assert re.search(r"^epoch +[\d.]+ s, 32 clips$", text, re.M)
-    assert re.search(r"^ +8 \* +[\d.]+ kB ", text, re.M)  # the recipe's batch is marked
+    assert re.search(r"^peak memory, 8 clips +8 MB$", text, re.M)
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -192,8 +174,6 @@ def test_estimate_reads_as_a_table(of_toy):
                         (999_500, "1 MB"), (4_420_000_000, "4.42 GB")],
 )  # fmt: skip
 def test_bytes_read(count, text):
-    from msg3d_lab.training.diagnostics.estimate import _bytes
-
     assert _bytes(count) == text
 
 
@@ -202,8 +182,6 @@ def test_bytes_read(count, text):
                           (259200, "3 d")],
 )  # fmt: skip
 def test_durations_read(seconds, text):
-    from msg3d_lab.training.diagnostics.estimate import _duration
-
     assert _duration(seconds) == text
 
 
@@ -221,7 +199,7 @@ def test_estimate_refuses_what_it_cannot_know(toy_recipe, toy_store, tmp_path, m
 
 def test_a_trial_starts_as_fit_does(toy_store, toy_recipe):
     torch.manual_seed(toy_recipe.training.seed)
-    expected = build_model_of(toy_recipe, toy_store).state_dict()
+    expected = build_model(toy_recipe, toy_store).state_dict()
     before = torch.get_rng_state()
     state = trial.new_state(toy_recipe, toy_store, device="cpu")
     assert torch.equal(before, torch.get_rng_state())

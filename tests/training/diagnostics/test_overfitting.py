@@ -7,7 +7,7 @@ import torch
 
 from msg3d_lab.data import Clip, open_store, write_store
 from msg3d_lab.training import overfit, recipes
-from msg3d_lab.training.diagnostics.overfit import _suspicions
+from msg3d_lab.training.diagnostics.overfitting import _suspicions
 
 
 @pytest.fixture

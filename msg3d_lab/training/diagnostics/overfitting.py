@@ -1,4 +1,4 @@
-"""The sanity run: a network that cannot learn a handful of clips by heart learns nothing else."""
+"""A sanity check: a network must be able to overfit a few clips."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
-from msg3d_lab.data.batches.loader import TestBatches
 from msg3d_lab.data.store import Store
 from msg3d_lab.training import recipes
 from msg3d_lab.training.diagnostics.trial import new_state
 from msg3d_lab.training.distributed.processes import Precision
 from msg3d_lab.training.recipes import Recipe
-from msg3d_lab.training.setup import clip_settings, open_store_of
+from msg3d_lab.training.setup import build_test_batches, open_store_for
+from msg3d_lab.training.step import train_step
 from msg3d_lab.training.validation import split_validation
 
 if TYPE_CHECKING:
@@ -39,25 +37,25 @@ def overfit(
     device: str = "auto",
     precision: Precision = "32-true",
 ) -> pd.DataFrame:
-    """Train on the same few clips until the network knows them by heart.
+    """Train on the same few clips until the network has learned them by heart.
 
-    As many clips of each class as can be, fixed, without augmentation; the recipe's network without
-    dropout, its optimizer without weight decay, its learning rate in proportion to these clips,
-    after a tenth of the steps to warm up; its `clip_norm`; no label smoothing. Nothing is written.
-    It ends when the loss is below 0.05 and every clip right.
+    The clips are fixed, balanced over the classes, and not augmented. The recipe's network has no
+    dropout, its optimizer no weight decay, its loss no label smoothing; its learning rate is scaled
+    to these clips, after a warm-up over a tenth of the steps. It ends when the loss is below 0.05
+    and every clip is right. Nothing is written.
 
     Args:
         recipe: a recipe, the name of one, or the path of its YAML.
-        data: the store; the recipe's default place if left out.
+        data: the store or its path. Default: where `msg3d-lab data import` puts it.
         num_clips: clips.
-        steps: most steps.
+        steps: the most steps.
         device: "auto", "cpu", "cuda" or "mps".
         precision: of the arithmetic.
 
     Returns:
-        A row per step: `step`, `loss`, `top1` (a share), before the step. What came out, and what
-        is probably wrong if the clips were not learned, is in words in `attrs["verdict"]` (logged
-        too), whether they were in `attrs["learned"]`, and the clips' ids in `attrs["ids"]`.
+        A row per step: `step`, `loss`, `top1` (a fraction), before the step. `attrs["learned"]`
+        tells whether the clips were learned, `attrs["verdict"]` the result in words, with what is
+        probably wrong if they were not (it is logged too), `attrs["ids"]` the clips.
 
     Raises:
         FileNotFoundError: no store.
@@ -70,36 +68,33 @@ def overfit(
 
     if num_clips < 2 or steps < 10:
         raise ValueError(f"expected at least 2 clips and 10 steps, found {num_clips} and {steps}")
-    recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
-    store = open_store_of(recipe, data)
-    settings = recipe.training
+    recipe = recipes.get(recipe)
+    store = open_store_for(recipe, data)
+    plain = {"weight_decay": 0.0, "label_smoothing": 0.0, "accumulate": 1}
+    settings = recipe.training.model_copy(update=plain)
     model = recipe.model.model_copy(update={"dropout": 0.0})
-    plain = settings.model_copy(update={"weight_decay": 0.0})
-    recipe = recipe.model_copy(update={"model": model, "training": plain})
+    recipe = recipe.model_copy(update={"model": model, "training": settings})
     chosen = _balanced(store, split_validation(store, recipe)[0], num_clips, seed=settings.seed)
     state = new_state(recipe, store, device=device, precision=precision)
-    [batch] = TestBatches(store, chosen, batch_size=num_clips, **clip_settings(recipe))
-    x = torch.from_numpy(batch.x[:, 0]).to(state.fabric.device)
-    labels = torch.from_numpy(batch.labels).to(state.fabric.device)
-    peak = settings.learning_rate * num_clips / settings.learning_rate_batch
+    [test_batch] = build_test_batches(recipe, store, chosen, batch_size=num_clips)
+    batch = test_batch._replace(x=test_batch.x[:, 0])  # one clip per sample
+    peak = settings.learning_rate * num_clips / settings.base_batch_size
     rows: list[tuple[int, float, float]] = []
     state.model.train()
     for step in range(1, steps + 1):
-        for group in state.optimizer.param_groups:
-            group["lr"] = peak * min(1, step / (steps / 10))
-        state.optimizer.zero_grad(set_to_none=True)
-        logits = state.model(x)
-        loss = F.cross_entropy(logits, labels)
-        right = (logits.argmax(1) == labels).float().mean()
-        rows.append((step, loss.item(), right.item()))
-        if not math.isfinite(rows[-1][1]) or (rows[-1][1] < _GOAL and rows[-1][2] == 1):
+        result = train_step(
+            state.model,
+            state.optimizer,
+            batch,
+            fabric=state.fabric,
+            settings=settings,
+            total_clips=num_clips,
+            lr=peak * min(1, step / (steps / 10)),
+        )
+        loss, right = (result.sums / num_clips).tolist()
+        rows.append((step, loss, right))
+        if not math.isfinite(loss) or (loss < _GOAL and right == 1):
             break
-        state.fabric.backward(loss)
-        if settings.clip_norm:
-            state.fabric.clip_gradients(
-                state.model, state.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False
-            )
-        state.optimizer.step()
     curve = pd.DataFrame(rows, columns=["step", "loss", "top1"])
     ids = [store.ids[i] for i in batch.indices]
     last, top1 = rows[-1][1:]
@@ -108,7 +103,7 @@ def overfit(
         verdict = f"learned: {num_clips} clips by heart after {len(rows)} steps (loss {last:.3f})"
     else:
         why = _suspicions(
-            [row[1] for row in rows], batch.x[:, 0], batch.labels, ids,
+            [row[1] for row in rows], batch.x, batch.labels, ids,
             peak=peak, num_classes=store.num_classes,
         )  # fmt: skip
         verdict = "; ".join([_outcome(rows, steps), *why])
@@ -118,12 +113,12 @@ def overfit(
 
 
 def _balanced(store: Store, indices: np.ndarray, count: int, *, seed: int) -> np.ndarray:
-    """Clips of as many classes as can be, as many of each as can be; ascending."""
+    """Clips of as many classes as possible, evenly, in ascending order."""
     if len(indices) < count:
         raise ValueError(f"expected at least {count} clips to train on, found {len(indices)}")
     shuffled = np.random.default_rng(seed).permutation(indices)
     labels = store.labels[shuffled]
-    turn = np.zeros(len(labels), dtype=np.int64)  # a clip's place among those of its class
+    turn = np.zeros(len(labels), dtype=np.int64)  # a clip's position among those of its class
     for label in np.unique(labels):
         own = labels == label
         turn[own] = np.arange(own.sum())
@@ -147,7 +142,7 @@ def _suspicions(
     peak: float,
     num_classes: int,
 ) -> list[str]:
-    """What is probably wrong, the surest first."""
+    """What is probably wrong, the most certain first."""
     found = []
     flat = x.reshape(len(x), -1)
     broken = [i for i, clip in zip(ids, flat, strict=True) if not np.isfinite(clip).all()]

@@ -1,0 +1,337 @@
+"""What surrounds the training loop: run folder, lock, signals, checkpoints, progress, callbacks."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from msg3d_lab.data.batches.loader import Batch
+from msg3d_lab.data.store import Store, open_store
+from msg3d_lab.files import locked, sync
+from msg3d_lab.model import save_model
+from msg3d_lab.training.callbacks import Callback, CallbackList
+from msg3d_lab.training.checkpointing import (
+    check_resumable,
+    drop_newest,
+    read_checkpoint,
+    remove_checkpoints,
+    write_checkpoint,
+)
+from msg3d_lab.training.distributed.collectives import any_process, gather, run_on_all_ranks
+from msg3d_lab.training.progress import Progress
+from msg3d_lab.training.recipes import Recipe
+from msg3d_lab.training.runs import Run, create_run, describe_environment, find_run
+from msg3d_lab.training.schedule import explain_peak_lr
+from msg3d_lab.training.signals import stop_signal
+from msg3d_lab.training.state import TrainState
+from msg3d_lab.training.step import StepResult
+
+__all__ = ["OnNan", "Session", "StoreWatch"]
+
+log = logging.getLogger(__name__)
+
+OnNan = Literal["stop", "skip"]
+_MOST_SKIPPED = 10  # steps in a row; a network whose weights are not finite never recovers
+
+
+class Session:
+    """A run that is being trained; a context in which its folder is locked.
+
+    Entering it makes the run folder, or takes over the one to resume and restores its newest
+    checkpoint. The loop calls `start_epoch`, `after_step` and `end_epoch`; at the end `finish`.
+
+    Args:
+        state: at its start.
+        recipe: what is trained.
+        store: where the clips are from.
+        path: of the run folder.
+        resume: whether to resume the run of that folder, if there is one.
+        steps_per_epoch: steps of an epoch.
+        on_nan: what to do about a step that is not finite.
+        checkpoint_minutes: between two checkpoints.
+        progress: whether to show a bar.
+        callbacks: see `msg3d_lab.training.callbacks`.
+
+    Raises:
+        TypeError: a callback that cannot be called.
+        ValueError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        recipe: Recipe,
+        store: Store,
+        *,
+        path: Path,
+        resume: bool,
+        steps_per_epoch: int,
+        on_nan: OnNan,
+        checkpoint_minutes: float,
+        progress: bool,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        if on_nan not in ("stop", "skip") or not checkpoint_minutes >= 0:
+            raise ValueError(
+                'expected on_nan "stop" or "skip" and checkpoint_minutes of 0 or more, found '
+                f"{on_nan!r} and {checkpoint_minutes}"
+            )
+        self.run = Run(path)
+        self._state, self._recipe, self._store, self._fabric = state, recipe, store, state.fabric
+        self._resume, self._steps, self._on_nan = resume, steps_per_epoch, on_nan
+        self._seconds = 60 * checkpoint_minutes
+        first = self._fabric.is_global_zero
+        self._show, self._callbacks = progress and first, CallbackList(callbacks, enabled=first)
+        self._store_watch, self._stack = StoreWatch(store), ExitStack()
+        self._finished_before = False
+
+    def __enter__(self) -> Session:
+        fabric, state, recipe = self._fabric, self._state, self._recipe
+        # On every process, before the first one makes the folder.
+        old = find_run(self.run.path, resume=self._resume)
+        environment = describe_environment(recipe, self._store, fabric, state.net)
+        differences = run_on_all_ranks(
+            fabric, lambda: check_resumable(old, recipe, environment) if old else []
+        )
+        if old is not None and old.finished:
+            log.info("%s is finished already", old.path)
+            self._finished_before = True
+            self._callbacks.report(old)
+            return self
+        run_on_all_ranks(fabric, self._store_watch.check)
+        with ExitStack() as stack:  # undone if something fails in this block
+            self._stop = stack.enter_context(stop_signal(signal.SIGTERM, signal.SIGINT))
+            run_on_all_ranks(fabric, lambda: self._take_folder(old, environment, stack), first=True)
+            notes = self._restore()
+            done = state.epoch * self._steps + state.step
+            self._bar = stack.enter_context(
+                Progress(recipe, self._steps, done=done, enabled=self._show)
+            )
+            self._bar.say(explain_peak_lr(recipe.training, fabric.world_size))
+            if differences:
+                listed = ", ".join(differences)
+                notes.append(f"results may differ in their last digits ({listed})")
+            if old is not None:
+                self._bar.say("; ".join([f"resumed from {state.place}", *notes]))
+            self._first_epoch, self._saved_at = state.epoch, time.monotonic()
+            stack.enter_context(self._callbacks).start(self.run)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._stack.__exit__(*exception)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train: all epochs are done, or patience has ended."""
+        settings, state = self._recipe.training, self._state
+        out_of_patience = 0 < settings.patience <= state.without_best
+        return self._finished_before or state.epoch >= settings.epochs or out_of_patience
+
+    def start_epoch(self) -> None:
+        """Check that nobody wants to stop and that the store is still there."""
+        if any(any_process(self._fabric, self._stop.is_set())):
+            self._save_and_stop()
+        run_on_all_ranks(self._fabric, self._store_watch.check)
+        self._bar.start_epoch(self._state.epoch)
+
+    def after_step(self, batch: Batch, result: StepResult) -> None:
+        """Count the step; write a checkpoint if it is time, or if somebody wants to stop.
+
+        Raises:
+            KeyboardInterrupt: SIGINT came; a checkpoint is written.
+            Requeue: SIGTERM came; a checkpoint is written.
+            ValueError: the step was not finite, and `on_nan` does not allow that (any more).
+        """
+        state = self._state
+        if result.finite:
+            state.sums += result.sums
+            state.seen += len(batch.labels)
+            state.skipped_in_a_row = 0
+        else:
+            state.skipped += 1
+            state.skipped_in_a_row += 1
+            self._handle_nan(batch, result)
+        state.step += 1
+        self._bar.step(state.sums, state.seen, seconds=time.monotonic() - state.epoch_clock)
+        self._callbacks.step(state, steps_per_epoch=self._steps)
+        # All processes do the same, or some would write and the others train on.
+        late = time.monotonic() - self._saved_at >= self._seconds
+        stopped, late = any_process(self._fabric, self._stop.is_set(), late)
+        if stopped:
+            self._save_and_stop()
+        if late:
+            self._save()
+
+    def stop_if_asked(self) -> None:
+        """Stop within an evaluation; several processes, which would have to agree, go on."""
+        if self._fabric.world_size == 1 and self._stop.is_set():
+            self._save_and_stop()
+
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """Write the epoch's row of metrics.csv and a checkpoint.
+
+        Args:
+            row: of metrics.csv; loss and top-1 on the held-out clips are NaN if not evaluated.
+        """
+        state = self._state
+        self._bar.finish_epoch(row)
+        if self._recipe.training.chooses and not math.isnan(row["val_top1"]):
+            self._keep_best(row["val_top1"])
+        state.end_epoch(row)
+        run_on_all_ranks(self._fabric, lambda: self.run.write_metrics(state.rows), first=True)
+        self._save()
+        self._callbacks.epoch(state.rows)
+
+    def finish(self) -> None:
+        """Write the weights that are kept, and remove the checkpoints."""
+        if self._finished_before:
+            return
+        if self._state.epoch == self._first_epoch:  # killed before the callbacks saw the last epoch
+            self._callbacks.epoch(self._state.rows)
+        run_on_all_ranks(self._fabric, self._store_watch.check)
+        run_on_all_ranks(self._fabric, self._write_weights, first=True)
+
+    def _take_folder(self, old: Run | None, environment: dict[str, Any], stack: ExitStack) -> None:
+        """Make the run folder, or take over the old one, and lock it."""
+        if old is None:
+            create_run(self.run.path, self._recipe, environment)
+        stack.enter_context(locked(self.run.path / ".lock"))
+        if old is not None:
+            if old.finished:
+                raise FileExistsError(f"{old.path} was finished by another process meanwhile")
+            old.remove_parts()
+            facts = old.environment
+            old.write_environment({**facts, "resumed": facts.get("resumed", 0) + 1})
+
+    def _restore(self) -> list[str]:
+        """Restore the newest complete checkpoint, if any; return what was wrong with the newest."""
+        path, fabric = self.run.path, self._fabric
+        saved, damaged = run_on_all_ranks(fabric, lambda: read_checkpoint(path))
+        if saved is not None:
+            self._state.restore(saved)
+        fabric.barrier()
+        if not damaged:
+            return []
+        run_on_all_ranks(fabric, lambda: drop_newest(path), first=True)
+        return [f"{damaged}: gone back to the one before it"]
+
+    def _save(self) -> None:
+        state = self._state
+        captured = run_on_all_ranks(self._fabric, state.capture)
+        run_on_all_ranks(
+            self._fabric, lambda: write_checkpoint(self.run.path, captured), first=True
+        )
+        state.saved, self._saved_at = state.place, time.monotonic()
+
+    def _save_and_stop(self) -> None:
+        self._save()
+        message = (
+            f"told to stop: the checkpoint is of {self._state.place}; go on with --resume "
+            "(resume=True)"
+        )
+        self._bar.say(message)
+        raise self._stop.error(message)
+
+    def _handle_nan(self, batch: Batch, result: StepResult) -> None:
+        """Stop at a step that is not finite, or say that it is skipped."""
+        state = self._state
+        store, fabric = self._store, self._fabric
+        ids = [store.ids[i] for i in batch.indices]
+        finite = np.isfinite(batch.x).all(axis=tuple(range(1, batch.x.ndim)))
+        broken = [i for i, whole in zip(ids, finite, strict=True) if not whole]
+        loss = result.sums[0].item() / len(ids)
+        reports = gather(fabric, (loss, ids, broken))
+        bad = [r for r in reports if not math.isfinite(r[0])] or reports
+        report = (
+            f"the loss is {bad[0][0]:.4g} at epoch {state.epoch + 1}, step {state.step + 1} (norm "
+            f"of the gradient {result.norm.item():.3g}, learning rate {state.lr:.3g}, clips "
+            f"{', '.join(i for r in bad for i in r[1])})"
+        )
+        if any(r[2] for r in bad):
+            names = ", ".join(i for r in bad for i in r[2])
+            report += f"; the coordinates of {names} are not finite"
+        if self._on_nan == "stop":
+            raise ValueError(f"{report}; {state.advice()}")
+        if state.skipped_in_a_row == _MOST_SKIPPED:
+            raise ValueError(
+                f"{report}, and so were the {_MOST_SKIPPED - 1} steps before; {state.advice()}"
+            )
+        self._bar.say(f"{report}; this step is skipped")
+
+    def _keep_best(self, top1: float) -> None:
+        """Keep the epoch with the highest validation top-1; ties go to the earlier epoch."""
+        state = self._state
+        state.without_best += 1
+        if state.best and top1 <= state.best["top1"]:
+            return
+        state.without_best = 0
+        state.best = {"epoch": state.epoch + 1, "top1": top1}
+        if self._recipe.training.keep == "best":
+            weights = state.evaluated.state_dict()
+            state.best["network"] = {n: value.cpu().clone() for n, value in weights.items()}
+
+    def _write_weights(self) -> None:
+        state, run, store = self._state, self.run, self._store
+        kept, weights = state.epoch, state.evaluated.state_dict()
+        if self._recipe.training.keep == "best":
+            kept, weights = state.best["epoch"], state.best["network"]
+        state.net.load_state_dict(weights)
+        run.write_metrics(state.rows)
+        notes = {"label_names": list(store.label_names), "synthetic": store.synthetic}
+        save_model(state.net, run.checkpoint, notes=notes, overwrite=True)
+        seconds = round(time.monotonic() - state.run_clock, 1)
+        run.write_environment({**run.environment, "kept_epoch": kept, "seconds": seconds})
+        for path in (run.checkpoint, run.path):
+            sync(path)
+        remove_checkpoints(run.path)
+
+
+class StoreWatch:
+    """Notices that a store was removed or replaced while it is in use.
+
+    Training itself would not notice: it has the file open. But the run folder would then name data
+    that no longer exist.
+
+    Args:
+        store: the store in use.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._stamp: Sequence[int] | None = None
+
+    def check(self) -> None:
+        """Compare the file's date and size, and its fingerprint if these have changed.
+
+        Raises:
+            FileNotFoundError: the store was removed.
+            ValueError: the store was replaced by another one.
+        """
+        path = self._store.path
+        try:
+            facts = path.stat()
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"the store {path} was removed while it was in use: put it back, then go on with "
+                "--resume (resume=True)"
+            ) from None
+        stamp = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        if stamp == self._stamp:
+            return
+        found = open_store(path).fingerprint
+        if found != self._store.fingerprint:
+            raise ValueError(
+                f"the store {path} was changed while it was in use: its fingerprint was "
+                f"{self._store.fingerprint} and is {found} now. Put the old one back, then go on "
+                "with --resume (resume=True), or start a new run"
+            )
+        self._stamp = stamp

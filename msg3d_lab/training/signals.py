@@ -1,0 +1,74 @@
+"""Stopping a training from outside: SIGTERM (a cluster) and SIGINT (Ctrl-C)."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["Requeue", "StopSignal", "stop_signal"]
+
+_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
+
+
+class Requeue(SystemExit):
+    """Training was stopped by SIGTERM, has written a checkpoint, and can be resumed.
+
+    It is a `SystemExit` with code 75, so a script ends with the code that batch systems take for
+    "start me again". `message` says where training stopped.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_TRY_AGAIN)
+        self.message = message
+
+
+class StopSignal:
+    """Whether the process was told to stop.
+
+    Attributes:
+        number: of the first signal that came; None before.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def is_set(self) -> bool:
+        """Whether a signal came."""
+        return self.number is not None
+
+    def error(self, message: str) -> BaseException:
+        """The exception that ends the process as the signal would, with a message."""
+        return KeyboardInterrupt(message) if self.number == signal.SIGINT else Requeue(message)
+
+
+@contextmanager
+def stop_signal(*numbers: signal.Signals) -> Iterator[StopSignal]:
+    """Note signals within the block instead of ending the process.
+
+    A second SIGINT interrupts at once. Signals that are ignored stay ignored. Only the main thread
+    can listen to signals; in another one nothing is noted.
+
+    Args:
+        numbers: the signals. Default: SIGTERM.
+    """
+    stop = StopSignal()
+    before = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.number = stop.number or number
+
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers or (signal.SIGTERM,):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            # None: the handler was not set from Python and cannot be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

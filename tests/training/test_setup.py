@@ -1,0 +1,70 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from msg3d_lab.training import recipes
+from msg3d_lab.training.setup import build_optimizer
+
+
+def training(toy_recipe, *settings):
+    return recipes.with_settings(toy_recipe, settings).training
+
+
+def steps(optimizer, weight, gradients):
+    """The weight after a step with each gradient."""
+    seen = []
+    for gradient in gradients:
+        weight.grad = torch.tensor(gradient, dtype=weight.dtype)
+        optimizer.step()
+        seen.append(weight.detach().clone())
+    return seen
+
+
+def test_build_optimizer_sgd_steps_by_hand(toy_recipe):
+    settings = training(toy_recipe, "momentum=0.9", "weight_decay=0.01")
+    w = nn.Parameter(torch.tensor([2.0, -1.0], dtype=torch.float64))
+    optimizer = build_optimizer([w], settings, lr=0.1)
+    one, two = steps(optimizer, w, [[1.0, 0.0], [0.0, 3.0]])
+    # Nesterov: v = 0.9 v + g, w -= lr * (g + 0.9 v), with g = gradient + 0.01 w.
+    start = torch.tensor([2.0, -1.0], dtype=torch.float64)
+    g = torch.tensor([1.0, 0.0], dtype=torch.float64) + 0.01 * start
+    v = g
+    expected = start - 0.1 * (g + 0.9 * v)
+    torch.testing.assert_close(one, expected, rtol=1e-14, atol=0)
+    g = torch.tensor([0.0, 3.0], dtype=torch.float64) + 0.01 * expected
+    v = 0.9 * v + g
+    torch.testing.assert_close(two, expected - 0.1 * (g + 0.9 * v), rtol=1e-14, atol=0)
+
+
+def test_build_optimizer_without_momentum_is_plain_descent(toy_recipe):
+    settings = training(toy_recipe, "momentum=0", "weight_decay=0")
+    w = nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
+    (one,) = steps(build_optimizer([w], settings, lr=0.5), w, [[0.25]])
+    assert one.item() == 1 - 0.5 * 0.25
+
+
+def test_build_optimizer_adamw_steps_by_hand(toy_recipe):
+    settings = training(toy_recipe, "optimizer=adamw", "betas=[0.8, 0.95]", "weight_decay=0.1")
+    w = nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
+    seen = steps(build_optimizer([w], settings, lr=0.01), w, [[0.5], [-2.0], [1.0]])
+    value, m, v = 2.0, 0.0, 0.0
+    for k, g in enumerate([0.5, -2.0, 1.0], start=1):
+        m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g * g
+        mean, square = m / (1 - 0.8**k), v / (1 - 0.95**k)
+        value = value * (1 - 0.01 * 0.1) - 0.01 * mean / (math.sqrt(square) + 1e-8)
+        assert seen[k - 1].item() == pytest.approx(value, rel=1e-12)
+
+
+def test_label_smoothing_is_the_formula(toy_recipe):
+    """The share is spread over all classes, the right one included."""
+    share = training(toy_recipe, "label_smoothing=0.1").label_smoothing
+    logits = torch.randn(6, 5, dtype=torch.float64)
+    labels = torch.tensor([0, 4, 2, 2, 1, 3])
+    target = torch.full((6, 5), share / 5, dtype=torch.float64)
+    target[torch.arange(6), labels] += 1 - share
+    expected = -(target * logits.log_softmax(1)).sum(1).mean()
+    loss = F.cross_entropy(logits, labels, label_smoothing=share)
+    torch.testing.assert_close(loss, expected, rtol=1e-14, atol=0)
