@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,14 +52,14 @@ class Source:
     """An open table or folder.
 
     Args:
-        clips: unprepared clips without a label (-1); in place of one that cannot be used, its
-            fault, or all of them.
+        clips: unprepared clips without a label (-1); in place of one that cannot be used, each of
+            its faults.
         axes: 2 or 3 coordinates; None for a folder without any array that can be used.
         scored: whether a score follows the coordinates.
         format: the format's name in `data info`.
     """
 
-    clips: Iterable[Clip | LeftOut | tuple[LeftOut, ...]]
+    clips: Iterable[Clip | LeftOut]
     axes: int | None
     scored: bool
     format: str
@@ -259,18 +260,20 @@ def _from_table(
     path: Path, opened: Source, known: Labels, preparation: Preparation
 ) -> Iterator[Clip | LeftOut]:
     found: set[str] = set()
-    for raw in opened.clips:
-        if isinstance(raw, Clip):
-            found.add(raw.id)
-            row = known.rows.get(raw.id)
-            yield _prepared(raw, row, preparation) if row else LeftOut(raw.id, NO_LABEL)
-            continue
-        faults = raw if isinstance(raw, tuple) else (raw,)
-        if any(fault.reason in _FATAL for fault in faults):
-            raise ValueError(_summary(f"{path} cannot be imported", faults))
-        found.add(faults[0].id)
-        also = [f"{fault.reason}: {fault.detail}" for fault in faults[1:]]
-        yield replace(faults[0], detail="; ".join([faults[0].detail, *also]))
+    for name, entries in groupby(opened.clips, key=lambda entry: entry.id):
+        found.add(name)
+        faults: list[LeftOut] = []
+        for entry in entries:
+            if isinstance(entry, Clip):
+                row = known.rows.get(name)
+                yield _prepared(entry, row, preparation) if row else LeftOut(name, NO_LABEL)
+            elif entry.reason in _FATAL:
+                raise ValueError(_summary(f"{path} cannot be imported", [entry]))
+            else:
+                faults.append(entry)
+        if faults:
+            more = [f"{fault.reason}: {fault.detail}" for fault in faults[1:]]
+            yield replace(faults[0], detail="; ".join([faults[0].detail, *more]))
     for name in known.rows:
         if name not in found:
             yield LeftOut(name, NO_RECORDING)
