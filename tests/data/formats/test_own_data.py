@@ -15,13 +15,18 @@ from hypothesis import strategies as st
 from msg3d_lab import skeletons
 from msg3d_lab.data import open_store, write_store
 from msg3d_lab.data.clips import Clip, LeftOut
+from msg3d_lab.data.datasets import Dataset
 from msg3d_lab.data.formats import own_arrays, own_data, own_labels, own_table
-from msg3d_lab.data.formats.own_data import read_clips
 from msg3d_lab.data.preprocess import center_on, prepare_2d, prepare_3d
 
 DOCS = Path(__file__).parents[3] / "docs"
 EXAMPLE = DOCS / "examples" / "own-skeletons"
 NAMES = ("hip", "chest", "left hand", "right hand")
+MINE = Dataset("mine", title="mine", layouts=(), label_names=(), protocols=())
+
+
+def read_clips(source, **options):
+    return own_data.read_clips([source], dataset=MINE, **options)
 
 
 @pytest.fixture(scope="module")
