@@ -1,4 +1,4 @@
-"""A clip, a recording that was left out, and the check that every clip of a store has passed."""
+"""Clips, recordings that are left out, and the check that every clip of a store passes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Clip:
 
     Args:
         id: unique in its data set, e.g. "S001C001P001R001A001".
-        keypoints: (M, T, V, C) float32; in 3D a person who is absent in a frame is all zeros there
-            (prepared 2D clips have (-1, -1) and score 0 for a joint that was not found).
+        keypoints: (M, T, V, C) float32. In 3D, a person who is absent in a frame is zeros. In
+            prepared 2D clips, a joint that was not found is (-1, -1) with score 0.
         label: class number, 0-based.
         splits: the splits this clip belongs to, e.g. ("xsub_train", "xview_val").
-        subject: the performer's number, where known.
-        camera: the camera's or view's number, where known.
-        setup: the camera set-up's number, where known.
+        subject: number of the performer, if known.
+        camera: number of the camera or view, if known.
+        setup: number of the camera setup, if known.
     """
 
     id: str
@@ -36,12 +36,12 @@ class Clip:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A recording that did not become a clip, and why.
+    """A recording that was left out, and why.
 
     Args:
         id: the recording's name.
-        reason: a few words, the same for all alike, so that they can be counted.
-        detail: what is particular to this one.
+        reason: a few words, the same for all recordings with this problem.
+        detail: details of this recording.
     """
 
     id: str

@@ -143,17 +143,16 @@ def check_source(
     scattered: set[str] = set()  # recordings of which only a part was read
     complete = True
     try:
-        for raw in tqdm(opened.clips, desc="check", unit="clip", disable=not progress):
-            if isinstance(raw, Clip):
-                clips.append(raw.id)
-                coordinates.observe(raw.id, raw.keypoints)
+        for entry in tqdm(opened.clips, desc="check", unit="clip", disable=not progress):
+            if isinstance(entry, Clip):
+                clips.append(entry.id)
+                coordinates.observe(entry.id, entry.keypoints)
                 continue
-            for fault in raw if isinstance(raw, tuple) else (raw,):
-                findings.add(fault.reason, fault.id, fault.detail)
-                if fault.reason != LENGTH:
-                    others.add(fault.id)
-                if fault.reason == NOT_TOGETHER:
-                    scattered.add(fault.id)
+            findings.add(entry.reason, entry.id, entry.detail)
+            if entry.reason != LENGTH:
+                others.add(entry.id)
+            if entry.reason == NOT_TOGETHER:
+                scattered.add(entry.id)
     except ValueError as error:
         findings.add(problems.UNREADABLE, str(error))
         complete = False

@@ -10,15 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from msg3d_lab import skeletons
 from msg3d_lab.data.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
+from msg3d_lab.data.datasets import Dataset
 from msg3d_lab.data.formats import own_arrays, own_labels, own_table
-from msg3d_lab.data.formats.importer import LazyClips, Recordings
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
 from msg3d_lab.data.formats.own_arrays import open_folder
 from msg3d_lab.data.formats.own_labels import LabelRow, Labels, find_labels, read_labels
 from msg3d_lab.data.formats.own_table import LongTable
@@ -26,7 +29,16 @@ from msg3d_lab.data.formats.zip_or_folder import Member, digest_members
 from msg3d_lab.data.preprocess import order_persons, prepare_2d, prepare_3d
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["FAULTS", "PREPARATIONS", "Preparation", "Source", "open_source", "read_clips"]
+__all__ = [
+    "FAULTS",
+    "IMPORTER",
+    "PREPARATIONS",
+    "Preparation",
+    "Source",
+    "find_layout",
+    "open_source",
+    "read_clips",
+]
 
 PREPARATIONS = ("align", "center", "image", "none")
 NO_LABEL = "recordings without a label"
@@ -51,14 +63,14 @@ class Source:
     """An open table or folder.
 
     Args:
-        clips: unprepared clips without a label (-1); in place of one that cannot be used, its
-            fault, or all of them.
+        clips: unprepared clips without a label (-1); in place of one that cannot be used, each of
+            its faults.
         axes: 2 or 3 coordinates; None for a folder without any array that can be used.
         scored: whether a score follows the coordinates.
         format: the format's name in `data info`.
     """
 
-    clips: Iterable[Clip | LeftOut | tuple[LeftOut, ...]]
+    clips: Iterable[Clip | LeftOut]
     axes: int | None
     scored: bool
     format: str
@@ -145,30 +157,32 @@ class Preparation:
 
 
 def read_clips(
-    source: Path,
+    sources: Sequence[Path],
     *,
-    layout: Skeleton,
-    labels: Path | None = None,
+    dataset: Dataset,
+    layout: Skeleton | str | Path,
+    labels: str | Path | None = None,
     prepare: str | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> Recordings:
     """Read own recordings. One that cannot be used is left out, with the reason.
 
     Args:
-        source: a long table (CSV, Parquet), or a folder or zip of `.npy` files.
-        layout: the joints.
+        sources: one long table (CSV, Parquet), or one folder or zip of `.npy` files.
+        dataset: only its name is known.
+        layout: the joints; see `find_layout`.
         labels: the CSV of labels. Default: see `find_labels`.
         prepare: one of `PREPARATIONS`. Default: "image" with an image size, "align" in 3D if the
             layout has directions, else "center".
         image_size: (height, width) in pixels of the images that x and y refer to.
 
     Raises:
-        FileNotFoundError: there is no such source or no such labels.
+        FileNotFoundError: there is no such source, layout or labels.
         ValueError: neither such a table nor such a folder; no labels, or labels with faults; a
             preparation that does not fit. When the clips of a table are read: a row of another
             length, a sample whose rows are not together.
     """
-    source = Path(source)
+    source, layout = sources[0], find_layout(layout)
     opened = open_source(source, layout=layout, image_size=image_size)
     known = read_labels(Path(labels) if labels is not None else find_labels(source))
     if known.faults:
@@ -198,6 +212,25 @@ def read_clips(
         preparation=record,
         label_names=known.names,
     )
+
+
+def find_layout(layout: Skeleton | str | Path) -> Skeleton:
+    """Return a layout, given itself, its name or the path of its YAML.
+
+    Raises:
+        FileNotFoundError: neither a name nor a file.
+        ValueError: the file is not a layout.
+    """
+    if isinstance(layout, Skeleton):
+        return layout
+    if str(layout) in skeletons.names():
+        return skeletons.get(str(layout))
+    if not Path(layout).is_file():
+        raise FileNotFoundError(
+            f"no joint layout {layout}: expected the path of a YAML file or one of "
+            f"{', '.join(skeletons.names())}"
+        )
+    return skeletons.load(layout)
 
 
 def open_source(
@@ -259,18 +292,20 @@ def _from_table(
     path: Path, opened: Source, known: Labels, preparation: Preparation
 ) -> Iterator[Clip | LeftOut]:
     found: set[str] = set()
-    for raw in opened.clips:
-        if isinstance(raw, Clip):
-            found.add(raw.id)
-            row = known.rows.get(raw.id)
-            yield _prepared(raw, row, preparation) if row else LeftOut(raw.id, NO_LABEL)
-            continue
-        faults = raw if isinstance(raw, tuple) else (raw,)
-        if any(fault.reason in _FATAL for fault in faults):
-            raise ValueError(_summary(f"{path} cannot be imported", faults))
-        found.add(faults[0].id)
-        also = [f"{fault.reason}: {fault.detail}" for fault in faults[1:]]
-        yield replace(faults[0], detail="; ".join([faults[0].detail, *also]))
+    for name, entries in groupby(opened.clips, key=lambda entry: entry.id):
+        found.add(name)
+        faults: list[LeftOut] = []
+        for entry in entries:
+            if isinstance(entry, Clip):
+                row = known.rows.get(name)
+                yield _prepared(entry, row, preparation) if row else LeftOut(name, NO_LABEL)
+            elif entry.reason in _FATAL:
+                raise ValueError(_summary(f"{path} cannot be imported", [entry]))
+            else:
+                faults.append(entry)
+        if faults:
+            more = [f"{fault.reason}: {fault.detail}" for fault in faults[1:]]
+            yield replace(faults[0], detail="; ".join([faults[0].detail, *more]))
     for name in known.rows:
         if name not in found:
             yield LeftOut(name, NO_RECORDING)
@@ -298,3 +333,13 @@ def _summary(what: str, faults: Sequence[LeftOut]) -> str:
         for reason, count in counts.items()
     ]
     return f"{what}: {'; '.join(listed)}. `msg3d-lab data check` explains each"
+
+
+# Chosen by a layout, not detected: any table or folder of arrays could be of this format.
+IMPORTER = Importer(
+    title="recordings of your own",
+    datasets=(),
+    is_source=lambda path: False,
+    read=read_clips,
+    options=("layout", "labels", "prepare", "image_size"),
+)

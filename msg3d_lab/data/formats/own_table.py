@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,8 +102,8 @@ class LongTable:
         """The format's name in `data info`."""
         return f"long table, {'Parquet' if self.is_parquet else 'CSV'}"
 
-    def samples(self) -> Iterator[Clip | tuple[LeftOut, ...]]:
-        """Yield a clip for each sample, or all faults of a sample that cannot be used.
+    def samples(self) -> Iterator[Clip | LeftOut]:
+        """Yield a clip for each sample, or each fault of a sample that cannot be used.
 
         Clips are float64 and have no label (-1).
 
@@ -112,9 +112,8 @@ class LongTable:
         """
         seen, scattered = set[str](), set[str]()
         for sample, parts in groupby(self._parts(), key=lambda part: part[0]):
-            if self._short_rows:
-                yield tuple(self._short_rows)
-                self._short_rows.clear()
+            yield from self._short_rows
+            self._short_rows.clear()
             kept, num_rows = list[_Rows](), 0
             for _, rows in parts:
                 num_rows += len(rows.frame)
@@ -123,14 +122,13 @@ class LongTable:
             if sample not in seen:
                 seen.add(sample)
                 if num_rows <= _MAX_ROWS:
-                    yield self._clip(sample, kept)
+                    yield from self._clip_or_faults(sample, kept)
                 else:
-                    yield (LeftOut(sample, TOO_LONG, f"more than {_MAX_ROWS} rows"),)
+                    yield LeftOut(sample, TOO_LONG, f"more than {_MAX_ROWS} rows")
             elif sample not in scattered:  # reported once
                 scattered.add(sample)
-                yield (LeftOut(sample, NOT_TOGETHER, "it comes back after another sample"),)
-        if self._short_rows:
-            yield tuple(self._short_rows)
+                yield LeftOut(sample, NOT_TOGETHER, "it comes back after another sample")
+        yield from self._short_rows
         if not seen:
             raise ValueError(f"{self.path} has a header, but no rows that can be read")
 
@@ -224,7 +222,7 @@ class LongTable:
             self._joints[name] = -len(self._unknown)
         return self._joints[name]
 
-    def _clip(self, sample: str, parts: list[_Rows]) -> Clip | tuple[LeftOut, ...]:
+    def _clip_or_faults(self, sample: str, parts: list[_Rows]) -> Sequence[Clip | LeftOut]:
         """Make a clip (M, T, V, C) of a sample's rows, or list all their faults."""
         frame, person, joint = (np.concatenate([p[i] for p in parts]) for i in range(3))
         values = np.concatenate([part.values for part in parts])
@@ -253,7 +251,7 @@ class LongTable:
             fault(FRAMES, f"{np.count_nonzero(uneven)} rows, e.g. frame {frame[uneven][0]:g}")
         elif not bad and not wrong.size:
             return self._placed(sample, frame, person, joint, values, faults)
-        return tuple(faults)
+        return faults
 
     def _placed(
         self,
@@ -263,13 +261,13 @@ class LongTable:
         joint: np.ndarray,
         values: np.ndarray,
         faults: list[LeftOut],
-    ) -> Clip | tuple[LeftOut, ...]:
+    ) -> Sequence[Clip | LeftOut]:
         t = (frame - frame.min()).astype(np.int64)
         order, m = self._order(person)
         shape = (len(order), int(t.max()) + 1, self.layout.num_joints, self.channels)
         if math.prod(shape) > _MAX_CELLS:
             detail = f"frames {frame.min():.0f} to {frame.max():.0f} of {shape[0]} persons"
-            return (*faults, LeftOut(sample, TOO_LONG, detail))
+            return [*faults, LeftOut(sample, TOO_LONG, detail)]
         cell = (m * shape[1] + t) * shape[2] + joint
         keypoints = np.zeros(shape)
         keypoints.reshape(-1, self.channels)[cell] = values
@@ -279,7 +277,7 @@ class LongTable:
             where = f"frame {frame[row]:.0f}, person {order[m[row]]}"
             detail = f"{(times - 1).sum()} rows, e.g. {where}, {self._joint_name(joint[row])}"
             faults.append(LeftOut(sample, REPEATED, detail))
-        return tuple(faults) or Clip(sample, keypoints, label=-1)
+        return faults or [Clip(sample, keypoints, label=-1)]
 
     def _order(self, person: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Return the persons of a sample and, for each row, the position of its person.

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msg3d_lab import skeletons
 from msg3d_lab.data.datasets import Dataset, default_store
 from msg3d_lab.data.formats import kinetics, ntu_raw, nw_ucla, openmmlab, own_data, padded
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
@@ -18,7 +17,7 @@ from msg3d_lab.data.store import open_store, store_document, write_entries, writ
 from msg3d_lab.files import write_aside
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["IMPORTERS", "find_layout", "import_dataset", "left_out_path"]
+__all__ = ["IMPORTERS", "import_dataset", "left_out_path"]
 
 # In this order they are asked whether a source is theirs.
 IMPORTERS: tuple[Importer, ...] = (
@@ -95,38 +94,41 @@ def import_dataset(
             raise FileNotFoundError(f"no file or folder {path} to import")
     if out is not None:
         _check_free(Path(out))  # before minutes of reading
-    own = {"labels": labels, "prepare": prepare, "image_size": image_size}
-    raw = {"bodies": bodies, "keep_missing": keep_missing}
-    version = 1
-    if layout is not None:
-        _check_options(raw, tuple(own), "recordings of your own")
-        _check_single(sources)
-        recordings = own_data.read_clips(
-            sources[0],
-            layout=find_layout(layout),
-            labels=Path(labels) if labels is not None else None,
-            prepare=prepare,
-            image_size=image_size,
-        )
-        label_names = recordings.label_names or ()
-    else:
+    if layout is None:
         facts = _known_dataset(dataset)
         importer = _detect(sources, facts)
-        options = {key: value for key, value in {**own, **raw}.items() if value is not None}
-        _check_options(options, importer.options, importer.title)
-        recordings = importer.read(sources, dataset=facts, **options)
-        label_names, version = recordings.label_names or facts.label_names, importer.version
+    else:
+        facts = Dataset(dataset, title=dataset, layouts=(), label_names=(), protocols=())
+        importer = own_data.IMPORTER
+    options = {
+        "layout": layout,
+        "labels": labels,
+        "prepare": prepare,
+        "image_size": image_size,
+        "bodies": bodies,
+        "keep_missing": keep_missing,
+    }
+    options = {name: value for name, value in options.items() if value is not None}
+    wrong = [name for name in options if name not in importer.options]
+    if wrong:
+        raise ValueError(
+            f"{', '.join(wrong)} is not an option of {importer.title}: it takes "
+            f"{', '.join(importer.options) or 'none'}"
+        )
+    if len(sources) > 1 and not importer.several_sources:
+        raise ValueError(f"expected one source of this format, found {len(sources)}")
+    recordings = importer.read(sources, dataset=facts, **options)
     path = Path(out) if out is not None else default_store(dataset, recordings.skeleton.name)
     _check_free(path)
-    all_facts = {
+    store_facts = {
         "dataset": dataset,
         "skeleton": recordings.skeleton,
-        "label_names": label_names,
+        "label_names": recordings.label_names or facts.label_names,
         "channels": recordings.channels,
         "preparation": recordings.preparation,
     }
-    stamp = f"{version} {_modification_stamp(sources)}"
-    _write(path, recordings, all_facts, stamp=stamp, workers=workers, progress=progress)
+    stamp = f"{importer.version} {_modification_stamp(sources)}"
+    _write(path, recordings, store_facts, stamp=stamp, workers=workers, progress=progress)
     left_out, table = open_store(path).left_out, left_out_path(path)
     if left_out.empty:
         table.unlink(missing_ok=True)  # of an earlier store
@@ -139,25 +141,6 @@ def import_dataset(
 def left_out_path(store: str | Path) -> Path:
     """Return the path of the table of what was left out of a store: `STORE.left-out.csv`."""
     return Path(store).with_name(f"{Path(store).name}.left-out.csv")
-
-
-def find_layout(layout: Skeleton | str | Path) -> Skeleton:
-    """Return a layout, given itself, its name or the path of its YAML.
-
-    Raises:
-        FileNotFoundError: neither a name nor a file.
-        ValueError: the file is not a layout.
-    """
-    if isinstance(layout, Skeleton):
-        return layout
-    if str(layout) in skeletons.names():
-        return skeletons.get(str(layout))
-    if not Path(layout).is_file():
-        raise FileNotFoundError(
-            f"no joint layout {layout}: expected the path of a YAML file or one of "
-            f"{', '.join(skeletons.names())}"
-        )
-    return skeletons.load(layout)
 
 
 def _known_dataset(name: str) -> Dataset:
@@ -182,8 +165,6 @@ def _detect(sources: Sequence[Path], dataset: Dataset) -> Importer:
         raise ValueError(
             f"{sources[0]} is {importer.title}, the format of {names}, not of {dataset.name}"
         )
-    if not importer.several_sources:
-        _check_single(sources)
     return importer
 
 
@@ -200,18 +181,6 @@ def _detect_one(source: Path) -> Importer:
         f"{source} is of no format that can be imported: expected {known}. For skeletons of your "
         "own, give their joint layout with --layout (layout=)"
     )
-
-
-def _check_options(options: Mapping[str, Any], allowed: Sequence[str], title: str) -> None:
-    wrong = [key for key, value in options.items() if value is not None and key not in allowed]
-    if wrong:
-        can = f"it takes {', '.join(allowed)}" if allowed else "it takes none"
-        raise ValueError(f"{', '.join(wrong)} is not an option of {title}: {can}")
-
-
-def _check_single(sources: Sequence[Path]) -> None:
-    if len(sources) > 1:
-        raise ValueError(f"expected one source of this format, found {len(sources)}")
 
 
 def _check_free(out: Path) -> None:

@@ -18,6 +18,7 @@ from msg3d_lab.data.checks import (
     problems_table,
 )
 from msg3d_lab.data.clips import LeftOut
+from msg3d_lab.data.datasets import Dataset
 from msg3d_lab.data.formats import own_arrays, own_data, own_labels, own_table
 from msg3d_lab.data.formats.own_arrays import DUPLICATE, SHAPE
 from msg3d_lab.data.formats.own_labels import LENGTH, NAMES, NUMBERS, TWICE
@@ -42,7 +43,8 @@ def layout():
 @pytest.fixture(scope="module")
 def clean(layout):
     """The clips of the example: nothing is wrong with them."""
-    return list(own_data.read_clips(EXAMPLE / "clips.csv", layout=layout).clips)
+    mine = Dataset("mine", title="mine", layouts=(), label_names=(), protocols=())
+    return list(own_data.read_clips([EXAMPLE / "clips.csv"], dataset=mine, layout=layout).clips)
 
 
 def expect(found, kind, count, example, severity=None):
