@@ -10,64 +10,45 @@ import nbformat
 import numpy as np
 import pytest
 
+import msg3d_lab as lab
+from msg3d_lab.training import recipes
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-# Values that make a notebook quick; `{tmp}` is a folder of the test's own.
+TINY = ["epochs=1", "base_channels=6", "clip_len=8", "num_gcn_scales=2", "num_g3d_scales=2"]
+# Values that make a notebook quick. `{tmp}` is a folder of the test's own, `{store}` the synthetic
+# data of four people, `{run}` and `{second}` are runs on them.
 QUICK = {
-    "00_start_here": {
-        "RUN": "{tmp}/demo",
-        "SETTINGS": [
-            "epochs=1",
-            "base_channels=6",
-            "clip_len=8",
-            "num_gcn_scales=2",
-            "num_g3d_scales=2",
-        ],
-    },
+    "00_start_here": {"RUN": "{tmp}/demo", "SETTINGS": TINY},
     "01_disentangled_adjacency": {"LAYOUT": "coco17", "EDGE_SET": None, "NUM_SCALES": 8},
     "02_data": {"SAMPLE": "S001C001P001R001A015", "PROTOCOL": "xview", "CLIP_LEN": 16},
     "03_train": {
-        "SETTINGS": [
-            "epochs=2",
-            "base_channels=6",
-            "clip_len=8",
-            "num_gcn_scales=2",
-            "num_g3d_scales=2",
-            "batch_size=16",
-        ],
+        "DATA": "{store}",
+        "SETTINGS": [*TINY, "epochs=2", "batch_size=16"],
         "RUNS": "{tmp}/runs",
         "SEEDS": [1, 2],
     },
     "04_model_tour": {"BASE_CHANNELS": 12, "CLIP_LEN": 16, "SECONDS": 0.01},
     "05_evaluate_and_fuse": {
-        "RUN": "{tmp}/demo",
+        "RUN": "{run}",
         "SECOND": "{tmp}/bone",
-        "SETTINGS": [
-            "epochs=1",
-            "base_channels=6",
-            "clip_len=8",
-            "num_gcn_scales=2",
-            "num_g3d_scales=2",
-        ],
+        "STORE": "{store}",
+        "SETTINGS": TINY,
         "MANY_CLIPS": 2,
     },
     "06_ablations": {
         "RUNS": "{tmp}/ablations",
+        "DATA": "{store}",
         "SEEDS": [1, 2],
+        "JOBS": 1,
         "VARIANTS": ["disentangled-k4"],
         "SETTINGS": ["epochs=1", "clip_len=8", "base_channels=6"],
         "PAIR": ["disentangled-k4", "powers-k4"],
     },
     "07_joint_importance": {
-        "RUN": "{tmp}/demo",
-        "SECOND": "{tmp}/second",
-        "SETTINGS": [
-            "epochs=1",
-            "base_channels=6",
-            "clip_len=8",
-            "num_gcn_scales=3",
-            "num_g3d_scales=2",
-        ],
+        "RUN": "{run}",
+        "SECOND": "{second}",
+        "DATA": "{store}",
         "NUM_RANKED": 2,
         "NUM_CLIPS": 16,
         "SAMPLES": 1,
@@ -110,13 +91,39 @@ def run_notebook(tmp_path, tmp_path_factory, monkeypatch):
     return run
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The synthetic data of four people, two of them for testing, and two small runs on them."""
+    from msg3d_lab.data.synthetic.dataset import CLASSES, generate
+
+    folder = tmp_path_factory.mktemp("small")
+    store = lab.open_store(
+        lab.data.write_store(
+            folder / "store.arrow",
+            generate(subjects=(1, 2, 3, 6)),
+            dataset="synthetic",
+            skeleton=lab.skeletons.get("ntu25"),
+            label_names=[action.name for action in CLASSES],
+            channels=3,
+            preparation={"name": "prepare_3d"},
+            synthetic=True,
+        )
+    )
+    recipe = recipes.with_settings(recipes.get("synthetic-joint"), [*TINY, "num_gcn_scales=3"])
+    for seed, name in ((1, "run"), (2, "second")):
+        seeded = recipes.with_settings(recipe, [f"seed={seed}"])
+        run = lab.fit(seeded, data=store, run=folder / name, device="cpu", progress=False)
+        lab.evaluate(run, data=store, device="cpu", progress=False)
+    return {"store": store.path, "run": folder / "run", "second": folder / "second"}
+
+
 @pytest.mark.slow
 # The notebook stack warns about its own future; the notebooks' warnings are in their outputs.
 @pytest.mark.filterwarnings("ignore")
 @every_notebook
-def test_notebook_runs(path, tmp_path, run_notebook):
+def test_notebook_runs(path, tmp_path, run_notebook, small):
     values = {
-        name: value.format(tmp=tmp_path) if isinstance(value, str) else value
+        name: value.format(tmp=tmp_path, **small) if isinstance(value, str) else value
         for name, value in QUICK.get(path.stem, {}).items()
     }
     run_notebook(path, values)
@@ -126,10 +133,8 @@ def test_notebook_runs(path, tmp_path, run_notebook):
 @pytest.mark.shared
 @pytest.mark.filterwarnings("ignore")
 def test_notebook_02_shows_ntu60(shared_dir, tmp_path, run_notebook):
-    from msg3d_lab.data import import_dataset
-
     source = shared_dir / "data/ntu-raw/nturgbd_skeletons_sample.zip"
-    store = import_dataset(source, dataset="ntu60", out=tmp_path / "ntu60.arrow")
+    store = lab.import_dataset(source, dataset="ntu60", out=tmp_path / "ntu60.arrow")
     name = "S017C003P020R002A059"
     with zipfile.ZipFile(source) as archive:
         raw = archive.extract(f"nturgb+d_skeletons/{name}.skeleton", tmp_path)
@@ -145,14 +150,11 @@ def test_notebook_02_shows_ntu60(shared_dir, tmp_path, run_notebook):
 def test_notebook_02_refuses_a_2d_store(tmp_path, run_notebook):
     from papermill import PapermillExecutionError
 
-    from msg3d_lab import skeletons
-    from msg3d_lab.data import Clip, write_store
-
-    store = write_store(
+    store = lab.data.write_store(
         tmp_path / "flat.arrow",
-        [Clip("a", np.ones((1, 5, 17, 3), np.float32), 0)],
+        [lab.data.Clip("a", np.ones((1, 5, 17, 3), np.float32), 0)],
         dataset="ntu60",
-        skeleton=skeletons.get("coco17"),
+        skeleton=lab.skeletons.get("coco17"),
         label_names=["wave"],
         channels=3,
         preparation={"name": "none", "scored": True},

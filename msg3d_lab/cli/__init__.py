@@ -1,6 +1,6 @@
-"""The shell: `msg3d-lab COMMAND ...`. Every command is a library function with a line of text.
+"""The command line: `msg3d-lab COMMAND ...`. Every command calls library functions and prints.
 
-What a user can get wrong ends in one line on stderr and exit code 2, without a traceback.
+A user's mistake ends in one line on stderr and exit code 2, without a traceback.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command.
 
     Args:
-        arguments: the shell's words; the process's own if left out.
+        arguments: the words after `msg3d-lab`. Default: those of this process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     commands, program, description = COMMANDS, "msg3d-lab", DESCRIPTION
@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             commands, prog=program, description=description, args=words or ["--help"]
         )
     except (ValueError, OSError, ModuleNotFoundError) as error:  # the last: a missing extra
-        # str(OSError) of the system itself has no file name; its own text does.
-        sys.exit(_fail(f"msg3d-lab: {' '.join(str(error).split())}"))
+        sys.stderr.write(f"msg3d-lab: {' '.join(str(error).split())}\n")
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("\nmsg3d-lab: stopped\n")
         sys.exit(130)
@@ -45,14 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 DESCRIPTION = (
     "MS-G3D Lab: train, test and look into MS-G3D on skeleton sequences. "
-    "`msg3d-lab COMMAND --help` tells the options of a command; `msg3d-lab demo` shows everything "
-    "at work on embedded synthetic data."
+    "`msg3d-lab COMMAND --help` lists the options of a command; `msg3d-lab demo` trains and tests "
+    "on embedded synthetic data."
 )
-
-
-def _fail(message: str) -> int:
-    sys.stderr.write(message + "\n")
-    return 2
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
