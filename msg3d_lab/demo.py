@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msg3d_lab.allocator import tune_allocator
 from msg3d_lab.data.synthetic.dataset import load_synthetic
-from msg3d_lab.evaluation import test
+from msg3d_lab.evaluation import evaluate
 from msg3d_lab.reporting.report import write_report
 from msg3d_lab.training import Run, fit, open_run, recipes
 
@@ -42,7 +42,7 @@ def demo(
     recipe = recipes.with_settings(recipes.get(RECIPE), settings)
     store = load_synthetic()
     finished = fit(recipe, data=store, run=path, resume=resume, device="cpu", progress=progress)
-    test(finished, data=store, device="cpu", progress=progress)
+    evaluate(finished, data=store, device="cpu", progress=progress)
     write_report(finished, store=store)
     return finished
 

@@ -41,14 +41,14 @@ def test(
     """
     from msg3d_lab.allocator import tune_allocator
     from msg3d_lab.data import open_store
-    from msg3d_lab.evaluation import test as run_test
+    from msg3d_lab.evaluation import evaluate
     from msg3d_lab.reporting.report import results_table, write_report
     from msg3d_lab.training import open_run
 
     tune_allocator()
     opened = open_run(run)
     store = open_store(data) if data is not None else None
-    result = run_test(
+    result = evaluate(
         opened,
         data=store,
         num_clips=clips,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from msg3d_lab.data.store import Store
-from msg3d_lab.evaluation.loop import test
+from msg3d_lab.evaluation.evaluator import evaluate
 from msg3d_lab.experiments import grids
 from msg3d_lab.experiments.grids import Grid
 from msg3d_lab.experiments.plan import PlannedRun, failure_path, plan, progress_of
@@ -182,7 +182,7 @@ def train_and_test(
     del cost["parts"]
     with write_aside(path / COST, overwrite=True) as aside:
         aside.write_text(json.dumps(cost, indent=2) + "\n", encoding="utf-8")
-    test(run, data=data, device=device, progress=False)
+    evaluate(run, data=data, device=device, progress=False)
 
 
 def _grid(grid: Grid | str, variants: Sequence[str] | None) -> Grid:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msg3d_lab.data.store import Store
-from msg3d_lab.evaluation.align import aligned
 from msg3d_lab.evaluation.metrics import accuracies
-from msg3d_lab.evaluation.scores import Scores
+from msg3d_lab.evaluation.scores import Scores, align
 from msg3d_lab.evaluation.statistics import difference, holm
 from msg3d_lab.experiments import grids
 from msg3d_lab.experiments.grids import Grid, Variant
@@ -163,7 +162,7 @@ def _compared(variant: Variant, scores: Mapping[tuple[str, int], Scores]) -> dic
     if not seeds:
         return dict.fromkeys(names, np.nan)
     pairs = [(name, seed) for name in (variant.name, str(other)) for seed in seeds]
-    joined = aligned([scores[pair] for pair in pairs])
+    joined = align([scores[pair] for pair in pairs])
     right = np.stack([each.predictions == each.labels for each in joined])
     found = difference(right[: len(seeds)], right[len(seeds) :])
     values = (found.mean, found.sd, found.low, found.high, found.p_value)

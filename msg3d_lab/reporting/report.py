@@ -13,7 +13,13 @@ from matplotlib.figure import Figure
 
 from msg3d_lab import graph, viz
 from msg3d_lab.data.store import Store
-from msg3d_lab.evaluation import Scores, accuracies, confusion_counts, interval, read_scores
+from msg3d_lab.evaluation import (
+    Scores,
+    accuracies,
+    accuracy_interval,
+    confusion_counts,
+    read_scores,
+)
 from msg3d_lab.evaluation.metrics import calibration_error
 from msg3d_lab.files import write_aside
 from msg3d_lab.reporting.measured import devices_of
@@ -69,7 +75,7 @@ def record_result(run: Run, path: str | Path) -> pd.DataFrame:
         ValueError: this very result is in the table already.
     """
     scores, environment, recipe = _scores_of(run), run.environment, run.recipe
-    low, high = interval(scores.correct)
+    low, high = accuracy_interval(scores.correct)
     shares = {k: round(100 * v, 2) for k, v in accuracies(scores).items()}
     row = {
         "dataset": scores.facts["dataset"],

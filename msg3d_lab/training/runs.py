@@ -6,8 +6,8 @@ metrics.csv         a row per epoch
 model.safetensors   the weights kept, and how to rebuild the model
 resume.pt           while the run is not finished: what it goes on from; and the one before it,
                     resume.previous.pt (see `msg3d_lab.training.checkpointing`)
-testing-.../        while a test is not done: the scores it has so far (`evaluation.parts`)
-scores.parquet      test scores by sample id (written by `msg3d_lab.evaluation.loop`)
+testing-.../        while a test is not done: the scores it has so far (`evaluation.partial_scores`)
+scores.parquet      test scores by sample id (written by `msg3d_lab.evaluation.evaluate`)
 """
 
 from __future__ import annotations

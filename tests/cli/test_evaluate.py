@@ -1,6 +1,6 @@
 import pytest
 
-from msg3d_lab.evaluation import calibration_error, interval, read_scores
+from msg3d_lab.evaluation import accuracy_interval, calibration_error, read_scores
 from msg3d_lab.training import fit
 
 
@@ -15,7 +15,7 @@ def test_test_says_how_sure_it_is(shell, run):
     assert code == 0, err
     scores = read_scores(run.scores_path)
     assert scores.kind == "logits"
-    low, high = interval(scores.correct)
+    low, high = accuracy_interval(scores.correct)
     assert f"95 % interval of top-1 over samples {100 * low:.2f} to {100 * high:.2f} %" in out
     assert f"calibration error {100 * calibration_error(scores):.2f} %" in out
     assert (run.path / "report.html").is_file()

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from msg3d_lab.data import Clip, write_store
-from msg3d_lab.evaluation import read_scores
-from msg3d_lab.evaluation import test as evaluate
+from msg3d_lab.evaluation import evaluate, read_scores
 from msg3d_lab.evaluation.statistics import difference, holm
 from msg3d_lab.experiments import (
     Grid,

@@ -12,7 +12,7 @@ from msg3d_lab.training import fit
 def run(toy_store, toy_recipe, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "toy"
     run = fit(toy_recipe, data=toy_store, run=path, device="cpu", progress=False)
-    evaluation.test(run, device="cpu", progress=False)
+    evaluation.evaluate(run, device="cpu", progress=False)
     return run
 
 
@@ -38,9 +38,9 @@ def test_record_result_appends_each_result_once(run, tmp_path):
     assert len(record_result(run, path)) == 1
     with pytest.raises(ValueError, match="has this result already, in row 1"):
         record_result(run, path)
-    evaluation.test(run, num_clips=3, device="cpu", progress=False)
+    evaluation.evaluate(run, num_clips=3, device="cpu", progress=False)
     table = record_result(run, path)
-    evaluation.test(run, device="cpu", progress=False)
+    evaluation.evaluate(run, device="cpu", progress=False)
     assert table["test_clips"].tolist() == ["1", "3"]
     assert float(table["top1_percent"][0]) == results_table([run]).loc["toy", "top-1 %"]
     assert table["synthetic"].tolist() == ["True", "True"]
@@ -83,7 +83,7 @@ def test_record_result_tells_averages_apart(run, tmp_path):
     path = tmp_path / "results.csv"
     record_result(run, path)
     before = run.scores_path.read_bytes()
-    evaluation.test(run, average="logits", device="cpu", progress=False)
+    evaluation.evaluate(run, average="logits", device="cpu", progress=False)
     assert record_result(run, path)["average"].tolist() == ["softmax", "logits"]
     run.scores_path.write_bytes(before)
 

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from msg3d_lab import evaluation
 from msg3d_lab.data.batches.sampling import uniform_sample
-from msg3d_lab.evaluation import read_scores
+from msg3d_lab.evaluation import (
+    accuracy_interval,
+    calibration_error,
+    evaluate,
+    fit_weights,
+    read_scores,
+    validation_scores,
+)
 from msg3d_lab.model import save_model
 from msg3d_lab.training import fit, open_run, recipes
 
@@ -17,8 +23,8 @@ def run(toy_store, toy_recipe, tmp_path_factory):
     return fit(toy_recipe, data=toy_store, run=path, device="cpu", progress=False)
 
 
-def test_test_scores_every_sample_once_under_its_id(run, toy_store):
-    result = evaluation.test(run, device="cpu", progress=False)
+def test_evaluate_scores_every_sample_once_under_its_id(run, toy_store):
+    result = evaluate(run, device="cpu", progress=False)
     scores = read_scores(run.scores_path)
     expected = [toy_store.ids[i] for i in toy_store.indices("xsub_val")]
     assert list(scores.ids) == expected
@@ -31,10 +37,8 @@ def test_test_scores_every_sample_once_under_its_id(run, toy_store):
 
 
 @pytest.mark.parametrize("average", ["softmax", "logits"])
-def test_test_averages_scores_over_clips(average, run, toy_store):
-    result = evaluation.test(
-        run, num_clips=4, average=average, device="cpu", progress=False, batch_size=8
-    )
+def test_evaluate_averages_scores_over_clips(average, run, toy_store):
+    result = evaluate(run, num_clips=4, average=average, device="cpu", progress=False, batch_size=8)
     assert result.scores.facts["kind"] == read_scores(run.scores_path).kind == average
     model = run.model()
     for i, sample in list(enumerate(toy_store.indices("xsub_val")))[:4]:
@@ -50,34 +54,34 @@ def test_test_averages_scores_over_clips(average, run, toy_store):
         np.testing.assert_allclose(result.scores.values[i], expected, atol=1e-5)
 
 
-def test_test_agrees_with_what_was_watched_in_training(run):
-    result = evaluation.test(run, num_clips=1, device="cpu", progress=False)
+def test_evaluate_agrees_with_what_was_watched_in_training(run):
+    result = evaluate(run, num_clips=1, device="cpu", progress=False)
     assert result.top1 == pytest.approx(run.metrics["val_top1"].iloc[-1])
 
 
-def test_test_says_how_sure_the_accuracy_and_the_network_are(run):
+def test_evaluate_says_how_sure_the_accuracy_and_the_network_are(run):
     for average in ("softmax", "logits"):
-        result = evaluation.test(run, average=average, device="cpu", progress=False)
-        assert result.interval == evaluation.interval(result.scores.correct)
+        result = evaluate(run, average=average, device="cpu", progress=False)
+        assert result.interval == accuracy_interval(result.scores.correct)
         assert result.interval[0] <= result.top1 <= result.interval[1]
-        assert result.calibration_error == evaluation.calibration_error(result.scores)
+        assert result.calibration_error == calibration_error(result.scores)
         assert 0 < result.calibration_error < 1
 
 
-def test_test_averages_nothing_else(run):
+def test_evaluate_averages_nothing_else(run):
     with pytest.raises(ValueError, match='"softmax" or "logits", found \'prob\''):
-        evaluation.test(run, average="prob", progress=False)
+        evaluate(run, average="prob", progress=False)
 
 
-def test_test_on_another_split_leaves_the_scores_alone(run):
-    evaluation.test(run, device="cpu", progress=False)
+def test_evaluate_on_another_split_leaves_the_scores_alone(run):
+    evaluate(run, device="cpu", progress=False)
     before = run.scores_path.read_bytes()
-    result = evaluation.test(run, split="xsub_train", device="cpu", progress=False)
+    result = evaluate(run, split="xsub_train", device="cpu", progress=False)
     assert len(result.scores.ids) == 36
     assert run.scores_path.read_bytes() == before
 
 
-def test_test_refuses_a_store_with_other_classes(run, toy_store, tmp_path):
+def test_evaluate_refuses_a_store_with_other_classes(run, toy_store, tmp_path):
     from msg3d_lab.data import Clip, write_store
 
     clips = [
@@ -93,19 +97,21 @@ def test_test_refuses_a_store_with_other_classes(run, toy_store, tmp_path):
         channels=3,
         preparation={"name": "none"},
     )
-    with pytest.raises(ValueError, match="knows 3 classes"):
-        evaluation.test(run, data=other, progress=False)
+    with pytest.raises(
+        ValueError, match=r"trained for 3 classes and 3 channels, but .* has 2 classes"
+    ):
+        evaluate(run, data=other, progress=False)
 
 
-def test_test_needs_weights(toy_store, toy_recipe, tmp_path):
+def test_evaluate_needs_weights(toy_store, toy_recipe, tmp_path):
     from msg3d_lab.training.runs import create_run
 
     run = create_run(tmp_path / "run", toy_recipe, {"data": {"path": str(toy_store.path)}})
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
-        evaluation.test(run, progress=False)
+        evaluate(run, progress=False)
 
 
-def test_test_makes_the_synthetic_set_again_if_its_cache_is_gone(tmp_path, monkeypatch):
+def test_evaluate_makes_the_synthetic_set_again_if_its_cache_is_gone(tmp_path, monkeypatch):
     from msg3d_lab.training.setup import open_store_of
 
     monkeypatch.chdir(tmp_path)
@@ -115,25 +121,46 @@ def test_test_makes_the_synthetic_set_again_if_its_cache_is_gone(tmp_path, monke
     assert len(store) >= 1500
 
 
-def test_test_wants_at_least_one_clip(run):
+def test_evaluate_wants_at_least_one_clip(run):
     with pytest.raises(ValueError, match="at least one clip per sample, found 0"):
-        evaluation.test(run, num_clips=0, progress=False)
+        evaluate(run, num_clips=0, progress=False)
 
 
-def test_test_with_several_clips_needs_uniform_sampling(toy_store, toy_recipe, tmp_path):
+def test_evaluate_with_several_clips_needs_uniform_sampling(toy_store, toy_recipe, tmp_path):
     recipe = recipes.with_settings(toy_recipe, ["sampling=resize", "epochs=1"])
     run = fit(recipe, data=toy_store, run=tmp_path / "r", device="cpu", progress=False)
     with pytest.raises(ValueError, match="uniform"):
-        evaluation.test(run, num_clips=3, progress=False)
+        evaluate(run, num_clips=3, progress=False)
 
 
-def test_test_of_a_broken_network_is_no_result(run, tmp_path):
+def test_evaluate_of_a_broken_network_is_no_result(run, tmp_path):
     """NaN is greater than nothing, so all samples would be taken for the first class."""
     shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("scores.parquet"))
     broken = open_run(tmp_path / "run")
     model = broken.model()
     torch.nn.init.constant_(model.fc.bias, torch.nan)
     save_model(model, broken.checkpoint, overwrite=True)
-    with pytest.raises(ValueError, match="13 of 13 samples have scores that are no numbers"):
-        evaluation.test(broken, device="cpu", progress=False)
+    with pytest.raises(ValueError, match="scores of 13 of 13 samples are not numbers"):
+        evaluate(broken, device="cpu", progress=False)
     assert not broken.scores_path.exists()
+
+
+def test_validation_scores_are_of_the_subjects_held_back(toy_store, toy_recipe, tmp_path):
+    with_part = recipes.with_settings(toy_recipe, {"validation_subjects": [3], "epochs": 1})
+    runs = [
+        fit(
+            recipes.with_settings(with_part, {"stream": stream}),
+            data=toy_store, run=tmp_path / stream, device="cpu", progress=False,
+        )
+        for stream in ("joint", "bone")
+    ]  # fmt: skip
+    parts = [validation_scores(run, device="cpu", progress=False) for run in runs]
+    samples = toy_store.samples.set_index("id")
+    held_back = samples[(samples.subject == 3) & samples.splits.map(lambda s: "xsub_train" in s)]
+    assert set(parts[0].ids) == set(held_back.index)
+    assert not runs[0].scores_path.exists()
+    found = fit_weights(parts)
+    assert found.samples == len(held_back)
+    without = fit(toy_recipe, data=toy_store, run=tmp_path / "w", device="cpu", progress=False)
+    with pytest.raises(ValueError, match="has no validation part: train with validation_subjects"):
+        validation_scores(without)

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from msg3d_lab import evaluation
-from msg3d_lab.evaluation import parts as parts_module
-from msg3d_lab.evaluation.parts import Parts
+from msg3d_lab.evaluation import evaluator, partial_scores
+from msg3d_lab.evaluation.partial_scores import PartialScores
 from msg3d_lab.training import fit, open_run
 
 PRELOADED = ["msg3d_lab.training", "lightning_fabric", "pandas"]
@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 
 def make(folder, **changes):
-    return Parts(folder, weights=folder / "weights", **(FACTS | changes))
+    return PartialScores(folder, weights=folder / "weights", **(FACTS | changes))
 
 
 def rows_in(parts):
@@ -54,7 +54,7 @@ def test_parts_give_back_what_was_added(folder):
 
 def test_parts_write_once_in_a_while(folder, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(parts_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(partial_scores.time, "monotonic", lambda: now[0])
     parts = make(folder, seconds=20)
     for i in range(9):
         now[0] += 7
@@ -128,12 +128,12 @@ def test_parts_that_do_not_fit_are_left_out(folder, rows, scores):
 
 def test_a_test_goes_on_if_parts_cannot_be_written(folder, caplog):
     parts = make(folder)
-    parts._folder.write_text("in the way")
+    parts.folder.write_text("in the way")
     with caplog.at_level(logging.WARNING):
         for row in range(3):
             parts.add(np.array([row]), np.zeros((1, 3), np.float32))
     assert [r.message.split(":")[0] for r in caplog.records] == [
-        "a test that is killed will start anew, its parts fail"
+        "partial scores cannot be saved, so a killed evaluation will start from the beginning"
     ]
     assert rows_in(parts) == []
 
@@ -143,7 +143,7 @@ def trained(toy_store, toy_recipe, tmp_path_factory):
     """A run, and its scores if nothing disturbs the test."""
     path = tmp_path_factory.mktemp("parts") / "toy"
     run = fit(toy_recipe, data=toy_store, run=path, device="cpu", progress=False)
-    return run, evaluation.test(run, num_clips=2, device="cpu", progress=False).scores
+    return run, evaluation.evaluate(run, num_clips=2, device="cpu", progress=False).scores
 
 
 @pytest.fixture
@@ -157,15 +157,14 @@ def run(trained, tmp_path):
 @pytest.fixture
 def tested(monkeypatch):
     """The positions that are tested in this process, as they are."""
-    found, module = [], sys.modules["msg3d_lab.evaluation.loop"]
-    predict = module.predict
+    found, predict = [], evaluator.predict
 
     def counted(*words, **more):
         for batch in predict(*words, **more):
             found.extend(batch[2].tolist())
             yield batch
 
-    monkeypatch.setattr(module, "predict", counted)
+    monkeypatch.setattr(evaluator, "predict", counted)
     return found
 
 
@@ -215,17 +214,17 @@ def test_test_killed_twice_goes_on_where_it_was(run, trained, tested, toy_store)
     assert kept_in(run) == list(range(7))
     assert not run.scores_path.exists()
     # Another number of clips begins at the beginning, and leaves the parts alone.
-    evaluation.test(run, num_clips=3, device="cpu", progress=False)
+    evaluation.evaluate(run, num_clips=3, device="cpu", progress=False)
     assert tested == every
     tested.clear()
-    result = evaluation.test(run, num_clips=2, device="cpu", progress=False)
+    result = evaluation.evaluate(run, num_clips=2, device="cpu", progress=False)
     assert tested == every[7:]
     assert_the_same(run, result.scores, trained[1])
 
 
 def test_test_killed_when_all_was_tested_tests_nothing_again(run, trained, tested):
     assert kill(run, kill_after=13)
-    result = evaluation.test(run, num_clips=2, device="cpu", progress=False)
+    result = evaluation.evaluate(run, num_clips=2, device="cpu", progress=False)
     assert tested == []
     assert_the_same(run, result.scores, trained[1])
 
@@ -238,7 +237,7 @@ def test_test_killed_in_two_processes_goes_on_in_one(run, trained, tested, toy_s
     assert killed.returncode == 1, killed.stdout
     kept = kept_in(run)
     assert {1, 3} <= set(kept) <= {0, 1, 2, 3, 4, 6, 8, 10, 12}
-    result = evaluation.test(run, num_clips=2, device="cpu", progress=False)
+    result = evaluation.evaluate(run, num_clips=2, device="cpu", progress=False)
     assert tested == [p for i, p in enumerate(every) if i not in kept]
     assert_the_same(run, result.scores, trained[1])
 
@@ -258,8 +257,7 @@ def test_test_killed_in_one_process_goes_on_in_two(run, trained, toy_store):
 def main(path, kill_after):
     """Test one sample at a time; the last process is killed after some of them."""
     rank, last = (int(os.environ.get(name, n)) for name, n in (("RANK", 0), ("WORLD_SIZE", 1)))
-    module = sys.modules["msg3d_lab.evaluation.loop"]
-    predict, tested = module.predict, []
+    predict, tested = evaluator.predict, []
 
     def counted(*words, **more):
         for batch in predict(*words, **more):
@@ -268,9 +266,9 @@ def main(path, kill_after):
             if rank == last - 1 and len(tested) == kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    module.predict = counted
-    result = evaluation.test(
-        path, num_clips=2, batch_size=2, device="cpu", progress=False, part_seconds=0
+    evaluator.predict = counted
+    result = evaluation.evaluate(
+        path, num_clips=2, batch_size=2, device="cpu", progress=False, save_seconds=0
     )
     report = {"tested": tested, "top1": result.top1}
     (Path(path) / f"{rank}.json").write_text(json.dumps(report))
