@@ -74,7 +74,7 @@ def calibration_error(scores: Scores, *, bins: int = _BINS) -> float:
 
 
 def confusion_counts(scores: Scores) -> np.ndarray:
-    """Return (classes, classes) int64: how often class i (row) was predicted as class j (column)."""
+    """Return how often class i (row) was predicted as class j (column), as int64."""
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
     counts = multiclass_confusion_matrix(

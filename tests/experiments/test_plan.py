@@ -1,6 +1,6 @@
 import pytest
 
-from msg3d_lab.experiments.plan import failure_path, plan, progress_of
+from msg3d_lab.experiments.plan import failure_path, plan, read_progress
 from msg3d_lab.training import recipes
 
 
@@ -49,24 +49,24 @@ def test_plan_refuses_seeds(toy_grid, seeds):
         plan(toy_grid, seeds=seeds)
 
 
-def test_progress_of_nothing_and_of_a_failure(toy_grid, toy_store, tmp_path):
+def test_read_progress_nothing_and_of_a_failure(toy_grid, toy_store, tmp_path):
     run = plan(toy_grid, runs=tmp_path)[0]
-    assert progress_of(run, toy_store).state == "missing"
+    assert read_progress(run, toy_store).state == "missing"
     failure_path(run.path).parent.mkdir()
     failure_path(run.path).write_text("ValueError: " + "x" * 500 + "\nTraceback")
-    found = progress_of(run, toy_store)
+    found = read_progress(run, toy_store)
     assert found.state == "failed"
     assert found.why.startswith("ValueError: xxx")
     assert found.why.endswith("... (all of it in powers-k1/seed-1.failed.txt)")
     assert len(found.why) <= 200
 
 
-def test_progress_of_a_folder_that_is_no_run(toy_grid, toy_store, tmp_path):
+def test_read_progress_a_folder_that_is_no_run(toy_grid, toy_store, tmp_path):
     run = plan(toy_grid, runs=tmp_path)[0]
     run.path.mkdir(parents=True)
-    found = progress_of(run, toy_store)
+    found = read_progress(run, toy_store)
     assert found.state == "other"
     assert "is not a run folder: it has no recipe.yaml" in found.why
     recipes.save(run.recipe, run.path / "recipe.yaml")
     (run.path / "environment.json").write_text("{")
-    assert "is no run that can be read" in progress_of(run, toy_store).why
+    assert "is no readable run" in read_progress(run, toy_store).why
