@@ -103,3 +103,12 @@ def toy_recipe():
             "learning_rate_batch": 16,
         },
     )
+
+
+@pytest.fixture(scope="session")
+def toy_run(toy_store, toy_recipe, tmp_path_factory):
+    """A trained run that has not been tested. Copy its folder to write into it."""
+    from msg3d_lab.training import fit
+
+    path = tmp_path_factory.mktemp("toy") / "toy"
+    return fit(toy_recipe, data=toy_store, run=path, device="cpu", progress=False)

@@ -20,7 +20,13 @@ from msg3d_lab.evaluation.metrics import (
     per_class,
     reliability,
 )
-from msg3d_lab.evaluation.scores import Scores, align, read_scores, write_scores
+from msg3d_lab.evaluation.scores import (
+    Scores,
+    align,
+    read_run_scores,
+    read_scores,
+    write_scores,
+)
 from msg3d_lab.evaluation.statistics import (
     Difference,
     McNemar,
@@ -53,6 +59,7 @@ __all__ = [
     "mcnemar",
     "per_class",
     "read_foreign_scores",
+    "read_run_scores",
     "read_scores",
     "reliability",
     "stream_weights",

@@ -6,13 +6,24 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from msg3d_lab.files import write_aside
 
-__all__ = ["Kind", "Scores", "align", "guess_kind", "read_scores", "write_scores"]
+if TYPE_CHECKING:
+    from msg3d_lab.training.runs import Run
+
+__all__ = [
+    "Kind",
+    "Scores",
+    "align",
+    "guess_kind",
+    "read_run_scores",
+    "read_scores",
+    "write_scores",
+]
 
 Kind = Literal["softmax", "logits"]
 
@@ -64,6 +75,13 @@ class Scores:
     def correct(self) -> np.ndarray:
         """(N,) bool, whether the highest score is that of the true class."""
         return self.predictions == self.labels
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name; generated data are called synthetic."""
+        name = str(self.facts.get("dataset", "data set unknown"))
+        generated = self.facts.get("synthetic") and "synthetic" not in name
+        return f"{name} (synthetic)" if generated else name
 
     @property
     def kind(self) -> Kind:
@@ -157,6 +175,18 @@ def read_scores(path: str | Path) -> Scores:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def read_run_scores(run: Run) -> Scores:
+    """Read a run's test scores.
+
+    Raises:
+        FileNotFoundError: the run has not been tested.
+        ValueError: a damaged file.
+    """
+    if not run.scores_path.is_file():
+        raise FileNotFoundError(f"{run.path} has no test scores: run `msg3d-lab test {run.path}`")
+    return read_scores(run.scores_path)
 
 
 def align(scores: Sequence[Scores]) -> list[Scores]:

@@ -15,7 +15,7 @@ from msg3d_lab.evaluation.scores import Scores, align
 from msg3d_lab.evaluation.statistics import difference, holm
 from msg3d_lab.experiments import grids
 from msg3d_lab.experiments.grids import Grid, Variant
-from msg3d_lab.experiments.plan import PlannedRun, Progress, plan, read_progress
+from msg3d_lab.experiments.plan import PlannedRun, Progress, plan_runs, read_progress
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import open_run
 from msg3d_lab.training.setup import open_store_of
@@ -43,7 +43,7 @@ class AblationResults:
 
     Attributes:
         grid: the grid.
-        planned: its runs, see `plan`.
+        planned: its runs, see `plan_runs`.
         store: the store.
 
     Raises:
@@ -61,7 +61,7 @@ class AblationResults:
         settings: Sequence[str] | Mapping[str, Any] = (),
     ) -> None:
         self.grid = grids.get(grid) if isinstance(grid, str) else grid
-        self.planned = plan(self.grid, seeds=seeds, runs=runs, settings=settings)
+        self.planned = plan_runs(self.grid, seeds=seeds, runs=runs, settings=settings)
         self.store = open_store_of(self.planned[0].recipe, data)
 
     def runs(self) -> pd.DataFrame:

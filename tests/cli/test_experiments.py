@@ -4,7 +4,7 @@ import pytest
 from msg3d_lab.cli.experiments import parse_seed_choice
 from msg3d_lab.experiments import grids
 from msg3d_lab.experiments.ablations import train_and_test
-from msg3d_lab.experiments.plan import plan
+from msg3d_lab.experiments.plan import plan_runs
 from msg3d_lab.training import recipes
 
 GRID = """
@@ -36,7 +36,8 @@ def test_ablate_lists_the_grids(shell):
 
 
 def test_ablate_compares_and_writes(toy, toy_store, tmp_path):
-    for run in plan(grids.get("grid.yaml"), seeds=[1]):  # as its worker does, which takes longer
+    # As its workers do, without starting processes.
+    for run in plan_runs(grids.get("grid.yaml"), seeds=[1]):
         train_and_test(run.recipe, run.path, data=toy_store.path, device="cpu")
     words = ["ablate", "grid.yaml", "--data", toy_store.path, "--seeds", "1", "--out", "results"]
     code, out, err = toy(*words, "--device", "cpu")

@@ -18,9 +18,9 @@ from msg3d_lab.training import fit, open_run, recipes
 
 
 @pytest.fixture(scope="module")
-def run(toy_store, toy_recipe, tmp_path_factory):
-    path = tmp_path_factory.mktemp("test") / "toy"
-    return fit(toy_recipe, data=toy_store, run=path, device="cpu", progress=False)
+def run(toy_run, tmp_path_factory):
+    """A trained run of this module's own."""
+    return open_run(shutil.copytree(toy_run.path, tmp_path_factory.mktemp("test") / "toy"))
 
 
 def test_evaluate_scores_every_sample_once_under_its_id(run, toy_store):
@@ -126,17 +126,17 @@ def test_evaluate_wants_at_least_one_clip(run):
         evaluate(run, num_clips=0, progress=False)
 
 
-def test_evaluate_with_several_clips_needs_uniform_sampling(toy_store, toy_recipe, tmp_path):
-    recipe = recipes.with_settings(toy_recipe, ["sampling=resize", "epochs=1"])
-    run = fit(recipe, data=toy_store, run=tmp_path / "r", device="cpu", progress=False)
+def test_evaluate_with_several_clips_needs_uniform_sampling(toy_run, toy_recipe, tmp_path):
+    shutil.copytree(toy_run.path, tmp_path / "r")
+    recipe = recipes.with_settings(toy_recipe, ["sampling=resize"])
+    recipes.save(recipe, tmp_path / "r" / "recipe.yaml")
     with pytest.raises(ValueError, match="uniform"):
-        evaluate(run, num_clips=3, progress=False)
+        evaluate(tmp_path / "r", num_clips=3, progress=False)
 
 
-def test_evaluate_of_a_broken_network_is_no_result(run, tmp_path):
+def test_evaluate_of_a_broken_network_is_no_result(toy_run, tmp_path):
     """NaN is greater than nothing, so all samples would be taken for the first class."""
-    shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("scores.parquet"))
-    broken = open_run(tmp_path / "run")
+    broken = open_run(shutil.copytree(toy_run.path, tmp_path / "run"))
     model = broken.model()
     torch.nn.init.constant_(model.fc.bias, torch.nan)
     save_model(model, broken.checkpoint, overwrite=True)
@@ -145,7 +145,7 @@ def test_evaluate_of_a_broken_network_is_no_result(run, tmp_path):
     assert not broken.scores_path.exists()
 
 
-def test_validation_scores_are_of_the_subjects_held_back(toy_store, toy_recipe, tmp_path):
+def test_validation_scores_are_of_the_validation_subjects(toy_store, toy_recipe, toy_run, tmp_path):
     with_part = recipes.with_settings(toy_recipe, {"validation_subjects": [3], "epochs": 1})
     runs = [
         fit(
@@ -156,11 +156,10 @@ def test_validation_scores_are_of_the_subjects_held_back(toy_store, toy_recipe, 
     ]  # fmt: skip
     parts = [validation_scores(run, device="cpu", progress=False) for run in runs]
     samples = toy_store.samples.set_index("id")
-    held_back = samples[(samples.subject == 3) & samples.splits.map(lambda s: "xsub_train" in s)]
-    assert set(parts[0].ids) == set(held_back.index)
+    validation = samples[(samples.subject == 3) & samples.splits.map(lambda s: "xsub_train" in s)]
+    assert set(parts[0].ids) == set(validation.index)
     assert not runs[0].scores_path.exists()
     found = fit_weights(parts)
-    assert found.samples == len(held_back)
-    without = fit(toy_recipe, data=toy_store, run=tmp_path / "w", device="cpu", progress=False)
+    assert found.samples == len(validation)
     with pytest.raises(ValueError, match="has no validation part: train with validation_subjects"):
-        validation_scores(without)
+        validation_scores(toy_run)

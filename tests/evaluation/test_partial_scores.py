@@ -17,7 +17,7 @@ import torch
 from msg3d_lab import evaluation
 from msg3d_lab.evaluation import evaluator, partial_scores
 from msg3d_lab.evaluation.partial_scores import PartialScores
-from msg3d_lab.training import fit, open_run
+from msg3d_lab.training import open_run
 
 PRELOADED = ["msg3d_lab.training", "lightning_fabric", "pandas"]
 FACTS = {"facts": ("hash", "fingerprint", "xsub_val", 1, "softmax"), "shape": (10, 3), "seconds": 0}
@@ -139,10 +139,9 @@ def test_a_test_goes_on_if_parts_cannot_be_written(folder, caplog):
 
 
 @pytest.fixture(scope="module")
-def trained(toy_store, toy_recipe, tmp_path_factory):
+def trained(toy_run, tmp_path_factory):
     """A run, and its scores if nothing disturbs the test."""
-    path = tmp_path_factory.mktemp("parts") / "toy"
-    run = fit(toy_recipe, data=toy_store, run=path, device="cpu", progress=False)
+    run = open_run(shutil.copytree(toy_run.path, tmp_path_factory.mktemp("parts") / "toy"))
     return run, evaluation.evaluate(run, num_clips=2, device="cpu", progress=False).scores
 
 

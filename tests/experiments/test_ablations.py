@@ -18,7 +18,7 @@ from msg3d_lab.experiments import (
     submit_ablation,
 )
 from msg3d_lab.experiments.ablations import _ProgressBar, _run_cost, train_and_test
-from msg3d_lab.experiments.plan import failure_path, plan, read_progress
+from msg3d_lab.experiments.plan import failure_path, plan_runs, read_progress
 from msg3d_lab.experiments.workers import Failure
 from msg3d_lab.training import open_run, recipes
 from msg3d_lab.training.distributed import slurm as cluster
@@ -166,7 +166,7 @@ def copied(done, tmp_path):
 
 
 def test_what_is_trained_is_only_tested(copied, toy_grid, toy_store):
-    run = next(r for r in plan(toy_grid, runs=copied) if r.key == ("k2", 1))
+    run = next(r for r in plan_runs(toy_grid, runs=copied) if r.key == ("k2", 1))
     before = read_scores(run.path / "scores.parquet")
     (run.path / "scores.parquet").write_bytes(b"damaged")
     assert read_progress(run, toy_store).state == "trained"
@@ -179,7 +179,7 @@ def test_what_is_trained_is_only_tested(copied, toy_grid, toy_store):
 
 def test_runs_of_another_recipe_are_neither_taken_nor_touched(copied, toy_grid, toy_store):
     settings = ["epochs=3"]
-    run = next(r for r in plan(toy_grid, runs=copied, settings=settings) if r.key == ("k2", 1))
+    run = next(r for r in plan_runs(toy_grid, runs=copied, settings=settings) if r.key == ("k2", 1))
     found = read_progress(run, toy_store)
     assert found.state == "other"
     assert "another recipe: training.epochs is 2 there and 3 here" in found.why
@@ -213,7 +213,7 @@ def test_runs_on_another_store_are_neither_taken_nor_touched(
 def test_scores_that_are_no_longer_what_the_recipe_asks_for_are_not_taken(
     copied, toy_grid, toy_store
 ):
-    run = next(r for r in plan(toy_grid, runs=copied) if r.key == ("k2", 1))
+    run = next(r for r in plan_runs(toy_grid, runs=copied) if r.key == ("k2", 1))
     for changes in ({"average": "logits"}, {"num_clips": 3}):
         evaluate(run.path, data=toy_store, device="cpu", progress=False, **changes)
         assert read_progress(run, toy_store).state == "trained"
@@ -223,7 +223,7 @@ def test_scores_that_are_no_longer_what_the_recipe_asks_for_are_not_taken(
 
 
 def test_run_cost_weighs_variants_by_their_arithmetic(toy_grid, toy_store, tmp_path):
-    planned = {run.key: run.recipe for run in plan(toy_grid, runs=tmp_path)}
+    planned = {run.key: run.recipe for run in plan_runs(toy_grid, runs=tmp_path)}
     light, heavy = (_run_cost(planned[name, 1], toy_store) for name in ("k1", "k2"))
     assert heavy > light > 0
     longer = recipes.with_settings(planned["k1", 1], ["epochs=4"])
