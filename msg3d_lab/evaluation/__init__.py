@@ -3,6 +3,8 @@
 from msg3d_lab.evaluation.evaluator import EvaluationResult, evaluate, validation_scores
 from msg3d_lab.evaluation.external.scores import read_foreign_scores
 from msg3d_lab.evaluation.fusion import (
+    FittedWeights,
+    Gain,
     fit_weights,
     fuse,
     fusion_table,
@@ -39,6 +41,8 @@ from msg3d_lab.evaluation.statistics import (
 __all__ = [
     "Difference",
     "EvaluationResult",
+    "FittedWeights",
+    "Gain",
     "McNemar",
     "Scores",
     "accuracies",
