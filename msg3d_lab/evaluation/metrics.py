@@ -160,7 +160,7 @@ def reliability(scores: Scores, *, bins: int = _BINS) -> pd.DataFrame:
     """Return the table of a reliability diagram: a row per bin of confidence that has samples.
 
     Columns: low and high (the bin's edges), samples, confidence (mean of the highest probability)
-    and accuracy. The mean of `|confidence - accuracy|`, weighted by samples, is `calibration_error`.
+    and accuracy. `calibration_error` is the mean of `|confidence - accuracy|`, weighted by samples.
 
     Args:
         scores: softmax scores, or logits, which are turned into probabilities.

@@ -217,10 +217,10 @@ def log_loss(parts, weights, on, factor=1.0):
 def test_fit_weights_finds_what_a_grid_finds(on):
     parts = [made_scores(right=r, count=200, seed=i, **SUBJECTS) for i, r in enumerate((0.7, 0.85))]
     found = fit_weights(parts, on=on)
-    factors = [1.0] if on == "softmax" else np.linspace(0.05, 3, 200)
+    factors = [1.0] if on == "softmax" else np.linspace(0.05, 3, 100)
     grid = {
         share: min(log_loss(parts, [1 - share, share], on, factor) for factor in factors)
-        for share in np.linspace(0, 1, 101)
+        for share in np.linspace(0, 1, 51)
     }
     best = min(grid, key=grid.get)
     assert found.weights == pytest.approx((1 - best, best), abs=0.02)
