@@ -141,9 +141,8 @@ def _initialize(threads: int) -> None:
 
     from msg3d_lab.allocator import tune_allocator
 
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all processes; the parent passes it on as SIGTERM
+    # Ctrl-C reaches all processes; the parent passes it on as SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     tune_allocator()
     threading.Thread(target=_end_with_parent, daemon=True).start()
