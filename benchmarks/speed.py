@@ -32,7 +32,7 @@ from torch import Tensor
 
 from msg3d_lab import load_model, tune_allocator
 from msg3d_lab.data import load_synthetic
-from msg3d_lab.demo import demo_run
+from msg3d_lab.demo import open_demo
 from msg3d_lab.model.predict import predict
 from msg3d_lab.training.setup import build_test_batches
 
@@ -195,7 +195,7 @@ def measure_agreement(*, quick: bool) -> str:
     """Write a section: top-1 of each form on the synthetic test clips, and agreement with fp32."""
     settings = ["epochs=1", "base_channels=12"] if quick else []
     # A trial does not touch the demo's folder.
-    run = demo_run("runs/quick-speed" if quick else "runs/demo", settings=settings)
+    run = open_demo("runs/quick-speed" if quick else "runs/demo", settings=settings)
     recipe, store, model = run.recipe, load_synthetic(), load_model(run.path)
     indices = store.indices(recipe.data.test_split)
     batches = build_test_batches(recipe, store, indices, batch_size=16)

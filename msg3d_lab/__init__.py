@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from msg3d_lab.data import import_dataset as import_dataset
     from msg3d_lab.data import load_synthetic as load_synthetic
     from msg3d_lab.data import open_store as open_store
-    from msg3d_lab.evaluation import test as test
+    from msg3d_lab.evaluation import evaluate as evaluate
     from msg3d_lab.experiments import ablate as ablate
     from msg3d_lab.experiments import fit_seeds as fit_seeds
     from msg3d_lab.model import MSG3D as MSG3D
@@ -51,7 +51,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "allocator": ("tune_allocator",),
     "analysis": (),
     "data": ("Store", "import_dataset", "load_synthetic", "open_store"),
-    "evaluation": ("test",),
+    "evaluation": ("evaluate",),
     "experiments": ("ablate", "fit_seeds"),
     "explain": (),
     "graph": (),

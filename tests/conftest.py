@@ -107,7 +107,7 @@ def toy_recipe():
 
 @pytest.fixture(scope="session")
 def toy_run(toy_store, toy_recipe, tmp_path_factory):
-    """`toy_recipe` trained on `toy_store`, for tests that only read a run."""
+    """`toy_recipe` trained on `toy_store`, not tested. Copy its folder to write into it."""
     from msg3d_lab.training import fit
 
     path = tmp_path_factory.mktemp("runs") / "toy"

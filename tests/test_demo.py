@@ -1,7 +1,7 @@
 import pytest
 
 from msg3d_lab.cli import main
-from msg3d_lab.demo import demo, demo_run
+from msg3d_lab.demo import open_demo, run_demo
 from msg3d_lab.training import open_run
 from msg3d_lab.training.session import Session
 
@@ -26,31 +26,31 @@ def test_demo_goes_from_nothing_to_a_report(tmp_path, monkeypatch, capsys):
     # Again: the first run stays, the data set is not made anew.
     stores = list((tmp_path / "data").iterdir())
     modified = [p.stat().st_mtime_ns for p in stores]
-    assert demo(settings=QUICK, progress=False).path.name == "demo-2"
+    assert run_demo(settings=QUICK, progress=False).path.name == "demo-2"
     assert [p.stat().st_mtime_ns for p in stores] == modified
-    assert demo_run("runs/demo").path == run.path
+    assert open_demo("runs/demo").path == run.path
     with pytest.raises(FileExistsError):
-        demo("runs/demo", settings=QUICK, progress=False)
+        run_demo("runs/demo", settings=QUICK, progress=False)
 
     # Stopped in the test, or in training: it goes on.
     run.scores_path.unlink()
     weights = run.checkpoint.stat().st_mtime_ns
-    assert demo_run("runs/demo", settings=QUICK).scores_path.is_file()
+    assert open_demo("runs/demo", settings=QUICK).scores_path.is_file()
     assert run.checkpoint.stat().st_mtime_ns == weights
     with monkeypatch.context() as patch:
         patch.setattr(Session, "finish", stopped)
         with pytest.raises(KeyboardInterrupt):
-            demo_run("runs/stopped", settings=QUICK)
+            open_demo("runs/stopped", settings=QUICK)
     assert not open_run("runs/stopped").finished
     with pytest.raises(ValueError, match=r"epochs is 1 in the run and 2 now"):
-        demo_run("runs/stopped", settings=[*QUICK, "epochs=2"])
-    whole = demo_run("runs/stopped", settings=QUICK)
+        open_demo("runs/stopped", settings=[*QUICK, "epochs=2"])
+    whole = open_demo("runs/stopped", settings=QUICK)
     assert whole.finished
     assert whole.scores_path.is_file()
     assert whole.environment["resumed"] == 1
     (tmp_path / "runs" / "other").mkdir()
     with pytest.raises(FileNotFoundError, match="is not a run folder"):
-        demo_run("runs/other")
+        open_demo("runs/other")
 
 
 def stopped(*words):

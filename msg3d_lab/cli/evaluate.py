@@ -1,4 +1,4 @@
-"""The shell's commands that test, and keep or hand on what came out."""
+"""`msg3d-lab test`, `scores`, `record` and `convert`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from msg3d_lab.cli.shared import first_process, sideways
+from msg3d_lab.cli.shared import first_process, transposed
 
 __all__ = ["EVALUATE_COMMANDS"]
 
@@ -26,29 +26,29 @@ def test(
 ) -> None:
     """Test a run: top-1, top-5 and mean-class accuracy; writes scores.parquet and report.html.
 
-    A test that was killed goes on where it was when it is started again.
+    A killed test continues when it is started again.
 
     Args:
         run: the run's folder.
-        data: the store; the one it was trained on if left out.
-        clips: clips per sample; the recipe's number if left out.
-        average: what is averaged over them, and kept.
-        split: another split than the recipe's; nothing is written then.
-        batch_size: clips at a time.
+        data: the store. Default: the one it was trained on.
+        clips: clips per sample. Default: the recipe's number.
+        average: what is averaged over the clips.
+        split: another split than the recipe's test split; nothing is written then.
+        batch_size: clips per forward pass.
         device: where to compute.
-        devices: processes on this machine; what torchrun or srun started if left out.
-        num_nodes: machines; what torchrun or srun started on if left out.
+        devices: processes on this machine. Default: what torchrun or srun started.
+        num_nodes: machines. Default: what torchrun or srun started on.
     """
     from msg3d_lab.allocator import tune_allocator
     from msg3d_lab.data import open_store
-    from msg3d_lab.evaluation import test as run_test
-    from msg3d_lab.reporting.report import results_table, write_report
+    from msg3d_lab.evaluation import evaluate
+    from msg3d_lab.reporting import results_table, write_report
     from msg3d_lab.training import open_run
 
     tune_allocator()
     opened = open_run(run)
     store = open_store(data) if data is not None else None
-    result = run_test(
+    result = evaluate(
         opened,
         data=store,
         num_clips=clips,
@@ -61,8 +61,8 @@ def test(
     )
     if not first_process():
         return
-    low, high = (100 * share for share in result.interval)
-    sure = (
+    low, high = (100 * end for end in result.interval)
+    certainty = (
         f"95 % interval of top-1 over samples {low:.2f} to {high:.2f} %, "
         f"calibration error {100 * result.calibration_error:.2f} %"
     )
@@ -70,10 +70,10 @@ def test(
         top5 = "" if result.top5 is None else f", top-5 {100 * result.top5:.2f} %"
         print(
             f"{split}, {len(result.scores.ids)} samples: top-1 {100 * result.top1:.2f} %{top5}, "
-            f"mean class {100 * result.mean_class:.2f} %; {sure}; nothing is written"
+            f"mean class {100 * result.mean_class:.2f} %; {certainty}; nothing is written"
         )
         return
-    print(f"\n{sideways(results_table([opened]))}\n\n{sure[0].upper()}{sure[1:]}")
+    print(f"\n{transposed(results_table([opened]))}\n\n{certainty}")
     print(f"Scores: {opened.scores_path}\nReport: {write_report(opened, store=store)}")
 
 
@@ -86,15 +86,15 @@ def scores(
     stream: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Bring a score pickle of MS-G3D, CTR-GCN, pyskl or mmaction2 to sample ids, as Parquet.
+    """Convert a score pickle of MS-G3D, CTR-GCN, pyskl or mmaction2 to scores by sample id.
 
     Args:
         file: the pickle; nothing in it is run.
         out: the Parquet file to write.
         store: the data the scores are of; not needed if the file has names of NTU recordings.
-        split: what was tested; found out by the names if left out.
-        order: what scores by position count in: store, name, ctrgcn, or a file of sample ids.
-        stream: which stream the network saw, for the record.
+        split: the split that was tested. Default: found from the names.
+        order: the order of scores by position: store, name, ctrgcn, or a file of sample ids.
+        stream: the stream the network saw, for the record.
         overwrite: replace an existing file.
     """
     from msg3d_lab.data import open_store
@@ -103,22 +103,21 @@ def scores(
     opened = open_store(store) if store is not None else None
     found = read_foreign_scores(file, store=opened, split=split, order=order, stream=stream)
     write_scores(found, out, overwrite=overwrite)
-    shares = accuracies(found)
     print(
         f"{out}: {found.facts['format']} ({found.kind}) of {len(found.ids)} samples in "
         f"{len(found.label_names)} classes, {found.facts['split'] or 'of no whole split'}: "
-        + ", ".join(f"{name} {100 * share:.2f} %" for name, share in shares.items())
+        + ", ".join(f"{name} {100 * value:.2f} %" for name, value in accuracies(found).items())
     )
 
 
 def record(run: Positional[Path], table: Path = Path("data/results.csv")) -> None:
-    """Append a tested run, with its facts, to the table of results worth keeping.
+    """Append a tested run to the table of recorded results.
 
     Args:
         run: the run's folder.
         table: the table.
     """
-    from msg3d_lab.reporting.report import record_result
+    from msg3d_lab.reporting import record_result
     from msg3d_lab.training import open_run
 
     rows = len(record_result(open_run(run), table))
@@ -131,10 +130,10 @@ def convert(
     to: Literal["lab", "mmaction2", "author"] = "lab",
     overwrite: bool = False,
 ) -> None:
-    """Write a checkpoint in our format, or in mmaction2's or the author's.
+    """Write a checkpoint in the format of this library, of mmaction2 or of the author.
 
     Args:
-        source: a checkpoint of ours, of the author (.pt), of mmaction2 or pyskl (.pth).
+        source: a checkpoint of this library, of the author (.pt), of mmaction2 or pyskl (.pth).
         target: the file to write.
         to: its format.
         overwrite: replace an existing file.

@@ -1,16 +1,19 @@
-"""The shell's command that compares variants."""
+"""`msg3d-lab ablate`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
 from msg3d_lab.cli.shared import Settings
 
-__all__ = ["EXPERIMENT_COMMANDS", "chosen_seeds"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["EXPERIMENT_COMMANDS", "parse_seed_choice"]
 
 
 def ablate(
@@ -29,23 +32,23 @@ def ablate(
 ) -> None:
     """Train and test the variants of a grid and compare them; without a grid, list the grids.
 
-    The same words again go on where it was stopped: what is tested stays, what was cut is resumed,
-    what failed is tried again. A variant that fails does not stop the others.
+    The same command again continues: tested runs are kept, interrupted ones resumed, failed ones
+    tried again. A variant that fails does not stop the others.
 
     Args:
         grid: a grid's name, or the path of its YAML.
-        seeds: how many (3 is 1,2,3), or which, e.g. 4,7; the grid's own if left out.
+        seeds: the number of seeds (3 means 1,2,3), or a list such as 4,7. Default: the grid's own.
         jobs: runs at a time, which share the cores or the GPU.
-        runs: the folder of the run folders; runs/ablations/GRID if left out.
-        data: the store; where `data import` puts it if left out.
+        runs: the folder of the run folders. Default: runs/ablations/GRID.
+        data: the store. Default: where `data import` puts it.
         variants: only these, with what they are compared with.
         settings: changes to the recipes of all variants, e.g. epochs=5.
         device: where to compute.
         precision: of the arithmetic.
         slurm: submit a job per run to a cluster instead, e.g. partition=gpu,gpus=1,hours=8; when
-            they are done, the same words without --slurm test the networks and show the table.
-        table: run nothing, show what there is.
-        out: a folder for the table (GRID.csv) and its runs (GRID-runs.csv), which are written over.
+            they are done, the same command without --slurm tests the networks and shows the table.
+        table: run nothing, show the results so far.
+        out: a folder for the table (GRID.csv) and its runs (GRID-runs.csv); replaces existing ones.
     """
     from msg3d_lab import experiments
     from msg3d_lab.experiments import grids
@@ -58,48 +61,61 @@ def ablate(
     chosen = grids.get(grid)
     if variants:
         chosen = chosen.only(variants)
-    places: dict[str, Any] = {
-        "seeds": None if seeds is None else chosen_seeds(seeds),
-        "runs": runs,
-        "data": data,
-        "settings": settings,
-    }
+    numbers = None if seeds is None else parse_seed_choice(seeds)
     if slurm is not None:
         from msg3d_lab.training.distributed.slurm import parse_slurm
 
         if (device, jobs, table, out) != ("auto", 1, False, None):
             raise ValueError("--slurm goes without --device, --jobs, --table and --out")
-        sent = experiments.submit_ablation(
-            chosen, slurm=parse_slurm(slurm), precision=precision, **places
+        submitted = experiments.submit_ablation(
+            chosen,
+            slurm=parse_slurm(slurm),
+            seeds=numbers,
+            runs=runs,
+            data=data,
+            settings=settings,
+            precision=precision,
         )
-        print(f"Submitted: {len(sent)} jobs {' '.join(str(job.job_id) for job in sent)}".rstrip())
+        ids = " ".join(str(job.job_id) for job in submitted)
+        print(f"Submitted: {len(submitted)} jobs {ids}".rstrip())
         return
     if table:
-        found = experiments.ablation_table(chosen, **places)
+        results = experiments.AblationResults(
+            chosen, seeds=numbers, runs=runs, data=data, settings=settings
+        )
     else:
-        found = experiments.ablate(chosen, jobs=jobs, device=device, precision=precision, **places)
-    each = experiments.ablation_runs(chosen, **places)
-    print(f"\n{chosen.title}\n\n{_readable(found, synthetic=bool(each['synthetic'].any()))}")
+        results = experiments.ablate(
+            chosen,
+            seeds=numbers,
+            jobs=jobs,
+            runs=runs,
+            data=data,
+            settings=settings,
+            device=device,
+            precision=precision,
+        )
+    compared = results.table()
+    print(f"\n{chosen.title}\n\n{_as_text(compared, synthetic=results.store.synthetic)}")
     if out is not None:
         from msg3d_lab.files import write_aside
 
         for name, frame in (
-            (f"{chosen.name}.csv", found.reset_index()),
-            (f"{chosen.name}-runs.csv", each),
+            (f"{chosen.name}.csv", compared.reset_index()),
+            (f"{chosen.name}-runs.csv", results.runs()),
         ):
             with write_aside(out / name, overwrite=True) as aside:
                 frame.to_csv(aside, index=False)
             print(f"Written: {out / name}")
 
 
-def chosen_seeds(text: str) -> tuple[int, ...]:
-    """Read `--seeds`: how many, counted from 1, or which.
+def parse_seed_choice(text: str) -> tuple[int, ...]:
+    """Read `--seeds`: a number of seeds, counted from 1, or a list of them.
 
     Raises:
         ValueError: neither.
 
     Example:
-        >>> chosen_seeds("3"), chosen_seeds("4,7")
+        >>> parse_seed_choice("3"), parse_seed_choice("4,7")
         ((1, 2, 3), (4, 7))
     """
     from msg3d_lab.experiments.seeds import parse_seeds
@@ -112,20 +128,20 @@ def chosen_seeds(text: str) -> tuple[int, ...]:
     return tuple(range(1, seeds[0] + 1))
 
 
-def _readable(table: Any, *, synthetic: bool) -> str:
-    """The table as text: accuracies and differences in percent, with what they rest on below."""
+def _as_text(table: pd.DataFrame, *, synthetic: bool) -> str:
+    """Return the table as text, with accuracies and differences in percent."""
     import pandas as pd
 
-    def percent(column: str, sign: str = "") -> Any:
+    def percent(column: str, sign: str = "") -> pd.Series:
         return (100 * table[column]).map(lambda x: "" if pd.isna(x) else f"{x:{sign}.1f}")
 
-    def count(column: str, unit: float) -> Any:
+    def count(column: str, unit: float) -> pd.Series:
         return (table[column] / unit).map(lambda x: "" if pd.isna(x) else f"{x:.3g}")
 
     interval = percent("low", "+") + " to " + percent("high", "+")
     shown = pd.DataFrame(
         {
-            "table": table["table"],
+            "group": table["group"],
             "seeds": table["seeds"],
             "top-1 %": percent("top1"),
             "sd": percent("sd"),
@@ -146,7 +162,7 @@ def _readable(table: Any, *, synthetic: bool) -> str:
         lines.append("On SYNTHETIC data.")
     lines.append(
         "Differences in percentage points over the same seeds and clips; p for clips and seeds "
-        "together, corrected within a table."
+        "together, corrected within a group."
     )
     return "\n".join(lines)
 

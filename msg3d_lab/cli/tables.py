@@ -1,8 +1,8 @@
-"""The shell's commands that put results together: fusion, tables of results."""
+"""`msg3d-lab fuse` and `results`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TABLE_COMMANDS"]
 
-RESULTS, PUBLISHED = Path("data/results.csv"), Path("data/published.csv")
+RUNS, RECORDED = Path("runs"), Path("data/results.csv")
 
 
 def fuse(
@@ -28,130 +28,121 @@ def fuse(
     out: Path | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Fuse the scores of several runs by sample id: accuracies, the gain and how sure it is.
+    """Fuse the scores of several runs by sample id: accuracies, the gain, its interval and p-value.
 
     Args:
-        scores: run folders, score files of ours (.parquet) or pickles of the field's code.
-        weights: one per part, such as 2,2,1,1, or "streams" for pyskl's weights by stream; equal if
-            left out.
+        scores: run folders, score files (.parquet) or score pickles of other code.
+        weights: one per part, such as 2,2,1,1, or "streams" for pyskl's weights by stream.
+            Default: equal.
         on: what is averaged: softmax scores, as in pyskl, or logits, as the author does.
-        store: the store of the samples, for pickles of the field's code.
-        split: the split they are of, likewise.
-        order: which order scores by position are in, see `msg3d-lab scores`.
+        store: the store of the samples, for pickles of other code.
+        split: their split, likewise.
+        order: the order of scores by position, see `msg3d-lab scores`.
         out: a file for the fused scores (.parquet).
         overwrite: replace an existing file.
     """
-    from msg3d_lab.evaluation import write_scores
-    from msg3d_lab.evaluation.fusion import fuse as run_fuse
-    from msg3d_lab.evaluation.fusion import fusion_table, gain, stream_weights
+    from msg3d_lab import evaluation
 
     if out is not None and out.exists() and not overwrite:
         raise FileExistsError(f"{out} exists already: choose another file, or say --overwrite")
-    parts = [_scores_of(path, store=store, split=split, order=order) for path in scores]
-    numbers = stream_weights(parts) if weights == "streams" else _numbers(weights)
-    fused = run_fuse(parts, weights=numbers, on=on)
-    table = fusion_table(parts, fused, names=[str(path) for path in scores], weights=numbers)
+    parts = [_read(path, store=store, split=split, order=order) for path in scores]
+    numbers = evaluation.stream_weights(parts) if weights == "streams" else _parse_weights(weights)
+    fused = evaluation.fuse(parts, weights=numbers, on=on)
+    names = [str(path) for path in scores]
+    table = evaluation.fusion_table(parts, fused, names=names, weights=numbers)
     best = max(parts, key=lambda part: float(part.correct.mean()))
-    found = gain(fused, best)
-    print(f"{_what(fused)}, fused on {on}; low and high bound 95 % intervals over samples\n")
-    print(table.to_string())
+    gain = evaluation.gain(fused, best)
+    data = " ".join(filter(None, (fused.dataset, fused.facts.get("split"))))
     print(
-        f"\nGain over the best single one: {100 * found.difference:+.2f} points "
-        f"[{100 * found.low:+.2f}, {100 * found.high:+.2f}]; {found.only_fused} samples right only "
-        f"when fused, {found.only_single} only alone: p = {found.p_value:.2g} (exact McNemar test)"
+        f"{data}: {fused.facts['stream']}, fused on {on}; low and high bound 95 % intervals over "
+        f"samples\n\n{table.to_string()}\n\n"
+        f"Gain over the best single one: {100 * gain.difference:+.2f} points "
+        f"[{100 * gain.low:+.2f}, {100 * gain.high:+.2f}]; {gain.only_fused} samples right only "
+        f"when fused, {gain.only_single} only alone: p = {gain.p_value:.2g} (exact McNemar test)"
     )
     if out is not None:
-        write_scores(fused, out, overwrite=overwrite)
+        evaluation.write_scores(fused, out, overwrite=overwrite)
         print(f"Scores: {out}")
 
 
 def results(
-    runs: Path = Path("runs"),
-    recorded: Path = RESULTS,
-    published: Path = PUBLISHED,
+    runs: Path = RUNS,
+    recorded: Path = RECORDED,
+    published: Path | None = None,
     table: Literal["all", "project", "streams", "overview"] = "all",
     format: Literal["md", "latex", "csv", "html"] = "md",
     out: Path | None = None,
     metafile: Path | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Rebuild the tables of results from run folders and kept results, beside published numbers.
+    """Build the tables of results from run folders and recorded results, beside published numbers.
 
     Args:
         runs: the folder that is searched for tested runs (not for those of ablations).
-        recorded: the table of kept results, see `msg3d-lab record`.
-        published: the table of published numbers.
+        recorded: the table of recorded results, see `msg3d-lab record`.
+        published: another table of published numbers than that of the library.
         table: "project" (mmaction2's MS-G3D project), "overview" (streams and fusions as columns),
             "streams" (the same, a row each, with sd, seeds and difference), or all of them.
         format: Markdown, LaTeX, CSV (one table) or HTML.
-        out: the file; printed if left out.
-        metafile: write a model-index file (metafile.yml) for the runs found, too.
+        out: the file. Default: the tables are printed.
+        metafile: also write a model-index file (metafile.yml) of the runs found.
         overwrite: replace existing files.
     """
+    from msg3d_lab import reporting
     from msg3d_lab.files import write_aside
-    from msg3d_lab.reporting.measured import find_runs, measured
-    from msg3d_lab.reporting.model_index import write_metafile
-    from msg3d_lab.reporting.rendering import render
-    from msg3d_lab.reporting.tables import (
-        project_tables,
-        read_published,
-        streams_overview,
-        streams_table,
-    )
 
-    if runs != Path("runs") and not runs.is_dir():
+    if runs != RUNS and not runs.is_dir():
         raise FileNotFoundError(f"no folder {runs}: name the one that holds your runs")
-    if recorded != RESULTS and not recorded.is_file():
-        raise FileNotFoundError(f"no table of kept results at {recorded}")
+    if recorded != RECORDED and not recorded.is_file():
+        raise FileNotFoundError(f"no table of recorded results at {recorded}")
     if format == "csv" and table == "all":
         raise ValueError("a CSV holds one table: choose it with --table")
     for path in (out, metafile):
         if path is not None and path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists already: choose another, or say --overwrite")
-    found = find_runs(runs)
+    found = reporting.find_runs(runs)
     if metafile is not None and not found:
         raise ValueError(f"no tested runs below {runs}, so there is nothing for {metafile}")
-    known = measured(found, recorded=recorded if recorded.is_file() else None)
-    theirs = read_published(published)
-    streams = streams_table(theirs, known)
-    tables = dict(project_tables(theirs, known)) if table in ("all", "project") else {}
+    known = reporting.measured_results(found, recorded=recorded if recorded.is_file() else None)
+    theirs = reporting.read_published(published)
+    streams = reporting.streams_table(theirs, known)
+    tables: dict[str, pd.DataFrame] = {}
+    if table in ("all", "project"):
+        tables |= reporting.project_tables(theirs, known)
     if table == "project" and format == "csv":
-        tables = {"": _stacked(tables)}
+        tables = {"": _stack(tables)}
     if table in ("all", "overview"):
-        tables["Streams and fusions, top-1 %"] = streams_overview(streams)
+        tables["Streams and fusions, top-1 %"] = reporting.streams_overview(streams)
     if table in ("all", "streams"):
         tables["Published and measured, top-1 %"] = streams
-    text = render(tables, format=format)
+    text = reporting.render(tables, format=format)
     if out is None:
         print(text)
     else:
         with write_aside(out, overwrite=overwrite) as aside:
             aside.write_text(text, encoding="utf-8")
-        print(f"{out}: {len(found)} tested runs, {len(known)} results with fusions and kept ones")
+        print(
+            f"{out}: {len(found)} tested runs, {len(known)} results with fusions and recorded ones"
+        )
     if metafile is not None:
-        print(f"Model index: {write_metafile(found, metafile, overwrite=overwrite)}")
+        print(f"Model index: {reporting.write_metafile(found, metafile, overwrite=overwrite)}")
 
 
-def _scores_of(path: Path, *, store: Path | None, split: str | None, order: str | None) -> Scores:
-    """Scores of a run folder, of a file of ours, or of the field's code."""
+def _read(path: Path, *, store: Path | None, split: str | None, order: str | None) -> Scores:
+    """Read the scores of a run folder, a score file, or a score pickle of other code."""
+    from msg3d_lab import evaluation
     from msg3d_lab.data import open_store
-    from msg3d_lab.evaluation import read_scores
     from msg3d_lab.training import open_run
 
     if path.is_dir():
-        run = open_run(path)
-        if not run.scores_path.is_file():
-            raise FileNotFoundError(f"{path} has no test scores: run `msg3d-lab test {path}`")
-        return read_scores(run.scores_path)
+        return evaluation.read_run_scores(open_run(path))
     if path.suffix == ".parquet" or not path.exists():
-        return read_scores(path)
-    from msg3d_lab.evaluation import read_foreign_scores
-
+        return evaluation.read_scores(path)
     opened = open_store(store) if store is not None else None
-    return read_foreign_scores(path, store=opened, split=split, order=order)
+    return evaluation.read_foreign_scores(path, store=opened, split=split, order=order)
 
 
-def _numbers(text: str | None) -> Sequence[float] | None:
+def _parse_weights(text: str | None) -> Sequence[float] | None:
     if text is None:
         return None
     try:
@@ -160,15 +151,8 @@ def _numbers(text: str | None) -> Sequence[float] | None:
         raise ValueError(f'expected weights like 2,2,1,1 or "streams", found {text!r}') from None
 
 
-def _what(scores: Scores) -> str:
-    name = str(scores.facts.get("dataset", "data set unknown"))
-    if scores.facts.get("synthetic") and "synthetic" not in name:
-        name += " (synthetic)"
-    return f"{name} {scores.facts.get('split', '')}".rstrip() + f": {scores.facts['stream']}"
-
-
-def _stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The project's tables as one, each row with its title."""
+def _stack(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the tables as one, each row with its title."""
     import pandas as pd
 
     return pd.concat([table.assign(table=title) for title, table in tables.items()])

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from msg3d_lab.cli.shared import Settings, first_process, sideways
+from msg3d_lab.cli.shared import Settings, first_process, transposed
 
 __all__ = ["TRAIN_COMMANDS"]
 
@@ -20,12 +20,12 @@ def demo(run: Path | None = None, settings: Settings = ()) -> None:
         run: the run's folder. Default: runs/demo, or the next free runs/demo-N.
         settings: changes to the recipe synthetic-joint, e.g. epochs=2.
     """
-    from msg3d_lab.demo import demo as run_demo
-    from msg3d_lab.reporting.report import results_table
+    from msg3d_lab.demo import run_demo
+    from msg3d_lab.reporting import results_table
 
     print("Making or opening the embedded synthetic data set, then training on its X-Sub split.")
     finished = run_demo(run, settings=settings)
-    table = sideways(results_table([finished]))
+    table = transposed(results_table([finished]))
     print(f"\nResults on SYNTHETIC data (held-out subjects)\n\n{table}\n")
     print(f"Report:        {(finished.path / 'report.html').resolve()}")
     print(f"Run folder:    {finished.path}")

@@ -1,8 +1,17 @@
-"""Testing, scores by sample id, metrics, statistics."""
+"""Evaluating runs: scores by sample id, metrics, statistics, fusion."""
 
-from msg3d_lab.evaluation.align import aligned
+from msg3d_lab.evaluation.evaluator import EvaluationResult, evaluate, validation_scores
 from msg3d_lab.evaluation.external.scores import read_foreign_scores
-from msg3d_lab.evaluation.loop import TestResult, test
+from msg3d_lab.evaluation.fusion import (
+    FittedWeights,
+    Gain,
+    fit_weights,
+    fuse,
+    fusion_table,
+    gain,
+    stream_weights,
+    weight_curve,
+)
 from msg3d_lab.evaluation.metrics import (
     accuracies,
     calibration_error,
@@ -13,36 +22,52 @@ from msg3d_lab.evaluation.metrics import (
     per_class,
     reliability,
 )
-from msg3d_lab.evaluation.scores import Scores, read_scores, write_scores
+from msg3d_lab.evaluation.scores import (
+    Scores,
+    align,
+    read_run_scores,
+    read_scores,
+    write_scores,
+)
 from msg3d_lab.evaluation.statistics import (
     Difference,
     McNemar,
+    accuracy_interval,
     difference,
     holm,
-    interval,
     mcnemar,
 )
 
 __all__ = [
     "Difference",
+    "EvaluationResult",
+    "FittedWeights",
+    "Gain",
     "McNemar",
     "Scores",
-    "TestResult",
     "accuracies",
-    "aligned",
+    "accuracy_interval",
+    "align",
     "calibration_error",
     "class_delta",
     "confused_pairs",
     "confusion_counts",
     "difference",
+    "evaluate",
+    "fit_weights",
+    "fuse",
+    "fusion_table",
+    "gain",
     "hardest",
     "holm",
-    "interval",
     "mcnemar",
     "per_class",
     "read_foreign_scores",
+    "read_run_scores",
     "read_scores",
     "reliability",
-    "test",
+    "stream_weights",
+    "validation_scores",
+    "weight_curve",
     "write_scores",
 ]

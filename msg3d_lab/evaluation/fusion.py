@@ -1,4 +1,4 @@
-"""Fusion: one answer from the scores of several networks, joined by sample id."""
+"""Fusion: one prediction from the scores of several networks, joined by sample id."""
 
 from __future__ import annotations
 
@@ -9,43 +9,44 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msg3d_lab.evaluation.align import aligned
-from msg3d_lab.evaluation.scores import Kind, Scores
-from msg3d_lab.evaluation.statistics import difference, interval, mcnemar
+from msg3d_lab.evaluation.scores import Kind, Scores, align
+from msg3d_lab.evaluation.statistics import accuracy_interval, difference, mcnemar
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
     "STREAM_WEIGHTS",
+    "FittedWeights",
     "Gain",
+    "fit_weights",
     "fuse",
     "fusion_table",
     "gain",
-    "parts_of",
     "stream_weights",
-    "values_on",
+    "weight_curve",
 ]
 
-# pyskl's four-stream fusion, of softmax scores (configs/msg3d/README.md).
+# pyskl's four-stream fusion of softmax scores (configs/msg3d/README.md).
 STREAM_WEIGHTS = {"joint": 2.0, "bone": 2.0, "joint_motion": 1.0, "bone_motion": 1.0}
 
-# Softmax scores are float32: what is smaller than its smallest normal number may have become 0.
+# The smallest normal float32. Smaller softmax scores may have been rounded to 0, whose logarithm
+# would outweigh all others.
 _SMALLEST = float(np.finfo(np.float32).tiny)
-# Of facts, those that a fusion has if all of its parts agree on them.
-_SHARED = ("dataset", "split", "num_clips", "average", "trained_on", "data_fingerprint")
+# The facts that a fusion keeps if all of its parts have the same.
+_COMMON_FACTS = ("dataset", "split", "num_clips", "trained_on", "data_fingerprint")
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What fusing was worth. Shares of 1.
+    """The gain of a fusion over a single network, in fractions of 1.
 
     Args:
         fused, single: accuracies.
-        difference: the first minus the second.
-        low, high: bootstrap interval of the difference, over samples.
-        only_fused: samples the fusion has right and the single network has wrong.
-        only_single: the reverse.
+        difference: `fused - single`.
+        low, high: 95 % bootstrap interval of the difference, over samples.
+        only_fused: samples that only the fusion has right.
+        only_single: samples that only the single network has right.
         p_value: of the exact McNemar test.
     """
 
@@ -59,45 +60,61 @@ class Gain:
     p_value: float
 
 
+@dataclass(frozen=True)
+class FittedWeights:
+    """Fusion weights that were fitted on a validation part.
+
+    Args:
+        weights: one per part, adding up to 1.
+        loss: mean log loss with these weights; on logits with the best common factor.
+        equal_loss: the same with equal weights.
+        samples: the number of samples they were fitted on.
+    """
+
+    weights: tuple[float, ...]
+    loss: float
+    equal_loss: float
+    samples: int
+
+
 def fuse(
     scores: Sequence[Scores], *, weights: Sequence[float] | None = None, on: Kind = "softmax"
 ) -> Scores:
     """Return the weighted mean of several scores of the same samples.
 
-    For streams (joint, bone, ...) as for seeds of one network, an ensemble. The parts are joined by
-    sample id, see `aligned`.
+    For streams (joint, bone, ...) and for an ensemble of seeds. The parts are joined by sample id,
+    see `align`.
 
-    On "softmax", as pyskl does, every part is a distribution over the classes, and so is the
-    fusion. On "logits", as the author of MS-G3D does (his alpha for bones is the weight 1 : alpha),
-    sure networks count for more. The logits of a network tested with one clip are the logarithm of
-    its softmax scores up to a constant per sample, which changes no prediction: that is exact.
-    Of scores averaged over several clips it is the logarithm of the average, not the average of the
-    clips' logits; test with `average="logits"` to have those.
+    On "softmax" (as pyskl), every part is a distribution over the classes, and so is the fusion. On
+    "logits" (as the author of MS-G3D; his alpha for bones is the weight 1 : alpha), confident
+    networks count more. The logits of a network tested with one clip are the logarithm of its
+    softmax scores up to a constant per sample, which changes no prediction, so the result is exact.
+    For softmax scores averaged over several clips the logarithm of the average is used, which is
+    not the average of the clips' logits: test with `average="logits"` to get those.
 
     Args:
         scores: two or more; see `Scores.kind`.
-        weights: one per part, 0 or more; equal if left out. Only their ratios count.
+        weights: one per part, 0 or more; only their ratios count. Default: equal.
         on: what is averaged.
 
     Returns:
-        Scores in the first part's order, with what is known of each part in `facts["parts"]`.
+        Scores in the first part's order; `facts["parts"]` has the weight and facts of each part.
 
     Raises:
-        ValueError: fewer than two parts; parts that do not belong together, see `aligned`; weights
-            that are none, or all 0.
+        ValueError: fewer than two parts; parts of different samples, see `align`; wrong weights.
 
     Source: pyskl, configs/msg3d/README.md; kenziyuliu/MS-G3D, ensemble.py.
     """
-    parts = parts_of(scores)
-    shares = _shares(weights, len(parts))
-    values = sum(share * values_on(part, on) for share, part in zip(shares, parts, strict=True))
-    first = parts[0]
+    parts = _align_parts(scores)
+    fractions = _normalize(weights, len(parts))
+    values = sum(w * _values(part, on) for w, part in zip(fractions, parts, strict=True))
+    given = fractions if weights is None else np.asarray(weights, dtype=np.float64)
     return Scores(
-        ids=first.ids,
-        labels=first.labels,
+        ids=parts[0].ids,
+        labels=parts[0].labels,
         values=np.asarray(values, dtype=np.float32),
-        label_names=first.label_names,
-        facts=_facts(parts, shares if weights is None else np.asarray(weights, float), on),
+        label_names=parts[0].label_names,
+        facts=_fused_facts(parts, given, on),
     )
 
 
@@ -105,7 +122,7 @@ def stream_weights(scores: Sequence[Scores]) -> list[float]:
     """Return pyskl's weight of each part's stream: joint 2, bone 2, joint motion 1, bone motion 1.
 
     Raises:
-        ValueError: a part is of no known stream.
+        ValueError: a part of another stream.
     """
     streams = [part.facts.get("stream") for part in scores]
     unknown = [stream for stream in streams if stream not in STREAM_WEIGHTS]
@@ -118,25 +135,25 @@ def stream_weights(scores: Sequence[Scores]) -> list[float]:
 
 
 def gain(fused: Scores, single: Scores) -> Gain:
-    """Compare a fusion with one network, usually the best of its parts, on the same samples.
+    """Compare a fusion with one network, usually its best part, on the same samples.
 
-    Picking the best part by its test accuracy favours that part, so the gain is rather understated.
+    The best part is chosen by its test accuracy, which favours it: the gain is underestimated.
 
     Raises:
-        ValueError: they are not of the same samples, see `aligned`.
+        ValueError: they are not of the same samples, see `align`.
     """
-    fused, single = aligned([fused, single])
+    fused, single = align([fused, single])
     a, b = fused.correct, single.correct
-    found, pairs = difference(a, b), mcnemar(a, b)
+    found, test = difference(a, b), mcnemar(a, b)
     return Gain(
         fused=float(a.mean()),
         single=float(b.mean()),
         difference=found.mean,
         low=found.low,
         high=found.high,
-        only_fused=pairs.only_a,
-        only_single=pairs.only_b,
-        p_value=pairs.p_value,
+        only_fused=test.only_a,
+        only_single=test.only_b,
+        p_value=test.p_value,
     )
 
 
@@ -151,29 +168,28 @@ def fusion_table(
 
     Args:
         scores: the parts.
-        fused: what `fuse` made of them.
+        fused: their fusion.
         names: one per part.
-        weights: those they were fused with; equal if left out.
+        weights: those they were fused with. Default: equal.
 
     Raises:
-        ValueError: not one name per part; otherwise as `fuse`.
+        ValueError: another number of names than parts; otherwise as `fuse`.
     """
     import pandas as pd
 
-    parts = parts_of(scores)
-    shares = _shares(weights, len(parts))
+    parts = _align_parts(scores)
+    fractions = _normalize(weights, len(parts))
     if len(names) != len(parts):
         raise ValueError(f"expected a name for each of {len(parts)} parts, found {len(names)}")
     rows = []
-    for part, share in zip([*parts, fused], [*shares.tolist(), 1.0], strict=True):
-        right = part.correct
-        low, high = interval(right)
+    for part, weight in zip([*parts, fused], [*fractions.tolist(), 1.0], strict=True):
+        low, high = accuracy_interval(part.correct)
         rows.append(
             {
-                "weight": round(share, 3),
+                "weight": round(weight, 3),
                 "clips": part.facts.get("num_clips", ""),
-                "samples": len(right),
-                "top-1 %": round(100 * float(right.mean()), 2),
+                "samples": len(part.ids),
+                "top-1 %": round(100 * float(part.correct.mean()), 2),
                 "low": round(100 * low, 2),
                 "high": round(100 * high, 2),
             }
@@ -181,15 +197,111 @@ def fusion_table(
     return pd.DataFrame(rows, index=pd.Index([*names, "fused"], name="scores"))
 
 
-def parts_of(scores: Sequence[Scores]) -> list[Scores]:
-    """Return the parts of a fusion, joined by id: two or more."""
+def weight_curve(
+    first: Scores, second: Scores, *, on: Kind = "softmax", steps: int = 41
+) -> pd.DataFrame:
+    """Return the accuracy of two parts fused, for every weight of the second one.
+
+    It shows how much the weight matters. Choosing a weight by test accuracy would be choosing by
+    test data: use `fit_weights`.
+
+    Args:
+        first: alone at weight 0.
+        second: alone at weight 1.
+        on: as in `fuse`.
+        steps: number of weights, evenly spaced from 0 to 1.
+
+    Returns:
+        Columns weight (of the second), top1, low, high (fractions of 1; the 95 % interval).
+
+    Raises:
+        ValueError: as `fuse`; fewer than two steps.
+    """
+    import pandas as pd
+
+    if steps < 2:
+        raise ValueError(f"expected two steps or more, found {steps}")
+    parts = _align_parts([first, second])
+    a, b = (_values(part, on) for part in parts)
+    rows = []
+    for weight in np.linspace(0, 1, steps):
+        values = ((1 - weight) * a + weight * b).astype(np.float32)
+        correct = values.argmax(axis=1) == parts[0].labels
+        rows.append((float(weight), float(correct.mean()), *accuracy_interval(correct)))
+    return pd.DataFrame(rows, columns=["weight", "top1", "low", "high"])
+
+
+def fit_weights(scores: Sequence[Scores], *, on: Kind = "softmax") -> FittedWeights:
+    """Fit fusion weights to a validation part by minimising the log loss.
+
+    The log loss is convex in the weights, so the minimum is unique and needs no grid. Accuracy
+    moves in steps and would be fitted to noise. On logits a common factor is fitted too, because
+    there it changes the loss (but no prediction), and divided out again.
+
+    Args:
+        scores: of the validation part, see `validation_scores`.
+        on: as in `fuse`.
+
+    Raises:
+        ValueError: scores of test data, of clips that were trained on, or of an unknown split; as
+            `fuse`.
+    """
+    from scipy.optimize import Bounds, LinearConstraint, minimize, minimize_scalar
+
+    for part in scores:
+        _check_validation(part)
+    parts = _align_parts(scores)
+    labels, samples = parts[0].labels, np.arange(len(parts[0].labels))
+    values = np.stack([_values(part, on) for part in parts])  # (parts, N, classes)
+    true = values[:, samples, labels]
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        """The mean log loss and its gradient."""
+        if on == "softmax":
+            given = np.maximum(weights @ true, _SMALLEST)
+            return float(-np.log(given).mean()), -(true / given).mean(axis=1)
+        fused = np.tensordot(weights, values, axes=1)
+        fused -= fused.max(axis=1, keepdims=True)
+        softmax = np.exp(fused)
+        softmax /= softmax.sum(axis=1, keepdims=True)
+        given = np.maximum(softmax[samples, labels], _SMALLEST)
+        expected = np.einsum("nc,knc->kn", softmax, values)
+        return float(-np.log(given).mean()), (expected - true).mean(axis=1)
+
+    count = len(parts)
+    equal = np.full(count, 1 / count)
+    if on == "softmax":
+        bounds = Bounds(np.zeros(count), np.ones(count))
+        sums = LinearConstraint(np.ones((1, count)), 1, 1)
+        found = minimize(loss, equal, jac=True, method="SLSQP", bounds=bounds, constraints=[sums])
+        equal_loss = loss(equal)[0]
+    else:
+        # The upper bound is for networks that are always right, whose best factor is infinite.
+        bounds = Bounds(np.zeros(count), np.full(count, 100.0))
+        found = minimize(loss, equal, jac=True, method="L-BFGS-B", bounds=bounds)
+        factor = minimize_scalar(
+            lambda f: loss(f * equal)[0], bounds=(0, 100 * count), method="bounded"
+        )
+        equal_loss = float(factor.fun)
+    fitted = np.clip(found.x, 0, None)
+    # If every part lowers the score of the true class, all get weight 0: none is preferred.
+    weights = fitted / fitted.sum() if fitted.any() else equal
+    return FittedWeights(
+        weights=tuple(weights.tolist()),
+        loss=loss(fitted)[0],
+        equal_loss=equal_loss,
+        samples=len(labels),
+    )
+
+
+def _align_parts(scores: Sequence[Scores]) -> list[Scores]:
     if len(scores) < 2:
         raise ValueError(f"expected two scores or more to fuse, found {len(scores)}")
-    return aligned(scores)
+    return align(scores)
 
 
-def _shares(weights: Sequence[float] | None, count: int) -> np.ndarray:
-    """The weights, adding up to 1."""
+def _normalize(weights: Sequence[float] | None, count: int) -> np.ndarray:
+    """Return the weights, adding up to 1."""
     if weights is None:
         return np.full(count, 1 / count)
     given = np.asarray(weights, dtype=np.float64)
@@ -202,7 +314,7 @@ def _shares(weights: Sequence[float] | None, count: int) -> np.ndarray:
     return given / given.sum()
 
 
-def values_on(scores: Scores, on: Kind) -> np.ndarray:
+def _values(scores: Scores, on: Kind) -> np.ndarray:
     """Return what is averaged, as (N, classes) float64."""
     if on not in ("softmax", "logits"):
         raise ValueError(f"expected on softmax or logits, found {on!r}")
@@ -212,29 +324,40 @@ def values_on(scores: Scores, on: Kind) -> np.ndarray:
     return values if scores.kind == "logits" else np.log(np.maximum(values, _SMALLEST))
 
 
-def _facts(parts: Sequence[Scores], weights: np.ndarray, on: Kind) -> dict[str, Any]:
+def _check_validation(scores: Scores) -> None:
+    """Refuse scores that weights must not be fitted on."""
+    split = scores.facts.get("split")
+    advice = "weights may be fitted on a validation part only: see `validation_scores`"
+    if not isinstance(split, str):
+        raise ValueError(f"expected scores that say which split they are of, found none; {advice}")
+    if not scores.facts.get("validation_subjects"):
+        kind = "trained on" if split.endswith("train") else "test data"
+        raise ValueError(f"expected a validation part, found {split}, which is {kind}; {advice}")
+
+
+def _fused_facts(parts: Sequence[Scores], weights: np.ndarray, on: Kind) -> dict[str, Any]:
     each = [part.facts for part in parts]
-    shared = {
+    common = {
         key: each[0][key]
-        for key in _SHARED
+        for key in _COMMON_FACTS
         if key in each[0] and all(facts.get(key) == each[0][key] for facts in each)
     }
     return {
-        **shared,
+        **common,
         "synthetic": any(facts.get("synthetic", False) for facts in each),
-        "stream": _named([str(facts.get("stream") or "?") for facts in each], weights),
+        "stream": _fusion_name([str(facts.get("stream") or "?") for facts in each], weights),
         "kind": on,
         "parts": [{"weight": w, **f} for w, f in zip(weights.tolist(), each, strict=True)],
     }
 
 
-def _named(streams: Sequence[str], weights: np.ndarray) -> str:
+def _fusion_name(streams: Sequence[str], weights: np.ndarray) -> str:
     """The fusion's name, such as "joint+bone", "2 joint+2 bone+joint_motion" or "3 x joint"."""
     counts = Counter(streams)
     if len(set(weights.tolist())) == 1:
         return "+".join(f"{n} x {name}" if n > 1 else name for name, n in counts.items())
-    smallest = weights[weights > 0].min()
-    words = []
-    for stream, weight in zip(streams, weights / smallest, strict=True):
-        words.append(stream if weight == 1 else f"{weight:.3g} {stream}")
-    return "+".join(words)
+    relative = weights / weights[weights > 0].min()
+    return "+".join(
+        stream if weight == 1 else f"{weight:.3g} {stream}"
+        for stream, weight in zip(streams, relative, strict=True)
+    )

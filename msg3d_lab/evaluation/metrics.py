@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from msg3d_lab.evaluation.align import aligned
-from msg3d_lab.evaluation.scores import Scores
+from msg3d_lab.evaluation.scores import Scores, align
 from msg3d_lab.evaluation.statistics import difference, holm, mcnemar
 
 if TYPE_CHECKING:
@@ -29,10 +28,9 @@ _BINS = 15  # Guo et al. 2017
 
 
 def accuracies(scores: Scores) -> dict[str, float]:
-    """Return top-1, top-5 and mean-class accuracy, as shares of 1.
+    """Return top1, mean_class and, with more than five classes, top5, as fractions of 1.
 
-    Mean-class accuracy is the mean of the per-class accuracies over the classes that occur. With
-    five classes or fewer top-5 says nothing and is left out.
+    Mean-class accuracy is the mean of the per-class accuracies over the classes that occur.
     """
     from torchmetrics.functional.classification import multiclass_accuracy
 
@@ -52,14 +50,14 @@ def accuracies(scores: Scores) -> dict[str, float]:
 
 
 def calibration_error(scores: Scores, *, bins: int = _BINS) -> float:
-    """Return the expected calibration error: how far confidence is from accuracy, on average.
+    """Return the expected calibration error: the mean distance of confidence from accuracy.
 
-    Samples are sorted into bins by the highest probability; in each bin the mean of it is compared
-    with the share that is right, and the bins are weighted by their samples. 0 is best.
+    Samples are sorted into bins by their highest probability (the confidence). In each bin the mean
+    confidence is compared with the accuracy; bins are weighted by their samples. 0 is best.
 
     Args:
-        scores: of a test; logits become probabilities first.
-        bins: of the same width.
+        scores: softmax scores, or logits, which are turned into probabilities.
+        bins: number of bins of equal width.
 
     Source: Naeini et al. 2015; 15 bins as in Guo et al. 2017. Through torchmetrics.
     """
@@ -76,7 +74,7 @@ def calibration_error(scores: Scores, *, bins: int = _BINS) -> float:
 
 
 def confusion_counts(scores: Scores) -> np.ndarray:
-    """Return how often class i (row) was taken for class j (column): (classes, classes) int64."""
+    """Return how often class i (row) was predicted as class j (column), as int64."""
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
     counts = multiclass_confusion_matrix(
@@ -90,9 +88,8 @@ def confusion_counts(scores: Scores) -> np.ndarray:
 def per_class(scores: Scores) -> pd.DataFrame:
     """Return a row per class, in the order of the class names, indexed by name.
 
-    Columns: samples; recall (the share of them that was found), precision (the share that is right
-    of those called so) and f1 (their harmonic mean), shares of 1, NaN where there is nothing to
-    count; taken_for, the class its samples are most often mistaken for ("" if never), and times.
+    Columns: samples; recall, precision and f1, fractions of 1, NaN where there is nothing to count;
+    taken_for, the class its samples are most often mistaken for ("" if never), and times.
     """
     import pandas as pd
 
@@ -113,11 +110,11 @@ def per_class(scores: Scores) -> pd.DataFrame:
 
 
 def confused_pairs(scores: Scores, *, top: int = 10) -> pd.DataFrame:
-    """Return the most frequent confusions: true, predicted, times, and share of the true class.
+    """Return the most frequent confusions: true, predicted, times, and fraction of the true class.
 
     Args:
-        scores: of a test.
-        top: how many at most.
+        scores: of a split.
+        top: the number of pairs at most.
     """
     import pandas as pd
 
@@ -128,18 +125,18 @@ def confused_pairs(scores: Scores, *, top: int = 10) -> pd.DataFrame:
     names = scores.label_names
     return pd.DataFrame(
         [(names[i], names[j], int(wrong[i, j]), wrong[i, j] / counts[i].sum()) for i, j in rows],
-        columns=["true", "predicted", "times", "share"],
+        columns=["true", "predicted", "times", "fraction"],
     )
 
 
 def hardest(scores: Scores, *, top: int = 10) -> pd.DataFrame:
-    """Return the samples whose true class got the lowest probability, hardest first.
+    """Return the samples whose true class has the lowest probability, hardest first.
 
     Columns: id, true, predicted, probability (of the true class) and predicted_probability.
 
     Args:
-        scores: of a test; logits become probabilities first.
-        top: how many at most.
+        scores: softmax scores, or logits, which are turned into probabilities.
+        top: the number of samples at most.
     """
     import pandas as pd
 
@@ -160,15 +157,14 @@ def hardest(scores: Scores, *, top: int = 10) -> pd.DataFrame:
 
 
 def reliability(scores: Scores, *, bins: int = _BINS) -> pd.DataFrame:
-    """Return what a reliability diagram shows: a row per bin of confidence that has samples.
+    """Return the table of a reliability diagram: a row per bin of confidence that has samples.
 
     Columns: low and high (the bin's edges), samples, confidence (mean of the highest probability)
-    and accuracy (share that is right). The mean of `|confidence - accuracy|`, weighted by samples,
-    is `calibration_error`.
+    and accuracy. `calibration_error` is the mean of `|confidence - accuracy|`, weighted by samples.
 
     Args:
-        scores: of a test; logits become probabilities first.
-        bins: of the same width.
+        scores: softmax scores, or logits, which are turned into probabilities.
+        bins: number of bins of equal width.
 
     Raises:
         ValueError: fewer than one bin.
@@ -179,10 +175,10 @@ def reliability(scores: Scores, *, bins: int = _BINS) -> pd.DataFrame:
 
     if bins < 1:
         raise ValueError(f"expected at least one bin, found {bins}")
-    sure = _below_one(scores.probabilities.max(axis=1))
+    confidence = _below_one(scores.probabilities.max(axis=1))
     edges = torch.linspace(0, 1, bins + 1).numpy()
-    table = pd.DataFrame({"confidence": sure, "accuracy": scores.correct}).astype(np.float64)
-    found = table.groupby(np.searchsorted(edges, sure, side="right") - 1).agg(
+    table = pd.DataFrame({"confidence": confidence, "accuracy": scores.correct}).astype(np.float64)
+    found = table.groupby(np.searchsorted(edges, confidence, side="right") - 1).agg(
         samples=("accuracy", "size"),
         confidence=("confidence", "mean"),
         accuracy=("accuracy", "mean"),
@@ -193,21 +189,21 @@ def reliability(scores: Scores, *, bins: int = _BINS) -> pd.DataFrame:
 
 
 def _below_one(probabilities: np.ndarray) -> np.ndarray:
-    """Keep certainty in the last bin.
+    """Clip to below 1.
 
-    torchmetrics gives 1 a bin of its own, and takes what rounding left above 1 for a logit.
+    torchmetrics gives 1 a bin of its own, and takes values that rounding left above 1 for logits.
     """
     return np.minimum(probabilities, np.nextafter(np.float32(1), np.float32(0)))
 
 
 def class_delta(a: Scores, b: Scores, *, confidence: float = 0.95) -> pd.DataFrame:
-    """Return how much better a finds each class than b, greatest gain first, indexed by class.
+    """Return the difference in recall of each class, greatest gain of a first, indexed by class.
 
     Columns: samples; a and b, the recall of each; difference (a - b) with its bootstrap interval
     low, high; only_a and only_b, the samples that one alone has right; p_value of the exact McNemar
-    test, and p_holm, corrected for as many tests as there are classes. Among many classes some
-    differ by chance: p_holm is what to go by. It speaks of these two networks, not of other seeds.
-    Classes without samples are left out.
+    test, and p_holm, corrected for the number of classes. Among many classes some differ by chance,
+    so judge by p_holm. It is about these two networks, not about other seeds. Classes without
+    samples are left out.
 
     Args:
         a: scores of one network.
@@ -215,11 +211,11 @@ def class_delta(a: Scores, b: Scores, *, confidence: float = 0.95) -> pd.DataFra
         confidence: of the intervals.
 
     Raises:
-        ValueError: the scores are not of the same samples (see `aligned`).
+        ValueError: the scores are not of the same samples (see `align`).
     """
     import pandas as pd
 
-    a, b = aligned([a, b])
+    a, b = align([a, b])
     rows, present = [], np.unique(a.labels)
     for label in present:
         right_a, right_b = (s.correct[a.labels == label] for s in (a, b))

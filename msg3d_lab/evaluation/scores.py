@@ -1,34 +1,46 @@
-"""Scores by sample id: written to Parquet, read back, never paired by position."""
+"""Class scores by sample id: reading, writing and joining them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from msg3d_lab.files import write_aside
 
-__all__ = ["Kind", "Scores", "kind_of", "read_scores", "write_scores"]
+if TYPE_CHECKING:
+    from msg3d_lab.training.runs import Run
+
+__all__ = [
+    "Kind",
+    "Scores",
+    "align",
+    "guess_kind",
+    "read_run_scores",
+    "read_scores",
+    "write_scores",
+]
 
 Kind = Literal["softmax", "logits"]
 
 _KEY = b"msg3d_lab.scores"
+_MAX_NAMED = 5  # samples or classes named in an error
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Class scores of test samples.
+    """Class scores of samples.
 
     Args:
         ids: sample ids, unique.
         labels: (N,) true classes.
-        values: (N, classes) float32, no NaN; what they are is in `facts["kind"]`.
+        values: (N, classes) float32 without NaN; `facts["kind"]` says what they are.
         label_names: class names.
-        facts: how they came about: split, clips, kind ("softmax" or "logits"), data set, ...
+        facts: where they come from: split, clips, kind ("softmax" or "logits"), data set, ...
     """
 
     ids: tuple[str, ...]
@@ -46,17 +58,17 @@ class Scores:
                 f"{self.values.shape}"
             )
         if len(set(self.ids)) != N:
-            raise ValueError(f"sample ids must be unique: {N - len(set(self.ids))} occur again")
+            raise ValueError(f"sample ids must be unique, found {N - len(set(self.ids))} repeated")
         broken = np.flatnonzero(np.isnan(self.values).any(axis=1))
         if len(broken):
             raise ValueError(
-                f"{len(broken)} of {N} samples have scores that are no numbers (NaN), the first is "
+                f"the scores of {len(broken)} of {N} samples are not numbers (NaN), the first is "
                 f"{self.ids[broken[0]]}: the network that gave them is broken"
             )
 
     @property
     def predictions(self) -> np.ndarray:
-        """(N,) the classes with the highest score."""
+        """(N,) the class with the highest score."""
         return self.values.argmax(axis=1)
 
     @property
@@ -65,10 +77,17 @@ class Scores:
         return self.predictions == self.labels
 
     @property
+    def dataset(self) -> str:
+        """The data set's name; generated data are called synthetic."""
+        name = str(self.facts.get("dataset", "data set unknown"))
+        generated = self.facts.get("synthetic") and "synthetic" not in name
+        return f"{name} (synthetic)" if generated else name
+
+    @property
     def kind(self) -> Kind:
-        """What the values are: as recorded, or what they look like."""
+        """What the values are: as recorded, else guessed from them."""
         recorded: Kind | None = self.facts.get("kind")
-        return recorded or kind_of(self.values)
+        return recorded or guess_kind(self.values)
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -78,11 +97,18 @@ class Scores:
             return exponents / exponents.sum(axis=1, keepdims=True)
         return self.values / self.values.sum(axis=1, keepdims=True)
 
+    def select(self, rows: np.ndarray) -> Scores:
+        """Return the scores of some samples, in the order of `rows`."""
+        return replace(
+            self,
+            ids=tuple(self.ids[row] for row in rows),
+            labels=self.labels[rows],
+            values=self.values[rows],
+        )
 
-def kind_of(values: np.ndarray) -> Kind:
-    """Tell softmax scores from logits: no score below 0, and each row adds up to 1.
 
-    Logits that happen to do both are not told apart; nobody has seen any.
+def guess_kind(values: np.ndarray) -> Kind:
+    """Tell softmax scores from logits: no score is below 0, and each row adds up to 1.
 
     Shapes:
         values: (N, classes)
@@ -93,7 +119,7 @@ def kind_of(values: np.ndarray) -> Kind:
 
 
 def write_scores(scores: Scores, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write a Parquet table with columns id, label, prediction and scores.
+    """Write a Parquet table with the columns id, label, prediction and scores.
 
     Raises:
         FileExistsError: the file exists.
@@ -132,7 +158,10 @@ def read_scores(path: str | Path) -> Scores:
             raise ValueError(f"{path} is not a whole Parquet file: {error}") from error
     notes = (table.schema.metadata or {}).get(_KEY)
     if notes is None:
-        raise ValueError(f"{path} holds no scores of MS-G3D Lab: make them with `msg3d-lab test`")
+        raise ValueError(
+            f"{path} holds no scores of MS-G3D Lab: `msg3d-lab test` and `msg3d-lab scores` make "
+            "them"
+        )
     try:
         known = json.loads(notes)
         names: Sequence[str] = known["label_names"]
@@ -146,3 +175,85 @@ def read_scores(path: str | Path) -> Scores:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def read_run_scores(run: Run) -> Scores:
+    """Read a run's test scores.
+
+    Raises:
+        FileNotFoundError: the run has not been tested.
+        ValueError: a damaged file.
+    """
+    if not run.scores_path.is_file():
+        raise FileNotFoundError(f"{run.path} has no test scores: run `msg3d-lab test {run.path}`")
+    return read_scores(run.scores_path)
+
+
+def align(scores: Sequence[Scores]) -> list[Scores]:
+    """Return several networks' scores with their samples in the order of the first.
+
+    Scores are joined by sample id, never by position. Different samples or labels are refused,
+    because a fusion or comparison of them would still give a number.
+
+    Args:
+        scores: of the same samples, in any order.
+
+    Raises:
+        ValueError: none given; class names differ; an id is missing from some; the true class of a
+            sample differs. Up to five are named.
+    """
+    if not scores:
+        raise ValueError("expected at least one set of scores, found none")
+    first = scores[0]
+    return [first, *(_align_with(first, other, n) for n, other in enumerate(scores[1:], 2))]
+
+
+def _align_with(first: Scores, other: Scores, number: int) -> Scores:
+    """Return `other`, the scores of that number, with its samples in the order of `first`."""
+    _check_label_names(first.label_names, other.label_names, number)
+    row_of = {name: row for row, name in enumerate(other.ids)}
+    wanted = set(first.ids)
+    missing = [name for name in first.ids if name not in row_of]
+    added = [name for name in other.ids if name not in wanted]
+    if missing or added:
+        differences = [
+            f"{len(names)} missing from scores {lacking} ({_name_some(names)})"
+            for names, lacking in ((missing, number), (added, 1))
+            if names
+        ]
+        raise ValueError(
+            f"expected the same sample ids in scores 1 and scores {number}, found "
+            f"{', '.join(differences)}: test both on the same split of the same data"
+        )
+    found = other.select(np.array([row_of[name] for name in first.ids], dtype=np.int64))
+    wrong = np.flatnonzero(found.labels != first.labels)
+    if len(wrong):
+        named = _name_some(
+            f"{first.ids[i]}: {first.labels[i]} and {found.labels[i]}" for i in wrong
+        )
+        raise ValueError(
+            f"expected the same true class for each id, found {len(wrong)} that differ between "
+            f"scores 1 and scores {number} ({named}): they are not of the same data"
+        )
+    return found
+
+
+def _check_label_names(first: tuple[str, ...], other: tuple[str, ...], number: int) -> None:
+    if len(first) != len(other):
+        raise ValueError(
+            f"expected the same classes, found {len(first)} in scores 1 and {len(other)} in scores "
+            f"{number}: they are not of the same data"
+        )
+    pairs = enumerate(zip(first, other, strict=True))
+    different = [f"{i}: {one!r} and {two!r}" for i, (one, two) in pairs if one != two]
+    if different:
+        raise ValueError(
+            f"expected the same class names, found other ones in scores {number} "
+            f"({_name_some(different)}): give both the names of one store"
+        )
+
+
+def _name_some(names: Iterable[str]) -> str:
+    """Name the first few."""
+    listed = list(names)
+    return ", ".join(listed[:_MAX_NAMED]) + (", ..." if len(listed) > _MAX_NAMED else "")

@@ -2,16 +2,7 @@
 
 from msg3d_lab.experiments.ablations import ablate, submit_ablation
 from msg3d_lab.experiments.grids import Grid, Variant
+from msg3d_lab.experiments.results import AblationResults
 from msg3d_lab.experiments.seeds import fit_seeds
-from msg3d_lab.experiments.tables import ablation_classes, ablation_runs, ablation_table
 
-__all__ = [
-    "Grid",
-    "Variant",
-    "ablate",
-    "ablation_classes",
-    "ablation_runs",
-    "ablation_table",
-    "fit_seeds",
-    "submit_ablation",
-]
+__all__ = ["AblationResults", "Grid", "Variant", "ablate", "fit_seeds", "submit_ablation"]

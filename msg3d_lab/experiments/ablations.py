@@ -1,4 +1,4 @@
-"""Running an ablation: what is missing is run, what was cut is resumed, what fails says why."""
+"""Run an ablation: train and test what is missing, resume what was interrupted."""
 
 from __future__ import annotations
 
@@ -8,34 +8,32 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from msg3d_lab.data.store import Store
-from msg3d_lab.evaluation.loop import test
+from msg3d_lab.evaluation.evaluator import evaluate
 from msg3d_lab.experiments import grids
 from msg3d_lab.experiments.grids import Grid
-from msg3d_lab.experiments.plan import PlannedRun, failure_path, plan, progress_of
-from msg3d_lab.experiments.tables import COST, ablation_table
+from msg3d_lab.experiments.plan import PlannedRun, failure_path, read_progress
+from msg3d_lab.experiments.results import COST_FILE, AblationResults
 from msg3d_lab.experiments.workers import Failure, in_processes
 from msg3d_lab.files import write_aside
 from msg3d_lab.training.distributed.processes import Precision
 from msg3d_lab.training.loop import fit
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import open_run
-from msg3d_lab.training.setup import build_model, open_store_for
+from msg3d_lab.training.setup import build_model
 from msg3d_lab.training.signals import Requeue, stop_signal
 from msg3d_lab.training.validation import split_validation
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from msg3d_lab.training.distributed.slurm import Slurm
 
 __all__ = ["ablate", "submit_ablation", "train_and_test"]
 
-_FEW_FRAMES = 16  # enough to weigh one variant against another
+_FEW_FRAMES = 16  # enough to compare the cost of variants
 
 
 def ablate(
@@ -50,69 +48,65 @@ def ablate(
     device: str = "auto",
     precision: Precision = "32-true",
     progress: bool = True,
-) -> pd.DataFrame:
-    """Train and test every variant of a grid with every seed, and compare them.
+) -> AblationResults:
+    """Train and test every variant of a grid with every seed.
 
-    Called again it goes on where it was: tested runs are read, trained ones tested, cut ones
-    resumed, failed ones tried again. A variant that fails does not stop the others; its row says
-    why. Variants with the same recipe are run once. Folders of other runs (another recipe, another
-    store) are left as they are, and their rows say so.
+    Called again it continues: tested runs are kept, trained ones tested, interrupted ones resumed,
+    failed ones tried again. A variant that fails does not stop the others; its row in the results
+    says why. Variants with the same recipe are run once. A folder that holds another run (of
+    another recipe or store) is left as it is, and its row says so.
 
-    Ctrl-C and SIGTERM let every run that is being trained write a checkpoint first.
+    Ctrl-C and SIGTERM let every running training write a checkpoint first.
 
     Every job is a new Python process: in a script, call this below `if __name__ == "__main__":`.
 
     Args:
         grid: a grid, the name of one, or the path of its YAML.
-        seeds: the grid's own if left out.
+        seeds: Default: the grid's own.
         jobs: runs at a time; they share the processor's cores, or the GPU.
-        runs: the folder of the run folders VARIANT/seed-N; `runs/ablations/<grid's name>` if left
-            out.
-        data: the store; the recipe's default place if left out.
-        variants: the names of those to run, with what they are compared with; all if left out.
+        runs: the folder of the run folders VARIANT/seed-N. Default: `runs/ablations/<grid's name>`.
+        data: the store. Default: the recipe's default place.
+        variants: the names of those to run, with what they are compared with. Default: all.
         settings: changes of all variants, as `with_settings` takes them.
         device: "auto", "cpu", "cuda" or "mps".
-        precision: of the arithmetic, in Lightning Fabric's words.
-        progress: whether to show a progress bar, with the time that is left.
-
-    Returns:
-        See `ablation_table`.
+        precision: of the arithmetic, as in Lightning Fabric.
+        progress: whether to show a progress bar with the remaining time.
 
     Raises:
         FileNotFoundError: no store.
-        Requeue: SIGTERM came; the ablation can be gone on with.
+        Requeue: SIGTERM was received; the same call continues the ablation.
         ValueError: an unknown grid or variant; a setting that no variant can have; the store does
             not fit the recipe.
     """
-    grid = _grid(grid, variants)
-    planned = plan(grid, seeds=seeds, runs=runs, settings=settings)
-    store = open_store_for(planned[0].recipe, data)
+    results = AblationResults(
+        _select(grid, variants), seeds=seeds, runs=runs, data=data, settings=settings
+    )
     tasks = {
         run.path: partial(
             train_and_test,
             run.recipe,
             run.path,
-            data=store.path,
+            data=results.store.path,
             device=device,
             precision=precision,
         )
-        for run in _open_runs(planned, store)
+        for run in _untested(results)
     }
     if tasks:
         import torch
 
         threads = max(1, torch.get_num_threads() // max(1, min(jobs, len(tasks))))
-        with stop_signal() as stop, _Bar(grid, planned, store, enabled=progress) as bar:
+        with stop_signal() as stop, _ProgressBar(results, enabled=progress) as bar:
 
             def tick(running: list[Path]) -> None:
-                bar.look(running)
+                bar.update(running)
                 if stop.is_set():
                     raise Requeue("told to stop: give the same command again to go on")
 
             for path, failure in in_processes(tasks, jobs=jobs, threads=threads, tick=tick):
-                _note(path, failure)
+                _record_failure(path, failure)
                 bar.finish(path, failure)
-    return ablation_table(grid, seeds=seeds, runs=runs, data=store, settings=settings)
+    return results
 
 
 def submit_ablation(
@@ -128,32 +122,32 @@ def submit_ablation(
 ) -> list[Any]:
     """Submit a Slurm job for every run that is not trained yet; return submitit's jobs.
 
-    The jobs train. When they are done, `ablate` tests what they trained and returns the table.
-    Nobody looks whether a run is in the queue already: submit again only when the queue is empty.
+    The jobs train. When they are done, `ablate` tests the trained networks and returns the results.
+    Runs that are already in the queue are not detected: submit again only when it is empty.
 
     Args:
         grid: a grid, the name of one, or the path of its YAML.
         slurm: what to ask for, for each job.
-        seeds: the grid's own if left out.
-        runs: as in `ablate`; on a file system that the cluster's machines share.
+        seeds: Default: the grid's own.
+        runs: as in `ablate`, on a file system that the cluster's machines share.
         data: the store, likewise.
-        variants: the names of those to run; all if left out.
+        variants: the names of those to run, with what they are compared with. Default: all.
         settings: changes of all variants.
         precision: of the arithmetic.
 
     Raises:
-        FileExistsError: another run lies in a run's folder.
+        FileExistsError: a run's folder holds another run.
         FileNotFoundError: no store.
         ModuleNotFoundError: submitit is not installed.
         ValueError: as in `ablate`; there is no Slurm.
     """
     from msg3d_lab.training.distributed.slurm import submit
 
-    grid = _grid(grid, variants)
-    planned = plan(grid, seeds=seeds, runs=runs, settings=settings)
-    store = open_store_for(planned[0].recipe, data)
-    for run in planned:
-        found = progress_of(run, store)
+    results = AblationResults(
+        _select(grid, variants), seeds=seeds, runs=runs, data=data, settings=settings
+    )
+    for run in results.planned:
+        found = read_progress(run, results.store)
         if found.state == "other":
             raise FileExistsError(found.why)
     return [
@@ -161,11 +155,11 @@ def submit_ablation(
             run.recipe,
             slurm=slurm,
             run=run.path,
-            data=store.path,
+            data=results.store.path,
             resume=True,
             precision=precision,
         )
-        for run in _open_runs(planned, store)
+        for run in _untested(results)
         if not (run.path.exists() and open_run(run.path).finished)
     ]
 
@@ -178,11 +172,11 @@ def train_and_test(
     device: str = "auto",
     precision: Precision = "32-true",
 ) -> None:
-    """Train a run, or go on training it, test it, and write down what its network costs."""
+    """Train a run (or resume its training), test it, and write the cost of its network."""
     from msg3d_lab.model.cost import network_cost
 
     if path.exists() and open_run(path).finished and open_run(path).recipe == recipe:
-        run = open_run(path)  # which may have been trained on another kind of machine
+        run = open_run(path)  # not `fit`: it may have been trained on another kind of machine
     else:
         run = fit(
             recipe, data=data, run=path, resume=True, device=device, precision=precision,
@@ -190,52 +184,56 @@ def train_and_test(
         )  # fmt: skip
     cost = dataclasses.asdict(network_cost(run.model(), clip_len=recipe.data.clip_len))
     del cost["parts"]
-    with write_aside(path / COST, overwrite=True) as aside:
+    with write_aside(path / COST_FILE, overwrite=True) as aside:
         aside.write_text(json.dumps(cost, indent=2) + "\n", encoding="utf-8")
-    test(run, data=data, device=device, progress=False)
+    evaluate(run, data=data, device=device, progress=False)
 
 
-def _grid(grid: Grid | str, variants: Sequence[str] | None) -> Grid:
+def _select(grid: Grid | str, variants: Sequence[str] | None) -> Grid:
     found = grids.get(grid) if isinstance(grid, str) else grid
     return found if variants is None else found.only(variants)
 
 
-def _open_runs(planned: Sequence[PlannedRun], store: Store) -> list[PlannedRun]:
-    """What is not tested yet, every folder once; not what lies in the folder of another run."""
-    each = {run.path: run for run in planned}
-    return [r for r in each.values() if progress_of(r, store).state not in ("tested", "other")]
+def _untested(results: AblationResults) -> list[PlannedRun]:
+    """Return the runs to train or test, every folder once, without folders of other runs."""
+    by_path = {run.path: run for run in results.planned}
+    return [
+        run
+        for run in by_path.values()
+        if read_progress(run, results.store).state not in ("tested", "other")
+    ]
 
 
-def _note(path: Path, failure: Failure | None) -> None:
-    """Write a failure beside the run's folder, or remove the last one's."""
-    note = failure_path(path)
+def _record_failure(path: Path, failure: Failure | None) -> None:
+    """Write a failure beside the run's folder, or remove that of the attempt before."""
     if failure is None:
-        note.unlink(missing_ok=True)
+        failure_path(path).unlink(missing_ok=True)
         return
-    with write_aside(note, overwrite=True) as aside:
+    with write_aside(failure_path(path), overwrite=True) as aside:
         aside.write_text(f"{failure.message}\n{failure.details}", encoding="utf-8")
 
 
-class _Bar:
-    """One bar over all runs, weighed by their arithmetic, so that its ETA is the ablation's."""
+class _ProgressBar:
+    """One bar over all runs, weighted by their cost, so that its ETA is that of the ablation."""
 
-    def __init__(
-        self, grid: Grid, planned: Sequence[PlannedRun], store: Store, *, enabled: bool
-    ) -> None:
-        self._name = grid.name
-        by_path = {run.path: run for run in planned}
+    def __init__(self, results: AblationResults, *, enabled: bool) -> None:
+        self._name = results.grid.name
+        by_path = {run.path: run for run in results.planned}
         self._epochs = {path: run.recipe.training.epochs for path, run in by_path.items()}
-        each = {run.recipe.hash: run.recipe for run in planned}  # seeds cost the same
-        work = {key: _work(recipe, store) if enabled else 1.0 for key, recipe in each.items()}
-        self._work = {path: work[run.recipe.hash] for path, run in by_path.items()}
-        found = {path: progress_of(run, store) for path, run in by_path.items()}
+        recipes = {run.recipe.hash: run.recipe for run in results.planned}  # seeds cost the same
+        cost = {
+            key: _run_cost(recipe, results.store) if enabled else 1.0
+            for key, recipe in recipes.items()
+        }
+        self._cost = {path: cost[run.recipe.hash] for path, run in by_path.items()}
+        found = {path: read_progress(run, results.store) for path, run in by_path.items()}
         self._ended = {path for path, now in found.items() if now.state in ("tested", "other")}
-        self._share = {
+        self._fraction = {
             path: 1.0 if path in self._ended else now.epochs / self._epochs[path]
             for path, now in found.items()
         }
         self._bar = tqdm(
-            total=sum(self._work.values()),
+            total=sum(self._cost.values()),
             initial=self._done(),
             disable=not enabled,
             dynamic_ncols=True,
@@ -244,47 +242,47 @@ class _Bar:
         )
         self._show()
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> _ProgressBar:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
-    def look(self, running: Sequence[Path]) -> None:
-        """Count the epochs that the running ones have finished."""
+    def update(self, running: Sequence[Path]) -> None:
+        """Count the finished epochs of the running ones."""
         for path in running:
-            share = _rows(path / "metrics.csv") / self._epochs[path]
-            self._share[path] = max(self._share[path], min(share, 1.0))
+            fraction = _count_epochs(path / "metrics.csv") / self._epochs[path]
+            self._fraction[path] = max(self._fraction[path], min(fraction, 1.0))
         self._show()
 
     def finish(self, path: Path, failure: Failure | None) -> None:
-        """Count a run as ended; what a failed one has not done is no work any more."""
+        """Count a run as ended; the rest of a failed one is taken off the total."""
         if failure is not None:
-            self._work[path] *= self._share[path]
+            self._cost[path] *= self._fraction[path]
             if not self._bar.disable:
                 self._bar.write(shorten(f"{path}: {failure.message}", 200, placeholder=" ..."))
-        self._share[path] = 1.0
+        self._fraction[path] = 1.0
         self._ended.add(path)
         self._show()
 
     def _done(self) -> float:
-        return sum(work * self._share[path] for path, work in self._work.items())
+        return sum(cost * self._fraction[path] for path, cost in self._cost.items())
 
     def _show(self) -> None:
-        self._bar.total, self._bar.n = sum(self._work.values()), self._done()
-        self._bar.set_description(f"{self._name} {len(self._ended)}/{len(self._work)} runs")
+        self._bar.total, self._bar.n = sum(self._cost.values()), self._done()
+        self._bar.set_description(f"{self._name} {len(self._ended)}/{len(self._cost)} runs")
 
 
-def _rows(path: Path) -> int:
-    """Epochs in a metrics.csv, which is only ever replaced as a whole."""
+def _count_epochs(path: Path) -> int:
+    """Return the number of rows of a metrics.csv, which is only ever replaced as a whole."""
     try:
         return max(0, len(path.read_text(encoding="utf-8").splitlines()) - 1)
     except FileNotFoundError:
         return 0
 
 
-def _work(recipe: Recipe, store: Store) -> float:
-    """Multiply-accumulates of a whole run, about; 0 if it cannot be one, as its row will say."""
+def _run_cost(recipe: Recipe, store: Store) -> float:
+    """Estimate the multiply-accumulates of a whole run; 0 if the recipe cannot be run."""
     from msg3d_lab.model.cost import network_cost
 
     training, data = recipe.training, recipe.data
@@ -293,6 +291,6 @@ def _work(recipe: Recipe, store: Store) -> float:
         network = build_model(recipe, store)
     except ValueError:
         return 0.0
-    whole = network_cost(network, clip_len=_FEW_FRAMES).training_macs
+    per_clip = network_cost(network, clip_len=_FEW_FRAMES).training_macs
     tested = len(store.indices(data.test_split)) * recipe.test_clips
-    return whole * (clips + tested / 3) * data.clip_len / _FEW_FRAMES
+    return per_clip * (clips + tested / 3) * data.clip_len / _FEW_FRAMES

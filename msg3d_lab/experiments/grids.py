@@ -1,7 +1,7 @@
-"""Grids: a list of variants, each a difference from one base recipe, in a YAML file.
+"""Grids of ablations: variants of one base recipe, in a YAML file.
 
-Grids of the library are files beside this module. A run of a variant has the whole recipe in its
-folder, as any run; the grid only says how it differs and what it is compared with.
+The library's grids are files beside this module. A variant is a list of changes to the base recipe;
+the folder of its run holds the whole recipe, as any run folder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.settings import Section
 from msg3d_lab.yaml_library import YamlLibrary, explain_errors, read_mapping
 
-__all__ = ["Grid", "Variant", "get", "load", "names", "recipe_of"]
+__all__ = ["Grid", "Variant", "build_recipe", "get", "load", "names"]
 
 # They name folders, on every file system.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
@@ -28,16 +28,16 @@ class Variant(Section):
     """One row of an ablation.
 
     Args:
-        name: its name, and its folder's.
-        table: the table of the paper it belongs to, "" if the paper has none. P-values are
-            corrected within a table.
+        name: its name and that of its folder.
+        group: the question it belongs to; p-values are corrected within a group. Default: all
+            variants of the grid are one group.
         compare_with: the variant its difference is taken against.
-        set: how its recipe differs from the grid's, with the keys of `--set`.
-        note: what the row is, where the settings do not say it.
+        set: changes to the grid's recipe, with the keys of `--set`.
+        note: a remark for the table.
     """
 
     name: Name
-    table: str = ""
+    group: str = ""
     compare_with: str | None = None
     set: dict[str, Any] = {}
     note: str = ""
@@ -47,13 +47,13 @@ class Grid(Section):
     """An ablation: variants of one recipe.
 
     Args:
-        name: its name, and its folder's.
-        title: what it asks.
+        name: its name and that of its folder.
+        title: its question.
         source: whose experiment it is.
         recipe: the base recipe's name, or the path of its YAML.
-        set: how all variants differ from it.
-        seeds: to run if nobody says otherwise.
-        variants: the rows, in their order.
+        set: changes of all variants.
+        seeds: of the runs.
+        variants: the rows of the table, in order.
     """
 
     name: Name
@@ -63,19 +63,19 @@ class Grid(Section):
     set: dict[str, Any] = {}
     seeds: tuple[Seed, ...] = Field(min_length=1)
     variants: tuple[Variant, ...] = Field(min_length=1)
-    _whole: tuple[Variant, ...] = PrivateAttr(())
+    _all_variants: tuple[Variant, ...] = PrivateAttr(())
 
     @property
-    def every(self) -> tuple[Variant, ...]:
-        """The variants, those that `only` left out as well: they may own the folders of runs."""
-        return self._whole or self.variants
+    def all_variants(self) -> tuple[Variant, ...]:
+        """The variants including those that `only` left out, which may own the folders of runs."""
+        return self._all_variants or self.variants
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Grid:
+    def _check_variants(self) -> Grid:
         known = [variant.name for variant in self.variants]
         twice = sorted({name for name in known if known.count(name) > 1})
         if twice:
-            raise ValueError(f"two variants are called {twice[0]}: give each a name of its own")
+            raise ValueError(f"two variants are called {twice[0]}: give each its own name")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"expected every seed once, found {list(self.seeds)}")
         for variant in self.variants:
@@ -88,10 +88,10 @@ class Grid(Section):
         return self
 
     def only(self, variants: Sequence[str]) -> Grid:
-        """The grid with some of its variants, and those they are compared with.
+        """Return the grid with some of its variants and those they are compared with.
 
         Raises:
-            ValueError: there is no such variant; the message lists those there are.
+            ValueError: an unknown variant.
         """
         by_name = {variant.name: variant for variant in self.variants}
         for name in variants:
@@ -102,17 +102,17 @@ class Grid(Section):
         wanted = set(variants)
         wanted |= {str(by_name[name].compare_with) for name in variants}
         kept = tuple(variant for variant in self.variants if variant.name in wanted)
-        # What a reference is compared with may be left out now.
+        # A variant that is there for comparison only is not compared itself.
         kept = tuple(
             v if v.name in variants else v.model_copy(update={"compare_with": None}) for v in kept
         )
         fewer = self.model_copy(update={"variants": kept})
-        fewer._whole = self.every
+        fewer._all_variants = self.all_variants
         return fewer
 
 
 def names() -> list[str]:
-    """The names of the library's grids."""
+    """Return the names of the library's grids."""
     return _LIBRARY.names()
 
 
@@ -120,7 +120,7 @@ def get(name: str) -> Grid:
     """Return a grid of the library, or of a YAML file if `name` is a path to one.
 
     Raises:
-        ValueError: no such grid; the message lists those there are. A file that is no grid.
+        ValueError: an unknown name, or a file that is no grid.
     """
     if name.endswith((".yaml", ".yml")):
         return load(name)
@@ -128,37 +128,37 @@ def get(name: str) -> Grid:
 
 
 def load(path: str | Path) -> Grid:
-    """Read a grid from YAML, and try out every variant's recipe.
+    """Read a grid from YAML and check every variant's recipe.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no YAML; something is missing, misspelt or out of range; a variant whose recipe
-            is none.
+        ValueError: not YAML; something is missing, misspelt or out of range, also in the recipe of
+            a variant.
     """
     try:
         grid = Grid.model_validate(read_mapping(path, kind="grid"))
     except ValidationError as error:
         raise ValueError(f"{path} is not a grid: {explain_errors(error)}") from error
     for variant in grid.variants:
-        recipe_of(grid, variant)
+        build_recipe(grid, variant)
     return grid
 
 
-def recipe_of(
+def build_recipe(
     grid: Grid, variant: Variant, *, settings: Sequence[str] | Mapping[str, Any] = ()
 ) -> Recipe:
-    """Return a variant's whole recipe, which is called as the grid.
+    """Return a variant's whole recipe, named after the grid.
 
-    So variants that come out the same have the same hash, and are run once.
+    Variants with equal settings thus have equal hashes, and are run once.
 
     Args:
         grid: the grid.
         variant: one of its variants.
-        settings: changes of all variants, as `with_settings` takes them; what a variant sets itself
-            stays.
+        settings: changes of all variants, as `with_settings` takes them. The variant's own changes
+            come after these.
 
     Raises:
-        ValueError: an unknown setting or a value out of range; the message names the variant.
+        ValueError: an unknown setting or a value out of range.
     """
     recipe = recipes.get(grid.recipe)
     for each in (grid.set, settings, variant.set):

@@ -1,8 +1,7 @@
-"""What an ablation has to run, and how far each run is."""
+"""The runs of an ablation: which there are, and how far each one is."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +9,13 @@ from typing import Any, Literal
 
 from msg3d_lab.data.store import Store
 from msg3d_lab.evaluation.scores import Scores, read_scores
-from msg3d_lab.experiments.grids import Grid, Variant, recipe_of
+from msg3d_lab.experiments.grids import Grid, Variant, build_recipe
 from msg3d_lab.training.recipes import Recipe, with_settings
 from msg3d_lab.training.runs import Run, open_run
 
-__all__ = [
-    "PlannedRun",
-    "Progress",
-    "State",
-    "failure_path",
-    "plan",
-    "progress_of",
-    "tested_scores",
-]
+__all__ = ["PlannedRun", "Progress", "State", "failure_path", "plan_runs", "read_progress"]
 
-_SHOWN = 200  # characters of an error
+_MAX_ERROR = 200  # characters of an error in a table
 State = Literal["missing", "unfinished", "trained", "tested", "failed", "other"]
 
 
@@ -36,8 +27,8 @@ class PlannedRun:
         variant: the variant.
         seed: the seed.
         recipe: the whole recipe, with that seed.
-        path: the run's folder; of several variants with the same recipe, that of the first, even if
-            that one is left out (see `Grid.only`).
+        path: the run's folder. Variants with the same recipe share the folder of the first of them,
+            even if that one is not selected (see `Grid.only`).
     """
 
     variant: Variant
@@ -47,7 +38,7 @@ class PlannedRun:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What tells it from the other runs of its grid."""
+        """The variant's name and the seed."""
         return self.variant.name, self.seed
 
 
@@ -56,52 +47,53 @@ class Progress:
     """How far a run is.
 
     Args:
-        state: "missing", "unfinished", "trained", "tested"; "failed" if the last try ended with an
-            error; "other" if something else lies in its folder.
-        why: what went wrong, or what else it is.
+        state: "missing", "unfinished", "trained", "tested"; "failed" if the last attempt ended with
+            an error; "other" if the folder holds something else.
+        why: the error, or what else the folder holds.
         epochs: epochs trained.
+        scores: the test scores of a tested run.
     """
 
     state: State
     why: str = ""
     epochs: int = 0
+    scores: Scores | None = None
 
 
-def plan(
+def plan_runs(
     grid: Grid,
     *,
     seeds: Sequence[int] | None = None,
     runs: str | Path | None = None,
     settings: Sequence[str] | Mapping[str, Any] = (),
 ) -> list[PlannedRun]:
-    """List the runs of a grid: all variants with the first seed, then with the next.
+    """List the runs of a grid: all variants with the first seed, then all with the next.
 
-    In this order an ablation that is cut has compared everything once, before anything twice.
+    In this order an interrupted ablation has compared everything once before anything twice.
 
     Args:
         grid: the grid.
-        seeds: the grid's own if left out.
-        runs: the folder of the run folders VARIANT/seed-N; `runs/ablations/<grid's name>` if left
-            out.
-        settings: changes of all variants; see `recipe_of`.
+        seeds: Default: the grid's own.
+        runs: the folder of the run folders VARIANT/seed-N. Default: `runs/ablations/<grid's name>`.
+        settings: changes of all variants; see `build_recipe`.
 
     Raises:
-        ValueError: no seeds, one twice, or one below 0; see `recipe_of`.
+        ValueError: no seeds, a repeated or negative one; see `build_recipe`.
     """
     seeds = tuple(grid.seeds if seeds is None else seeds)
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ValueError(f"expected seeds from 0, each once, found {list(seeds)}")
     folder = Path(runs) if runs is not None else Path("runs/ablations") / grid.name
-    own = {v.name: recipe_of(grid, v, settings=settings) for v in grid.every}
-    first: dict[str, str] = {}
-    for name, recipe in own.items():
-        first.setdefault(recipe.hash, name)
+    variant_recipes = {v.name: build_recipe(grid, v, settings=settings) for v in grid.all_variants}
+    first_name: dict[str, str] = {}
+    for name, recipe in variant_recipes.items():
+        first_name.setdefault(recipe.hash, name)
     return [
         PlannedRun(
             variant=variant,
             seed=seed,
-            recipe=with_settings(own[variant.name], {"training.seed": seed}),
-            path=folder / first[own[variant.name].hash] / f"seed-{seed}",
+            recipe=with_settings(variant_recipes[variant.name], {"training.seed": seed}),
+            path=folder / first_name[variant_recipes[variant.name].hash] / f"seed-{seed}",
         )
         for seed in seeds
         for variant in grid.variants
@@ -109,16 +101,16 @@ def plan(
 
 
 def failure_path(run: Path) -> Path:
-    """Where the error of a run's last try is written, beside its folder."""
+    """Return where the error of a run's last attempt is written, beside its folder."""
     return run.with_name(f"{run.name}.failed.txt")
 
 
-def progress_of(planned: PlannedRun, store: Store) -> Progress:
-    """Look how far a run is, from its folder.
+def read_progress(planned: PlannedRun, store: Store) -> Progress:
+    """Read from a run's folder how far it is.
 
     Args:
         planned: the run.
-        store: the data the ablation is about.
+        store: the data of the ablation.
     """
     error = _last_error(planned.path)
     if not planned.path.exists():
@@ -127,52 +119,48 @@ def progress_of(planned: PlannedRun, store: Store) -> Progress:
         run = open_run(planned.path)
         difference = _difference(run, planned, store)
         epochs = len(run.metrics) if (run.path / "metrics.csv").is_file() else 0
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as problem:
-        why = f"{planned.path} is no run that can be read: {problem}; remove it to run it anew"
+    except (OSError, ValueError, KeyError) as problem:  # JSON's errors are ValueErrors
+        why = f"{planned.path} is no readable run: {problem}; remove it to run it again"
         return Progress("other", why)
     if difference:
-        return Progress(
-            "other", f"{planned.path} is of {difference}: remove it, or name another folder of runs"
-        )
+        why = f"{planned.path} is of {difference}: remove it, or name another folder of runs"
+        return Progress("other", why)
     if not run.finished:
         return Progress("failed" if error else "unfinished", error, epochs)
-    if tested_scores(planned, store) is not None:
-        return Progress("tested", epochs=epochs)
+    scores = _test_scores(run, planned, store)
+    if scores is not None:
+        return Progress("tested", epochs=epochs, scores=scores)
     return Progress("failed" if error else "trained", error, epochs)
 
 
 def _last_error(run: Path) -> str:
-    """Why the last try failed, shortened to what a table can show; "" if it did not."""
+    """Return the last attempt's error, shortened for a table; "" if there was none."""
     path = failure_path(run)
     if not path.is_file():
         return ""
     line = path.read_text(encoding="utf-8").partition("\n")[0]
     more = f" ... (all of it in {path.parent.name}/{path.name})"
-    return line if len(line) <= _SHOWN else line[: _SHOWN - len(more)].rstrip() + more
+    return line if len(line) <= _MAX_ERROR else line[: _MAX_ERROR - len(more)].rstrip() + more
 
 
-def tested_scores(planned: PlannedRun, store: Store) -> Scores | None:
-    """The run's scores, if they are those its recipe asks for on this store."""
-    path = Run(planned.path).scores_path
-    if not path.is_file():
-        return None
+def _test_scores(run: Run, planned: PlannedRun, store: Store) -> Scores | None:
+    """Return the run's scores if they are those its recipe asks for on this store."""
     try:
-        scores = read_scores(path)
-    except ValueError:  # damaged: it is tested again
+        scores = read_scores(run.scores_path)
+    except (FileNotFoundError, ValueError):  # damaged scores: the run is tested again
         return None
-    wanted = {
+    expected = {
         "recipe_hash": planned.recipe.hash,
         "data_fingerprint": store.fingerprint,
         "split": planned.recipe.data.test_split,
         "num_clips": planned.recipe.test_clips,
         "kind": "softmax",
     }
-    same = all(scores.facts.get(name) == value for name, value in wanted.items())
-    return scores if same else None
+    return scores if expected.items() <= scores.facts.items() else None
 
 
 def _difference(run: Run, planned: PlannedRun, store: Store) -> str:
-    """In what a run in the folder differs from the one planned; "" if in nothing."""
+    """Return how a run in the folder differs from the planned one; "" if it does not."""
     found = run.environment["data"]["fingerprint"]
     if found != store.fingerprint:
         return f"another store (fingerprint {found}, not {store.fingerprint})"
@@ -183,7 +171,7 @@ def _difference(run: Run, planned: PlannedRun, store: Store) -> str:
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Each setting that is not the same, with its value there and here."""
+    """Return each setting that differs, with both values."""
     found = []
     for name in {**old, **new}:
         a, b = old.get(name), new.get(name)

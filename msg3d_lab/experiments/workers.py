@@ -1,4 +1,4 @@
-"""Tasks in processes of their own: none takes the others with it, and all stop when told to."""
+"""Run tasks in worker processes: a failing task leaves the others alone, all stop on request."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["Failure", "in_processes"]
 
 Key = TypeVar("Key", bound=Hashable)
 _KILLED = (
-    "its process was killed, perhaps because memory ran out; what it had done is kept: call again "
-    "to go on"
+    "its process was killed, perhaps because memory ran out; its checkpoints are kept: call again "
+    "to continue"
 )
-_PATIENCE = 120  # seconds for a step and its checkpoint, before a worker is not waited for any more
+_TIMEOUT = 120  # seconds a stopped worker has to finish its step and write its checkpoint
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a task did not end well.
+    """Why a task failed.
 
     Args:
-        message: in a line.
+        message: the error in one line.
         details: the traceback, if there is one.
     """
 
@@ -49,16 +49,16 @@ def in_processes(
 ) -> Iterator[tuple[Key, Failure | None]]:
     """Run tasks, `jobs` at a time, and yield each with its failure, or None, as it ends.
 
-    A task that raises, or whose process is killed, leaves the others alone: every worker has a pool
-    of its own. Where the caller stops, by Ctrl-C say, workers get SIGTERM: a training writes its
-    checkpoint. They get it as well if this process is killed.
+    A task that raises, or whose process is killed, leaves the others alone: every worker is a
+    process pool of its own. If the caller stops early (e.g. by Ctrl-C) or its process is killed,
+    the workers get SIGTERM, so that a training writes its checkpoint.
 
     Args:
-        tasks: picklable; run in this order.
-        jobs: processes.
-        threads: of PyTorch, in each.
-        tick: called with the tasks that run, every so often; what it raises stops everything.
-        seconds: between two ticks.
+        tasks: picklable; started in this order.
+        jobs: number of processes.
+        threads: PyTorch threads in each process.
+        tick: called regularly with the running tasks; an exception it raises stops everything.
+        seconds: time between two calls of `tick`.
 
     Raises:
         ValueError: jobs or threads below 1.
@@ -66,28 +66,28 @@ def in_processes(
     if jobs < 1 or threads < 1:
         raise ValueError(f"expected jobs and threads of at least 1, found {jobs} and {threads}")
     waiting = list(tasks)[::-1]
-    slots = [_Slot[Key](threads) for _ in range(min(jobs, len(waiting)))]
+    workers = [_Worker[Key](threads) for _ in range(min(jobs, len(waiting)))]
     try:
-        while waiting or any(slot.future for slot in slots):
-            for slot in slots:
-                if waiting and slot.future is None:
-                    slot.start(waiting[-1], tasks[waiting.pop()])
-            futures = [slot.future for slot in slots if slot.future is not None]
+        while waiting or any(worker.future for worker in workers):
+            for worker in workers:
+                if waiting and worker.future is None:
+                    worker.start(waiting[-1], tasks[waiting.pop()])
+            futures = [worker.future for worker in workers if worker.future is not None]
             wait(futures, timeout=seconds, return_when=FIRST_COMPLETED)
             if tick is not None:
-                tick([slot.key for slot in slots if slot.future is not None])
-            for slot in slots:
-                if slot.future is not None and slot.future.done():
-                    yield slot.take()
+                tick([worker.key for worker in workers if worker.future is not None])
+            for worker in workers:
+                if worker.future is not None and worker.future.done():
+                    yield worker.take()
     finally:
-        for slot in slots:
-            slot.ask_to_stop()
-        for slot in slots:
-            slot.close()
+        for worker in workers:
+            worker.ask_to_stop()
+        for worker in workers:
+            worker.close()
 
 
-class _Slot(Generic[Key]):
-    """A worker, replaced when it dies, and what it does."""
+class _Worker(Generic[Key]):
+    """A worker process, replaced when it dies, and its current task."""
 
     key: Key
 
@@ -102,7 +102,7 @@ class _Slot(Generic[Key]):
             self._pool = ProcessPoolExecutor(
                 1,
                 mp_context=multiprocessing.get_context("spawn"),
-                initializer=_begin,
+                initializer=_initialize,
                 initargs=(self._threads,),
             )
             self._process = self._pool.submit(os.getpid)
@@ -118,16 +118,16 @@ class _Slot(Generic[Key]):
             return self.key, Failure(_KILLED)
 
     def ask_to_stop(self) -> None:
-        """Tell a worker that is at work to write its checkpoint and stop."""
+        """Send SIGTERM to a busy worker, so that it writes its checkpoint and stops."""
         if self.future is None or self.future.done() or self._process is None:
             return
         with suppress(BrokenProcessPool, ProcessLookupError, TimeoutError):
-            os.kill(self._process.result(timeout=_PATIENCE), signal.SIGTERM)
+            os.kill(self._process.result(timeout=_TIMEOUT), signal.SIGTERM)
 
     def close(self) -> None:
         if self._pool is None:
             return
-        late = self.future is not None and bool(wait([self.future], timeout=_PATIENCE).not_done)
+        late = self.future is not None and bool(wait([self.future], timeout=_TIMEOUT).not_done)
         if late and self._process is not None:
             with suppress(BrokenProcessPool, ProcessLookupError, TimeoutError):
                 os.kill(self._process.result(timeout=1), signal.SIGKILL)
@@ -135,20 +135,21 @@ class _Slot(Generic[Key]):
         self._pool = None
 
 
-def _begin(threads: int) -> None:
-    """Set a worker up."""
+def _initialize(threads: int) -> None:
+    """Prepare a worker process."""
     import torch
 
     from msg3d_lab.allocator import tune_allocator
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent passes it on
+    # Ctrl-C reaches all processes; the parent passes it on as SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     tune_allocator()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Stop as for SIGTERM when the parent is gone, however it went."""
+    """Send SIGTERM to this process when its parent ends."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -156,7 +157,7 @@ def _end_with_parent() -> None:
 
 
 def _call(task: Callable[[], object]) -> Failure | None:
-    """Run a task in a worker; errors come back as text, since not all of them can be pickled."""
+    """Run a task in a worker; errors are returned as text, because some cannot be pickled."""
     failure = None
     try:
         task()
@@ -167,5 +168,5 @@ def _call(task: Callable[[], object]) -> Failure | None:
         failure = Failure(f"{type(error).__name__}: {text}", traceback.format_exc())
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
-        os._exit(0)  # nobody takes the result; the pool would wait for the next task for ever
+        os._exit(0)  # without a parent the pool would wait forever for the next task
     return failure

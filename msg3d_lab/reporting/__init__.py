@@ -1,1 +1,23 @@
 """Tables and pages of results."""
+
+from msg3d_lab.reporting.measured import find_runs, measured_results, results_table
+from msg3d_lab.reporting.model_index import write_metafile
+from msg3d_lab.reporting.published import read_published
+from msg3d_lab.reporting.recorded import record_result
+from msg3d_lab.reporting.rendering import render
+from msg3d_lab.reporting.report import write_report
+from msg3d_lab.reporting.tables import project_tables, streams_overview, streams_table
+
+__all__ = [
+    "find_runs",
+    "measured_results",
+    "project_tables",
+    "read_published",
+    "record_result",
+    "render",
+    "results_table",
+    "streams_overview",
+    "streams_table",
+    "write_metafile",
+    "write_report",
+]

@@ -1,4 +1,4 @@
-"""What has been measured: run folders and the table of kept results, as one data frame."""
+"""Measured results: those of run folders and of the table of recorded results, as data frames."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msg3d_lab.evaluation.fusion import STREAM_WEIGHTS, fuse
-from msg3d_lab.evaluation.scores import Scores, read_scores
+from msg3d_lab.evaluation.fusion import fuse
+from msg3d_lab.evaluation.metrics import accuracies
+from msg3d_lab.evaluation.scores import Scores, read_run_scores
+from msg3d_lab.reporting.published import FUSIONS, input_name
+from msg3d_lab.reporting.recorded import describe_devices, read_recorded
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run
@@ -19,17 +22,10 @@ from msg3d_lab.training.runs import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FUSIONS", "devices_of", "find_runs", "input_of", "measured", "spread"]
+__all__ = ["find_runs", "measured_results", "results_table"]
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
-# How fused rows are named, as in data/published.csv, and the weights of their streams.
-FUSIONS: Mapping[str, Mapping[str, float]] = {
-    "joint+bone": {"joint": 1.0, "bone": 1.0},
-    "2 joint+2 bone+joint_motion+bone_motion": STREAM_WEIGHTS,
-}
-_INPUTS = {"ntu25": "3D", "nw-ucla20": "3D", "coco17": "2D (HRNet, coco17)"}
-_INPUTS["openpose18"] = "2D (OpenPose, openpose18)"
 _COLUMNS = (
     "dataset",
     "synthetic",
@@ -53,11 +49,11 @@ _COLUMNS = (
 
 
 def find_runs(folder: str | Path) -> list[Run]:
-    """Return the tested runs below a folder, by path; none if it does not exist.
+    """Return the tested runs below a folder, sorted by path; none if it does not exist.
 
-    Of a training that has been done twice (recipe, seed, store, test clips), the later one counts.
-    The runs of an ablation (folder `ablations`) have tables of their own and are left out, and so
-    is what cannot be read, with a warning.
+    Of two runs with the same recipe, seed, store and test clips the later one counts. The runs of
+    an ablation (below a folder `ablations`) are left out; they have tables of their own. Unreadable
+    folders are left out with a warning.
     """
     root = Path(folder)
     newest: dict[tuple[Any, ...], tuple[str, Run]] = {}
@@ -67,18 +63,79 @@ def find_runs(folder: str | Path) -> list[Run]:
         if "ablations" in file.relative_to(root).parts or not all(f.is_file() for f in files):
             continue
         try:
-            key, started = _training(run), str(run.environment.get("started", ""))
+            key, started = _identity(run), str(run.environment.get("started", ""))
         except (ValueError, KeyError) as error:  # JSON's errors are ValueErrors
-            log.warning("%s is left out: %s", run.path, error)
+            _LOG.warning("%s is left out: %s", run.path, error)
             continue
         if key not in newest or newest[key][0] < started:
             newest[key] = (started, run)
     return sorted((run for _, run in newest.values()), key=lambda run: run.path)
 
 
-def _training(run: Run) -> tuple[Any, ...]:
-    """What makes a result the same, were it measured again."""
-    scores = read_scores(run.scores_path)
+def results_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return a row per tested run: what it is, and its accuracies in percent.
+
+    Raises:
+        FileNotFoundError: a run has not been tested.
+    """
+    import pandas as pd
+
+    rows = []
+    for run in runs:
+        scores, environment = read_run_scores(run), run.environment
+        found = accuracies(scores)
+        rows.append(
+            {
+                "run": run.path.name,
+                "data": scores.dataset,
+                "split": scores.facts["split"],
+                "stream": scores.facts["stream"],
+                "clips": scores.facts["num_clips"],
+                "samples": len(scores.ids),
+                "top-1 %": round(100 * found["top1"], 2),
+                "top-5 %": round(100 * found["top5"], 2) if "top5" in found else np.nan,
+                "mean class %": round(100 * found["mean_class"], 2),
+                "parameters": environment["parameters"],
+                "training min": round(environment["seconds"] / 60, 1),
+            }
+        )
+    return pd.DataFrame(rows).set_index("run")
+
+
+def measured_results(
+    runs: Sequence[Run] = (), *, recorded: str | Path | None = None
+) -> pd.DataFrame:
+    """Return a row per result: of runs, of their streams fused, and of recorded results.
+
+    Streams are fused if they were trained by one recipe (except for the stream) with one seed, and
+    tested alike: two streams 1 : 1, four 2 : 2 : 1 : 1, on softmax scores, as pyskl does.
+
+    Args:
+        runs: tested runs, see `find_runs`.
+        recorded: a table that `record_result` wrote. Its rows count if no run stands for them.
+
+    Returns:
+        Columns dataset, synthetic, split ("xsub"), input, streams, top1 (percent), clips, average
+        (of clips: "softmax" or "logits"), samples, seed, recipe, recipe_hash, of_library (whether
+        it is the library's recipe, unchanged), sampling, devices, checkpoint, log, from ("run" or
+        "table").
+
+    Raises:
+        ValueError: `recorded` lacks a column.
+    """
+    import pandas as pd
+
+    scores = {run: read_run_scores(run) for run in runs}
+    rows = [_run_row(run, found) for run, found in scores.items()]
+    rows += _fused_rows(scores)
+    if recorded is not None:
+        rows += _recorded_rows(Path(recorded), rows)
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def _identity(run: Run) -> tuple[Any, ...]:
+    """Return what two runs of the same experiment have in common."""
+    scores = read_run_scores(run)
     return (
         run.recipe.hash,
         run.recipe.training.seed,
@@ -89,68 +146,24 @@ def _training(run: Run) -> tuple[Any, ...]:
     )
 
 
-def measured(runs: Sequence[Run] = (), *, recorded: str | Path | None = None) -> pd.DataFrame:
-    """Return a row per result: of runs, of their streams fused, and of the table of kept results.
-
-    Streams are fused where all of them were trained by one recipe, but for the stream, with one
-    seed, and tested alike: two streams 1 : 1, four 2 : 2 : 1 : 1, on softmax scores, as pyskl does.
-
-    Args:
-        runs: tested runs, see `find_runs`.
-        recorded: a table that `record_result` wrote; its rows count where there is no run folder.
-
-    Returns:
-        Columns dataset, synthetic, split ("xsub"), input, streams, top1 (percent), clips, average
-        (of clips: "softmax" or "logits"), samples, seed, recipe, recipe_hash, of_library (whether
-        the recipe is the library's, unchanged), sampling, devices, checkpoint, log, from ("run" or
-        "table").
-
-    Raises:
-        ValueError: `recorded` lacks a column.
-    """
-    import pandas as pd
-
-    scores = {run: read_scores(run.scores_path) for run in runs}
-    rows = [_row_of_run(run, found) for run, found in scores.items()]
-    rows += _fused_rows(scores)
-    if recorded is not None:
-        rows += _recorded_rows(Path(recorded), rows)
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
-
-
-def input_of(layout: str) -> str:
-    """Return what a network of a joint layout is shown, as in data/published.csv."""
-    kind = _INPUTS.get(layout, layout)
-    return f"{kind} ({layout})" if kind == "3D" else kind
-
-
-def devices_of(environment: Mapping[str, Any]) -> str:
-    """Return what a run was trained on, in words."""
-    return (
-        f"{environment['world_size']} x {environment['device']}, {environment['processor']}, "
-        f"{environment['threads']} thread{'s' if environment['threads'] != 1 else ''}"
-    )
-
-
-def _row_of_run(run: Run, scores: Scores) -> dict[str, Any]:
+def _run_row(run: Run, scores: Scores) -> dict[str, Any]:
     recipe = run.recipe
-    right = scores.correct
     return {
         "dataset": scores.facts["dataset"],
         "synthetic": bool(scores.facts["synthetic"]),
         "split": str(scores.facts["split"]).removesuffix("_val"),
-        "input": input_of(recipe.data.layout),
+        "input": input_name(recipe.data.layout),
         "streams": recipe.data.stream,
-        "top1": 100 * float(right.mean()),
+        "top1": 100 * float(scores.correct.mean()),
         "clips": int(scores.facts["num_clips"]),
         "average": scores.kind,
-        "samples": len(right),
+        "samples": len(scores.ids),
         "seed": recipe.training.seed,
         "recipe": recipe.name,
         "recipe_hash": recipe.hash,
-        "of_library": _of_library(recipe.name, recipe.hash),
+        "of_library": _is_of_library(recipe.name, recipe.hash),
         "sampling": f"{recipe.data.sampling} {recipe.data.clip_len}",
-        "devices": devices_of(run.environment),
+        "devices": describe_devices(run.environment),
         "checkpoint": run.checkpoint.as_posix(),
         "log": (run.path / "metrics.csv").as_posix(),
         "from": "run",
@@ -158,30 +171,29 @@ def _row_of_run(run: Run, scores: Scores) -> dict[str, Any]:
 
 
 def _fused_rows(scores: Mapping[Run, Scores]) -> list[dict[str, Any]]:
-    """Rows for streams that can be fused."""
-    together: dict[tuple[Any, ...], dict[str, Run]] = {}
+    by_stream: dict[tuple[Any, ...], dict[str, Run]] = {}
     for run, found in scores.items():
         key = (
-            _family(run.recipe),
+            _without_stream(run.recipe),
             run.recipe.training.seed,
             found.facts["split"],
             found.facts["num_clips"],
             found.kind,
         )
-        together.setdefault(key, {})[run.recipe.data.stream] = run
+        by_stream.setdefault(key, {})[run.recipe.data.stream] = run
     rows = []
-    for runs in together.values():
+    for runs in by_stream.values():
         for name, weights in FUSIONS.items():
-            if not set(weights) <= set(runs):
+            if not weights.keys() <= runs.keys():
                 continue
             parts = [runs[stream] for stream in weights]
             try:
                 fused = fuse([scores[run] for run in parts], weights=list(weights.values()))
             except ValueError as error:
                 paths = ", ".join(str(run.path) for run in parts)
-                log.warning("%s are not fused: %s", paths, error)
+                _LOG.warning("%s are not fused: %s", paths, error)
                 continue
-            each = [_row_of_run(run, scores[run]) for run in parts]
+            each = [_run_row(run, scores[run]) for run in parts]
             rows.append(
                 each[0]
                 | {
@@ -197,65 +209,51 @@ def _fused_rows(scores: Mapping[Run, Scores]) -> list[dict[str, Any]]:
     return rows
 
 
-def _family(recipe: Recipe) -> str:
-    """What the recipes of one network's streams have in common."""
+def _without_stream(recipe: Recipe) -> str:
+    """Return the settings that the recipes of all streams of one network share."""
     own: Any = {"name": True, "source": True, "data": {"stream"}, "training": {"seed"}}
     return json.dumps(recipe.model_dump(mode="json", exclude=own), sort_keys=True)
 
 
 def _recorded_rows(path: Path, known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the table of kept results that no run folder stands for."""
-    import pandas as pd
-
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    wanted = ["dataset", "synthetic", "split", "streams", "top1_percent", "test_clips", "samples"]
-    wanted += ["recipe", "recipe_hash", "seed", "edge_set", "device", "date"]
-    missing = [name for name in wanted if name not in table]
-    if missing:
-        raise ValueError(f"{path} has no column {', '.join(missing)}: is it one of `record`?")
-    same = ("recipe_hash", "seed", "split", "clips", "average")
-    seen = {tuple(str(row[name]) for name in same) for row in known}
-    newest: dict[tuple[str, ...], dict[str, Any]] = {}
-    for row in table.sort_values("date", kind="stable").to_dict("records"):
-        split = row["split"].removesuffix("_val")
-        average = row.get("average") or "softmax"
-        key = (row["recipe_hash"], row["seed"], split, row["test_clips"], average)
+    """Return the newest row of each recorded result that is not among the known ones."""
+    identity = ("recipe_hash", "seed", "split", "clips", "average")
+    seen = {tuple(row[name] for name in identity) for row in known}
+    newest = {}
+    for record in read_recorded(path).to_dict("records"):
+        row = _recorded_row({str(name): value for name, value in record.items()})
+        key = tuple(row[name] for name in identity)
         if key not in seen:
-            newest[key] = {str(name): value for name, value in row.items()} | {"split": split}
-    return [_row_of_table(row) for row in newest.values()]
+            newest[key] = row
+    return list(newest.values())
 
 
-def _row_of_table(row: Mapping[str, str]) -> dict[str, Any]:
-    name = row["recipe"]
-    of_library = _of_library(name, row["recipe_hash"])
+def _recorded_row(record: Mapping[str, str]) -> dict[str, Any]:
+    name = record["recipe"]
+    of_library = _is_of_library(name, record["recipe_hash"])
     data = recipes.get(name).data if of_library else None
     return {
-        "dataset": row["dataset"],
-        "synthetic": row["synthetic"] == "True",
-        "split": row["split"],
-        "input": input_of(row["edge_set"].partition(" ")[0]),
-        "streams": row["streams"],
-        "top1": float(row["top1_percent"]),
-        "clips": int(row["test_clips"]),
-        "average": row.get("average") or "softmax",
-        "samples": int(row["samples"]),
-        "seed": int(row["seed"]),
+        "dataset": record["dataset"],
+        "synthetic": record["synthetic"] == "True",
+        "split": record["split"].removesuffix("_val"),
+        "input": input_name(record["edge_set"].partition(" ")[0]),
+        "streams": record["streams"],
+        "top1": float(record["top1_percent"]),
+        "clips": int(record["test_clips"]),
+        "average": record["average"],
+        "samples": int(record["samples"]),
+        "seed": int(record["seed"]),
         "recipe": name,
-        "recipe_hash": row["recipe_hash"],
+        "recipe_hash": record["recipe_hash"],
         "of_library": of_library,
         "sampling": f"{data.sampling} {data.clip_len}" if data else "",
-        "devices": row["device"],
+        "devices": record["device"],
         "checkpoint": "",
         "log": "",
         "from": "table",
     }
 
 
-def _of_library(name: str, recipe_hash: str) -> bool:
+def _is_of_library(name: str, recipe_hash: str) -> bool:
     """Whether a recipe is the library's of that name, with no setting changed but the seed."""
     return name in recipes.names() and recipes.get(name).hash == recipe_hash
-
-
-def spread(values: Sequence[float]) -> float:
-    """The standard deviation of a sample; not a number for a single one."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")

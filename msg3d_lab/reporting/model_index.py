@@ -1,4 +1,4 @@
-"""Results as a `metafile.yml` in the model-index format that mmaction2, mim and others read."""
+"""Results as a `metafile.yml` in the model-index format, which mmaction2 and mim read."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import yaml
 
 from msg3d_lab.evaluation.metrics import accuracies
-from msg3d_lab.evaluation.scores import read_scores
+from msg3d_lab.evaluation.scores import read_run_scores
 from msg3d_lab.files import write_aside
 from msg3d_lab.model.cost import network_cost
-from msg3d_lab.reporting.measured import devices_of, input_of
-from msg3d_lab.reporting.tables import data_label
+from msg3d_lab.reporting.published import data_name, input_name
+from msg3d_lab.reporting.recorded import describe_devices
 from msg3d_lab.training.runs import Run
 
-__all__ = ["model_index", "write_metafile"]
+__all__ = ["build_model_index", "write_metafile"]
 
 _COLLECTION = {
     "Name": "MSG3D",
@@ -35,23 +35,23 @@ _HEADER = """\
 """
 
 
-def model_index(runs: Sequence[Run], *, folder: str | Path = ".") -> dict[str, Any]:
-    """Return what a metafile holds for tested runs.
+def build_model_index(runs: Sequence[Run], *, folder: str | Path = ".") -> dict[str, Any]:
+    """Return the content of a metafile for tested runs.
 
-    Every entry has its run folder behind it: recipe, log and weights are paths to its files.
-    Made-up data are called synthetic in the data set's name.
+    Recipe, log and weights are paths to the files of the run's folder. Generated data are called
+    synthetic in the data set's name.
 
     Args:
         runs: tested runs, see `find_runs`.
-        folder: where the metafile will lie, for its paths.
+        folder: the metafile's folder; paths are relative to it.
 
     Source: https://github.com/paperswithcode/model-index; the metafiles below mmaction2's
         configs/skeleton.
     """
-    # Seeds cost the same; counting takes seconds for a large network.
-    counted = {key: _macs(run) for key, run in {r.recipe.hash: r for r in runs}.items()}
+    # Seeds cost the same, and counting takes seconds for a large network.
+    macs = {key: _macs(run) for key, run in {r.recipe.hash: r for r in runs}.items()}
     models = [
-        _model(run, name, Path(folder), macs=counted[run.recipe.hash])
+        _model(run, name, Path(folder), macs=macs[run.recipe.hash])
         for run, name in zip(runs, _names(runs), strict=True)
     ]
     return {"Collections": [_COLLECTION], "Models": models}
@@ -60,26 +60,26 @@ def model_index(runs: Sequence[Run], *, folder: str | Path = ".") -> dict[str, A
 def write_metafile(
     runs: Sequence[Run], path: str | Path = "metafile.yml", *, overwrite: bool = False
 ) -> Path:
-    """Write `model_index` as YAML.
+    """Write the model index as YAML.
 
     Raises:
         FileExistsError: the file exists.
-        ValueError: no runs: only what was measured is written.
+        ValueError: no runs.
     """
     path = Path(path)
     if not runs:
         raise ValueError(f"no tested runs, so there is nothing to write to {path}")
     with write_aside(path, overwrite=overwrite) as aside:
-        content = model_index(runs, folder=path.parent)
+        content = build_model_index(runs, folder=path.parent)
         text = yaml.safe_dump(content, sort_keys=False, width=100, allow_unicode=True)
         aside.write_text(_HEADER + text, encoding="utf-8")
     return path
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """A name for each, after its recipe; with seed, hash and clips only where it needs them."""
+    """Return unique names: the recipe's, with seed, hash or clips where several runs share it."""
     names = [run.recipe.name for run in runs]
-    facts = [read_scores(run.scores_path).facts for run in runs]
+    facts = [read_run_scores(run).facts for run in runs]
     for more in (
         [f"seed{run.recipe.training.seed}" for run in runs],
         [run.recipe.hash for run in runs],
@@ -96,20 +96,20 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _model(run: Run, name: str, folder: Path, *, macs: str) -> dict[str, Any]:
-    recipe, environment, scores = run.recipe, run.environment, read_scores(run.scores_path)
+    recipe, environment, scores = run.recipe, run.environment, read_run_scores(run)
     split = str(scores.facts["split"]).removesuffix("_val")
-    data = data_label(
+    data = data_name(
         str(scores.facts["dataset"]),
         split,
-        input_of(recipe.data.layout),
+        input_name(recipe.data.layout),
         synthetic=bool(scores.facts["synthetic"]),
     )
     data = data.replace("X-", "X").replace(" ", "-")
-    shares = accuracies(scores)
-    metrics = {"Top 1 Accuracy": _percent(shares["top1"])}
-    if "top5" in shares:
-        metrics["Top 5 Accuracy"] = _percent(shares["top5"])
-    metrics["Mean Class Accuracy"] = _percent(shares["mean_class"])
+    found = accuracies(scores)
+    metrics = {"Top 1 Accuracy": _percent(found["top1"])}
+    if "top5" in found:
+        metrics["Top 5 Accuracy"] = _percent(found["top5"])
+    metrics["Mean Class Accuracy"] = _percent(found["mean_class"])
     training = recipe.training
     return {
         "Name": name,
@@ -122,7 +122,7 @@ def _model(run: Run, name: str, folder: Path, *, macs: str) -> dict[str, Any]:
             "FLOPs": macs,
             "Parameters": environment["parameters"],
             "Training Data": data,
-            "Training Resources": devices_of(environment),
+            "Training Resources": describe_devices(environment),
             "Seed": training.seed,
             "Commit": environment["commit"] or "unknown",
             "Test Clips": scores.facts["num_clips"],
@@ -138,15 +138,14 @@ def _model(run: Run, name: str, folder: Path, *, macs: str) -> dict[str, Any]:
 
 
 def _macs(run: Run) -> str:
-    """Multiply-adds of a clip."""
+    """Return the multiply-adds of a clip, such as "1.23G"."""
     macs = network_cost(run.model(), clip_len=run.recipe.data.clip_len).macs
     return f"{macs / 1e9:.3g}G"
 
 
-def _percent(share: float) -> float:
-    return round(100 * share, 2)
+def _percent(fraction: float) -> float:
+    return round(100 * fraction, 2)
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """The path as seen from the metafile."""
     return Path(os.path.relpath(path, folder)).as_posix()

@@ -1,4 +1,4 @@
-"""A run as one self-contained web page."""
+"""Render a report as one self-contained HTML document."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def render_report(
     players: Sequence[str] = (),
     next_steps: Sequence[str] = (),
 ) -> str:
-    """Return a report as one HTML document that fetches nothing and can be sent by mail.
+    """Return a report as one HTML document that loads nothing from elsewhere.
 
     Args:
-        title: what was run.
+        title: the heading.
         subtitle: the result in one sentence.
         synthetic: whether the data are generated; the page then says so at the top.
-        facts: what a reader needs to judge the result: recipe, data, device, seed, ...
-        results: the numbers; a named index is the first column.
-        figures: (caption, figure); the caption is also its description for screen readers.
-        players: pieces of `viz.skeleton.player_html`.
+        facts: recipe, data, device, seed, ...
+        results: the table of results; a named index is its first column.
+        figures: (caption, figure); the caption is also the text for screen readers.
+        players: HTML of `viz.player_html`.
         next_steps: sentences; `backticks` mark commands.
     """
     rows = results if results.index.name is None else results.reset_index()
@@ -60,7 +60,7 @@ def render_report(
 
 
 def _cell(value: Any) -> tuple[str, bool]:
-    """A table cell's text, and whether it is a number."""
+    """Return a table cell's text, and whether it is a number."""
     if value is None or value is pd.NaT or (isinstance(value, float) and value != value):
         return "\N{EN DASH}", True
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):

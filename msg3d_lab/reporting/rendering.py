@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from html import escape
 from typing import TYPE_CHECKING, Literal
-
-from msg3d_lab.reporting.tables import percent
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Format", "render"]
+__all__ = ["NOT_RUN", "Format", "format_percent", "render"]
 
 Format = Literal["md", "latex", "csv", "html"]
-# What a source gave with one decimal is not shown with two.
-_AS_PUBLISHED = {"published", "top1 acc"}
-# LaTeX's fonts and its default encoding have these under other names.
+NOT_RUN = "not run"
+# Columns with published numbers, which may have one decimal only.
+_PUBLISHED = {"published", "top1 acc"}
+# Characters that LaTeX's default fonts lack.
 _LATEX = {"±": r"$\pm$"}
 
 
 def render(tables: Mapping[str, pd.DataFrame], *, format: Format = "md") -> str:
     """Return tables with their titles as text.
 
-    What is not a number is left empty, but for the column `measured`, where it reads "not run".
+    A nan is shown as an empty cell; in the column `measured` as "not run".
 
     Args:
         tables: by title.
-        format: "md", "latex" (needs booktabs), "csv" (one table; its title is left out) or "html"
-            (a piece of a page).
+        format: "md", "latex" (needs booktabs), "csv" (one table, without its title) or "html" (a
+            part of a page).
 
     Raises:
         ValueError: an unknown format; several tables for CSV.
@@ -37,8 +37,12 @@ def render(tables: Mapping[str, pd.DataFrame], *, format: Format = "md") -> str:
     if format == "md":
         return "\n".join(f"### {title}\n\n{_markdown(text)}" for title, text in texts.items())
     if format == "html":
-        parts = [f"<h3>{_escaped(title)}</h3>\n{_html(text)}" for title, text in texts.items()]
-        return "\n".join(parts)
+        return "\n".join(
+            f"<h3>{escape(title, quote=False)}</h3>\n"
+            + text.to_html(index=False, border=0, na_rep="", render_links=True)
+            + "\n"
+            for title, text in texts.items()
+        )
     if format == "latex":
         return "\n".join(_latex(title, text) for title, text in texts.items())
     if format != "csv":
@@ -48,8 +52,13 @@ def render(tables: Mapping[str, pd.DataFrame], *, format: Format = "md") -> str:
     return next(iter(texts.values())).to_csv(index=False, lineterminator="\n")
 
 
+def format_percent(value: float) -> str:
+    """Return a percentage with one decimal, or with two if it has them."""
+    return f"{value:.1f}" if round(value, 1) == round(value, 2) else f"{value:.2f}"
+
+
 def _as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Every cell as it is shown, the index as the first column if it has a name."""
+    """Return every cell as text, a named index as the first column."""
     import pandas as pd
 
     table = table.reset_index() if table.index.name else table
@@ -61,9 +70,9 @@ def _cell(value: object, column: str) -> str:
     if not isinstance(value, float):
         return str(value)
     if value != value:
-        return "not run" if column == "measured" else ""
-    if column in _AS_PUBLISHED:
-        return percent(value)
+        return NOT_RUN if column == "measured" else ""
+    if column in _PUBLISHED:
+        return format_percent(value)
     return f"{value:+.2f}" if column == "difference" else f"{value:.2f}"
 
 
@@ -79,18 +88,8 @@ def _markdown_cell(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|")
 
 
-def _html(text: pd.DataFrame) -> str:
-    return text.to_html(index=False, border=0, na_rep="", render_links=True) + "\n"
-
-
-def _escaped(text: str) -> str:
-    from html import escape
-
-    return escape(text, quote=False)
-
-
 def _latex(title: str, text: pd.DataFrame) -> str:
-    caption = re.sub(r"([_%&#$])", r"\\\1", title)  # pandas escapes cells and names only
+    caption = re.sub(r"([_%&#$])", r"\\\1", title)  # pandas escapes the cells only
     table = text.to_latex(escape=True, index=False, caption=caption, position="tbp")
     for character, command in _LATEX.items():
         table = table.replace(character, command)

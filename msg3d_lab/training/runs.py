@@ -6,8 +6,8 @@ metrics.csv         a row per epoch
 model.safetensors   the weights that were kept, and how to rebuild the model
 resume.pt           the newest checkpoint, until the run is finished; the one before it is
                     resume.previous.pt (see `msg3d_lab.training.checkpointing`)
-testing-.../        the scores so far, until a test is finished (see `msg3d_lab.evaluation`)
-scores.parquet      test scores by sample id
+testing-.../        the scores so far, until a test is finished (`evaluation.partial_scores`)
+scores.parquet      test scores by sample id (written by `msg3d_lab.evaluation.evaluate`)
 """
 
 from __future__ import annotations

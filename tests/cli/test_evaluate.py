@@ -1,13 +1,14 @@
+import shutil
+
 import pytest
 
-from msg3d_lab.evaluation import calibration_error, interval, read_scores
-from msg3d_lab.training import fit
+from msg3d_lab.evaluation import accuracy_interval, calibration_error, read_scores
+from msg3d_lab.training import open_run
 
 
 @pytest.fixture(scope="module")
-def run(toy_store, toy_recipe, tmp_path_factory):
-    path = tmp_path_factory.mktemp("cli") / "toy"
-    return fit(toy_recipe, data=toy_store, run=path, device="cpu", progress=False)
+def run(toy_run, tmp_path_factory):
+    return open_run(shutil.copytree(toy_run.path, tmp_path_factory.mktemp("cli") / "toy"))
 
 
 def test_test_says_how_sure_it_is(shell, run):
@@ -15,7 +16,7 @@ def test_test_says_how_sure_it_is(shell, run):
     assert code == 0, err
     scores = read_scores(run.scores_path)
     assert scores.kind == "logits"
-    low, high = interval(scores.correct)
+    low, high = accuracy_interval(scores.correct)
     assert f"95 % interval of top-1 over samples {100 * low:.2f} to {100 * high:.2f} %" in out
     assert f"calibration error {100 * calibration_error(scores):.2f} %" in out
     assert (run.path / "report.html").is_file()

@@ -1,10 +1,10 @@
 import pandas as pd
 import pytest
 
-from msg3d_lab.cli.experiments import chosen_seeds
+from msg3d_lab.cli.experiments import parse_seed_choice
 from msg3d_lab.experiments import grids
 from msg3d_lab.experiments.ablations import train_and_test
-from msg3d_lab.experiments.plan import plan
+from msg3d_lab.experiments.plan import plan_runs
 from msg3d_lab.training import recipes
 
 GRID = """
@@ -16,7 +16,7 @@ set: {pathways: [factorized], num_gcn_scales: 2}
 seeds: [1]
 variants:
   - name: one-hop
-  - {name: two-hops, compare_with: one-hop, table: "1", set: {num_gcn_scales: 3}}
+  - {name: two-hops, compare_with: one-hop, group: reach, set: {num_gcn_scales: 3}}
 """
 
 
@@ -36,7 +36,8 @@ def test_ablate_lists_the_grids(shell):
 
 
 def test_ablate_compares_and_writes(toy, toy_store, tmp_path):
-    for run in plan(grids.get("grid.yaml"), seeds=[1]):  # as its worker does, which takes longer
+    # As its workers do, without starting processes.
+    for run in plan_runs(grids.get("grid.yaml"), seeds=[1]):
         train_and_test(run.recipe, run.path, data=toy_store.path, device="cpu")
     words = ["ablate", "grid.yaml", "--data", toy_store.path, "--seeds", "1", "--out", "results"]
     code, out, err = toy(*words, "--device", "cpu")
@@ -80,5 +81,5 @@ def test_ablate_explains_what_is_wrong(toy, words, message):
 
 
 @pytest.mark.parametrize(("text", "seeds"), [("3", (1, 2, 3)), ("1", (1,)), ("4,7", (4, 7))])
-def test_chosen_seeds_counts_or_lists(text, seeds):
-    assert chosen_seeds(text) == seeds
+def test_parse_seed_choice_counts_or_lists(text, seeds):
+    assert parse_seed_choice(text) == seeds

@@ -158,7 +158,7 @@ def test_confused_pairs_by_hand():
         "true": ["class 0", "class 0", "class 1"],
         "predicted": ["class 1", "class 2", "class 0"],
         "times": [2, 1, 1],
-        "share": [0.5, 0.25, 1],
+        "fraction": [0.5, 0.25, 1],
     }
     assert len(evaluation.confused_pairs(scores_of(np.eye(3)[said], true), top=1)) == 1
     assert evaluation.confused_pairs(scores_of(np.eye(3), [0, 1, 2])).empty

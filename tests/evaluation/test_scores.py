@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msg3d_lab.evaluation import Scores, accuracies, confusion_counts, read_scores, write_scores
+from msg3d_lab.evaluation import (
+    Scores,
+    accuracies,
+    align,
+    confusion_counts,
+    read_scores,
+    write_scores,
+)
 
 
 def scores_of(values, labels):
@@ -113,5 +120,53 @@ def test_read_scores_takes_no_damaged_number(tmp_path):
 def test_scores_are_numbers():
     values = np.full((3, 2), 0.5)
     values[1, 0] = np.nan
-    with pytest.raises(ValueError, match=r"1 of 3 samples .* \(NaN\), the first is s1"):
+    with pytest.raises(ValueError, match=r"scores of 1 of 3 samples .* \(NaN\), the first is s1"):
         scores_of(values, [0, 1, 1])
+
+
+NAMES = ("sit", "stand", "wave")
+
+
+def made_of(ids, labels, *, names=NAMES, seed=0):
+    values = np.random.default_rng(seed).random((len(ids), len(names)), dtype=np.float32)
+    return Scores(tuple(ids), np.array(labels, dtype=np.int64), values, names, {"seed": seed})
+
+
+def test_align_joins_on_ids():
+    first = made_of("abcdefg", [0, 1, 2, 0, 1, 2, 0])
+    order = np.random.default_rng(1).permutation(7)
+    other = made_of([first.ids[i] for i in order], first.labels[order], seed=2)
+    one, two = align([first, other])
+    assert one is first
+    assert (two.ids, two.facts) == (first.ids, other.facts)
+    np.testing.assert_array_equal(two.labels, first.labels)
+    for row, name in enumerate(first.ids):
+        np.testing.assert_array_equal(two.values[row], other.values[other.ids.index(name)])
+    assert align([other])[0] is other
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (made_of("abx", [0, 1, 2]), r"1 missing from scores 2 \(c\), 1 missing .* 1 \(x\)"),
+        (made_of("ab", [0, 1]), r"1 missing from scores 2 \(c\): test both"),
+        (made_of("abcd", [0, 1, 2, 0]), r"1 missing from scores 1 \(d\)"),
+        (made_of("cab", [2, 0, 0]), r"found 1 that differ .* \(b: 1 and 0\)"),
+        (made_of("abc", [0, 1, 1], names=("sit", "stand")), "found 3 in scores 1 and 2 in"),
+        (made_of("abc", [0, 1, 2], names=("sit", "up", "wave")), r"\(1: 'stand' and 'up'\)"),
+    ],
+)
+def test_align_refuses_what_does_not_belong_together(other, message):
+    first = made_of("abc", [0, 1, 2])
+    with pytest.raises(ValueError, match=message):
+        align([first, other])
+    with pytest.raises(ValueError, match="scores 3"):
+        align([first, first, other])
+
+
+def test_align_names_five_at_most():
+    first, other = made_of("abcdefgh", [0] * 8), made_of("ijklmnop", [0] * 8)
+    with pytest.raises(ValueError, match=r"8 missing from scores 2 \(a, b, c, d, e, \.\.\.\)"):
+        align([first, other])
+    with pytest.raises(ValueError, match="at least one set of scores"):
+        align([])

@@ -7,44 +7,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from msg3d_lab.evaluation import difference, holm, interval, mcnemar
+from msg3d_lab.evaluation import accuracy_interval, difference, holm, mcnemar
 
 
 def outcomes(rng, share, shape):
     return rng.random(shape) < share
 
 
-def test_interval_is_the_percentile_bootstrap_of_scipy():
-    correct = outcomes(np.random.default_rng(1), 0.8, 300)
-    theirs = stats.bootstrap(
-        (correct.astype(float),), np.mean, method="percentile", n_resamples=4000, rng=0
-    ).confidence_interval
-    assert interval(correct) == pytest.approx((theirs.low, theirs.high), abs=0.006)
+@pytest.mark.parametrize(("n", "hits"), [(50, 10), (1000, 940), (7, 1), (5, 5), (5000, 0)])
+def test_accuracy_interval_is_wilsons(n, hits):
+    """In closed form: the accuracies that are 1.96 of their own standard errors away."""
+    z, p = stats.norm.ppf(0.975), hits / n
+    center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    low, high = accuracy_interval(np.arange(n) < hits)
+    assert (low, high) == pytest.approx((center - half, center + half), abs=1e-12)
+    assert 0 <= low < high <= 1
 
 
-@pytest.mark.parametrize(("n", "hits"), [(50, 10), (1000, 940), (7, 1)])
-def test_interval_is_that_of_the_binomial_distribution(n, hits):
-    """With resamples without end the number right in a resample is binomial: closed form."""
-    low, high = interval(np.arange(n) < hits, resamples=200_000)
-    exact = stats.binom(n, hits / n).ppf([0.025, 0.975]) / n
-    assert (low, high) == pytest.approx(exact, abs=1 / n + 1e-12)
-
-
-@pytest.mark.parametrize("n", [1, 10, 5000])
-def test_interval_is_not_certain_where_all_samples_agree(n):
-    """Clopper and Pearson's: none of n wrong has probability alpha / 2 at the lower end."""
-    end = 0.025 ** (1 / n)
-    assert interval(np.ones(n, bool)) == pytest.approx((end, 1))
-    assert interval(np.zeros(n, bool)) == pytest.approx((0, 1 - end))
-
-
-def test_interval_narrows_with_samples_and_widens_with_confidence():
+def test_accuracy_interval_narrows_with_samples_and_widens_with_confidence():
     correct = np.arange(100) % 5 > 0
-    low, high = interval(correct)
-    lower, higher = interval(correct, confidence=0.99)
+    low, high = accuracy_interval(correct)
+    lower, higher = accuracy_interval(correct, confidence=0.99)
     assert lower < low < 0.8 < high < higher
-    assert np.ptp(interval(np.tile(correct, 16))) == pytest.approx((high - low) / 4, rel=0.1)
-    assert interval(correct, seed=0) == interval(correct, seed=0)
+    ends = accuracy_interval(np.tile(correct, 16))
+    assert np.ptp(ends) == pytest.approx((high - low) / 4, rel=0.1)
 
 
 def test_mcnemar_by_hand():
@@ -203,13 +190,13 @@ def test_holm_rejects_what_stepping_down_rejects(p, random):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: interval([]), "expected correct as right and wrong .bool., found float64"),
-        (lambda: interval(np.zeros(0, bool)), r"at least one of each, found shape \(0,\)"),
-        (lambda: interval([1, 0, 1]), "found int64: pass `predictions == labels`"),
-        (lambda: interval(np.ones((2, 3), bool)), r"found \(2, 3\): pass one seed"),
-        (lambda: interval([True], confidence=95), "confidence between 0 and 1, found 95"),
-        (lambda: interval([True, False], resamples=0), "at least one resample"),
-        (lambda: mcnemar([True], [True, False]), "found 1 and 2: join them by id with `aligned`"),
+        (lambda: accuracy_interval([]), "expected correct as bool, found float64"),
+        (lambda: accuracy_interval(np.zeros(0, bool)), r"at least one of each, found shape \(0,\)"),
+        (lambda: accuracy_interval([1, 0, 1]), "found int64: pass `predictions == labels`"),
+        (lambda: accuracy_interval(np.ones((2, 3), bool)), r"found \(2, 3\): pass one seed"),
+        (lambda: accuracy_interval([True], confidence=95), "confidence between 0 and 1, found 95"),
+        (lambda: difference([True], [False], resamples=0), "at least one resample"),
+        (lambda: mcnemar([True], [True, False]), "found 1 and 2: join them by id with `align`"),
         (lambda: mcnemar([[True], [True]], [True]), "several seeds are compared by `difference`"),
         (lambda: difference([True], [[True, True]]), "found 1 and 2: join them by id"),
         (lambda: difference(np.ones((1, 1, 1), bool), [True]), r"found shape \(1, 1, 1\)"),

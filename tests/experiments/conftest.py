@@ -18,8 +18,8 @@ def toy_grid(toy_recipe, tmp_path_factory):
             "set": {"pathways": ["factorized"], "num_gcn_scales": 2},
             "seeds": [1, 2],
             "variants": [
-                {"name": "powers-k1", "table": "1", "set": {"aggregation": "powers"}},
-                {"name": "k1", "table": "1", "compare_with": "powers-k1"},
+                {"name": "powers-k1", "group": "powers", "set": {"aggregation": "powers"}},
+                {"name": "k1", "group": "powers", "compare_with": "powers-k1"},
                 {"name": "k2", "compare_with": "k1", "set": {"model.num_gcn_scales": 3}},
                 {"name": "k1-again", "compare_with": "k2", "set": {"num_gcn_scales": 2}},
                 {"name": "broken", "compare_with": "k1", "set": {"learning_rate": 1e30}},

@@ -9,19 +9,16 @@ import numpy as np
 import pytest
 
 from msg3d_lab.data import Clip, write_store
-from msg3d_lab.evaluation import read_scores
-from msg3d_lab.evaluation import test as evaluate
+from msg3d_lab.evaluation import evaluate, read_scores
 from msg3d_lab.evaluation.statistics import difference, holm
 from msg3d_lab.experiments import (
+    AblationResults,
     Grid,
     ablate,
-    ablation_classes,
-    ablation_runs,
-    ablation_table,
     submit_ablation,
 )
-from msg3d_lab.experiments.ablations import _Bar, _work, train_and_test
-from msg3d_lab.experiments.plan import failure_path, plan, progress_of
+from msg3d_lab.experiments.ablations import _ProgressBar, _run_cost, train_and_test
+from msg3d_lab.experiments.plan import failure_path, plan_runs, read_progress
 from msg3d_lab.experiments.workers import Failure
 from msg3d_lab.training import open_run, recipes
 from msg3d_lab.training.distributed import slurm as cluster
@@ -33,7 +30,7 @@ QUIET = {"device": "cpu", "progress": False}
 def done(toy_grid, toy_store, tmp_path_factory):
     """(folder, table) of the whole grid, run by two processes."""
     folder = tmp_path_factory.mktemp("ablation")
-    return folder, ablate(toy_grid, runs=folder, data=toy_store, jobs=2, **QUIET)
+    return folder, ablate(toy_grid, runs=folder, data=toy_store, jobs=2, **QUIET).table()
 
 
 def stamps(folder):
@@ -91,9 +88,9 @@ def test_ablate_compares_sample_by_sample(done):
     assert table.loc["k1-again", "difference"] == -found.mean
 
 
-def test_ablate_corrects_p_values_within_a_table(done):
+def test_ablate_corrects_p_values_within_a_group(done):
     _, table = done
-    for _, rows in table.groupby("table"):
+    for _, rows in table.groupby("group"):
         np.testing.assert_array_equal(rows["p_holm"], holm(rows["p"].to_numpy()))
 
 
@@ -101,14 +98,14 @@ def test_ablate_runs_what_is_tested_no_more(done, toy_grid, toy_store):
     folder, table = done
     before = stamps(folder)
     fine = toy_grid.only(["k1", "k2", "k1-again"])
-    again = ablate(fine, runs=folder, data=toy_store, **QUIET)
+    again = ablate(fine, runs=folder, data=toy_store, **QUIET).table()
     assert stamps(folder) == before
     assert again.loc["k2", "difference"] == table.loc["k2", "difference"]
 
 
-def test_ablation_runs_is_tidy(done, toy_grid, toy_store):
+def test_runs_is_tidy(done, toy_grid, toy_store):
     folder, table = done
-    runs = ablation_runs(toy_grid, runs=folder, data=toy_store)
+    runs = AblationResults(toy_grid, runs=folder, data=toy_store).runs()
     assert len(runs) == 10
     assert runs["state"].value_counts().to_dict() == {"tested": 8, "failed": 2}
     tested = runs[runs["state"] == "tested"]
@@ -126,17 +123,17 @@ def test_ablation_runs_is_tidy(done, toy_grid, toy_store):
     assert first.loc["k2", "folder"] == "k2/seed-1"
 
 
-def test_ablation_runs_counts_the_epochs_that_were_trained(toy_grid, toy_store, tmp_path):
+def test_runs_counts_the_epochs_that_were_trained(toy_grid, toy_store, tmp_path):
     variants = [{"name": "longer", "set": {"epochs": 9, "num_gcn_scales": 2}}]
     grid = Grid.model_validate(toy_grid.model_dump() | {"variants": variants})
-    runs = ablation_runs(grid, runs=tmp_path, data=toy_store)
+    runs = AblationResults(grid, runs=tmp_path, data=toy_store).runs()
     assert runs["epochs"].eq(0).all()
     assert runs["num_gcn_scales"].eq(2).all()
 
 
-def test_ablation_classes_is_the_recall_of_each_class(done, toy_grid, toy_store):
+def test_classes_is_the_recall_of_each_class(done, toy_grid, toy_store):
     folder, _ = done
-    recalls = ablation_classes(toy_grid, runs=folder, data=toy_store)
+    recalls = AblationResults(toy_grid, runs=folder, data=toy_store).classes()
     assert recalls.index.tolist() == ["powers-k1", "k1", "k2", "k1-again"]
     assert recalls.columns.tolist() == list(toy_store.label_names)
     scores = read_scores(folder / "k2" / "seed-1" / "scores.parquet")
@@ -145,9 +142,9 @@ def test_ablation_classes_is_the_recall_of_each_class(done, toy_grid, toy_store)
         assert recalls.loc["k2", name] == pytest.approx(own.mean())
 
 
-def test_ablation_table_needs_the_same_seeds_on_both_sides(done, toy_grid, toy_store):
+def test_table_needs_the_same_seeds_on_both_sides(done, toy_grid, toy_store):
     folder, _ = done
-    table = ablation_table(toy_grid, seeds=[1, 7], runs=folder, data=toy_store)
+    table = AblationResults(toy_grid, seeds=[1, 7], runs=folder, data=toy_store).table()
     assert table.loc["k2", "seeds"] == 1
     assert np.isnan(table.loc["k2", "sd"])
     one = [right(folder, v)[0] for v in ("k2", "k1")]
@@ -155,8 +152,8 @@ def test_ablation_table_needs_the_same_seeds_on_both_sides(done, toy_grid, toy_s
     assert table.loc["k2", "why"] == "seed 7: missing"
 
 
-def test_ablation_table_of_nothing(toy_grid, toy_store, tmp_path):
-    table = ablation_table(toy_grid, runs=tmp_path, data=toy_store)
+def test_table_of_nothing(toy_grid, toy_store, tmp_path):
+    table = AblationResults(toy_grid, runs=tmp_path, data=toy_store).table()
     assert table["seeds"].eq(0).all()
     assert table[["top1", "difference", "p_holm", "macs"]].isna().all(axis=None)
     assert table["why"].eq("seed 1, 2: missing").all()
@@ -169,24 +166,24 @@ def copied(done, tmp_path):
 
 
 def test_what_is_trained_is_only_tested(copied, toy_grid, toy_store):
-    run = next(r for r in plan(toy_grid, runs=copied) if r.key == ("k2", 1))
+    run = next(r for r in plan_runs(toy_grid, runs=copied) if r.key == ("k2", 1))
     before = read_scores(run.path / "scores.parquet")
     (run.path / "scores.parquet").write_bytes(b"damaged")
-    assert progress_of(run, toy_store).state == "trained"
+    assert read_progress(run, toy_store).state == "trained"
     weights = (run.path / "model.safetensors").stat().st_mtime_ns
     train_and_test(run.recipe, run.path, data=toy_store.path, device="cpu")
-    assert progress_of(run, toy_store).state == "tested"
+    assert read_progress(run, toy_store).state == "tested"
     assert (run.path / "model.safetensors").stat().st_mtime_ns == weights
     assert np.array_equal(read_scores(run.path / "scores.parquet").values, before.values)
 
 
 def test_runs_of_another_recipe_are_neither_taken_nor_touched(copied, toy_grid, toy_store):
     settings = ["epochs=3"]
-    run = next(r for r in plan(toy_grid, runs=copied, settings=settings) if r.key == ("k2", 1))
-    found = progress_of(run, toy_store)
+    run = next(r for r in plan_runs(toy_grid, runs=copied, settings=settings) if r.key == ("k2", 1))
+    found = read_progress(run, toy_store)
     assert found.state == "other"
     assert "another recipe: training.epochs is 2 there and 3 here" in found.why
-    table = ablation_table(toy_grid, runs=copied, data=toy_store, settings=settings)
+    table = AblationResults(toy_grid, runs=copied, data=toy_store, settings=settings).table()
     assert table["seeds"].eq(0).all()
     before = stamps(run.path)
     with pytest.raises(ValueError, match=r"training\.epochs is 2 in the run and 3 now"):
@@ -207,7 +204,7 @@ def test_runs_on_another_store_are_neither_taken_nor_touched(
         label_names=list(toy_store.label_names), preparation={"name": "none"}, synthetic=True,
     )  # fmt: skip
     before = stamps(copied)
-    table = ablate(toy_grid.only(["k1", "k2"]), runs=copied, data=path, **QUIET)
+    table = ablate(toy_grid.only(["k1", "k2"]), runs=copied, data=path, **QUIET).table()
     assert stamps(copied) == before
     assert table["seeds"].eq(0).all()
     assert f"of another store (fingerprint {toy_store.fingerprint}, not " in table.loc["k2", "why"]
@@ -216,23 +213,23 @@ def test_runs_on_another_store_are_neither_taken_nor_touched(
 def test_scores_that_are_no_longer_what_the_recipe_asks_for_are_not_taken(
     copied, toy_grid, toy_store
 ):
-    run = next(r for r in plan(toy_grid, runs=copied) if r.key == ("k2", 1))
+    run = next(r for r in plan_runs(toy_grid, runs=copied) if r.key == ("k2", 1))
     for changes in ({"average": "logits"}, {"num_clips": 3}):
         evaluate(run.path, data=toy_store, device="cpu", progress=False, **changes)
-        assert progress_of(run, toy_store).state == "trained"
+        assert read_progress(run, toy_store).state == "trained"
     path = run.path / "scores.parquet"
     path.write_bytes(path.read_bytes()[:-20] + bytes(20))
-    assert progress_of(run, toy_store).state == "trained"
+    assert read_progress(run, toy_store).state == "trained"
 
 
-def test_work_weighs_variants_by_their_arithmetic(toy_grid, toy_store, tmp_path):
-    planned = {run.key: run.recipe for run in plan(toy_grid, runs=tmp_path)}
-    light, heavy = (_work(planned[name, 1], toy_store) for name in ("k1", "k2"))
+def test_run_cost_weighs_variants_by_their_arithmetic(toy_grid, toy_store, tmp_path):
+    planned = {run.key: run.recipe for run in plan_runs(toy_grid, runs=tmp_path)}
+    light, heavy = (_run_cost(planned[name, 1], toy_store) for name in ("k1", "k2"))
     assert heavy > light > 0
     longer = recipes.with_settings(planned["k1", 1], ["epochs=4"])
     # 36 clips are trained on, forward and backward; 13 are tested, forward.
     expected = (4 * 36 + 13 / 3) / (2 * 36 + 13 / 3)
-    assert _work(longer, toy_store) / light == pytest.approx(expected)
+    assert _run_cost(longer, toy_store) / light == pytest.approx(expected)
 
 
 def test_a_variant_that_cannot_be_built_weighs_nothing(toy_grid, toy_store, tmp_path):
@@ -240,26 +237,27 @@ def test_a_variant_that_cannot_be_built_weighs_nothing(toy_grid, toy_store, tmp_
     for changes in ({"pathways": []}, {"train_split": "nobody"}, {"edge_set": "star"}):
         variants = [{"name": "fine"}, {"name": "none", "set": changes}]
         grid = Grid.model_validate(toy_grid.model_dump() | {"variants": variants})
-        planned = {run.key: run for run in plan(grid, runs=tmp_path)}
-        assert _work(planned["none", 1].recipe, toy_store) == 0
-        with _Bar(grid, list(planned.values()), toy_store, enabled=True) as bar:
+        results = AblationResults(grid, runs=tmp_path, data=toy_store)
+        planned = {run.key: run for run in results.planned}
+        assert _run_cost(planned["none", 1].recipe, toy_store) == 0
+        with _ProgressBar(results, enabled=True) as bar:
             bar.finish(planned["none", 1].path, Failure("it has no pathway"))
-            assert bar._bar.total == 2 * _work(planned["fine", 1].recipe, toy_store)
+            assert bar._bar.total == 2 * _run_cost(planned["fine", 1].recipe, toy_store)
 
 
 def test_the_bar_does_not_take_what_failed_for_done(toy_grid, toy_store, tmp_path, capsys):
     """It would be done in no time, and so all the rest as well."""
-    planned = plan(toy_grid.only(["k1"]), runs=tmp_path)
-    one = planned[0].path
-    with _Bar(toy_grid, planned, toy_store, enabled=True) as bar:
+    results = AblationResults(toy_grid.only(["k1"]), runs=tmp_path, data=toy_store)
+    one = results.planned[0].path
+    with _ProgressBar(results, enabled=True) as bar:
         total = bar._bar.total
         one.mkdir(parents=True)
         (one / "metrics.csv").write_text("epoch,lr\n0,0.1\n")
-        bar.look([one])
+        bar.update([one])
         assert (bar._bar.n, bar._bar.total) == pytest.approx((total / 8, total))
         bar.finish(one, Failure("no luck"))
         assert (bar._bar.n, bar._bar.total) == pytest.approx((total / 8, total * 7 / 8))
-        for run in planned[1:]:
+        for run in results.planned[1:]:
             bar.finish(run.path, None)
         assert bar._bar.n == bar._bar.total  # more would be a warning
     assert "seed-1: no luck" in capsys.readouterr().out

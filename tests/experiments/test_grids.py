@@ -27,7 +27,7 @@ def written(document, tmp_path):
 
 def models(grid):
     """(variant, its model's settings) of every variant."""
-    return [(v, grids.recipe_of(grid, v).model.model_dump()) for v in grid.variants]
+    return [(v, grids.build_recipe(grid, v).model.model_dump()) for v in grid.variants]
 
 
 def changes(grid, variant):
@@ -53,7 +53,7 @@ def test_the_librarys_grids_ask_the_questions_of_the_paper():
 @pytest.mark.parametrize("name", grids.names())
 def test_variants_of_the_library_can_be_built(name):
     for variant in grids.get(name).variants:
-        recipe = grids.recipe_of(grids.get(name), variant, settings={"base_channels": 12})
+        recipe = grids.build_recipe(grids.get(name), variant, settings={"base_channels": 12})
         model = MSG3D(num_classes=3, **recipe.model.model_dump())
         assert sum(p.numel() for p in model.parameters()) > 0
 
@@ -118,25 +118,25 @@ def test_rows_of_the_settings_grid_change_what_their_names_say():
         assert len(variant.set) == expected
 
 
-def test_recipe_of_is_called_as_the_grid_so_that_equal_recipes_are_seen():
+def test_build_recipe_is_called_as_the_grid_so_that_equal_recipes_are_seen():
     grid = grids.get("synthetic-compact")
-    by_name = {v.name: grids.recipe_of(grid, v) for v in grid.variants}
+    by_name = {v.name: grids.build_recipe(grid, v) for v in grid.variants}
     assert {r.name for r in by_name.values()} == {"synthetic-compact"}
     assert by_name["dense-3"] == by_name["window-3"]
     assert len({r.hash for r in by_name.values()}) == len(by_name) - 2
 
 
-def test_recipe_of_lets_a_variant_win_over_the_settings_of_all():
+def test_build_recipe_lets_a_variant_win_over_the_settings_of_all():
     grid = grids.get("ntu60-settings")
     narrow = next(v for v in grid.variants if v.name == "width-24")
-    recipe = grids.recipe_of(grid, narrow, settings=["base_channels=12", "epochs=2"])
+    recipe = grids.build_recipe(grid, narrow, settings=["base_channels=12", "epochs=2"])
     assert (recipe.model.base_channels, recipe.training.epochs) == (24, 2)
 
 
 def test_get_reads_a_file(document, tmp_path):
     grid = grids.get(written(document, tmp_path))
-    assert grids.recipe_of(grid, grid.variants[1]).training.epochs == 2
-    assert grids.recipe_of(grid, grid.variants[0]).training.epochs == 10
+    assert grids.build_recipe(grid, grid.variants[1]).training.epochs == 2
+    assert grids.build_recipe(grid, grid.variants[0]).training.epochs == 10
 
 
 def test_only_keeps_what_the_chosen_are_compared_with():
@@ -144,8 +144,8 @@ def test_only_keeps_what_the_chosen_are_compared_with():
     assert [v.name for v in grid.variants] == ["powers-k4", "disentangled-k4", "window-1"]
     # powers-k1 was not asked for.
     assert [v.compare_with for v in grid.variants] == [None, "powers-k4", None]
-    assert grid.every == grids.get("synthetic-compact").variants
-    assert grid.only(["window-1"]).every == grid.every
+    assert grid.all_variants == grids.get("synthetic-compact").variants
+    assert grid.only(["window-1"]).all_variants == grid.all_variants
     with pytest.raises(ValueError, match="no variant 'k3': expected some of powers-k1, "):
         grids.get("synthetic-compact").only(["k3"])
 

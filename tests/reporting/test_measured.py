@@ -1,12 +1,11 @@
-import numpy as np
 import pandas as pd
 import pytest
 from made_runs import made_run, made_scores
 
-from msg3d_lab.evaluation import write_scores
+from msg3d_lab.evaluation import read_scores, write_scores
 from msg3d_lab.evaluation.fusion import fuse
-from msg3d_lab.reporting.measured import find_runs, input_of, measured, spread
-from msg3d_lab.reporting.report import record_result
+from msg3d_lab.reporting.measured import find_runs, measured_results, results_table
+from msg3d_lab.reporting.recorded import record_result
 
 STREAMS = ("joint", "bone", "joint-motion", "bone-motion")
 
@@ -52,7 +51,7 @@ def test_find_runs_leaves_out_what_cannot_be_read(tmp_path, caplog):
 
 def test_measured_has_a_row_per_run_and_per_fusion(four):
     runs = find_runs(four)
-    table = measured(runs).set_index("streams")
+    table = measured_results(runs).set_index("streams")
     assert len(table) == 6
     by_stream = {run.recipe.data.stream: run for run in runs}
     for stream, run in by_stream.items():
@@ -85,27 +84,27 @@ def test_measured_has_a_row_per_run_and_per_fusion(four):
 def test_measured_fuses_only_what_was_trained_and_tested_alike(tmp_path, bone):
     made_run(tmp_path / "joint")
     made_run(tmp_path / "bone", bone.pop("name", "ntu60-xsub-3d-bone"), **bone)
-    assert set(measured(find_runs(tmp_path))["streams"]) == {"joint", "bone"}
+    assert set(measured_results(find_runs(tmp_path))["streams"]) == {"joint", "bone"}
 
 
 def test_measured_leaves_out_a_fusion_of_other_samples_and_says_so(tmp_path, caplog):
     made_run(tmp_path / "joint")
     made_run(tmp_path / "bone", "ntu60-xsub-3d-bone", count=49)
-    assert set(measured(find_runs(tmp_path))["streams"]) == {"joint", "bone"}
+    assert set(measured_results(find_runs(tmp_path))["streams"]) == {"joint", "bone"}
     assert "are not fused: expected the same sample ids" in caplog.text
 
 
 def test_measured_knows_a_changed_recipe(tmp_path):
     made_run(tmp_path / "r", settings=["learning_rate=0.2"])
     made_run(tmp_path / "s", settings=["seed=5"])
-    assert measured(find_runs(tmp_path))["of_library"].tolist() == [False, True]
+    assert measured_results(find_runs(tmp_path))["of_library"].tolist() == [False, True]
 
 
 def test_measured_takes_from_the_table_what_has_no_run_folder(tmp_path):
     kept, gone = made_run(tmp_path / "kept"), made_run(tmp_path / "gone", settings=["seed=2"])
     for run in (kept, gone):
         record_result(run, tmp_path / "results.csv")
-    table = measured([kept], recorded=tmp_path / "results.csv")
+    table = measured_results([kept], recorded=tmp_path / "results.csv")
     assert table["from"].tolist() == ["run", "table"]
     assert table["seed"].tolist() == [1, 2]
     same = ["dataset", "split", "input", "streams", "clips", "samples", "recipe_hash", "sampling"]
@@ -114,29 +113,34 @@ def test_measured_takes_from_the_table_what_has_no_run_folder(tmp_path):
     assert table["of_library"].tolist() == [True, True]
     pd.DataFrame({"dataset": ["x"]}).to_csv(tmp_path / "other.csv", index=False)
     with pytest.raises(ValueError, match="has no column synthetic, split"):
-        measured([], recorded=tmp_path / "other.csv")
+        measured_results([], recorded=tmp_path / "other.csv")
 
 
 def test_measured_reads_the_committed_table(request):
     path = request.config.rootpath / "data/results.csv"
-    table = measured([], recorded=path)
+    table = measured_results([], recorded=path)
     assert set(table["from"]) == {"table"}
     assert (table["samples"] > 0).all()
     assert table["top1"].between(0, 100).all()
 
 
 def test_measured_of_nothing_is_empty():
-    table = measured([])
+    table = measured_results([])
     assert table.empty
     assert "top1" in table
 
 
-def test_input_of_layouts():
-    assert input_of("ntu25") == "3D (ntu25)"
-    assert input_of("coco17") == "2D (HRNet, coco17)"
-    assert input_of("mine9") == "mine9"
+def test_results_table_is_what_the_scores_say(run):
+    scores = read_scores(run.scores_path)
+    row = results_table([run]).iloc[0]
+    assert row["top-1 %"] == pytest.approx(
+        100 * (scores.predictions == scores.labels).mean(), abs=0.01
+    )
+    assert (row["samples"], row["clips"], row["split"]) == (13, 1, "xsub_val")
+    assert row["data"] == "toy (synthetic)"
+    assert row["parameters"] == sum(p.numel() for p in run.model().parameters())
 
 
-def test_spread_of_one_is_unknown():
-    assert np.isnan(spread([1.0]))
-    assert spread([1.0, 3.0]) == pytest.approx(2**0.5)
+def test_results_table_wants_tested_runs(toy_run):
+    with pytest.raises(FileNotFoundError, match="run `msg3d-lab test"):
+        results_table([toy_run])

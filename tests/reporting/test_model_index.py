@@ -12,9 +12,9 @@ from msg3d_lab.training import open_run, recipes
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    made_run(folder / "a")
-    made_run(folder / "b", settings=["seed=2"])
-    made_run(folder / "c", "synthetic-joint")
+    made_run(folder / "a", settings=["clip_len=16"])
+    made_run(folder / "b", settings=["clip_len=16", "seed=2"])
+    made_run(folder / "c", "synthetic-joint", settings=["clip_len=16"])
     return find_runs(folder)
 
 
@@ -44,7 +44,7 @@ def test_metafile_holds_what_was_measured(runs, content):
     facts = model["Metadata"]
     assert (facts["Batch Size"], facts["Epochs"]) == (16, 80)
     assert facts["Training Resources"] == "8 x cuda, a processor, 4 threads"
-    macs = network_cost(runs[0].model(), clip_len=100).macs
+    macs = network_cost(runs[0].model(), clip_len=16).macs
     assert float(facts["FLOPs"].removesuffix("G")) == pytest.approx(macs / 1e9, rel=5e-3)
 
 

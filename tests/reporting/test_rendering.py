@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from msg3d_lab.reporting.rendering import render
+from msg3d_lab.reporting.rendering import format_percent, render
 
 TABLE = pd.DataFrame(
     {
@@ -77,3 +77,7 @@ def test_render_shows_a_named_index_and_refuses_other_formats():
     assert "| name | x |" in render({"t": table})
     with pytest.raises(ValueError, match="unknown format 'docx'"):
         render({"t": table}, format="docx")
+
+
+def test_format_percent_shows_the_decimals_there_are():
+    assert [format_percent(x) for x in (85.0, 90.93, 92.3)] == ["85.0", "90.93", "92.3"]

@@ -69,7 +69,7 @@ def undisturbed(start, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
     assert launchers.finish([start(folder, "--checkpoint-minutes", "5")]) == [0]
     run = open_run(folder)
-    evaluation.test(run, device="cpu", progress=False)
+    evaluation.evaluate(run, device="cpu", progress=False)
     return run
 
 
@@ -81,7 +81,7 @@ def assert_the_same(folder, undisturbed, *, scores=True):
     one, other = (r.metrics.drop(columns=TIMING) for r in (run, undisturbed))
     assert one.to_csv() == other.to_csv()
     if scores:
-        found = evaluation.test(run, device="cpu", progress=False).scores
+        found = evaluation.evaluate(run, device="cpu", progress=False).scores
         expected = evaluation.read_scores(undisturbed.scores_path)
         assert found.ids == expected.ids
         np.testing.assert_array_equal(found.values, expected.values)

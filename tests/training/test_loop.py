@@ -234,7 +234,7 @@ def test_fit_under_torchrun_uses_every_process_and_writes_once(toy_store, toy_re
     shown = launchers.run_group(2, "msg3d_lab", *words, folder=tmp_path)
     assert shown.count("Scores:") == 1
     several = read_scores(run.scores_path)
-    one = evaluation.test(run, device="cpu", progress=False).scores
+    one = evaluation.evaluate(run, device="cpu", progress=False).scores
     assert several.ids == one.ids
     np.testing.assert_allclose(several.values, one.values, atol=1e-6)
 

@@ -15,7 +15,7 @@ import numpy as np
 from msg3d_lab.data.checksums import digest
 from msg3d_lab.data.datasets import DATASETS, ntu_splits, parse_ntu_name
 from msg3d_lab.evaluation.external.pickles import ScoreFile, read_names, read_score_file
-from msg3d_lab.evaluation.scores import Scores, kind_of
+from msg3d_lab.evaluation.scores import Scores, guess_kind
 
 if TYPE_CHECKING:
     from msg3d_lab.data.store import Store
@@ -103,7 +103,7 @@ def read_foreign_scores(
             **facts,
             "split": split,
             "stream": stream,
-            "kind": kind_of(file.values),
+            "kind": guess_kind(file.values),
             "num_clips": None,
             "recipe": None,
             "recipe_hash": None,

@@ -153,7 +153,7 @@ def test_every_sample_is_tested_once_whatever_the_number_of_processes(
     # Every process has the whole result, and it is what one process finds.
     assert len({report["top1"] for report in reports}) == 1
     several = read_scores(run.scores_path)
-    one = evaluation.test(run, device="cpu", progress=False).scores
+    one = evaluation.evaluate(run, device="cpu", progress=False).scores
     assert several.ids == one.ids
     np.testing.assert_allclose(several.values, one.values, atol=1e-6)
 
@@ -207,7 +207,7 @@ def main(recipe, store, folder):
                 wrote.append(path)
 
     sys.addaudithook(watch)
-    testing = sys.modules["msg3d_lab.evaluation.loop"]
+    testing = evaluation.evaluator
     predict = testing.predict
 
     def counted(*words, **more):
@@ -217,7 +217,7 @@ def main(recipe, store, folder):
 
     testing.predict = counted
     run = fit(recipe, data=store, run=folder / "run", device="cpu")
-    result = evaluation.test(run, device="cpu", progress=False)
+    result = evaluation.evaluate(run, device="cpu", progress=False)
     report = {"wrote": wrote.copy(), "tested": tested, "top1": result.top1}
     (folder / f"{rank}.json").write_text(json.dumps(report))
     if torch.distributed.is_initialized():

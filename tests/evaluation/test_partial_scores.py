@@ -1,4 +1,4 @@
-"""A test that is killed goes on. This file is also the program that is killed: see the end."""
+"""A killed evaluation continues. `main` is what the killed processes run."""
 
 import json
 import logging
@@ -6,18 +6,16 @@ import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from msg3d_lab import evaluation
-from msg3d_lab.evaluation import parts as parts_module
-from msg3d_lab.evaluation.parts import Parts
-from msg3d_lab.training import fit, open_run
+from msg3d_lab.evaluation import evaluate, evaluator, partial_scores, read_scores
+from msg3d_lab.evaluation.partial_scores import PartialScores
+from msg3d_lab.training import open_run
 
 PRELOADED = ["msg3d_lab.training", "lightning_fabric", "pandas"]
 FACTS = {"facts": ("hash", "fingerprint", "xsub_val", 1, "softmax"), "shape": (10, 3), "seconds": 0}
@@ -30,14 +28,14 @@ def folder(tmp_path):
 
 
 def make(folder, **changes):
-    return Parts(folder, weights=folder / "weights", **(FACTS | changes))
+    return PartialScores(folder, weights=folder / "weights", **(FACTS | changes))
 
 
 def rows_in(parts):
     return sorted(row for rows, _ in parts.read() for row in rows.tolist())
 
 
-def test_parts_give_back_what_was_added(folder):
+def test_partial_scores_give_back_what_was_added(folder):
     rng, added = np.random.default_rng(0), {}
     parts = make(folder)
     for rows in ([3, 1], [7], [0, 9, 4]):
@@ -52,9 +50,9 @@ def test_parts_give_back_what_was_added(folder):
     assert [path.name for path in folder.iterdir()] == ["weights"]
 
 
-def test_parts_write_once_in_a_while(folder, monkeypatch):
+def test_partial_scores_are_saved_once_in_a_while(folder, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(parts_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(partial_scores.time, "monotonic", lambda: now[0])
     parts = make(folder, seconds=20)
     for i in range(9):
         now[0] += 7
@@ -63,7 +61,7 @@ def test_parts_write_once_in_a_while(folder, monkeypatch):
     assert len(list(folder.glob("*/*.npz"))) == 3
 
 
-def test_a_short_test_writes_no_parts(folder):
+def test_a_short_evaluation_saves_no_partial_scores(folder):
     parts = make(folder, seconds=20)
     parts.add(np.array([1]), np.zeros((1, 3), np.float32))
     assert [path.name for path in folder.iterdir()] == ["weights"]
@@ -78,7 +76,7 @@ def test_a_short_test_writes_no_parts(folder):
         {"shape": (11, 3)},
     ],
 )
-def test_parts_of_another_test_are_left_alone(folder, change):
+def test_partial_scores_of_another_test_are_left_alone(folder, change):
     make(folder).add(np.array([1]), np.ones((1, 3), np.float32))
     other = make(folder, **change)
     assert rows_in(other) == []
@@ -86,7 +84,7 @@ def test_parts_of_another_test_are_left_alone(folder, change):
     assert rows_in(make(folder)) == [1]
 
 
-def test_parts_of_other_weights_are_removed(folder):
+def test_partial_scores_of_other_weights_are_removed(folder):
     make(folder).add(np.array([1]), np.ones((1, 3), np.float32))
     (folder / "weights").write_bytes(b"others")
     parts = make(folder)
@@ -95,7 +93,7 @@ def test_parts_of_other_weights_are_removed(folder):
     assert [path.name for path in folder.iterdir()] == ["weights"]
 
 
-def test_damaged_parts_are_left_out(folder):
+def test_damaged_partial_scores_are_ignored(folder):
     parts = make(folder)
     for row in range(4):
         parts.add(np.array([row]), np.full((1, 3), row, np.float32))
@@ -120,30 +118,29 @@ def test_damaged_parts_are_left_out(folder):
         (np.array([1]), np.zeros((1, 3))),
     ],
 )
-def test_parts_that_do_not_fit_are_left_out(folder, rows, scores):
+def test_partial_scores_that_do_not_fit_are_ignored(folder, rows, scores):
     parts = make(folder)
     parts.add(rows, scores)
     assert rows_in(parts) == []
 
 
-def test_a_test_goes_on_if_parts_cannot_be_written(folder, caplog):
+def test_an_evaluation_continues_if_partial_scores_cannot_be_saved(folder, caplog):
     parts = make(folder)
-    parts._folder.write_text("in the way")
+    parts.folder.write_text("in the way")
     with caplog.at_level(logging.WARNING):
         for row in range(3):
             parts.add(np.array([row]), np.zeros((1, 3), np.float32))
     assert [r.message.split(":")[0] for r in caplog.records] == [
-        "a test that is killed will start anew, its parts fail"
+        "partial scores cannot be saved, so a killed evaluation will start from the beginning"
     ]
     assert rows_in(parts) == []
 
 
 @pytest.fixture(scope="module")
-def trained(toy_store, toy_recipe, tmp_path_factory):
+def trained(toy_run, tmp_path_factory):
     """A run, and its scores if nothing disturbs the test."""
-    path = tmp_path_factory.mktemp("parts") / "toy"
-    run = fit(toy_recipe, data=toy_store, run=path, device="cpu", progress=False)
-    return run, evaluation.test(run, num_clips=2, device="cpu", progress=False).scores
+    run = open_run(shutil.copytree(toy_run.path, tmp_path_factory.mktemp("parts") / "toy"))
+    return run, evaluate(run, num_clips=2, device="cpu", progress=False).scores
 
 
 @pytest.fixture
@@ -157,40 +154,51 @@ def run(trained, tmp_path):
 @pytest.fixture
 def tested(monkeypatch):
     """The positions that are tested in this process, as they are."""
-    found, module = [], sys.modules["msg3d_lab.evaluation.loop"]
-    predict = module.predict
+    found, predict = [], evaluator.predict
 
     def counted(*words, **more):
         for batch in predict(*words, **more):
             found.extend(batch[2].tolist())
             yield batch
 
-    monkeypatch.setattr(module, "predict", counted)
+    monkeypatch.setattr(evaluator, "predict", counted)
     return found
 
 
-def kill(run, *, kill_after):
-    """Test in a process of its own that is killed after some samples."""
+def start(run, *, kill_after, processes=1):
+    """Evaluate in new processes, as torchrun starts them; return their exit codes.
+
+    The last of them is killed after it has scored some samples.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    code = f"import runpy; runpy.run_path({__file__!r})['main']({str(run.path)!r}, {kill_after})"
-    process = context.Process(target=exec, args=(code, {}))
-    process.start()
-    process.join(120)
-    return process.exitcode == -signal.SIGKILL
-
-
-def torchrun(run, *, kill_after):
-    """Test in two processes, of which the second is killed after some samples of its share."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return subprocess.run(
-        [sys.executable, *launcher, __file__, str(run.path), str(kill_after)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-        timeout=300,
-    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(processes):
+        environment = {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "GROUP_RANK": "0",
+            "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "TORCHELASTIC_RUN_ID": "test",
+        }
+        code = (
+            f"import os, runpy; os.environ.update({environment if processes > 1 else {}}); "
+            f"runpy.run_path({__file__!r})['main']({str(run.path)!r}, {kill_after})"
+        )
+        started.append(context.Process(target=exec, args=(code, {})))
+        started[-1].start()
+    started[-1].join(120)
+    for process in started:
+        if started[-1].exitcode != 0:
+            process.terminate()  # torchrun does not wait for the others either
+        process.join(120)
+    return [process.exitcode for process in started]
 
 
 def kept_in(run):
@@ -202,64 +210,59 @@ def kept_in(run):
 def assert_the_same(run, scores, expected):
     assert scores.ids == expected.ids
     np.testing.assert_allclose(scores.values, expected.values, atol=1e-6)
-    saved = evaluation.read_scores(run.scores_path)
+    saved = read_scores(run.scores_path)
     np.testing.assert_array_equal(saved.values, scores.values)
     assert saved.facts == expected.facts
     assert not list(run.path.glob("testing-*"))
 
 
-def test_test_killed_twice_goes_on_where_it_was(run, trained, tested, toy_store):
+def test_evaluate_killed_twice_goes_on_where_it_was(run, trained, tested, toy_store):
     every = toy_store.indices("xsub_val").tolist()
-    assert kill(run, kill_after=4)
-    assert kill(run, kill_after=3)
+    assert start(run, kill_after=4) == [-signal.SIGKILL]
+    assert start(run, kill_after=3) == [-signal.SIGKILL]
     assert kept_in(run) == list(range(7))
     assert not run.scores_path.exists()
     # Another number of clips begins at the beginning, and leaves the parts alone.
-    evaluation.test(run, num_clips=3, device="cpu", progress=False)
+    evaluate(run, num_clips=3, device="cpu", progress=False)
     assert tested == every
     tested.clear()
-    result = evaluation.test(run, num_clips=2, device="cpu", progress=False)
+    result = evaluate(run, num_clips=2, device="cpu", progress=False)
     assert tested == every[7:]
     assert_the_same(run, result.scores, trained[1])
 
 
-def test_test_killed_when_all_was_tested_tests_nothing_again(run, trained, tested):
-    assert kill(run, kill_after=13)
-    result = evaluation.test(run, num_clips=2, device="cpu", progress=False)
+def test_evaluate_killed_when_all_was_tested_tests_nothing_again(run, trained, tested):
+    assert start(run, kill_after=13) == [-signal.SIGKILL]
+    result = evaluate(run, num_clips=2, device="cpu", progress=False)
     assert tested == []
     assert_the_same(run, result.scores, trained[1])
 
 
-@pytest.mark.slow
-def test_test_killed_in_two_processes_goes_on_in_one(run, trained, tested, toy_store):
+def test_evaluate_killed_in_two_processes_goes_on_in_one(run, trained, tested, toy_store):
     """The second process has every second sample, and is killed after two of them."""
     every = toy_store.indices("xsub_val").tolist()
-    killed = torchrun(run, kill_after=2)
-    assert killed.returncode == 1, killed.stdout
+    assert start(run, kill_after=2, processes=2)[1] == -signal.SIGKILL
     kept = kept_in(run)
     assert {1, 3} <= set(kept) <= {0, 1, 2, 3, 4, 6, 8, 10, 12}
-    result = evaluation.test(run, num_clips=2, device="cpu", progress=False)
+    result = evaluate(run, num_clips=2, device="cpu", progress=False)
     assert tested == [p for i, p in enumerate(every) if i not in kept]
     assert_the_same(run, result.scores, trained[1])
 
 
-@pytest.mark.slow
-def test_test_killed_in_one_process_goes_on_in_two(run, trained, toy_store):
+def test_evaluate_killed_in_one_process_goes_on_in_two(run, trained, toy_store):
     every = toy_store.indices("xsub_val").tolist()
-    assert kill(run, kill_after=4)
-    done = torchrun(run, kill_after=-1)
-    assert done.returncode == 0, done.stdout
+    assert start(run, kill_after=4) == [-signal.SIGKILL]
+    assert start(run, kill_after=-1, processes=2) == [0, 0]
     reports = [json.loads((run.path / f"{rank}.json").read_text()) for rank in range(2)]
     assert [report["tested"] for report in reports] == [every[4::2], every[5::2]]
     assert reports[0]["top1"] == reports[1]["top1"]
-    assert_the_same(run, evaluation.read_scores(run.scores_path), trained[1])
+    assert_the_same(run, read_scores(run.scores_path), trained[1])
 
 
 def main(path, kill_after):
     """Test one sample at a time; the last process is killed after some of them."""
     rank, last = (int(os.environ.get(name, n)) for name, n in (("RANK", 0), ("WORLD_SIZE", 1)))
-    module = sys.modules["msg3d_lab.evaluation.loop"]
-    predict, tested = module.predict, []
+    predict, tested = evaluator.predict, []
 
     def counted(*words, **more):
         for batch in predict(*words, **more):
@@ -268,15 +271,9 @@ def main(path, kill_after):
             if rank == last - 1 and len(tested) == kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    module.predict = counted
-    result = evaluation.test(
-        path, num_clips=2, batch_size=2, device="cpu", progress=False, part_seconds=0
-    )
+    evaluator.predict = counted
+    result = evaluate(path, num_clips=2, batch_size=2, device="cpu", progress=False, save_seconds=0)
     report = {"tested": tested, "top1": result.top1}
     (Path(path) / f"{rank}.json").write_text(json.dumps(report))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,257 @@
+"""Evaluate a run: the class scores of every sample of a split, and their accuracies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from msg3d_lab.data.batches.loader import prefetch
+from msg3d_lab.data.store import Store
+from msg3d_lab.evaluation.metrics import accuracies, calibration_error
+from msg3d_lab.evaluation.partial_scores import PartialScores
+from msg3d_lab.evaluation.scores import Kind, Scores, write_scores
+from msg3d_lab.evaluation.statistics import accuracy_interval
+from msg3d_lab.model import MSG3D
+from msg3d_lab.model.predict import predict
+from msg3d_lab.training.distributed.collectives import gather
+from msg3d_lab.training.distributed.processes import launch
+from msg3d_lab.training.runs import Run, open_run
+from msg3d_lab.training.setup import build_test_batches, open_store_for
+from msg3d_lab.training.validation import split_validation
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["EvaluationResult", "evaluate", "validation_scores"]
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """The scores of a split and their accuracies, as fractions of 1.
+
+    Args:
+        top1: fraction of samples whose highest score is the true class.
+        top5: fraction with the true class among the five highest; None with five classes or fewer.
+        mean_class: mean of the per-class accuracies.
+        scores: the scores.
+        calibration_error: expected calibration error, see `metrics.calibration_error`.
+        interval: 95 % interval of `top1` over samples. It says nothing about other seeds.
+    """
+
+    top1: float
+    top5: float | None
+    mean_class: float
+    scores: Scores
+    calibration_error: float
+    interval: tuple[float, float]
+
+
+def evaluate(
+    run: Run | str | Path,
+    *,
+    data: Store | str | Path | None = None,
+    num_clips: int | None = None,
+    average: Kind = "softmax",
+    split: str | None = None,
+    batch_size: int = 16,
+    device: str = "auto",
+    devices: int | None = None,
+    num_nodes: int | None = None,
+    progress: bool = True,
+    save_seconds: float = 20,
+) -> EvaluationResult:
+    """Score the test split of a run's recipe and write `scores.parquet` into the run's folder.
+
+    Under torchrun or srun each sample is scored by one process. Every process returns the whole
+    result; the first one writes.
+
+    A killed evaluation continues when it is started again, with any number of processes: the run's
+    folder keeps partial scores (`testing-...`) until all samples are scored. The result equals that
+    of an undisturbed evaluation up to rounding, since the batches hold other samples together.
+
+    Args:
+        run: a run or its folder.
+        data: the store. Default: the one the run was trained on.
+        num_clips: clips per sample. Default: the recipe's `test_clips`.
+        average: what is averaged over a sample's clips: "softmax" scores (the field's usual choice)
+            or "logits".
+        split: the split to score. Default: the recipe's test split. Scores of another split are
+            returned and not written.
+        batch_size: clips per forward pass.
+        device: "auto", "cpu", "cuda" or "mps".
+        devices: processes per machine. Default: what torchrun or srun started, else one.
+        num_nodes: machines. Default: as for `devices`.
+        progress: whether to show a progress bar.
+        save_seconds: seconds between two saves of partial scores; 0 saves after every batch.
+
+    Raises:
+        FileNotFoundError: no run, no weights or no store.
+        ValueError: the store does not fit the run; an unknown `average`; the number of running
+            processes differs from `devices` and `num_nodes`.
+
+    Source: softmax averaged over test clips as in mmaction2 (`average_clips="prob"`); logits as in
+        its `average_clips="score"`.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    if average not in ("softmax", "logits"):
+        raise ValueError(f'expected average="softmax" or "logits", found {average!r}')
+    recipe = run.recipe
+    num_clips = recipe.test_clips if num_clips is None else num_clips
+    if num_clips < 1:
+        raise ValueError(f"expected at least one clip per sample, found {num_clips}")
+    split = split or recipe.data.test_split
+    trained_on = run.environment["data"]
+    store = open_store_for(recipe, data if data is not None else trained_on["path"])
+    model = run.model()
+    _check_fit(run, model, store)
+    fabric = launch(device, devices=devices, num_nodes=num_nodes)
+    model.to(fabric.device)
+
+    indices = store.indices(split)
+    values = np.zeros((len(indices), store.num_classes), dtype=np.float32)
+    partial = PartialScores(
+        run.path,
+        weights=run.checkpoint,
+        facts=(recipe.hash, store.fingerprint, split, num_clips, average),
+        shape=values.shape,
+        seconds=save_seconds,
+    )
+    done = _load_partial(fabric, partial, values)
+    left = np.flatnonzero(~done)
+    batches = build_test_batches(
+        recipe, store, indices, batch_size=max(1, batch_size // num_clips), num_clips=num_clips
+    )
+    batches.indices = indices[left[fabric.global_rank :: fabric.world_size]]
+    resumed = f" ({done.sum()} of {len(done)} samples were done)" if done.any() else ""
+    scored = [np.zeros(0, dtype=np.int64)]
+    for logits, _, positions in tqdm(
+        predict(model, prefetch(batches), device=fabric.device),
+        total=len(batches),
+        desc=f"testing {run.path.name}{resumed}",
+        unit="batch",
+        disable=not (progress and fabric.is_global_zero),
+        dynamic_ncols=True,
+    ):
+        clips = torch.from_numpy(logits)
+        clips = clips.softmax(-1) if average == "softmax" else clips
+        rows = np.searchsorted(indices, positions)  # the positions of a split ascend
+        values[rows] = clips.mean(1).numpy()
+        partial.add(rows, values[rows])
+        scored.append(rows)
+    if fabric.world_size > 1:
+        own = np.concatenate(scored)
+        for rows, found in gather(fabric, (own, values[own])):
+            values[rows] = found
+
+    scores = Scores(
+        ids=tuple(store.ids[i] for i in indices),
+        labels=store.labels[indices],
+        values=values,
+        label_names=tuple(store.label_names),
+        facts={
+            "dataset": store.dataset,
+            "synthetic": store.synthetic,
+            "split": split,
+            "stream": recipe.data.stream,
+            "kind": average,
+            "num_clips": num_clips,
+            "recipe": recipe.name,
+            "recipe_hash": recipe.hash,
+            "data_fingerprint": store.fingerprint,
+            "trained_on": trained_on["fingerprint"],
+        },
+    )
+    if fabric.is_global_zero:
+        if split == recipe.data.test_split:
+            write_scores(scores, run.scores_path, overwrite=True)
+        partial.remove()
+    found = accuracies(scores)
+    return EvaluationResult(
+        top1=found["top1"],
+        top5=found.get("top5"),
+        mean_class=found["mean_class"],
+        scores=scores,
+        calibration_error=calibration_error(scores),
+        interval=accuracy_interval(scores.correct),
+    )
+
+
+def validation_scores(
+    run: Run | str | Path,
+    *,
+    data: Store | str | Path | None = None,
+    num_clips: int | None = None,
+    batch_size: int = 16,
+    device: str = "auto",
+    progress: bool = True,
+) -> Scores:
+    """Return a run's scores of its validation part, on which fusion weights may be fitted.
+
+    The validation part is the training clips of the recipe's `validation_subjects`, on which the
+    run was not trained. Nothing is written.
+
+    Args:
+        run: a run or its folder.
+        data: the store. Default: the one the run was trained on.
+        num_clips: clips per sample. Default: the recipe's `test_clips`.
+        batch_size: clips per forward pass.
+        device: "auto", "cpu", "cuda" or "mps".
+        progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: the recipe has no validation part.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    recipe = run.recipe
+    subjects = recipe.data.validation_subjects
+    if not subjects:
+        raise ValueError(
+            f"{run.path} has no validation part: train with validation_subjects, e.g. "
+            '--set "validation_subjects=[35, 38]"'
+        )
+    store = open_store_for(recipe, data if data is not None else run.environment["data"]["path"])
+    result = evaluate(
+        run,
+        data=store,
+        num_clips=num_clips,
+        split=recipe.data.train_split,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+    )
+    validation = {store.ids[i] for i in split_validation(store, recipe)[1]}
+    rows = [row for row, name in enumerate(result.scores.ids) if name in validation]
+    found = result.scores.select(np.array(rows))
+    return replace(found, facts={**found.facts, "validation_subjects": list(subjects)})
+
+
+def _check_fit(run: Run, model: MSG3D, store: Store) -> None:
+    """Compare the numbers of classes and channels of the network and the store."""
+    arguments = model.arguments
+    if (store.num_classes, store.channels) != (arguments["num_classes"], arguments["in_channels"]):
+        raise ValueError(
+            f"{run.path} was trained for {arguments['num_classes']} classes and "
+            f"{arguments['in_channels']} channels, but {store.path} has {store.num_classes} "
+            f"classes and {store.channels} channels"
+        )
+
+
+def _load_partial(fabric: Fabric, partial: PartialScores, values: np.ndarray) -> np.ndarray:
+    """Fill `values` with saved partial scores and return (samples,) bool, which rows are filled.
+
+    The first process reads the files and sends the scores to the others, because machines need not
+    share a disk.
+    """
+    done = np.zeros(len(values), dtype=bool)
+    if fabric.is_global_zero:
+        for rows, found in partial.read():
+            values[rows], done[rows] = found, True
+    if fabric.world_size > 1:
+        rows, found = gather(fabric, (np.flatnonzero(done), values[done]))[0]
+        values[rows], done[rows] = found, True
+    return done

@@ -1,0 +1,109 @@
+"""Published accuracies, and the names that tables of results use for data and streams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msg3d_lab.evaluation.fusion import STREAM_WEIGHTS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FUSIONS", "STREAM_NAMES", "data_name", "input_name", "read_published"]
+
+PUBLISHED = Path(__file__).with_name("published.csv")
+# Fused streams as named in published.csv, with their weights.
+FUSIONS: Mapping[str, Mapping[str, float]] = {
+    "joint+bone": {"joint": 1.0, "bone": 1.0},
+    "2 joint+2 bone+joint_motion+bone_motion": STREAM_WEIGHTS,
+}
+# Streams and fusions as tables show them, in the order of the tables.
+STREAM_NAMES = {
+    "joint": "joint",
+    "bone": "bone",
+    "joint_motion": "joint motion",
+    "bone_motion": "bone motion",
+    **dict(zip(FUSIONS, ("two-stream", "four-stream"), strict=True)),
+}
+_DATASETS = {
+    "ntu60": "NTU60",
+    "ntu120": "NTU120",
+    "nw-ucla": "NW-UCLA",
+    "kinetics400": "Kinetics400",
+}
+_SPLITS = {"xsub": "X-Sub", "xview": "X-View", "xset": "X-Set", "kinetics": ""}
+_INPUTS = {
+    "ntu25": "3D (ntu25)",
+    "nw-ucla20": "3D (nw-ucla20)",
+    "coco17": "2D (HRNet, coco17)",
+    "openpose18": "2D (OpenPose, openpose18)",
+}
+_COLUMNS = (
+    "model",
+    "source",
+    "dataset",
+    "split",
+    "input",
+    "streams",
+    "top1_percent",
+    "top5_percent",
+    "recipe",
+    "edge_set",
+    "test_clips",
+    "devices",
+    "checkpoint",
+    "log",
+    "reference",
+    "note",
+)
+
+
+def read_published(path: str | Path | None = None) -> pd.DataFrame:
+    """Read the published accuracies. What could not be verified is blank.
+
+    Args:
+        path: a CSV. Default: the one of this package.
+
+    Returns:
+        Text columns, but top1_percent and top5_percent are numbers (percent; nan where blank).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: other columns than expected; a top-1 outside 0 to 100.
+    """
+    import pandas as pd
+
+    path = PUBLISHED if path is None else Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no table of published numbers at {path}")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if tuple(table.columns) != _COLUMNS:
+        raise ValueError(
+            f"{path}: expected the columns {', '.join(_COLUMNS)}, found {', '.join(table.columns)}"
+        )
+    for name in ("top1_percent", "top5_percent"):
+        table[name] = pd.to_numeric(table[name].replace("", None))
+    wrong = table.index[~table["top1_percent"].between(0, 100)]
+    if len(wrong):
+        raise ValueError(f"{path}, row {wrong[0] + 1}: expected a top-1 from 0 to 100 percent")
+    return table
+
+
+def input_name(layout: str) -> str:
+    """Return the name of a joint layout as an input, as in published.csv."""
+    return _INPUTS.get(layout, layout)
+
+
+def data_name(dataset: str, split: str, input_: str, *, synthetic: bool = False) -> str:
+    """Return the name of data, such as "NTU60 X-Sub 3D"; generated data are called synthetic.
+
+    Example:
+        >>> data_name("ntu60", "xsub", "2D (HRNet, coco17)")
+        'NTU60 X-Sub 2D'
+    """
+    words = [_DATASETS.get(dataset, dataset), _SPLITS.get(split, split), input_.partition(" ")[0]]
+    if synthetic and "synthetic" not in dataset:
+        words.append("(synthetic)")
+    return " ".join(word for word in words if word)

@@ -1,0 +1,165 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from msg3d_lab.data.batches.sampling import uniform_sample
+from msg3d_lab.evaluation import (
+    accuracy_interval,
+    calibration_error,
+    evaluate,
+    fit_weights,
+    read_scores,
+    validation_scores,
+)
+from msg3d_lab.model import save_model
+from msg3d_lab.training import fit, open_run, recipes
+
+
+@pytest.fixture(scope="module")
+def run(toy_run, tmp_path_factory):
+    """A trained run of this module's own."""
+    return open_run(shutil.copytree(toy_run.path, tmp_path_factory.mktemp("test") / "toy"))
+
+
+def test_evaluate_scores_every_sample_once_under_its_id(run, toy_store):
+    result = evaluate(run, device="cpu", progress=False)
+    scores = read_scores(run.scores_path)
+    expected = [toy_store.ids[i] for i in toy_store.indices("xsub_val")]
+    assert list(scores.ids) == expected
+    np.testing.assert_array_equal(scores.values, result.scores.values)
+    np.testing.assert_allclose(scores.values.sum(1), 1, rtol=1e-5)
+    assert result.top1 == pytest.approx((scores.predictions == scores.labels).mean())
+    assert result.top5 is None
+    assert scores.facts["split"] == "xsub_val"
+    assert scores.facts["synthetic"] is True
+
+
+@pytest.mark.parametrize("average", ["softmax", "logits"])
+def test_evaluate_averages_scores_over_clips(average, run, toy_store):
+    result = evaluate(run, num_clips=4, average=average, device="cpu", progress=False, batch_size=8)
+    assert result.scores.facts["kind"] == read_scores(run.scores_path).kind == average
+    model = run.model()
+    for i, sample in list(enumerate(toy_store.indices("xsub_val")))[:4]:
+        keypoints = toy_store.keypoints(sample)
+        M, T = keypoints.shape[:2]
+        padded = np.zeros((2, T, 5, 3), np.float32)
+        padded[:M] = keypoints
+        frames = uniform_sample(T, clip_len=8, num_clips=4)
+        clips = torch.from_numpy(np.stack([padded[:, f] for f in frames]))
+        with torch.no_grad():
+            logits = model(clips)
+        expected = (logits.softmax(1) if average == "softmax" else logits).mean(0).numpy()
+        np.testing.assert_allclose(result.scores.values[i], expected, atol=1e-5)
+
+
+def test_evaluate_agrees_with_what_was_watched_in_training(run):
+    result = evaluate(run, num_clips=1, device="cpu", progress=False)
+    assert result.top1 == pytest.approx(run.metrics["test_top1"].iloc[-1])
+
+
+def test_evaluate_says_how_sure_the_accuracy_and_the_network_are(run):
+    for average in ("softmax", "logits"):
+        result = evaluate(run, average=average, device="cpu", progress=False)
+        assert result.interval == accuracy_interval(result.scores.correct)
+        assert result.interval[0] <= result.top1 <= result.interval[1]
+        assert result.calibration_error == calibration_error(result.scores)
+        assert 0 < result.calibration_error < 1
+
+
+def test_evaluate_averages_nothing_else(run):
+    with pytest.raises(ValueError, match='"softmax" or "logits", found \'prob\''):
+        evaluate(run, average="prob", progress=False)
+
+
+def test_evaluate_on_another_split_leaves_the_scores_alone(run):
+    evaluate(run, device="cpu", progress=False)
+    before = run.scores_path.read_bytes()
+    result = evaluate(run, split="xsub_train", device="cpu", progress=False)
+    assert len(result.scores.ids) == 36
+    assert run.scores_path.read_bytes() == before
+
+
+def test_evaluate_refuses_a_store_with_other_classes(run, toy_store, tmp_path):
+    from msg3d_lab.data import Clip, write_store
+
+    clips = [
+        Clip(f"c{i}", np.ones((1, 9, 5, 3), np.float32), i % 2, (split,))
+        for i, split in enumerate(["xsub_train", "xsub_val"])
+    ]
+    other = write_store(
+        tmp_path / "other.arrow",
+        clips,
+        dataset="toy",
+        skeleton=toy_store.skeleton,
+        label_names=["a", "b"],
+        channels=3,
+        preparation={"name": "none"},
+    )
+    with pytest.raises(
+        ValueError, match=r"trained for 3 classes and 3 channels, but .* has 2 classes"
+    ):
+        evaluate(run, data=other, progress=False)
+
+
+def test_evaluate_needs_weights(toy_store, toy_recipe, tmp_path):
+    from msg3d_lab.training.runs import create_run
+
+    run = create_run(tmp_path / "run", toy_recipe, {"data": {"path": str(toy_store.path)}})
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        evaluate(run, progress=False)
+
+
+def test_evaluate_makes_the_synthetic_set_again_if_its_cache_is_gone(
+    tmp_path, toy_store, monkeypatch
+):
+    from msg3d_lab.data.synthetic import dataset
+    from msg3d_lab.training.setup import open_store_for
+
+    monkeypatch.setattr(dataset, "load_synthetic", lambda: toy_store)
+    assert open_store_for(recipes.get("synthetic-joint"), tmp_path / "gone.arrow") is toy_store
+
+
+def test_evaluate_wants_at_least_one_clip(run):
+    with pytest.raises(ValueError, match="at least one clip per sample, found 0"):
+        evaluate(run, num_clips=0, progress=False)
+
+
+def test_evaluate_with_several_clips_needs_uniform_sampling(toy_run, toy_recipe, tmp_path):
+    shutil.copytree(toy_run.path, tmp_path / "r")
+    recipe = recipes.with_settings(toy_recipe, ["sampling=resize"])
+    recipes.save(recipe, tmp_path / "r" / "recipe.yaml")
+    with pytest.raises(ValueError, match="uniform"):
+        evaluate(tmp_path / "r", num_clips=3, progress=False)
+
+
+def test_evaluate_of_a_broken_network_is_no_result(toy_run, tmp_path):
+    """NaN is greater than nothing, so all samples would be taken for the first class."""
+    broken = open_run(shutil.copytree(toy_run.path, tmp_path / "run"))
+    model = broken.model()
+    torch.nn.init.constant_(model.fc.bias, torch.nan)
+    save_model(model, broken.checkpoint, overwrite=True)
+    with pytest.raises(ValueError, match="scores of 13 of 13 samples are not numbers"):
+        evaluate(broken, device="cpu", progress=False)
+    assert not broken.scores_path.exists()
+
+
+def test_validation_scores_are_of_the_validation_subjects(toy_store, toy_recipe, toy_run, tmp_path):
+    with_part = recipes.with_settings(toy_recipe, {"validation_subjects": [3], "epochs": 1})
+    runs = [
+        fit(
+            recipes.with_settings(with_part, {"stream": stream}),
+            data=toy_store, run=tmp_path / stream, device="cpu", progress=False,
+        )
+        for stream in ("joint", "bone")
+    ]  # fmt: skip
+    parts = [validation_scores(run, device="cpu", progress=False) for run in runs]
+    samples = toy_store.samples.set_index("id")
+    validation = samples[(samples.subject == 3) & samples.splits.map(lambda s: "xsub_train" in s)]
+    assert set(parts[0].ids) == set(validation.index)
+    assert not runs[0].scores_path.exists()
+    found = fit_weights(parts)
+    assert found.samples == len(validation)
+    with pytest.raises(ValueError, match="has no validation part: train with validation_subjects"):
+        validation_scores(toy_run)
