@@ -33,6 +33,20 @@ def shared_dir():
 
 
 @pytest.fixture(scope="session")
+def synthetic_store(tmp_path_factory):
+    """The embedded data set, generated once for all test processes."""
+    from filelock import FileLock
+
+    from msg3d_lab.data import load_synthetic
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with FileLock(folder / "synthetic.lock"):
+        return load_synthetic(folder / "synthetic")
+
+
+@pytest.fixture(scope="session")
 def toy_skeleton():
     """Five joints: a spine of three and two arms."""
     from msg3d_lab import skeletons

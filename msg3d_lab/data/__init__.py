@@ -1,6 +1,6 @@
-"""Recordings: imported once into a store, read as batches.
+"""Data sets: imported once into a store, read as batches of clips.
 
-These modules load NumPy; Arrow, pandas and the like when they are needed.
+Importing these modules loads NumPy only; Arrow and pandas are loaded when they are needed.
 """
 
 from msg3d_lab.data.batches.augment import Augment

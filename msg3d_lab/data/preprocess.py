@@ -1,7 +1,7 @@
-"""What is done to coordinates once, at import, because it is the same every time.
+"""Preparation of coordinates at import: centring, alignment, scaling of pixels.
 
 Sources: PreNormalize3D and PreNormalize2D of mmaction2 (`mmaction/datasets/transforms/
-pose_transforms.py`), restated; CTR-GCN's feeder for NW-UCLA (`feeders/feeder_ucla.py`).
+pose_transforms.py`); CTR-GCN's feeder for NW-UCLA (`feeders/feeder_ucla.py`).
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["center_on", "is_zero", "order_persons", "prepare_2d", "prepare_3d"]
 
-_ZERO = 1e-8  # what np.isclose takes for zero; it is ten times as slow
-_SMALL = 1e-6  # shorter than this, a direction says nothing and its rotation is left out
+_ZERO = 1e-8  # as np.isclose, which is ten times as slow
+_SMALL = 1e-6  # a shorter vector has no direction, and is not rotated
 
 
 def prepare_3d(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Bring a 3D clip to the place and direction of its main person's first frame.
+    """Centre and align a 3D clip by the first frame of its main person.
 
     The person seen in most frames comes first, and frames without that person are dropped. The
     upper joint of `skeleton.up` (the middle of the spine) in frame 0 becomes the origin. Then the
-    clip is turned so that the line `up` points along z, and after that so that `across` (right
-    minus left shoulder) points along x, each by the smallest rotation that does it.
+    clip is rotated so that the line `up` points along z, and after that so that `across` (right
+    minus left shoulder) points along x, each by the smallest such rotation.
 
     Args:
         keypoints: coordinates; a joint at exactly zero counts as not seen and stays zero.
         skeleton: a layout with `up` and `across`.
 
     Shapes:
-        keypoints: (M, T, V, 3) -> (M, T', V, 3), T' <= T; 0 if nobody is there in any frame.
+        keypoints: (M, T, V, 3) -> (M, T', V, 3), T' <= T; T' = 0 if nobody is in any frame.
 
     Units: as given (metres for Kinect).
 
@@ -39,8 +39,8 @@ def prepare_3d(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     Raises:
         ValueError: another shape, or a layout without `up` and `across`.
 
-    Source: mmaction2's PreNormalize3D, which knows one or two persons; with more, the fullest one
-        comes first here and the others keep their order.
+    Source: mmaction2's PreNormalize3D, which supports one or two persons. With more, the person
+        seen in most frames comes first here and the others keep their order.
     """
     _check_shape(keypoints, skeleton.num_joints, 3)
     if skeleton.up is None or skeleton.across is None:
@@ -88,10 +88,10 @@ def prepare_2d(
         keypoints (M, T, V, 2), scores (M, T, V) -> (M, T, V, 3)
 
     Raises:
-        ValueError: shapes that do not belong together, or an empty image.
+        ValueError: shapes that do not match, or an empty image.
 
     Source: mmaction2's PreNormalize2D. As there, a joint that was not found (pixel (0, 0), score 0)
-        goes to (-1, -1) with score 0: the published 2D networks were trained on that.
+        goes to (-1, -1) with score 0: the published 2D networks were trained on such data.
     """
     _check_shape(keypoints, keypoints.shape[2] if keypoints.ndim == 4 else 0, 2)
     if scores.shape != keypoints.shape[:3]:
@@ -108,7 +108,7 @@ def prepare_2d(
 
 
 def center_on(keypoints: np.ndarray, joint: int) -> np.ndarray:
-    """Subtract where the first person's `joint` is in frame 0; absent persons stay zero.
+    """Subtract the position of the first person's `joint` in frame 0; absent persons stay zero.
 
     Shapes:
         keypoints: (M, T, V, C) -> (M, T, V, C)
@@ -134,10 +134,10 @@ def _check_shape(keypoints: np.ndarray, num_joints: int, channels: int) -> None:
 
 
 def _rotation(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The smallest rotation that turns `source` parallel to the unit vector `target`.
+    """The smallest rotation that makes `source` parallel to the unit vector `target`.
 
-    Rodrigues' formula: R = cos I + sin [u]x + (1 - cos) u u^T about the unit axis u. No rotation
-    where the direction or the axis vanishes (also for opposite directions, where it is undefined).
+    Rodrigues' formula: R = cos I + sin [u]x + (1 - cos) u u^T about the unit axis u. The identity
+    if the direction or the axis vanishes (also for opposite directions: the axis is undefined).
     """
     length = float(np.linalg.norm(source))
     (a, b, c), (d, e, f) = source.tolist(), target.tolist()

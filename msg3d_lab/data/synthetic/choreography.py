@@ -1,11 +1,11 @@
 """The actions of the embedded data set: what each class is, and how it is performed.
 
-The classes come in pairs and threes that share their poses, so that what tells them apart is known:
-a motion, the direction of time, a relation between far joints, an order, a lag. Sides are drawn
-anew for each clip, so that one joint alone moves alike in all classes of a group.
+Classes form groups of two or three that share their poses and differ in one known way: a motion,
+the direction of time, a relation between distant joints, an order, a lag. Sides are drawn for each
+clip, so that a single joint moves in the same way in all classes of a group.
 
-A script writes one action into the `Motion`s of its performers, on a clock `u` that runs from 0 to
-1 over the event (below 0 before it, above 1 after it), and returns the limbs that carried it.
+A script writes one action into the `Motion`s of its performers. Its clock `u` runs from 0 to 1
+during the action (below 0 before it, above 1 after it). It returns the limbs that carry the action.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _LEG: tuple[Limb, Limb] = ("left leg", "right leg")
 
 @dataclass
 class Scene:
-    """What a script works on.
+    """The input of a script.
 
     Args:
         rng: the clip's own generator.
-        u: (T,) the event's clock.
-        side: the side of the hand that leads; mostly the subject's better one.
+        u: (T,) the clock of the action.
+        side: the side of the leading hand; mostly the subject's dominant one.
         bodies: one per performer.
         motions: one per performer, to be written to.
         gap: distance between two performers who face each other, in metres.
@@ -57,7 +57,7 @@ class Scene:
     gap: float
 
     def vary(self, value: float, spread: float = 0.12) -> float:
-        """A value that is a bit different in each clip."""
+        """A value that differs a little between clips."""
         return value * float(self.rng.uniform(1 - spread, 1 + spread))
 
     def either(self) -> int:
@@ -73,13 +73,13 @@ class ActionClass:
     """One class of the embedded data set.
 
     Args:
-        name: what is done.
-        description: the same in a sentence.
-        differs: what tells it from the class or classes it shares its poses with.
-        limbs: the limbs that can carry it; a clip's own are given by `synthetic.evidence`.
-        seconds: how long the event takes at a normal tempo.
+        name: of the action.
+        description: a sentence.
+        differs: how it differs from the classes that share its poses.
+        limbs: the limbs that can carry it; those of a clip are given by `evidence`.
+        seconds: duration of the action at a normal tempo.
         script: performs it.
-        persons: performers.
+        persons: number of performers.
     """
 
     name: str
@@ -92,24 +92,24 @@ class ActionClass:
 
     @property
     def joints(self) -> tuple[int, ...]:
-        """The key joints: those of all its limbs."""
+        """The joints of all its limbs."""
         return tuple(sorted(joint for limb in self.limbs for joint in LIMBS[limb]))
 
 
 def _hand(scene: Scene, side: int, target: tuple[float, float, float], s: np.ndarray) -> None:
-    """Bring the first performer's hand to (outwards, up, front) of its shoulder, by the share s."""
+    """Move the first performer's hand a fraction s to (outwards, up, front) of its shoulder."""
     hands = scene.motions[0].hands
     end = np.array(target) + scene.rng.normal(0, 0.06, 3)
     hands[side] = swing(hands[side], end, s)
 
 
 def _lift_knee(scene: Scene, side: int, s: np.ndarray, *, height: float = 1.0) -> None:
-    """Lift a foot by the share s so that the thigh comes up."""
+    """Lift a foot and the thigh by a fraction s."""
     scene.motions[0].feet[side] += s[:, None] * height * np.array([-0.05, 0.40, 0.16])
 
 
 def _stand_on(scene: Scene, side: int, s: np.ndarray) -> None:
-    """Put the weight over one foot by the share s."""
+    """Move the weight over one foot by a fraction s."""
     scene.motions[0].pelvis[:, 0] += s * (0.07 if side == 0 else -0.07)
 
 
@@ -144,7 +144,7 @@ def _touch_knee(opposite: bool) -> Script:
     def script(scene: Scene) -> tuple[Limb, ...]:
         u, motion, hand = scene.u, scene.motions[0], scene.either()
         leg = 1 - hand if opposite else hand
-        # Either knee is lifted to the middle, so where the hand goes hardly tells which it meets.
+        # Either knee is lifted to the middle: the position of the hand hardly shows which one.
         lift = bump(u, 0, 1, ramp=0.4)
         _lift_knee(scene, leg, lift, height=scene.vary(1.0))
         _stand_on(scene, 1 - leg, lift)
@@ -175,7 +175,7 @@ def _hand_and_foot(together: bool) -> Script:
 
 
 def _reach_and_kick(reach: tuple[float, float], kick: tuple[float, float]) -> Script:
-    """Each of the two has its place on the clock: (start, stop)."""
+    """Reach and kick at (start, stop) on the clock each."""
 
     def script(scene: Scene) -> tuple[Limb, ...]:
         u, motion, foot = scene.u, scene.motions[0], scene.either()
@@ -190,7 +190,7 @@ def _reach_and_kick(reach: tuple[float, float], kick: tuple[float, float]) -> Sc
 
 
 def _raise_arms(lag: float) -> Script:
-    """One arm follows the other after this share of the event."""
+    """One arm follows the other after a lag, a fraction of the action."""
 
     def script(scene: Scene) -> tuple[Limb, ...]:
         u, first, late = scene.u, scene.either(), scene.vary(lag)

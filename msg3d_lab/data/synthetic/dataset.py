@@ -1,14 +1,14 @@
-"""The embedded data set: a made-up NTU RGB+D that needs no download. Always called "synthetic".
+"""The embedded data set, generated in the style of NTU RGB+D. It is always called "synthetic".
 
 Forty subjects of different size, build, tempo, posture and handedness perform the sixteen actions
-of `choreography.py` in front of three cameras. Recordings are named like NTU's, so that X-Sub and
-X-View run unchanged. Unlike NTU's, cameras do not film the same performance: every clip is one of
-its own, drawn from a generator seeded by its name. So `evidence` can say for each clip which
-joints, persons and frames carry its action, and attribution can be scored against the truth.
+of `choreography.py` in front of three cameras. Recordings have names like NTU's, so that X-Sub and
+X-View apply. Every clip is a performance of its own, drawn from a generator seeded by its name
+(NTU's three cameras film the same performance). `evidence` returns the joints, persons and frames
+that carry the action of a clip; attribution can be scored against it.
 
-What makes it hard on purpose: people sway, shift their weight, fidget with the limbs that have
-nothing to do; the event starts anywhere in the clip; the sensor is noisy, more so for what the body
-hides from it, and sometimes loses a limb for a few frames; a bystander may be in the picture.
+Difficulties are built in: people sway, shift their weight and move limbs that are not part of the
+action; the action starts anywhere in the clip; the sensor is noisy, more so for joints behind the
+body, and sometimes loses a limb for a few frames; a bystander may be in the picture.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ log = logging.getLogger(__name__)
 
 NUM_SUBJECTS = 40  # the subjects of NTU60: the X-Sub rule trains on 20 of them
 SEED = 0
-# Names what `generate` makes: change it with anything that changes a clip. The first value is a
-# digest of earlier sources, kept so that the fingerprints in data/results.csv stay valid.
+# The version of what `generate` returns: change it with anything that changes a clip. It is part of
+# the store's fingerprint; this value keeps the fingerprints in data/results.csv valid.
 GENERATOR_VERSION = "ba4f0b9679eb"
-_VIEWS = {1: -45.0, 2: 0.0, 3: 45.0}  # degrees, seen from the performer's front, to their left
+_VIEWS = {1: -45.0, 2: 0.0, 3: 45.0}  # degrees from the performer's front, to their left
 _FRAMES = (40, 110)
 _RESTLESS = ("left arm", "right arm", "left leg", "right leg", "trunk")
 # Noise of one coordinate in metres; ends of limbs are tracked worse than the trunk.
@@ -60,12 +60,12 @@ _NOISE[[21, 22, 23, 24]] *= 2.0
 
 @dataclass(frozen=True)
 class Evidence:
-    """What carries the action of one clip: the truth that attribution is scored against.
+    """What carries the action of one clip.
 
     Args:
-        joints: the joints of the limbs that act, numbers of the ntu25 layout.
-        frames: (start, stop) of the event, stop excluded, in frames of the stored clip.
-        persons: the persons who act.
+        joints: the joints of the acting limbs, numbers of the ntu25 layout.
+        frames: (start, stop) of the action, stop excluded, in frames of the stored clip.
+        persons: the acting persons.
     """
 
     joints: tuple[int, ...]
@@ -75,25 +75,25 @@ class Evidence:
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is a person's own in all their recordings."""
+    """Properties of a person, the same in all their recordings."""
 
     body: Body
     tempo: float
-    side: int  # of the better hand
+    side: int  # of the dominant hand
     posture: np.ndarray  # lean, (3,)
-    hands: np.ndarray  # where they hang: (3,), added to the resting place
+    hands: np.ndarray  # (3,), added to the resting position of the hands
     restless: float
 
 
 def generate(
     repetitions: int = 1, *, subjects: Sequence[int] = range(1, NUM_SUBJECTS + 1), seed: int = SEED
 ) -> Iterator[Clip]:
-    """Make the clips, 16 classes x 3 cameras x subjects x repetitions, prepared as NTU's are.
+    """Generate the clips, 16 classes x 3 cameras x subjects x repetitions, prepared as NTU's are.
 
     Args:
-        repetitions: how often each subject performs each action before each camera.
-        subjects: their numbers; the NTU60 rule decides who is trained on.
-        seed: another seed gives other people and other performances.
+        repetitions: how often each subject performs each action in front of each camera.
+        subjects: their numbers; the NTU60 rule decides which are training subjects.
+        seed: of the subjects and the performances.
     """
     skeleton = skeletons.get("ntu25")
     takes = product(subjects, _VIEWS, range(1, repetitions + 1), range(1, len(CLASSES) + 1))
@@ -113,7 +113,7 @@ def generate(
 
 
 def evidence(sample_id: str, *, seed: int = SEED) -> Evidence:
-    """The joints, frames and persons that carry a clip's action, made anew from its name.
+    """Return the joints, frames and persons that carry a clip's action, given its name.
 
     Raises:
         ValueError: not the name of a synthetic clip.
@@ -126,17 +126,17 @@ def evidence(sample_id: str, *, seed: int = SEED) -> Evidence:
 
 
 def load_synthetic(folder: str | Path | None = None, *, repetitions: int = 1) -> Store:
-    """Open the embedded data set; make it first where this has not been done (some seconds).
+    """Open the embedded data set; generate it first if there is no file (some seconds).
 
-    A file that turns out damaged when it is opened is made anew, and the log says so. A single
-    clip that is damaged is found out when it is first read, and refused then.
+    A damaged file is generated again, with a warning in the log. A single damaged clip is found and
+    refused when it is first read.
 
     Args:
-        folder: where the store is kept. If left out: `data/` of the project one is in, or else the
-            user's cache folder.
+        folder: of the store. Default: `data/` of the project that the working folder is in, else
+            the user's cache folder.
         repetitions: see `generate`; 1 gives 1,920 clips.
     """
-    # The name says what made the file, so that a store of an older generator is never taken for it.
+    # A store of another version has another name.
     path = Path(folder or _cache_folder()) / f"synthetic-r{repetitions}-{GENERATOR_VERSION}.arrow"
     if path.is_file():
         try:
@@ -144,11 +144,11 @@ def load_synthetic(folder: str | Path | None = None, *, repetitions: int = 1) ->
         except ValueError as error:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno is not None:
-                raise  # the system cannot read it now, which says nothing about the file
-            log.warning("%s is damaged (%s): making it anew", path, cause)
+                raise  # the system cannot read it now; the file need not be damaged
+            log.warning("%s is damaged (%s): generating it again", path, cause)
             path.unlink(missing_ok=True)
     if not path.exists():
-        with suppress(FileExistsError):  # another process was faster, with the same clips
+        with suppress(FileExistsError):  # another process wrote the same clips meanwhile
             write_store(
                 path,
                 generate(repetitions),
@@ -163,7 +163,7 @@ def load_synthetic(folder: str | Path | None = None, *, repetitions: int = 1) ->
 
 
 def _cache_folder() -> Path:
-    """`data/` of the project the working folder is in, as for notebooks; or the user's cache."""
+    """`data/` of the project that the working folder is in, or the user's cache folder."""
     for folder in (Path.cwd(), *Path.cwd().parents):
         if (folder / "data").is_dir() and (folder / "pyproject.toml").is_file():
             return folder / "data"
@@ -171,7 +171,7 @@ def _cache_folder() -> Path:
 
 
 def record(sample_id: str, *, seed: int = SEED) -> tuple[np.ndarray, Evidence]:
-    """Perform and film the clip of this name, before preparation.
+    """Generate the keypoints of a clip as the camera records them, before preparation.
 
     Returns:
         Keypoints (M, T, 25, 3) float32, zeros where a person is not tracked; and the evidence.
@@ -227,7 +227,7 @@ def _parse(sample_id: str) -> NTUName:
         or not 1 <= name.action <= len(CLASSES)
     ):
         raise ValueError(
-            f"{sample_id!r} is no clip of the synthetic data set: expected SsssCcccPpppRrrrAaaa "
+            f"{sample_id!r} is not a clip of the synthetic data set: expected SsssCcccPpppRrrrAaaa "
             f"with cameras 1 to {len(_VIEWS)}, subjects 1 to {NUM_SUBJECTS} and actions 1 to "
             f"{len(CLASSES)}"
         )
@@ -238,7 +238,7 @@ def _parse(sample_id: str) -> NTUName:
 def _subject(number: int, seed: int) -> _Subject:
     rng = np.random.default_rng((seed, 0, number))
     return _Subject(
-        body=Body.of(rng.uniform(1.55, 1.92), rng.uniform(0.94, 1.06, 13)),
+        body=Body.from_height(rng.uniform(1.55, 1.92), rng.uniform(0.94, 1.06, 13)),
         tempo=rng.uniform(0.85, 1.18),
         side=int(rng.random() < 0.85),
         posture=rng.normal(0, [0.06, 0.03, 0.02]),
@@ -248,7 +248,7 @@ def _subject(number: int, seed: int) -> _Subject:
 
 
 def _someone_else(rng: np.random.Generator, name: NTUName, seed: int) -> _Subject:
-    """Another subject from the same side of X-Sub, so that those held out are never seen."""
+    """Another subject of the same side of X-Sub, so that test subjects are never in training."""
     side = _xsub_side(name.subject)
     others = [n for n in range(1, NUM_SUBJECTS + 1) if n != name.subject and _xsub_side(n) == side]
     return _subject(int(rng.choice(others)), seed)
@@ -260,7 +260,7 @@ def _xsub_side(subject: int) -> str:
 
 
 def _clock(rng: np.random.Generator, seconds: float) -> tuple[int, int, int]:
-    """Frames of the clip; start and stop of the event, which lies anywhere in it."""
+    """Frames of the clip; start and stop of the action, which is anywhere in it."""
     event = round(30 * seconds * rng.uniform(0.9, 1.1))
     frames = int(rng.integers(max(_FRAMES[0], event + 8), min(_FRAMES[1], event + 32) + 1))
     start = int(rng.integers(3, frames - event - 3))
@@ -268,7 +268,7 @@ def _clock(rng: np.random.Generator, seconds: float) -> tuple[int, int, int]:
 
 
 def _at_rest(rng: np.random.Generator, subject: _Subject, frames: int) -> Motion:
-    """Stand as this subject stands, sway a little, let the hands hang."""
+    """Stand in the subject's posture with hanging hands, swaying a little."""
     motion = Motion(frames)
     wander = drift(rng, frames, 11) * subject.restless
     motion.pelvis += wander[:, :3] * np.array([0.012, 0.003, 0.010])
@@ -282,7 +282,7 @@ def _at_rest(rng: np.random.Generator, subject: _Subject, frames: int) -> Motion
 def _fidget(
     rng: np.random.Generator, subject: _Subject, motion: Motion, idle: Sequence[str]
 ) -> None:
-    """Distract: now and then a limb that has nothing to do does something."""
+    """Now and then move a limb that is not part of the action."""
     u = np.arange(motion.frames) / motion.frames
     for limb in idle:
         if rng.random() > subject.restless * (0.6 if limb.endswith("arm") else 0.35):
@@ -301,7 +301,7 @@ def _fidget(
 
 
 def _bystander(rng: np.random.Generator, other: _Subject, frames: int) -> np.ndarray:
-    """Someone who stands about, to the side and behind: (T, 25, 3)."""
+    """A person who stands to the side and behind: (T, 25, 3)."""
     motion = _at_rest(rng, other, frames)
     _fidget(rng, other, motion, idle=_RESTLESS)
     turn = rotation(np.array([0, rng.uniform(-1, 1), 0]))
@@ -312,15 +312,15 @@ def _bystander(rng: np.random.Generator, other: _Subject, frames: int) -> np.nda
 def _film(
     rng: np.random.Generator, people: np.ndarray, *, setup: int, camera: int, heading: float
 ) -> np.ndarray:
-    """See people (M, T, 25, 3) of the room from a camera, through a noisy sensor."""
+    """Record people (M, T, 25, 3), given in room coordinates, with a camera and a noisy sensor."""
     angle = np.deg2rad(_VIEWS[camera] + heading)
     distance, height = 2.6 + 0.3 * (setup % 3) + rng.uniform(-0.2, 0.4), 1.0 + 0.15 * (setup % 4)
     stand = np.array([np.sin(angle), 0, np.cos(angle)]) * distance
-    # A camera's own axes are a body's: left, up, front; it faces the performers, tilted to them.
+    # A camera's axes are left, up, front, as a body's; it faces the performers, tilted to them.
     tilt = np.arctan2(height - 0.95, distance)
     axes = rotation(np.array([0, angle + np.pi, 0])) @ rotation(np.array([tilt, 0, 0]))
     seen = (people - stand - np.array([0, height, 0])) @ axes
-    # What is further away than the body's middle is partly hidden by it.
+    # Joints further away than the body's middle are partly hidden by it.
     hidden = np.clip((seen[..., 2] - seen[:, :, [1], 2]) / 0.15, 0, 1)
     sigma = _NOISE * (1 + hidden) * (distance / 3)
     seen += rng.standard_normal(seen.shape) * sigma[..., None]
@@ -329,8 +329,8 @@ def _film(
         joints = list(LIMBS[_RESTLESS[rng.integers(4)]])
         person, first, length = rng.integers(M), rng.integers(1, T - 4), rng.integers(3, 9)
         lost = slice(first, first + length)
-        if rng.random() < 0.5:  # frozen where it was seen last
+        if rng.random() < 0.5:  # frozen at the last position
             seen[person, lost, joints] = seen[person, first - 1, joints][:, None]
-        else:  # guessed badly
+        else:  # a bad estimate
             seen[person, lost, joints] += rng.normal(0, 0.03, seen[person, lost, joints].shape)
     return seen.astype(np.float32)

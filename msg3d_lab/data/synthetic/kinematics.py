@@ -1,9 +1,7 @@
-"""A puppet with the 25 joints of NTU RGB+D: bone lengths, smooth motion, forward kinematics.
+"""A body with the 25 joints of NTU RGB+D: bone lengths, smooth motion, forward kinematics.
 
-The embedded data set (`synthetic.py`) needs people whose joints move as joints of people do: bones
-keep their length, feet stay on the floor, motion starts and stops smoothly. A `Motion` says, over
-time, where the pelvis, the hands and the feet should be; `joint_positions` turns it into joints.
-The knee and the elbow follow from two-bone inverse kinematics, so a bone never stretches.
+A `Motion` has the positions of pelvis, hands and feet over time; `joint_positions` computes the
+joints. Knees and elbows follow from two-bone inverse kinematics, so bones keep their lengths.
 
 The body frame is right-handed, in metres: x to the person's left, y up, z to the front; its origin
 is on the floor between the feet. Side 0 is left, side 1 is right.
@@ -27,9 +25,9 @@ __all__ = [
     "swing",
 ]
 
-# Lengths as shares of the height: Winter, "Biomechanics and Motor Control of Human Movement",
-# figure 4.1 (after Drillis and Contini, 1966). What Kinect's joints split further is our estimate.
-_SHARES = {
+# Lengths as fractions of the height: Winter, "Biomechanics and Motor Control of Human Movement",
+# figure 4.1 (after Drillis and Contini, 1966). Lengths that Kinect's joints divide are estimates.
+_FRACTIONS = {
     "upper_arm": 0.186,
     "forearm": 0.146,
     "hand": 0.050,  # wrist to the middle of the hand; the tip is as far again
@@ -49,7 +47,7 @@ _SIDES = np.array([1.0, -1.0]).reshape(2, 1, 1)  # the sign of x on the left and
 
 @dataclass(frozen=True)
 class Body:
-    """Bone lengths of one person, in metres (see `Body.of`)."""
+    """Bone lengths of one person, in metres (see `Body.from_height`)."""
 
     upper_arm: float
     forearm: float
@@ -66,11 +64,14 @@ class Body:
     head: float
 
     @classmethod
-    def of(cls, height: float, build: np.ndarray | None = None) -> Body:
-        """The body of a person of this height (metres); `build` scales its 13 lengths each."""
-        scale = np.ones(len(_SHARES)) if build is None else build
+    def from_height(cls, height: float, build: np.ndarray | None = None) -> Body:
+        """The body of a person of this height (metres); `build` scales each of the 13 lengths."""
+        scale = np.ones(len(_FRACTIONS)) if build is None else build
         return cls(
-            **{k: height * s * float(b) for (k, s), b in zip(_SHARES.items(), scale, strict=True)}
+            **{
+                k: height * s * float(b)
+                for (k, s), b in zip(_FRACTIONS.items(), scale, strict=True)
+            }
         )
 
     @property
@@ -86,7 +87,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Contact:
-    """Draws a hand to a point: weight (T,) 0 = free, 1 = there.
+    """Pulls a hand to a point, with a weight (T,): 0 = free, 1 = at the point.
 
     `point` is (T, 3) in the body frame, or the side of the knee that the hand goes to.
     """
@@ -98,7 +99,7 @@ class Contact:
 
 @dataclass
 class Motion:
-    """What one person does over T frames; starts as standing still, scripts add to it.
+    """The motion of one person over T frames. It starts as standing still; scripts add to it.
 
     Args:
         frames: T.
@@ -108,7 +109,7 @@ class Motion:
         pelvis: (T, 3) displacement in leg lengths (left, up, front).
         lean: (T, 3) angles of the chest in radians: forwards, turned left, tilted to the right.
         knees_in: (2, T) how far the knees point inwards rather than to the front.
-        contacts: hands that go to a point instead.
+        contacts: hands that are pulled to a point.
     """
 
     frames: int
@@ -131,7 +132,7 @@ HANGING = (0.13, -0.96, 0.10)
 
 
 def minimum_jerk(u: np.ndarray, start: float = 0.0, stop: float = 1.0) -> np.ndarray:
-    """Go from 0 (until `start`) to 1 (from `stop`) as a reaching hand does.
+    """Go from 0 (until `start`) to 1 (from `stop`) like a reaching hand.
 
     Source: Flash and Hogan, J. Neuroscience 1985: x = 10 u^3 - 15 u^4 + 6 u^5.
     """
@@ -140,7 +141,7 @@ def minimum_jerk(u: np.ndarray, start: float = 0.0, stop: float = 1.0) -> np.nda
 
 
 def bump(u: np.ndarray, start: float, stop: float, *, ramp: float = 0.35) -> np.ndarray:
-    """Go from 0 to 1 and back between `start` and `stop`; `ramp` is the share of either way."""
+    """Go from 0 to 1 and back between `start` and `stop`; `ramp` is the fraction of each way."""
     way = ramp * (stop - start)
     return minimum_jerk(u, start, start + way) - minimum_jerk(u, stop - way, stop)
 
@@ -148,8 +149,8 @@ def bump(u: np.ndarray, start: float, stop: float, *, ramp: float = 0.35) -> np.
 def swing(start: np.ndarray, target: np.ndarray, s: np.ndarray) -> np.ndarray:
     """Move a hand from `start` to `target` on an arc around its shoulder: (T, 3).
 
-    A straight line would fold the arm when it passes the shoulder; the arc bulges to the front
-    and keeps the distance between those of the two ends.
+    A straight line would fold the arm when it passes the shoulder. The arc goes to the front, at
+    a distance from the shoulder between those of the two ends.
     """
     s = s[:, None]
     line = start + s * (target - start) + 4 * s * (1 - s) * np.array([0.15, 0.0, 0.35])
@@ -158,7 +159,7 @@ def swing(start: np.ndarray, target: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 
 def drift(rng: np.random.Generator, frames: int, size: int) -> np.ndarray:
-    """Slow, aimless motion of unit size: (frames, size), a sum of sines of 0.1 to 0.7 Hz."""
+    """Slow random motion of unit size: (frames, size), a sum of sines of 0.1 to 0.7 Hz."""
     frequency = rng.uniform(0.1, 0.7, (3, 1, size)) * (2 * np.pi / 30)
     phase = rng.uniform(0, 2 * np.pi, (3, 1, size))
     return np.asarray(np.sin(frequency * np.arange(frames)[:, None] + phase).sum(0) * 0.8)
@@ -186,7 +187,7 @@ def joint_positions(body: Body, motion: Motion) -> np.ndarray:
     out[:, 1] = base + lower[:, :, 1] * body.spine
     chest = out[:, 20] = out[:, 1] + upper[:, :, 1] * body.chest
     out[:, 2] = chest + upper[:, :, 1] * body.neck
-    # The head bends less: people look where they go.
+    # The head bends less.
     out[:, 3] = out[:, 2] + rotation(0.8 * motion.lean)[:, :, 1] * body.head
 
     hip = base + _SIDES * (lower[:, :, 0] * body.hip)

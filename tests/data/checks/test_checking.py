@@ -111,20 +111,9 @@ def test_check_store_finds_nothing_wrong_with_the_synthetic_set(synthetic_store)
     assert check(synthetic_store) == []
 
 
-@pytest.fixture(scope="module")
-def synthetic_store(tmp_path_factory):
-    from msg3d_lab.data import load_synthetic
-
-    return load_synthetic(tmp_path_factory.mktemp("synthetic"))
-
-
 @pytest.mark.shared
-def test_check_store_of_nw_ucla_names_its_clips_of_one_frame(shared_dir, tmp_path):
-    from msg3d_lab.data import import_dataset
-
-    source = shared_dir / "data" / "nw-ucla" / "all_sqe.zip"
-    out = import_dataset(source, dataset="nw-ucla", out=tmp_path / "s.arrow", progress=False)
-    found = check(open_store(out))
+def test_check_store_of_nw_ucla_names_its_clips_of_one_frame(nw_ucla_store):
+    found = check(nw_ucla_store)
     assert {problem.severity for problem in found} <= {"warning"}
     assert problems.ONE_FRAME in [problem.kind for problem in found]
 

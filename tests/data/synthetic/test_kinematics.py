@@ -18,7 +18,7 @@ from msg3d_lab.data.synthetic.kinematics import (
 )
 
 NTU = skeletons.get("ntu25")
-BODY = Body.of(1.75)
+BODY = Body.from_height(1.75)
 
 
 def moved(seed=0, frames=40):
