@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = [
     "DATASETS",
@@ -97,8 +98,7 @@ def get(name: str) -> Dataset:
     return DATASETS[name]
 
 
-@dataclass(frozen=True)
-class NTUName:
+class NTUName(NamedTuple):
     """The numbers in the name of an NTU recording, `SsssCcccPpppRrrrAaaa`, all 1-based."""
 
     setup: int

@@ -17,7 +17,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -183,7 +183,7 @@ def record(sample_id: str, *, seed: int = SEED) -> tuple[np.ndarray, Evidence]:
     """
     name = _parse(sample_id)
     action = CLASSES[name.action - 1]
-    rng = np.random.default_rng((seed, 1, *astuple(name)))
+    rng = np.random.default_rng((seed, 1, *name))
     performers = [_subject(name.subject, seed)]
     if action.persons == 2:
         performers.append(_someone_else(rng, name, seed))

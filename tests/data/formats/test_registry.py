@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import time
@@ -15,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from msg3d_lab.cli import main
 from msg3d_lab.data.formats import registry
 from msg3d_lab.data.formats.bodies import Track
+from msg3d_lab.data.formats.parallel import Chunks
 from msg3d_lab.data.formats.registry import import_dataset, left_out_path
 from msg3d_lab.data.formats.skeleton_file import format_skeleton
 from msg3d_lab.data.store import open_store
@@ -226,18 +227,18 @@ if __name__ == "__main__":
 """
 
 
-def test_an_import_killed_in_the_shell_continues_there(tmp_path):
+def test_an_import_killed_in_the_shell_continues_there(tmp_path, monkeypatch, capsys):
     """Kill the command alone: the processes it started end, and it continues when called again."""
     source, out = raw_zip(tmp_path / "raw.zip", 420), tmp_path / "s.arrow"
     script, log = tmp_path / "script.py", tmp_path / "log"
     script.write_text(SCRIPT)
-    command = [sys.executable, str(script), "data", "import", str(source)]
-    command += ["--dataset", "ntu60", "--workers", "2", "--out", str(out)]
+    words = ["data", "import", str(source), "--dataset", "ntu60", "--out", str(out)]
 
     def chunks():
         return {p.name: p.stat().st_mtime_ns for p in tmp_path.glob(".s.arrow.*/*.arrow")}
 
     with log.open("w") as file:
+        command = [sys.executable, str(script), *words, "--workers", "2"]
         running = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
         deadline = time.monotonic() + 120
         while len(chunks()) < 5 and running.poll() is None and time.monotonic() < deadline:
@@ -250,23 +251,25 @@ def test_an_import_killed_in_the_shell_continues_there(tmp_path):
     before = chunks()
     assert 5 <= len(before) < 53, log.read_text()
     assert not out.exists()
-    # Stop the second run before it removes the chunks, to see which of them it has written.
-    (folder,) = tmp_path.glob(".s.arrow.*")
-    script.write_text(SCRIPT.replace("main(", "parallel.Chunks.remove = lambda self: None; main("))
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert f"{8 * len(before)}/420" in done.stderr  # where the bar begins
+
+    monkeypatch.setattr(registry, "_MIN_PARALLEL", 1)
+    monkeypatch.setitem(Chunks.__init__.__kwdefaults__, "chunk_size", 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(Chunks, "remove", lambda self: None)  # to see which ones were written
+        main([*words, "--workers", "1"])
+    shown = capsys.readouterr()
+    assert f"{8 * len(before)}/420" in shown.err  # where the bar begins
     after = chunks()
     assert len(after) == 53
     assert {name: after[name] for name in before} == before
-    shutil.rmtree(folder)
+    monkeypatch.undo()
     whole = import_dataset(source, dataset="ntu60", out=tmp_path / "t.arrow", progress=False)
     store = open_store(out)
     assert store.fingerprint == open_store(whole).fingerprint
     assert len(store) + len(store.left_out) == 420
     reasons = store.left_out["reason"].value_counts().to_dict()
     assert reasons == {"cannot be read": 4, "on the authors' list of missing skeletons": 1}
-    assert "4 cannot be read" in done.stdout
+    assert "4 cannot be read" in shown.out
 
 
 @pytest.fixture(scope="module")
