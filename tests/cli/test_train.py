@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from msg3d_lab.training import open_run, recipes
@@ -21,7 +23,7 @@ def test_info_predicts_what_training_takes(shell, toy, monkeypatch):
         assert word in out
     assert "whole run" in out
     assert "bodies computed         1.73 of 2 per clip, empty ones once a batch\n" in out
-    assert "peak memory, 4 clips    123 MB\n" in out
+    assert re.search(r"^peak memory, \d clips +123 MB$", out, re.M)
 
 
 def test_info_works_without_a_store(shell):
