@@ -145,10 +145,10 @@ def _scores_of(path: Path, *, store: Path | None, split: str | None, order: str 
         return read_scores(run.scores_path)
     if path.suffix == ".parquet" or not path.exists():
         return read_scores(path)
-    from msg3d_lab.evaluation import read_foreign_scores
+    from msg3d_lab.evaluation import read_external_scores
 
     opened = open_store(store) if store is not None else None
-    return read_foreign_scores(path, store=opened, split=split, order=order)
+    return read_external_scores(path, store=opened, split=split, order=order)
 
 
 def _numbers(text: str | None) -> Sequence[float] | None:

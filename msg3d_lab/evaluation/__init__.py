@@ -1,7 +1,7 @@
 """Testing, scores by sample id, metrics, statistics."""
 
 from msg3d_lab.evaluation.align import aligned
-from msg3d_lab.evaluation.external.scores import read_foreign_scores
+from msg3d_lab.evaluation.external.alignment import read_external_scores
 from msg3d_lab.evaluation.loop import TestResult, test
 from msg3d_lab.evaluation.metrics import (
     accuracies,
@@ -40,7 +40,7 @@ __all__ = [
     "interval",
     "mcnemar",
     "per_class",
-    "read_foreign_scores",
+    "read_external_scores",
     "read_scores",
     "reliability",
     "test",
