@@ -1,321 +1,339 @@
-"""Reading pickles of plain data and NumPy arrays: nothing is run, little is held in memory.
+"""Read pickles, PyTorch files and .npy files of others without running anything in them.
 
-A pickle is a program: it names functions and calls them. Not Python's unpickler but
-`pickle_machine` carries it out, which has no means to import anything or to make objects of any
-class. Only the names that arrays, NumPy's numbers and bytes need are answered (`_ALLOWED`), and not
-with NumPy's own functions but with the stand-ins below, which check what they are given: NumPy's
-would also build arrays of arbitrary objects, or of record types whose fields point anywhere in
-memory. Everything else is refused before anything is called.
+A pickle names functions and calls them. Here `find_class` answers only the names on a list, and
+with the functions below instead of NumPy's and torch's own: those would also build arrays of Python
+objects, or of record types whose fields point anywhere in memory. What is read is then walked
+through once: only numbers, text, bytes, lists, tuples, dicts and arrays are let out.
 
-What arrays consist of, nearly all of a file, is not read but noted as a place in it, and the length
-that a pickle claims is compared with the file before anything is allocated.
+Guarded: nothing of the file runs; an array has as many bytes as the file has for it. Not guarded:
+a file made for it can use up time or memory, or end the process, for instance with nested tuples as
+the key of a dict. A pickle is in memory as a whole, arrays once (while it is read, up to protocol
+2, twice).
 """
 
 from __future__ import annotations
 
+import io
 import math
-import mmap
+import os
+import pickle
 import re
+import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from msg3d_lab.data.formats import torch_pickle
-from msg3d_lab.data.formats.pickle_machine import Machine, Place, RefusedError
+__all__ = ["load_npy", "load_pickle", "load_torch"]
 
-__all__ = ["StoredArray", "index_pickle", "load_pickle"]
-
-_PLAIN = re.compile(r"[biuf][1248]|U[1-9]\d{0,5}")  # bool, integers, floats, text
+_PLAIN_DTYPE = re.compile(r"[biuf][1248]|U[1-9]\d{0,5}")  # bool, integers, floats, text
+_MAX_DIMENSIONS = 32
 
 
-class StoredArray(NamedTuple):
-    """An array that still lies in its pickle.
-
-    Args:
-        dtype: a plain type of fixed size.
-        shape: its shape.
-        order: "C" or "F".
-        body: the place of its bytes, or the bytes if they are few.
-    """
-
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    order: Any
-    body: Place | bytes
-
-    @property
-    def nbytes(self) -> int:
-        """How many bytes its values take."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    def read(self, path: str | Path) -> np.ndarray:
-        """Read it from the file it was found in: read-only.
-
-        Raises:
-            ValueError: the file has changed, or its bytes are not as many as its shape needs.
-        """
-        if isinstance(self.body, bytes):
-            return self.over(self.body)
-        with Path(path).open("rb") as file:
-            file.seek(self.body.start)
-            return self.over(self.body.decode(file.read(self.body.length)))
-
-    def over(self, content: bytes) -> np.ndarray:
-        """View bytes as this array."""
-        if len(content) != self.nbytes:
-            raise ValueError(
-                f"an array of shape {self.shape} needs {self.nbytes} bytes, found {len(content)}"
-            )
-        return np.ndarray(self.shape, self.dtype, content, order=self.order)
+class _RefusedError(Exception):
+    """The file asks for something that plain data do not need."""
 
 
 def load_pickle(path: str | Path, *, tensors: bool = False) -> Any:
-    """Read a pickle made of Python's plain types, NumPy arrays and NumPy numbers.
+    """Read a pickle of Python's plain types, NumPy arrays and NumPy numbers.
 
-    Arrays are read-only views of the file, which stays open while one of them lives; those of
-    protocol 2 and below, where bytes are written as text, are in memory.
+    Arrays are read-only. NumPy's numbers become Python's, an OrderedDict becomes a dict. Pickles of
+    Python 2 and of NumPy 1 and 2 are read.
 
     Args:
         path: the file.
-        tensors: whether torch's tensors may be in it, too; they become arrays in memory.
+        tensors: whether torch's tensors may be in it too; they become arrays.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it asks for anything else (nothing of it has been run), or it is cut short or
             damaged.
     """
-    return _load(Path(path), views=True, tensors=tensors)
-
-
-def index_pickle(path: str | Path) -> Any:
-    """Read a pickle as `load_pickle` does, with a `StoredArray` in the place of each array.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: as in `load_pickle`.
-    """
-    return _load(Path(path), views=False)
-
-
-def _load(path: Path, *, views: bool, tensors: bool = False) -> Any:
-    find = _find_with_tensors if tensors else _find
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         try:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            found = Machine(data, find=find, call=_call, build=_build).run()
-            return _resolve(found, data, {}, views=views)
-        except RefusedError as error:
+            return _plain(_Unpickler(file, tensors=tensors).load(), {})
+        except _RefusedError as error:
             raise ValueError(
                 f"{path} was refused: {error}. Recordings and scores need numbers, text and "
                 "arrays only; do not open this one with anything else unless you trust its origin"
             ) from error
-        except Exception as error:  # a broken one may lead to any of them
+        except Exception as error:  # a damaged pickle may lead to any of them
             raise ValueError(
                 f"{path} is not a readable pickle; it is cut short or damaged "
-                f"({type(error).__name__}: {error}): download it again"
+                f"({type(error).__name__}: {error!s:.200}): download it again"
             ) from error
 
 
-class _Array:
-    """Stands for an array until its state is known."""
+def load_torch(path: str | Path) -> Any:
+    """Read a file of `torch.save` with `weights_only=True`.
 
-    __slots__ = ("array",)
-    array: StoredArray
+    Tensors and plain values come through. NumPy's values and mmengine's log objects, which
+    checkpoints of a training hold beside the weights, do not, but do no harm.
 
-    def build(self, state: Any) -> None:
-        _, shape, dtype, fortran, data = state
-        self.array = _array(data, dtype, shape, "F" if fortran else "C")
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds anything else (nothing of it has been run), or it is cut short or no
+            PyTorch file.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return _load_torch(file)
+    except _RefusedError as error:
+        raise ValueError(
+            f"the file was refused: {error}; if you trust it, save its state dict alone: "
+            "torch.save(model.state_dict(), path)"
+        ) from error
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file may lead to any of them
+        raise ValueError(
+            f"the file is cut short or not a PyTorch checkpoint ({error!s:.200})"
+        ) from error
+
+
+def load_npy(file: str | Path | IO[bytes], *, memory_map: bool = False) -> Any:
+    """Read an array from an .npy file with `numpy.load(allow_pickle=False)`.
+
+    Args:
+        file: the file's path, or the open file.
+        memory_map: whether to map the file, given by path, instead of reading it: read-only.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it is no such file, is cut short, or holds Python objects.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about headers that Python 2 wrote
+            found = np.load(file, mmap_mode="r" if memory_map else None, allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            raise ValueError("it is a zip")
+    except OSError:
+        raise
+    except Exception as error:  # NumPy reads the header as Python, and fails in as many ways
+        where = file if isinstance(file, (str, Path)) else "the file"
+        raise ValueError(
+            f"{where} is not an .npy file of numbers, or it is cut short or damaged "
+            f"({error!s:.200}): get it again"
+        ) from error
+    return found
+
+
+def _load_torch(file: IO[bytes]) -> Any:
+    import torch
+
+    known: list[Any] = [(call, f"{module}.{name}") for (module, name), call in _NUMPY.items()]
+    known += [(_Ignored, "mmengine.logging.history_buffer.HistoryBuffer"), _Array, _DType]
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(known):
+            warnings.simplefilter("ignore")  # about what is unusual: it is refused if need be
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error.__context__ or error).split("\n")[0].split(". ")[0]  # without advice
+        raise _RefusedError(f"it holds more than tensors and plain values ({reason})") from error
+
+
+# Python's unpickler in Python: the one in C reserves memory for any memo number that a file names.
+class _Unpickler(pickle._Unpickler):
+    def __init__(self, file: IO[bytes], *, tensors: bool) -> None:
+        super().__init__(file, encoding="latin1")  # Python 2's bytes and text
+        self._unused = os.fstat(file.fileno()).st_size
+        self._functions = {**_NUMPY, **_PYTHON, ("_codecs", "encode"): _Function(self._encode)}
+        if tensors:
+            self._functions |= {
+                ("torch._utils", "_rebuild_tensor_v2"): _Function(_rebuild_tensor),
+                # Rows of a batch come with the whole batch each.
+                ("torch.storage", "_load_from_bytes"): _Function(cache(_load_storage)),
+            }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Answer the names on the list: no import, and no dots inside a name."""
+        try:
+            return self._functions[module, name]
+        except KeyError:
+            raise _RefusedError(f"the pickle asks for {module:.80}.{name:.80}") from None
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Refuse objects that are not in the pickle."""
+        raise _RefusedError("the pickle asks for an object that is not in it")
+
+    def get_extension(self, code: int) -> None:
+        """Refuse objects that a program has registered under a number."""
+        raise _RefusedError("the pickle asks for an object that is not in it")
+
+    def _encode(self, text: Any, encoding: Any) -> bytes:
+        """How pickles of protocol 2 and below spell bytes."""
+        if not (isinstance(text, str) and encoding == "latin1"):
+            raise _RefusedError("the pickle asks for another text encoding than latin1")
+        self._unused -= len(text)
+        if self._unused < 0:
+            raise _RefusedError("the pickle asks for more bytes than its file has")
+        return text.encode("latin1")
+
+
+class _Function(NamedTuple):
+    """What a pickle may call. A tuple, so that a pickle cannot set its attributes."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
 
 
 class _DType:
-    """Stands for a plain dtype."""
+    """Stands for a dtype while a pickle is read: a real one would take any state."""
 
     __slots__ = ("dtype",)
 
     def __init__(self, code: Any, align: Any = False, copy: Any = False) -> None:
-        if not (isinstance(code, str) and _PLAIN.fullmatch(code)):
-            raise RefusedError("the pickle asks for an array of something else than numbers")
+        if not (isinstance(code, str) and _PLAIN_DTYPE.fullmatch(code)):
+            raise _RefusedError("the pickle asks for an array of something else than numbers")
         self.dtype = np.dtype(code)
 
-    def build(self, state: Any) -> None:
-        _, order, *rest = state[:5]
-        if order not in ("<", ">", "=", "|") or any(made is not None for made in rest):
-            raise RefusedError("the pickle asks for an array of a made-up type")
+    def __setstate__(self, state: Any) -> None:
+        _, order, *fields = state[:5]
+        if order not in ("<", ">", "=", "|") or any(field is not None for field in fields):
+            raise _RefusedError("the pickle asks for an array of a made-up type")
         self.dtype = self.dtype.newbyteorder(order)
 
 
-class _Function(NamedTuple):
-    """A function that a pickle may call, by name: there is nothing in it to change."""
+class _Array:
+    """Stands for an array while a pickle is read: its shape and bytes come later, as its state."""
 
-    name: str
+    __slots__ = ("array",)
+
+    def __init__(self, array: np.ndarray | None = None) -> None:
+        self.array = array
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, data = state
+        self.array = _view(data, dtype, shape, "F" if fortran else "C")
 
 
-class _TorchFunction(NamedTuple):
-    """One of torch's, likewise."""
+class _Storage(NamedTuple):
+    """The numbers of torch's tensors, in one dimension."""
 
-    name: str
+    numbers: Any
 
 
-def _array(data: Any, dtype: Any, shape: Any, order: str) -> StoredArray:
-    if not (isinstance(data, (bytes, Place)) and isinstance(dtype, _DType)):
-        raise RefusedError("the pickle asks for an array that does not consist of plain numbers")
-    if not (
-        type(shape) is tuple
-        and len(shape) <= 32
-        and all(type(n) is int and 0 <= n < 1 << 48 for n in shape)
-    ):
-        raise RefusedError("the pickle asks for an array of an impossible shape")
-    array = StoredArray(dtype.dtype, shape, order, data)
-    if isinstance(data, bytes):
-        least = most = len(data)
-    elif data.is_text:
-        raise RefusedError("the pickle asks for an array that consists of text")
-    else:
-        least, most = data.least, data.length
-    if not least <= array.nbytes <= most:
-        raise RefusedError(f"the pickle fills an array of shape {shape} with {most} bytes")
+class _Ignored:
+    """Stands for an object of a training log; holds nothing."""
+
+    def __init__(self, *args: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _view(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    """View bytes as an array, if they are as many as it needs."""
+    if isinstance(data, str):  # bytes, as Python 2 pickled them
+        data = data.encode("latin1")
+    if not (isinstance(data, (bytes, bytearray)) and isinstance(dtype, _DType)):
+        raise _RefusedError("the pickle asks for an array that does not consist of plain numbers")
+    if not (type(shape) is tuple and len(shape) <= _MAX_DIMENSIONS and _are_sizes(shape)):
+        raise _RefusedError("the pickle asks for an array of an impossible shape")
+    if math.prod(shape) * dtype.dtype.itemsize != len(data):
+        raise _RefusedError(f"the pickle fills an array of shape {shape} with {len(data)} bytes")
+    array = np.ndarray(shape, dtype.dtype, data, order="F" if order == "F" else "C")
+    array.flags.writeable = False  # as over bytes; protocol 5 writes bytearrays
     return array
 
 
+def _are_sizes(numbers: tuple[Any, ...]) -> bool:
+    return all(type(n) is int and 0 <= n < 1 << 48 for n in numbers)
+
+
 def _reconstruct(subtype: Any, shape: Any, typecode: Any) -> _Array:
+    """How NumPy begins an array; NumPy's own function would make one of any size."""
     if subtype is not _NDARRAY:
-        raise RefusedError("the pickle asks for an array of a class of its own")
+        raise _RefusedError("the pickle asks for an array of a class of its own")
     return _Array()
 
 
-def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> StoredArray:
-    return _array(data, dtype, shape, "F" if order == "F" else "C")
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+    return _Array(_view(data, dtype, shape, order))
 
 
 def _scalar(dtype: Any, data: Any) -> Any:
-    array = _array(data, dtype, (), "C")
-    if not isinstance(array.body, bytes):
-        raise RefusedError(f"the pickle asks for a number of {array.nbytes} bytes")
-    return array.over(array.body).item()
-
-
-def _encode(text: Any, encoding: Any) -> bytes | Place:
-    """How pickles of protocol 2 and below spell bytes."""
-    if encoding == "latin1" and isinstance(text, str):
-        return text.encode("latin1")
-    if encoding == "latin1" and isinstance(text, Place) and text.is_text:
-        return text._replace(latin1=True)
-    raise RefusedError("the pickle asks for another text encoding than latin1")
-
-
-def _no_bytes() -> bytes:
-    """How they spell empty bytes."""
-    return b""
+    return _view(data, dtype, (), "C").item()
 
 
 def _not_callable(*args: Any) -> Any:
-    raise RefusedError("the pickle calls numpy.ndarray")
+    raise _RefusedError("the pickle calls numpy.ndarray")
 
 
-_CALLS: dict[str, Callable[..., Any]] = {
-    "ndarray": _not_callable,
-    "dtype": _DType,
-    "_reconstruct": _reconstruct,
-    "_frombuffer": _from_buffer,
-    "scalar": _scalar,
-    "encode": _encode,
-    "bytes": _no_bytes,
-}
-_NDARRAY = _Function("ndarray")
-_ALLOWED = {
+def _no_bytes() -> bytes:
+    """How pickles of protocol 2 and below spell empty bytes."""
+    return b""
+
+
+def _load_storage(content: bytes) -> _Storage:
+    """How a tensor in a pickle spells its numbers: as a file of `torch.save`."""
+    import torch
+
+    storage = _load_torch(io.BytesIO(content))
+    if not isinstance(storage, torch.storage.TypedStorage):
+        raise _RefusedError("the pickle holds a tensor in another format than torch writes")
+    if not hasattr(np, str(storage.dtype).removeprefix("torch.")):
+        raise _RefusedError(f"the pickle holds a tensor of {storage.dtype}")
+    return _Storage(torch.empty(0, dtype=storage.dtype).set_(storage._untyped_storage))
+
+
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Array:
+    """View a storage as an array; torch's own function would make a short storage longer."""
+    if not (isinstance(storage, _Storage) and type(shape) is tuple and _are_sizes(shape)):
+        raise _RefusedError("the pickle holds a tensor in another format than torch writes")
+    array = storage.numbers.as_strided(shape, strides, offset).numpy()
+    array.flags.writeable = False
+    return _Array(array)
+
+
+_NDARRAY = _Function(_not_callable)
+_NUMPY = {
     ("numpy", "ndarray"): _NDARRAY,
-    ("numpy", "dtype"): _Function("dtype"),
-    ("_codecs", "encode"): _Function("encode"),
-    ("__builtin__", "bytes"): _Function("bytes"),
+    ("numpy", "dtype"): _Function(_DType),
     **{
-        (f"numpy.{core}.{module}", name): _Function(name)
+        (f"numpy.{core}.{module}", name): _Function(function)
         for core in ("core", "_core")  # before and after NumPy 2
-        for module, name in (
-            ("multiarray", "_reconstruct"),
-            ("multiarray", "scalar"),
-            ("numeric", "_frombuffer"),
+        for module, name, function in (
+            ("multiarray", "_reconstruct", _reconstruct),
+            ("multiarray", "scalar", _scalar),
+            ("numeric", "_frombuffer", _from_buffer),
         )
     },
 }
+_PYTHON = {
+    ("__builtin__", "bytes"): _Function(_no_bytes),
+    ("collections", "OrderedDict"): _Function(dict),
+}
 
 
-def _find(module: str, name: str) -> Any:
-    """Answer the names in the list; no import, and no dots inside a name."""
-    try:
-        return _ALLOWED[module, name]
-    except KeyError:
-        raise RefusedError(f"the pickle asks for {module:.80}.{name:.80}") from None
+def _plain(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
+    """Put arrays in the places of what stands for them; refuse everything that is no plain data.
 
-
-def _find_with_tensors(module: str, name: str) -> Any:
-    return _TorchFunction(name) if (module, name) in torch_pickle.NAMES else _find(module, name)
-
-
-def _call(function: Any, arguments: Any) -> Any:
-    if type(function) not in (_Function, _TorchFunction) or type(arguments) is not tuple:
-        raise RefusedError("the pickle calls something that is not a function")
-    if type(function) is _TorchFunction:
-        return torch_pickle.call(function.name, arguments)
-    return _CALLS[function.name](*arguments)
-
-
-def _build(made: Any, state: Any) -> None:
-    if not isinstance(made, (_Array, _DType)):
-        raise RefusedError("the pickle sets the state of something else than an array")
-    made.build(state)
-
-
-def _resolve(value: Any, data: mmap.mmap, done: dict[Any, Any], *, views: bool) -> Any:
-    """Put arrays, bytes and texts in the places of what stands for them.
-
-    Lists and dicts are changed in place. `done` has what was found for each object, together with
-    the object, so that its id stays its own: a small pickle can nest one list in another so often
-    that going through all of it, or copying it, would never end.
+    Lists and dicts are changed in place. `done` keeps what was found for each object (and the
+    object, so that its id stays its own): a small pickle can nest one list in itself very often.
     """
     kind = type(value)
     if value is None or kind in (str, bytes, bool, int, float):
         return value
-    key = value if kind is Place else id(value)
-    if key in done:
-        return done[key][1]
+    if id(value) in done:
+        return done[id(value)][1]
     if kind is list:
-        done[key] = value, value
-        value[:] = [_resolve(v, data, done, views=views) for v in value]
+        done[id(value)] = value, value
+        value[:] = [_plain(v, done) for v in value]
     elif kind is dict:
-        done[key] = value, value
+        done[id(value)] = value, value
         for k, v in value.items():
-            value[k] = _resolve(v, data, done, views=views)
+            value[_plain(k, done)] = _plain(v, done)
     elif kind is tuple:
-        done[key] = value, tuple(_resolve(v, data, done, views=views) for v in value)
-    elif kind is Place:
-        done[key] = value, value.content(data)
-    elif kind is _Array or kind is StoredArray:
-        array = value.array if kind is _Array else value
-        done[key] = value, _view(array, data, done) if views else array
-    elif kind is torch_pickle.Tensor:
-        done[key] = value, value.over(_numbers(value.storage, data, done))
+        done[id(value)] = value, tuple(_plain(v, done) for v in value)
+    elif kind is _Array and value.array is not None:
+        done[id(value)] = value, value.array
     else:
-        raise RefusedError("the pickle holds something else than data")
-    return done[key][1]
-
-
-def _numbers(
-    storage: torch_pickle.Storage, data: mmap.mmap, done: dict[Any, Any]
-) -> torch_pickle.Numbers:
-    """Read a storage, once for all the tensors in it."""
-    key = "storage", id(storage)
-    if key not in done:
-        content = _resolve(storage.content, data, done, views=True)
-        done[key] = storage, torch_pickle.read_storage(content)
-    numbers: torch_pickle.Numbers = done[key][1]
-    return numbers
-
-
-def _view(array: StoredArray, data: mmap.mmap, done: dict[Any, Any]) -> np.ndarray:
-    if isinstance(array.body, bytes):
-        return array.over(array.body)
-    if array.body.coding is None:
-        return np.ndarray(array.shape, array.dtype, data, array.body.start, order=array.order)
-    return array.over(_resolve(array.body, data, done, views=True))
+        raise _RefusedError("the pickle holds something else than plain data")
+    return done[id(value)][1]

@@ -1,4 +1,4 @@
-"""What a pickle may hold, and that nothing else gets through.
+"""What pickles and PyTorch files may hold, and that nothing else gets through.
 
 Each attack is first shown to work on Python's own unpickler (where it is one that runs), so that
 its refusal means something.
@@ -6,23 +6,22 @@ its refusal means something.
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import copyreg
 import io
 import os
 import pickle
-import pickletools
 import struct
-import subprocess
-import sys
-from pathlib import Path
+import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from msg3d_lab.data.formats import pickle_machine
-from msg3d_lab.safe_pickle import StoredArray, index_pickle, load_pickle
+from msg3d_lab.safe_pickle import load_pickle, load_torch
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 LARGE = np.random.default_rng(0).integers(0, 256, (7, 11, 13), dtype=np.uint8)
@@ -30,10 +29,10 @@ LARGE = np.random.default_rng(0).integers(0, 256, (7, 11, 13), dtype=np.uint8)
 
 @pytest.fixture
 def load(tmp_path):
-    def _load(content):
+    def _load(content, **options):
         path = tmp_path / "file.pkl"
         path.write_bytes(content)
-        return load_pickle(path)
+        return load_pickle(path, **options)
 
     return _load
 
@@ -55,7 +54,7 @@ def forge(module, name, *args):
         raw = value.encode()
         return b"\x8c" + struct.pack("B", len(raw)) + raw
 
-    plain = b"".join(pickle.dumps(a, 4)[2:-1].replace(b"\x94", b"") for a in args)
+    plain = b"".join(pickle.dumps(a, 3)[2:-1] for a in args)
     return b"\x80\x04" + text(module) + text(name) + b"\x93(" + plain + b"tR."
 
 
@@ -83,7 +82,9 @@ def test_arrays_come_through(load, array, protocol):
     for found in loaded["a"]:
         assert type(found) is np.ndarray
         assert found.dtype == array.dtype
+        assert not found.flags.writeable
         np.testing.assert_array_equal(found, array)
+    assert loaded["a"][0] is loaded["a"][1]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -95,6 +96,8 @@ def test_plain_data_and_numbers_come_through(load, protocol):
     numbers = load(pickle.dumps([np.int64(3), np.float32(0.5), np.str_("S001")], protocol))
     assert numbers == [3, 0.5, "S001"]
     assert [type(n) for n in numbers] == [int, float, str]
+    ordered = load(pickle.dumps(collections.OrderedDict(b=1, a=[2]), protocol))
+    assert (type(ordered), list(ordered.items())) == (dict, [("b", 1), ("a", [2])])
 
 
 def test_arrays_of_numpy_before_2_come_through(load):
@@ -104,6 +107,21 @@ def test_arrays_of_numpy_before_2_come_through(load):
     a, b = load(old)
     np.testing.assert_array_equal(a, np.arange(4))
     assert b == 2
+
+
+def test_arrays_and_bytes_of_python_2_come_through(load):
+    """As Python 2.7 with NumPy 1.16 writes an array, a number and bytes."""
+    dtype = b"cnumpy\ndtype\n(S'%s'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I2\nt"
+        + dtype % b"f4"
+        + b"I00\nS'\\x00\\x00\\x80?\\x00\\x00\\x00@'\ntb"
+    )
+    scalar = b"cnumpy.core.multiarray\nscalar\n(" + dtype % b"f8"
+    scalar += b"S'\\x00\\x00\\x00\\x00\\x00\\x00\\x00@'\ntR"
+    found = load(b"(dS'S001'\n" + array + b"sS'n'\n" + scalar + b"sS'b'\nU\x02\xff\x00s.")
+    np.testing.assert_array_equal(found["S001"], np.array([1, 2], "f4"))
+    assert (found["n"], found["b"]) == (2.0, "\xff\x00")
 
 
 def test_a_small_pickle_cannot_grow_without_bounds(load):
@@ -129,6 +147,7 @@ def attacks(canary):
         "subprocess": forge("subprocess", "getoutput", command),
         "old protocol": b"cos\nsystem\n(S'" + command.encode() + b"'\ntR.",
         "INST opcode": b"(S'" + command.encode() + b"'\nios\nsystem\n.",
+        "OBJ opcode": b"(cos\nsystem\nS'" + command.encode() + b"'\no.",
         "through a dotted name": forge("pathlib", "os.system", command),
     }
 
@@ -145,6 +164,22 @@ def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(load, tmp_path, att
     assert not canary.exists()
 
 
+@pytest.mark.parametrize("opcode", [b"\x82\x07", b"\x83\x07\0", b"\x84\x07\0\0\0"])
+def test_an_object_registered_under_a_number_is_refused(load, tmp_path, opcode):
+    """Python's unpickler asks `find_class` only for the first of them: the others are kept."""
+    content = b"\x80\x02" + opcode + pickle.dumps(str(tmp_path / "ran"), 2)[2:-1] + b"\x85R."
+    copyreg.add_extension("os", "mkdir", 7)
+    try:
+        pickle.loads(content)
+        (tmp_path / "ran").rmdir()
+        with pytest.raises(ValueError, match="asks for an object that is not in it"):
+            load(content)
+    finally:
+        copyreg.remove_extension("os", "mkdir", 7)
+        copyreg.clear_extension_cache()
+    assert not (tmp_path / "ran").exists()
+
+
 def test_the_message_names_what_was_asked_for(load):
     with pytest.raises(ValueError, match=r"the pickle asks for (posix|nt)\.system"):
         load(pickle.dumps(Call(os.system, "true")))
@@ -154,7 +189,8 @@ def reconstruct(dtype, data, shape=(1,), state_of_dtype=(3, "<", None, None, Non
     """An array spelled out, so that its parts can be wrong."""
     make = np.arange(1).__reduce__()[0]
     kind = Call(np.dtype, dtype, False, True, state=state_of_dtype)
-    return pickle.dumps(Call(make, np.ndarray, (0,), b"b", state=(1, shape, kind, False, data)))
+    parts = Call(make, np.ndarray, (0,), b"b", state=(1, shape, kind, False, data))
+    return pickle.dumps(parts, 3)  # without frames, so that a test can change its length
 
 
 RECORD = (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0)
@@ -181,7 +217,8 @@ RECORD = (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0)
         reconstruct("f8", b"12345678", shape=(-1, -1)),
         reconstruct("f8", b"12345678", shape=(True,)),
         reconstruct("f8", [1.0]),
-        reconstruct("f8", "12345678"),
+        reconstruct("f8", "1234567\xff\xff"),
+        reconstruct("f8", b"12345678", state_of_dtype=(3, "<", (np.dtype("O"), (1,)), None, None)),
         forge("numpy", "ndarray", (10**9,)),
         forge("numpy", "dtype.__init__", "f8"),
         forge("numpy", "load", "x.npy"),
@@ -192,7 +229,9 @@ RECORD = (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0)
         forge("copyreg", "_reconstructor", 1, 2, 3),
         forge("_codecs", "encode", "x", "rot13"),
         forge("_codecs", "decode", b"x", "latin1"),
-        forge("msg3d_lab.safe_pickle", "_CALLS"),
+        forge("msg3d_lab.safe_pickle", "_NUMPY"),
+        forge("builtins", "bytes", 10**12),
+        forge("torch.storage", "_load_from_bytes", b""),
         forge("operator", "attrgetter", "x"),
         forge("functools", "partial", print),
     ],
@@ -209,6 +248,15 @@ def test_a_pickle_cannot_change_the_functions_it_may_call(load, state):
     with pytest.raises(ValueError, match=r"file\.pkl"):
         load(content)
     np.testing.assert_array_equal(load(pickle.dumps(np.arange(3))), np.arange(3))
+
+
+def test_a_pickle_cannot_change_an_array_that_is_made(load):
+    """`numpy.ndarray.__setstate__` and item assignment are out of reach."""
+    made = pickle.dumps(np.arange(3), 5)[:-1]
+    state = pickle.dumps((1, (10**6,), np.dtype("f8"), False, b"x"), 5)[2:-1]
+    for content in (made + state + b"b.", made + b"K\x00K\x01s."):
+        with pytest.raises(ValueError, match=r"file\.pkl"):
+            load(content)
 
 
 @given(st.floats(0, 0.999))
@@ -236,102 +284,27 @@ def test_a_missing_file_is_a_missing_file(tmp_path):
         load_pickle(tmp_path / "none.pkl")
 
 
-# Memory
+def test_arrays_are_in_memory_once(tmp_path):
+    """Bytes of protocol 2, which are written as text, twice while they are read."""
+    array = np.random.default_rng(0).integers(0, 128, 500_000, dtype=np.uint8)
+    for protocol, most in ((4, 1.1), (2, 2.2)):
+        path = tmp_path / f"{protocol}.pkl"
+        path.write_bytes(pickle.dumps([array ^ (i % 128) for i in range(50)], protocol))
+        tracemalloc.start()
+        found = load_pickle(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(found[49], array ^ 49)
+        assert peak < most * 25e6
 
 
-def peak_of(code, *arguments):
-    """Anonymous memory that a call takes at most beyond what was there before, in MB, and its end.
-
-    Anonymous: the pages of a mapped file are the system's to drop.
-    """
-    program = f"""
-import sys, threading, time
-from msg3d_lab.safe_pickle import index_pickle, load_pickle
-
-def anonymous():
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024
-
-def watch():
-    while True:
-        peaks.append(anonymous())
-        time.sleep(0.002)
-
-peaks, before = [], anonymous()
-threading.Thread(target=watch, daemon=True).start()
-try:
-    {code}
-except ValueError as error:
-    print(str(error)[:300])
-print(max([*peaks, anonymous()]) - before)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    *said, peak = done.stdout.splitlines()
-    return float(peak), " ".join(said)
-
-
-linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="until /proc is there")
-
-
-@linux
-@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-def test_arrays_are_not_held_in_memory(tmp_path, protocol):
-    path = tmp_path / "large.pkl"
-    array = np.arange(2_000_000 if protocol == 4 else 500_000, dtype=np.float32)
-    with path.open("wb") as file:
-        pickler = pickle.Pickler(file, protocol)
-        pickler.dump({"annotations": [{"keypoint": array + i} for i in range(25)]})
-    assert path.stat().st_size > (200e6 if protocol == 4 else 50e6)
-    peak, _ = peak_of("found = index_pickle(sys.argv[1])", path)
-    assert peak < 10
-    if protocol > 2:
-        peak, _ = peak_of("found = load_pickle(sys.argv[1])", path)
-        assert peak < 10
-    last = index_pickle(path)["annotations"][-1]["keypoint"]
-    assert isinstance(last, StoredArray)
-    np.testing.assert_array_equal(last.read(path), array + 24)
-
-
-def test_views_of_the_file_outlive_the_call_and_are_read_only(load):
-    array = load(pickle.dumps(LARGE, 4))
-    np.testing.assert_array_equal(array, LARGE)
-    with pytest.raises(ValueError, match="read-only"):
-        array[0, 0, 0] = 1
-
-
-def test_a_stored_array_pickles_small_and_reads_itself(tmp_path):
-    path = tmp_path / "file.pkl"
-    array = np.asfortranarray(np.arange(30_000.0).reshape(100, 300))
-    for protocol in PROTOCOLS:
-        path.write_bytes(pickle.dumps([array], protocol))
-        (stored,) = index_pickle(path)
-        assert (stored.shape, stored.nbytes) == ((100, 300), 240_000)
-        assert len(pickle.dumps(stored)) < 600
-        np.testing.assert_array_equal(pickle.loads(pickle.dumps(stored)).read(path), array)
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="needs 240000 bytes, found"):
-        stored.read(path)
-
-
-def test_bytes_written_as_text_are_counted_when_they_are_read(tmp_path):
+def test_bytes_written_as_text_are_counted(load):
     """As text they may have any length between one and two bytes each."""
-    path = tmp_path / "file.pkl"
     content = pickle.dumps(np.full(1000, 200, dtype=np.uint8), 2)
     assert content.count(b"M\xe8\x03\x85") == 1  # the shape, (1000,)
-    path.write_bytes(content.replace(b"M\xe8\x03\x85", b"M\xe9\x03\x85"))
-    with pytest.raises(ValueError, match="needs 1001 bytes, found 1000"):
-        index_pickle(path).read(path)
-    with pytest.raises(ValueError, match="needs 1001 bytes, found 1000"):
-        load_pickle(path)
-    path.write_bytes(content.replace(b"M\xe8\x03\x85", b"M\xe8\x13\x85"))
-    with pytest.raises(ValueError, match="fills an array of shape"):
-        index_pickle(path)
+    for wrong in (b"M\xe9\x03\x85", b"M\xe7\x03\x85", b"M\xe8\x13\x85"):
+        with pytest.raises(ValueError, match=r"fills an array of shape \(\d+,\) with 1000 bytes"):
+            load(content.replace(b"M\xe8\x03\x85", wrong))
 
 
 # Pickles that are made to exhaust the reader
@@ -348,33 +321,24 @@ BOMBS = {
     "a string of negative length": b"\x80\x02T" + struct.pack("<i", -5) + b"x.",
     "a frame that claims 2**60 bytes": b"\x80\x04\x95" + struct.pack("<Q", 2**60) + b"\x8e.",
     "a number of 2 GB": b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b"x.",
-    "a number of a million bytes": b"\x80\x02\x8b" + struct.pack("<i", 10**6) + b"x" * 10**6 + b".",
     "a number of a million digits": b"I" + b"9" * 10**6 + b"\n.",
-    "a real number of a million digits": b"F" + b"9" * 10**6 + b"\n.",
     "a memo number of a million digits": b"Np" + b"9" * 10**6 + b"\n.",
     "a name of a million letters": b"c" + b"a" * 10**6 + b"\nb\n.",
     "nested tuples": b"\x80\x02)" + b"\x85" * DEEP + b".",
-    "nested tuples as a key": b"\x80\x02})" + b"\x85" * DEEP + b"Ns.",
-    "nested tuples as a key of a later dict": b"\x80\x02()" + b"\x85" * DEEP + b"Nd.",
     "nested lists": b"\x80\x02" + b"]" * DEEP + b"a" * (DEEP - 1) + b".",
     "nested dicts": b"\x80\x02" + b"}N" * DEEP + b"}" + b"s" * DEEP + b".",
     "marks": b"\x80\x02" + b"(" * DEEP + b".",
-    "exponential tuple as a key": b"\x80\x02}" + PAIRS + b"Ns.",
-    "exponential tuple in a set": b"\x80\x04\x8f(" + PAIRS + b"\x90.",
-    "exponential tuple in a frozenset": b"\x80\x04(" + PAIRS + b"\x91.",
     "exponential tuple as a shape": b"\x80\x02cnumpy\ndtype\n" + PAIRS + b"\x85R.",
     "exponential tuple as a state": b"\x80\x02cnumpy\ndtype\nX\x02\0\0\0f8\x85R" + PAIRS + b"b.",
     "exponential tuple as a name": b"\x80\x04" + PAIRS + PAIRS + b"\x93.",
     "a memo number of 4 billion": b"\x80\x02Nr\xff\xff\xff\xff0j\xfe\xff\xff\xff.",
-    "an enormous key": b"\x80\x02}\x8a\x09" + b"\x7f" * 9 + b"Ns.",
-    "a long key": b"\x80\x02}X" + struct.pack("<I", 300) + b"x" * 300 + b"Ns.",
     "an extension": b"\x80\x02\x82\x01.",
     "a persistent object": b"\x80\x02X\x01\0\0\0xQ.",
     "an old persistent object": b"Pobject\n.",
     "a buffer": b"\x80\x05\x97.",
     "an object of a class": b"\x80\x02cnumpy\ndtype\n)\x81.",
     "an object of a class, the old way": b"(cnumpy\ndtype\no.",
-    "the state of a list": b"\x80\x02]}b.",
+    "the state of a list": b"\x80\x02]}X\x01\0\0\0aNsb.",
     "items of an array": b"\x80\x02cnumpy\nndarray\nNNs.",
     "more items of text": b"\x80\x02X\x01\0\0\0x(NNe.",
     "a protocol of the future": b"\x80\x09\xff.",
@@ -409,20 +373,8 @@ def test_a_shape_of_enormous_numbers_is_not_multiplied(load):
         load(content[:at] + shape + content[at + 5 :])
 
 
-@linux
-def test_small_objects_are_bounded_by_the_number_of_steps(tmp_path):
-    path = tmp_path / "steps.pkl"
-    path.write_bytes(b"\x80\x02" + b"}0" * 500 + b"}" * 2_000_000 + b".")
-    code = "from msg3d_lab.data import pickle_machine as m; m._MOST_STEPS = 100_000; " + (
-        "load_pickle(sys.argv[1])"
-    )
-    peak, said = peak_of(code, path)
-    assert "takes more than 100000 steps" in said
-    assert peak < 30
-
-
 def test_what_is_shared_is_made_once(load):
-    """A thousand arrays of one text, and a thousand references to one long bytes."""
+    """A thousand references to one text, and a thousand arrays of the same bytes."""
     text = b"X" + struct.pack("<I", 10**6) + b"\x7f" * 10**6
     found = load(b"\x80\x02](" + text + b"q\x00" + b"h\x00" * 1000 + b"e.")
     assert len(found) == 1001
@@ -430,8 +382,8 @@ def test_what_is_shared_is_made_once(load):
     encode = b"c_codecs\nencode\nX\x06\0\0\0latin1q\x010("
     encoded = b"c_codecs\nencode\n(h\x00h\x01tR"
     for long in (text, b"V" + b"\x7f" * 10**6 + b"\n"):
-        found = load(encode + b"1" + b"](" + long + b"q\x00" + encoded * 1000 + b"e.")
-        assert len({id(one) for one in found[1:]}) == 1
+        with pytest.raises(ValueError, match="asks for more bytes than its file has"):
+            load(encode + b"1" + b"](" + long + b"q\x00" + encoded * 1000 + b"e.")
 
 
 @given(st.data())
@@ -482,7 +434,189 @@ def slow_dumps(value, protocol):
     return file.getvalue()
 
 
-def test_every_opcode_is_read_or_refused():
-    known = {bytes([code]) for code, step in enumerate(pickle_machine._STEPS) if step}
-    all_codes = {opcode.code.encode("latin1") for opcode in pickletools.opcodes}
-    assert known | {pickle.STOP} == all_codes
+# Torch's tensors inside pickles, and PyTorch files
+
+BATCH = torch.arange(12, dtype=torch.float32).view(4, 3)
+
+
+def saved(storage_type="FloatStorage", count=3, *, numbers=b"", **changes):
+    """A storage as torch saves it, with something else in the place of one of its parts."""
+    key = changes.get("key", "77")
+    kind = changes.get("kind", b"ctorch\n" + storage_type.encode() + b"\n")
+    view = changes.get("view", b"N")
+
+    def text(word):
+        return b"X" + struct.pack("<I", len(word)) + word.encode()
+
+    def whole(number):
+        return pickle.dumps(number, 2)[2:-1]
+
+    point = b"(" + text("storage") + kind + text(key) + text("cpu") + whole(count) + view + b"tQ"
+    facts = {"little_endian": changes.get("little_endian", True)}
+    parts = [
+        pickle.dumps(changes.get("magic", 0x1950A86A20F9469CFC6C), 2),
+        pickle.dumps(1001, 2),
+        pickle.dumps(facts, 2),
+        b"\x80\x02" + changes.get("point", point) + b".",
+        pickle.dumps([changes.get("listed", key)], 2),
+        struct.pack("<q", changes.get("length", count)),
+        numbers,
+    ]
+    return b"".join(parts)
+
+
+def tensor(content, offset=0, shape=(3,), strides=(1,)):
+    """A pickle of one tensor in a storage."""
+    storage = Call(torch.storage._load_from_bytes, content)
+    words = (storage, offset, shape, strides, False, collections.OrderedDict())
+    return pickle.dumps(Call(torch._utils._rebuild_tensor_v2, *words), 2)
+
+
+ABC = np.array([1, 2, 3], "<f4").tobytes()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "value",
+    [
+        BATCH,
+        BATCH[2],  # a row of a batch takes the whole batch along
+        BATCH.t(),
+        BATCH[:, ::2],
+        BATCH.double(),
+        BATCH.half(),
+        torch.tensor([7]),
+        torch.tensor(7),
+        torch.tensor([[1, 2]], dtype=torch.int32),
+        torch.tensor([1, 2], dtype=torch.int16),
+        torch.tensor([1, 2], dtype=torch.int8),
+        torch.tensor([1, 2], dtype=torch.uint8),
+        torch.tensor([True, False]),
+        torch.zeros(0, 3),
+        torch.ones(1).expand(4),
+        torch.ones(3, requires_grad=True).detach(),
+        torch.randn(300, generator=torch.Generator().manual_seed(0)),
+    ],
+    ids=lambda value: f"{value.dtype}{tuple(value.shape)}",
+)
+def test_load_pickle_gives_tensors_as_arrays(load, protocol, value):
+    found = load(pickle.dumps({"a": [value, value], "b": value}, protocol), tensors=True)
+    for array in (*found["a"], found["b"]):
+        assert array.dtype == value.numpy().dtype
+        np.testing.assert_array_equal(array, value.numpy())
+
+
+def test_load_pickle_reads_a_storage_that_tensors_share_once(load):
+    rows = load(pickle.dumps(list(torch.eye(50)), 2), tensors=True)
+    np.testing.assert_array_equal(np.stack(rows), np.eye(50))
+
+
+def test_load_pickle_takes_tensors_only_when_told(load):
+    with pytest.raises(ValueError, match=r"refused: the pickle asks for torch._utils._rebuild"):
+        load(pickle.dumps({"a": BATCH}, 2))
+
+
+def test_the_forged_storage_is_what_torch_takes_for_one(load):
+    """What the attacks below are made of is right as it stands."""
+    assert pickle.loads(tensor(saved(numbers=ABC))).tolist() == [1, 2, 3]
+    assert load(tensor(saved(numbers=ABC)), tensors=True).tolist() == [1, 2, 3]
+
+
+DAMAGED = "is not a readable pickle"
+OTHER = "was refused: the pickle holds a tensor in another format"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (tensor(saved(numbers=ABC), shape=(4,)), DAMAGED),
+        (tensor(saved(numbers=ABC), offset=1), DAMAGED),
+        (tensor(saved(numbers=ABC), shape=(2,), strides=(3,)), DAMAGED),
+        (tensor(saved(numbers=ABC), shape=(2,), strides=(-1,)), DAMAGED),
+        (tensor(saved(numbers=ABC), shape=(2, 2), strides=(1,)), DAMAGED),
+        (tensor(saved(numbers=ABC), offset=-3), DAMAGED),
+        (tensor(saved(numbers=ABC), shape=(2**50,), strides=(0,)), OTHER),
+        (tensor(saved(numbers=ABC), shape=[3]), OTHER),
+        (tensor(saved(numbers=ABC[:-1])), DAMAGED),
+        (tensor(saved(numbers=ABC, length=2)), DAMAGED),
+        (tensor(saved(numbers=ABC, length=-1)), DAMAGED),
+        (tensor(saved(numbers=ABC, count=2**62)), DAMAGED),
+        (tensor(saved(numbers=ABC, listed="78")), DAMAGED),
+        (tensor(saved(numbers=ABC, magic=7)), DAMAGED),
+        (tensor(saved(numbers=ABC, view=b"(tt")), f"refused|{DAMAGED}"),
+        (tensor(saved(numbers=ABC, kind=b"cos\nsystem\n")), "refused: .* os.system"),
+        (tensor(saved(numbers=ABC, kind=b"ctorch\nQInt8Storage\n")), "a tensor of torch.qint8"),
+        (tensor(saved(numbers=ABC, point=b"cos\nsystem\n(U\x02lstR")), "refused: .* os.system"),
+        (tensor(saved(numbers=ABC, point=b"ctorch\nFloatStorage\n(tR")), f"refused|{DAMAGED}"),
+        (tensor(saved(numbers=ABC, point=b"K\x01Q")), DAMAGED),
+        (tensor(saved(numbers=ABC)[:60]), DAMAGED),
+        (tensor(b""), DAMAGED),
+        (pickle.dumps(Call(torch.storage._load_from_bytes, ABC), 4), f"refused|{DAMAGED}"),
+        (pickle.dumps(Call(torch.storage._load_from_bytes, "text"), 4), DAMAGED),
+        (pickle.dumps(Call(torch._utils._rebuild_tensor_v2, 1, 0, (1,), (1,)), 4), OTHER),
+        (pickle.dumps(BATCH.bfloat16(), 2), "a tensor of torch.bfloat16"),
+        (pickle.dumps(torch.nn.Parameter(BATCH), 2), "asks for torch._utils._rebuild_parameter"),
+        (pickle.dumps(BATCH.to_sparse(), 2), "asks for torch._utils._rebuild_sparse_tensor"),
+        (pickle.dumps([Call(os.system, "true"), BATCH], 2), r"asks for \w+.system"),
+        (pickle.dumps([torch.float32], 2), "asks for torch.float32"),
+    ],
+)
+def test_load_pickle_refuses_tensors_that_torch_does_not_write(load, content, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load(content, tensors=True)
+    assert len(str(error.value)) < 600
+
+
+def test_a_file_hidden_in_a_tensor_runs_nothing(load, tmp_path):
+    """Torch's own function reads it with a full unpickler."""
+    for new_format in (True, False):
+        hidden = io.BytesIO()
+        torch.save(
+            Call(os.mkdir, str(tmp_path / "ran")),
+            hidden,
+            _use_new_zipfile_serialization=new_format,
+        )
+        content = pickle.dumps(Call(torch.storage._load_from_bytes, hidden.getvalue()), 2)
+        pickle.loads(content)
+        (tmp_path / "ran").rmdir()
+        with pytest.raises(ValueError, match=r"file\.pkl was refused: it holds more than tensors"):
+            load(content, tensors=True)
+        assert not (tmp_path / "ran").exists()
+
+
+def test_a_tensor_repeated_without_end_takes_no_memory(load):
+    found = load(tensor(saved(numbers=ABC), shape=(2**36,), strides=(0,)), tensors=True)
+    assert found.shape == (2**36,)
+    assert found[-1] == 1
+
+
+@given(st.data())
+def test_damaged_tensors_give_a_value_error_or_an_array(tmp_path_factory, data):
+    content = bytearray(pickle.dumps({"a": BATCH, "b": [BATCH[1].double()]}, 2))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged.pkl"
+    path.write_bytes(bytes(content))
+    with contextlib.suppress(ValueError):
+        load_pickle(path, tensors=True)
+
+
+@pytest.mark.parametrize("attack", ["O", "V8"])
+def test_load_torch_builds_no_arrays_of_made_up_types(tmp_path, attack):
+    """NumPy's own functions, which torch offers to allow, would take any state for a dtype."""
+    content = {"weight": torch.ones(1), "log": Forged(attack)}
+    torch.save(content, tmp_path / "file.pth")
+    with pytest.raises(ValueError, match="the file was refused: the pickle asks for an array of"):
+        load_torch(tmp_path / "file.pth")
+
+
+class Forged:
+    """Pickles as an array of a dtype that does not exist."""
+
+    def __init__(self, code):
+        self.code = code
+
+    def __reduce__(self):
+        dtype = Call(np.dtype, self.code, False, True, state=RECORD)
+        make = np.arange(1).__reduce__()[0]
+        return make, (np.ndarray, (0,), b"b"), (1, (1,), dtype, False, b"12345678")

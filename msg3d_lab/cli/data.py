@@ -129,7 +129,7 @@ def download(name: Positional[str | None] = None, folder: Path = Path("data")) -
     elif name in library.GUIDES:
         print(library.guide(name))
     else:
-        path = library.download(name, folder=folder)
+        path = library.download_dataset(name, folder=folder)
         dataset = library.SOURCES[name].dataset
         print(f"{path} is whole. Next: msg3d-lab data import {path} --dataset {dataset}")
 

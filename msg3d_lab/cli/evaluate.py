@@ -98,10 +98,10 @@ def scores(
         overwrite: replace an existing file.
     """
     from msg3d_lab.data import open_store
-    from msg3d_lab.evaluation import accuracies, read_foreign_scores, write_scores
+    from msg3d_lab.evaluation import accuracies, read_external_scores, write_scores
 
     opened = open_store(store) if store is not None else None
-    found = read_foreign_scores(file, store=opened, split=split, order=order, stream=stream)
+    found = read_external_scores(file, store=opened, split=split, order=order, stream=stream)
     write_scores(found, out, overwrite=overwrite)
     print(
         f"{out}: {found.facts['format']} ({found.kind}) of {len(found.ids)} samples in "

@@ -139,7 +139,7 @@ def _read(path: Path, *, store: Path | None, split: str | None, order: str | Non
     if path.suffix == ".parquet" or not path.exists():
         return evaluation.read_scores(path)
     opened = open_store(store) if store is not None else None
-    return evaluation.read_foreign_scores(path, store=opened, split=split, order=order)
+    return evaluation.read_external_scores(path, store=opened, split=split, order=order)
 
 
 def _parse_weights(text: str | None) -> Sequence[float] | None:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-__all__ = ["digest", "record_of", "recorded_digest"]
+__all__ = ["checked_digest", "digest", "record_of", "recorded_digest"]
 
 
 def digest(path: Path) -> str:
@@ -36,3 +36,20 @@ def recorded_digest(path: Path) -> str | None:
             "Remove it, and the checksum is recorded again"
         )
     return match[0].lower()
+
+
+def checked_digest(path: Path) -> str:
+    """Return the sha256 of a file, after comparing it with the record beside it, if there is one.
+
+    Raises:
+        ValueError: they differ, or the record does not start with a sha256.
+    """
+    found, expected = digest(path), recorded_digest(path)
+    if expected not in (None, found):
+        record = record_of(path)
+        raise ValueError(
+            f"{path} has another checksum than {record} (expected {expected}, found {found}): it "
+            "was damaged or replaced. Remove it and download it again; or, if you replaced it, "
+            f"remove {record.name}"
+        )
+    return found

@@ -1,7 +1,7 @@
 """Evaluating runs: scores by sample id, metrics, statistics, fusion."""
 
 from msg3d_lab.evaluation.evaluator import EvaluationResult, evaluate, validation_scores
-from msg3d_lab.evaluation.external.scores import read_foreign_scores
+from msg3d_lab.evaluation.external.alignment import read_external_scores
 from msg3d_lab.evaluation.fusion import (
     FittedWeights,
     Gain,
@@ -62,7 +62,7 @@ __all__ = [
     "holm",
     "mcnemar",
     "per_class",
-    "read_foreign_scores",
+    "read_external_scores",
     "read_run_scores",
     "read_scores",
     "reliability",

@@ -1,14 +1,12 @@
 """Checkpoints: our own, the author's, mmaction2's and pyskl's; read, written, converted.
 
-Ours is a safetensors file whose metadata holds the arguments that rebuild the model. Nothing here
-executes a pickle: PyTorch files are read with `weights_only=True`.
+Ours is a safetensors file whose metadata holds the arguments that rebuild the model. Nothing in the
+files of others is run, see `load_torch`.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +18,7 @@ from msg3d_lab.files import write_aside
 from msg3d_lab.model import upstream
 from msg3d_lab.model.fuse import fuse
 from msg3d_lab.model.msg3d import MSG3D
+from msg3d_lab.safe_pickle import load_torch
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["Format", "convert", "load_model", "read_notes", "save_model"]
@@ -230,31 +229,9 @@ def _load_own(path: Path) -> MSG3D:
     return model.eval()
 
 
-class _Ignored:
-    """Stands in for a training log object in a checkpoint; holds nothing."""
-
-    def __init__(self, *arguments: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
 def _read_torch(path: Path) -> dict[str, Tensor]:
-    """The state dict of a PyTorch file, without running anything that is in it."""
-    known = [(_Ignored, "mmengine.logging.history_buffer.HistoryBuffer"), *_numpy_globals()]
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(known):
-            warnings.simplefilter("ignore")  # that it is unusual: it is refused, if it must be
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).split("WeightsUnpickler error: ")[-1].splitlines()[0]
-        raise ValueError(
-            f"the file was refused: it holds more than tensors and plain values ({reason}); "
-            "if you trust it, save its state dict alone: torch.save(model.state_dict(), path)"
-        ) from error
-    except (RuntimeError, EOFError, OSError, KeyError, AttributeError, IndexError) as error:
-        raise ValueError(f"the file is truncated or not a PyTorch checkpoint ({error})") from error
+    """Return the state dict of a PyTorch file."""
+    content = load_torch(path)
     if isinstance(content, Mapping):
         content = content.get("state_dict", content)
     if not isinstance(content, Mapping):
@@ -264,22 +241,6 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         for name, tensor in content.items()
         if isinstance(tensor, Tensor)
     }
-
-
-def _numpy_globals() -> list[Any]:
-    """What plain NumPy numbers and arrays in training logs need; none of it can run code."""
-    import numpy as np
-
-    # The function moved between NumPy 1 and 2, and files remember the old address.
-    rebuild = np.empty(0).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
-    return [
-        *((rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
-        *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-        np.ndarray,
-        np.dtype,
-        *{type(np.dtype(t)) for t in (float, "float32", "float16", int, "int32", bool)},
-    ]
 
 
 def _from_upstream(

@@ -16,14 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msg3d_lab.data.download import GUIDES, SOURCES, download, guide
-from msg3d_lab.data.fetch import _length, _RefusedError
-from msg3d_lab.data.formats.part import Part
+from msg3d_lab.data.download import GUIDES, SOURCES, download_dataset, guide
 
 NAME, FILE = "ntu60-3d", "ntu60_3d.pkl"
 
@@ -175,7 +172,7 @@ def get(server, tmp_path):
     def _get(*at, name=NAME, folder=tmp_path, **options):
         base = f"http://127.0.0.1:{server.server_port}"
         options = {"progress": False, "wait": 0, "retries": 3, "timeout": 5} | options
-        path = download(
+        path = download_dataset(
             name, folder=folder, addresses=[base + path for path in at or ["/a"]], **options
         )
         assert recorded(path) == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -234,7 +231,7 @@ def test_a_dropped_connection_is_continued(site, get):
 
 def test_the_next_call_continues(site, get, tmp_path):
     site.drops = [10_000, 2_000]
-    message = r"keeps 12,000 of 40,000 bytes; the same command goes on from there"
+    message = r"keeps 12,000 of 40,000 bytes; the same command resumes the download"
     with pytest.raises(ConnectionError, match=message):
         get(retries=1)
     assert part_of(tmp_path) == CONTENT[:12_000]
@@ -279,7 +276,7 @@ def test_any_drops_give_the_file(server, drops, etag, supported, chunked, stops)
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(8):  # several calls, each of which gives up after a few attempts
             try:
-                path = download(
+                path = download_dataset(
                     NAME,
                     folder=folder,
                     addresses=[address],
@@ -316,7 +313,7 @@ def test_any_changes_at_the_source_give_one_version(server, steps, heeds, suppor
             )
             address = f"http://127.0.0.1:{server.server_port}/any"
             try:
-                path = download(
+                path = download_dataset(
                     NAME, folder=folder, addresses=[address], progress=False, retries=1, wait=0
                 )
                 break
@@ -332,7 +329,7 @@ def test_a_server_without_ranges_starts_again(site, get, capsys):
     site.drops = [10_000]
     assert get().read_bytes() == CONTENT
     assert ranges(site) == [0, 10_000]
-    assert "sends whole files only" in capsys.readouterr().out
+    assert "does not continue what is there" in capsys.readouterr().out
 
 
 def test_without_a_validator_nothing_is_continued(site, get, tmp_path, capsys):
@@ -340,7 +337,7 @@ def test_without_a_validator_nothing_is_continued(site, get, tmp_path, capsys):
     begin(site, get, 10_000)
     assert get().read_bytes() == CONTENT
     assert ranges(site) == [0, 0]
-    assert "Nothing tells whether" in capsys.readouterr().out
+    assert "does not continue what is there" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -456,19 +453,14 @@ def test_an_answer_without_a_length_is_refused(site, get):
 def test_a_length_said_twice_is_one(site, get, length):
     site.announced = length
     assert get().read_bytes() == CONTENT
-    assert _length(httpx.Headers({"Content-Length": length})) == 40_000
-    assert _length(httpx.Headers([("Content-Length", "12"), ("Content-Length", "12")])) == 12
 
 
-@pytest.mark.parametrize("length", ["12, 13", "12,", "", "-1", "1e3", "1_0", "٣", "9" * 19])
+@pytest.mark.parametrize("length", ["12, 13", "12,", "", "-1", "1e3", "1_0", "9" * 19])
 def test_a_length_that_is_no_number_of_bytes_is_refused(site, get, tmp_path, length):
-    with pytest.raises(_RefusedError, match="expected a number of bytes as the file's length"):
-        _length(httpx.Headers({"Content-Length": length.encode()}))
-    if length.isascii():  # whatever of it the client lets through
-        site.announced = length
-        with pytest.raises(ConnectionError, match=r"/a: .*[Cc]ontent-[Ll]ength|/a: expected a num"):
-            get(retries=0)
-        assert not (tmp_path / FILE).exists()
+    site.announced = length
+    with pytest.raises(ConnectionError, match=r"/a: .*([Cc]ontent-[Ll]ength|expected 9{19})"):
+        get(retries=0)
+    assert not (tmp_path / FILE).exists()
 
 
 def test_a_whole_part_needs_no_server_any_more(site, get, tmp_path, server):
@@ -541,9 +533,9 @@ def test_the_mirror_is_asked_when_the_first_address_cannot_be_reached(site, serv
     with pytest.raises(
         ConnectionError, match=r"Connection refused \(2 attempts\); .*404 Not Found$"
     ):
-        download(NAME, addresses=[dead, alive + "?"], **options)
+        download_dataset(NAME, addresses=[dead, alive + "?"], **options)
     assert list(tmp_path.iterdir()) == []
-    assert download(NAME, addresses=[dead, alive], **options).read_bytes() == CONTENT
+    assert download_dataset(NAME, addresses=[dead, alive], **options).read_bytes() == CONTENT
 
 
 def test_a_part_is_never_continued_from_another_address(site, server, get, tmp_path, capsys):
@@ -559,7 +551,7 @@ def test_a_part_is_never_continued_from_another_address(site, server, get, tmp_p
     with pytest.raises(ConnectionError, match="keeps 20,000"):
         get("/a", "/mirror", retries=0)
     assert ranges(mirror) == [0]
-    assert "What is there came from another address" in capsys.readouterr().out
+    assert "does not continue what is there" in capsys.readouterr().out
     # A part of the mirror goes on from the mirror.
     site.seen.clear()
     assert get("/a", "/mirror").read_bytes() == mirror.content
@@ -627,8 +619,8 @@ def test_a_part_without_an_origin_starts_again(site, get, tmp_path):
 
 CHILD = """
 import sys
-from msg3d_lab.data.download import download
-download("ntu60-3d", folder=sys.argv[1], addresses=[sys.argv[2]], progress=False, wait=0)
+from msg3d_lab.data.download import download_dataset
+download_dataset("ntu60-3d", folder=sys.argv[1], addresses=[sys.argv[2]], progress=False, wait=0)
 """
 
 
@@ -671,52 +663,12 @@ def test_two_downloads_of_one_file(site, server, get, tmp_path):
     site.pause = 0.02
     with child(server, tmp_path) as process:
         wait_for_part(tmp_path, 1, process)
-        with pytest.raises(BlockingIOError, match="another process is downloading"):
+        with pytest.raises(BlockingIOError, match="is in use by process"):
             get()
         assert process.wait() == 0, process.communicate()
         process.communicate()
     assert (tmp_path / FILE).read_bytes() == site.content
     assert len(site.seen) == 1
-
-
-@pytest.mark.parametrize("replaced", [False, True])
-def test_the_lock_is_of_the_file_that_has_the_name(tmp_path, monkeypatch, replaced):
-    """Opened, then renamed away by the process that had it, then locked: not ours to write to."""
-    import msg3d_lab.data.formats.part as module
-
-    path = tmp_path / "x.part"
-    path.write_bytes(b"another's")
-    taken, lock = [], module._lock
-
-    def rename_then_lock(descriptor):
-        if not taken:
-            taken.append(path.rename(tmp_path / "x"))
-            if replaced:
-                path.touch()
-        lock(descriptor)
-
-    monkeypatch.setattr(module, "_lock", rename_then_lock)
-    with Part(path, progress=False) as part:
-        part.begin("http://a", None, 3)
-        part.append(b"new")
-    assert (tmp_path / "x").read_bytes() == b"another's"
-    assert path.read_bytes() == b"new"
-
-
-def test_an_interrupted_check_of_a_part_lets_go_of_it(site, get, monkeypatch):
-    import msg3d_lab.data.formats.part as module
-
-    begin(site, get, 10_000)
-
-    def interrupted(path, *, progress):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "sha256_of", interrupted)
-        with pytest.raises(KeyboardInterrupt) as kept:
-            get()
-    assert get().read_bytes() == CONTENT
-    assert kept
 
 
 def test_a_full_disk_keeps_what_fits(site, server, get, tmp_path):
@@ -727,7 +679,7 @@ def test_a_full_disk_keeps_what_fits(site, server, get, tmp_path):
         said, _ = process.communicate()
     last = said.splitlines()[-1]
     assert last.startswith("OSError: [Errno 27] cannot write: File too large.")
-    assert last.endswith("keeps 25,000 of 40,000 bytes; the same command goes on from there")
+    assert last.endswith("keeps 25,000 of 40,000 bytes; the same command resumes the download")
     assert part_of(tmp_path) == CONTENT[:25_000]
     assert get().read_bytes() == CONTENT
     assert ranges(site) == [0, 25_000]
@@ -809,7 +761,6 @@ def test_progress_starts_where_the_part_ends(site, get, capsys):
     bars = capsys.readouterr().err.replace("\r", "\n")
     assert re.search(rf"^{FILE}:\s+50%.*20\.0k/40\.0k", bars, re.M)
     assert re.search(rf"^{FILE}:\s+100%.*40\.0k/40\.0k", bars, re.M)
-    assert f"checking {FILE}.part" in bars
 
 
 def test_the_sources():
@@ -838,8 +789,8 @@ def test_guides():
 
 def test_names_that_cannot_be_downloaded(tmp_path):
     with pytest.raises(ValueError, match=r"by hand(.|\n)*rose1\.ntu\.edu\.sg"):
-        download("ntu60-raw", folder=tmp_path)
-    for call in (guide, download):
+        download_dataset("ntu60-raw", folder=tmp_path)
+    for call in (guide, download_dataset):
         with pytest.raises(ValueError, match=r"unknown data set 'ntu'.*ntu60-2d.*kinetics"):
             call("ntu")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Import of OpenMMLab's annotation pickles: NTU RGB+D 60 and 120, in 2D and 3D.
+"""Import OpenMMLab's annotation pickles: NTU RGB+D 60 and 120, in 2D and 3D.
 
 The format is described in mmaction2 (`tools/data/skeleton/README.md`): a dict with `split`
 (name -> list of `frame_dir`) and `annotations` (a list of dicts, one per recording). OpenMMLab
@@ -16,23 +16,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from msg3d_lab import skeletons
-from msg3d_lab.data.checksums import digest, record_of, recorded_digest
+from msg3d_lab.data.checksums import checked_digest
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import DATASETS, Dataset, get, ntu_facts
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
 from msg3d_lab.data.preprocess import is_zero, prepare_2d, prepare_3d
-from msg3d_lab.safe_pickle import StoredArray, index_pickle
+from msg3d_lab.safe_pickle import load_pickle
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["IMPORTER", "is_source", "read_clips"]
 
 _LAYOUTS: dict[tuple[int, ...], str] = {(17, 2): "coco17", (25, 3): "ntu25"}
-_MOST_SPLITS = 100
-_ROOM = 4  # how often a file may hold the same coordinates: arrays can share what they consist of
+_MAX_SPLITS = 100
+_MAX_SHARING = 4  # bytes of coordinates per byte of the file: annotations can share an array
 
 
 def is_source(path: Path) -> bool:
-    """Whether a file begins as pickles have begun since protocol 2."""
+    """Whether a file begins like a pickle of protocol 2 or later."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -40,20 +40,20 @@ def is_source(path: Path) -> bool:
 
 
 def read_clips(path: str | Path, *, dataset: Dataset) -> Recordings:
-    """Read what an annotation pickle lists; coordinates are read and prepared clip by clip.
+    """Read an annotation pickle into memory; clips are prepared when they are asked for.
 
-    An annotation that cannot be read is left out, and so is a recording with nobody in it or one
-    that a split lists and no annotation describes.
+    Left out are annotations that cannot be read, recordings with nobody in them, and names that a
+    split lists and no annotation has.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the pickle is refused or damaged (see `load_pickle`), has another checksum than
-            the record beside it (see `download`), is not such a file, or has joints or splits of
-            another data set.
+            the record beside it (see `data.download`), is not such a file, or has joints or splits
+            of another data set.
     """
     path = Path(path)
-    sha256 = _checked_digest(path)
-    document = index_pickle(path)
+    sha256 = checked_digest(path)  # before a damaged file is taken for one of another format
+    document = load_pickle(path)
     if not isinstance(document, dict) or not {"split", "annotations"} <= set(document):
         raise ValueError(
             f"{path} is not an OpenMMLab annotation file: expected a dict with 'split' and "
@@ -68,7 +68,7 @@ def read_clips(path: str | Path, *, dataset: Dataset) -> Recordings:
     _check_splits(document["split"], path, dataset)
     entries += _lost(members, {entry.id for entry in entries})
     claimed = sum(e.keypoint.nbytes for e in entries if isinstance(e, _Entry))
-    if claimed > _ROOM * path.stat().st_size:
+    if claimed > _MAX_SHARING * path.stat().st_size:
         raise ValueError(
             f"{path}: its annotations take {claimed} bytes, the file has {path.stat().st_size}: "
             "too many of them share their coordinates for a file of recordings"
@@ -80,58 +80,42 @@ def read_clips(path: str | Path, *, dataset: Dataset) -> Recordings:
         "source": path.name,
         "sha256": sha256,
     }
-    clips = LazyClips(entries, partial(_read, path=path, skeleton=skeleton))
+    clips = LazyClips(entries, partial(_read, skeleton=skeleton))
     return Recordings(
         clips=clips, count=len(clips), skeleton=skeleton, channels=3, preparation=preparation
     )
 
 
 class _Entry(NamedTuple):
-    """What is known of an annotation before its coordinates are read."""
+    """An annotation whose fields are there and fit together."""
 
     id: str
     label: int
-    keypoint: StoredArray
-    score: StoredArray | None
+    keypoint: np.ndarray
+    score: np.ndarray | None
     size: tuple[int, int] | None
     splits: tuple[str, ...]
 
 
-def _read(entry: _Entry, *, path: Path, skeleton: Skeleton) -> Clip | LeftOut:
+def _read(entry: _Entry, *, skeleton: Skeleton) -> Clip | LeftOut:
     if _LAYOUTS.get(entry.keypoint.shape[2:]) != skeleton.name:
         raise ValueError(
             f"expected the joints of {skeleton.name} as most have, found 'keypoint' "
             f"{entry.keypoint.shape}"
         )
-    keypoint = entry.keypoint.read(path)
-    with np.errstate(all="ignore"):  # what is not finite is found when the clip is checked
+    keypoint = entry.keypoint
+    with np.errstate(all="ignore"):  # numbers that are not finite are found by the clip's check
         if is_zero(keypoint).all():
             return LeftOut(entry.id, "nobody in any frame")
         if entry.score is not None and entry.size is not None:
-            keypoints = prepare_2d(keypoint, entry.score.read(path), entry.size)
+            keypoints = prepare_2d(keypoint, entry.score, entry.size)
         else:
             keypoints = prepare_3d(keypoint.astype(np.float32), skeleton)
     return Clip(entry.id, keypoints, entry.label, entry.splits, **ntu_facts(entry.id))
 
 
-def _checked_digest(path: Path) -> str:
-    """The sha256 of the file, held against the record that lies beside a file that was downloaded.
-
-    Before anything is read, so that a damaged file is not taken for one of another format.
-    """
-    found, expected = digest(path), recorded_digest(path)
-    if expected not in (None, found):
-        record = record_of(path)
-        raise ValueError(
-            f"{path} has another checksum than {record} (expected {expected}, found {found}): it "
-            "was damaged or replaced. Remove it and download it again; or, if you replaced it, "
-            f"remove {record.name}"
-        )
-    return found
-
-
 def _entry(annotation: Any, where: str, members: dict[str, tuple[str, ...]]) -> _Entry | LeftOut:
-    """Check what an annotation claims; nothing of it goes into a message unless it is short."""
+    """Check an annotation. Its values go into messages only if they are short."""
     clip_id = annotation.get("frame_dir") if isinstance(annotation, dict) else None
     if not isinstance(clip_id, str) or not _is_name(clip_id):
         return LeftOut(where, "cannot be read", "expected a dict with 'frame_dir', a text")
@@ -168,17 +152,17 @@ def _is_name(text: str) -> bool:
 
 
 def _is_array(value: Any, ndim: int) -> bool:
-    return isinstance(value, StoredArray) and len(value.shape) == ndim and value.dtype.kind == "f"
+    return isinstance(value, np.ndarray) and value.ndim == ndim and value.dtype.kind == "f"
 
 
 def _members(split: Any, path: Path) -> dict[str, tuple[str, ...]]:
     """The splits of each recording."""
-    if not isinstance(split, dict) or len(split) > _MOST_SPLITS:
-        raise ValueError(f"{path}: expected a dict of at most {_MOST_SPLITS} splits")
+    if not isinstance(split, dict) or len(split) > _MAX_SPLITS:
+        raise ValueError(f"{path}: expected a dict of at most {_MAX_SPLITS} splits")
     members: dict[str, tuple[str, ...]] = {}
     for name, ids in split.items():
-        if isinstance(ids, StoredArray):
-            ids = ids.read(path).tolist()
+        if isinstance(ids, np.ndarray):
+            ids = ids.tolist()
         if not isinstance(ids, (list, tuple)) or not all(isinstance(one, str) for one in ids):
             raise ValueError(f"{path}: expected split {name!s:.40} to be a list of names")
         for one in dict.fromkeys(ids):

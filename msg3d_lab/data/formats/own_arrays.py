@@ -5,6 +5,7 @@ One file per sample: (M, T, V, C), or (T, V, C) for one person.
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from functools import partial
 from itertools import islice
@@ -14,9 +15,9 @@ import numpy as np
 
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.formats.importer import LazyClips
-from msg3d_lab.data.formats.npy_header import read_array
 from msg3d_lab.data.formats.own_table import FINITE, JOINTS, LARGEST
 from msg3d_lab.data.formats.zip_or_folder import Member, list_members, read_member
+from msg3d_lab.safe_pickle import load_npy
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["FAULTS", "open_folder"]
@@ -62,7 +63,7 @@ def open_folder(source: Path, layout: Skeleton) -> tuple[LazyClips[Member], int 
 
 
 def _read(member: Member, *, layout: Skeleton, channels: int | None) -> Clip | LeftOut:
-    name, array = member.id, read_array(read_member(member))
+    name, array = member.id, load_npy(io.BytesIO(read_member(member)))
     shape = array.shape
     keypoints = array[None] if array.ndim == 3 else array
     if array.dtype.kind not in "fiu":

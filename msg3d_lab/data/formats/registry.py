@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from msg3d_lab.data.datasets import Dataset, default_store
-from msg3d_lab.data.formats import kinetics, ntu_raw, nw_ucla, openmmlab, own_data, padded
+from msg3d_lab.data.formats import (
+    agcn_arrays,
+    ctrgcn_npz,
+    kinetics,
+    ntu_raw,
+    nw_ucla,
+    openmmlab,
+    own_data,
+)
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
 from msg3d_lab.data.formats.parallel import Chunks
 from msg3d_lab.data.store import open_store, store_document, write_entries, write_store
@@ -23,7 +31,8 @@ __all__ = ["IMPORTERS", "import_dataset", "left_out_path"]
 IMPORTERS: tuple[Importer, ...] = (
     ntu_raw.IMPORTER,
     openmmlab.IMPORTER,
-    padded.IMPORTER,
+    agcn_arrays.IMPORTER,
+    ctrgcn_npz.IMPORTER,
     nw_ucla.IMPORTER,
     kinetics.IMPORTER,
 )

@@ -63,7 +63,7 @@ def test_read_clips_reads_a_zip(folder, layout, tmp_path):
         ),
         (np.zeros((1, 3, 4, 3)), own_data.NOBODY, ""),
         (np.full((1, 3, 4, 3), 1e-12), own_data.NOBODY, ""),
-        (np.array([None]), "cannot be read", "Python objects"),
+        (np.array([None]), "cannot be read", "Object arrays cannot be loaded"),
     ],
 )
 def test_read_clips_leaves_out_an_array_that_cannot_be_used(array, reason, detail, folder, layout):
@@ -82,7 +82,7 @@ def test_read_clips_does_not_believe_the_size_an_array_claims(folder, layout):
     (path / "bad.npy").write_bytes(huge)
     bad = read_clips(path, layout=layout).clips[1]
     assert bad.reason == "cannot be read"
-    assert "cut short: 144 bytes of 19199999808" in bad.detail
+    assert "cut short or damaged (EOF: reading array data" in bad.detail
 
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])

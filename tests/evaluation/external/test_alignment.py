@@ -10,7 +10,7 @@ import torch
 from msg3d_lab.data import Clip, write_store
 from msg3d_lab.data.datasets import ntu_facts, ntu_splits
 from msg3d_lab.data.store import open_store
-from msg3d_lab.evaluation import read_foreign_scores, read_scores
+from msg3d_lab.evaluation import read_external_scores, read_scores
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_msg3d_scores_are_found_by_name(ntu, dump, protocol):
     logits = logits_of(ntu.labels[indices], 4)
     names = [f"{ntu.ids[i]}.skeleton" for i in indices]
     path = dump(dict(zip(names, logits, strict=True)), protocol)
-    scores = read_foreign_scores(path, store=ntu, stream="bone")
+    scores = read_external_scores(path, store=ntu, stream="bone")
     assert scores.ids == tuple(ntu.ids[i] for i in indices)
     np.testing.assert_array_equal(scores.values, logits)
     np.testing.assert_array_equal(scores.labels, ntu.labels[indices])
@@ -105,25 +105,25 @@ def test_msg3d_scores_are_found_by_name(ntu, dump, protocol):
         "source": "scores.pkl",
     }
     assert expected.items() <= scores.facts.items()
-    again = read_foreign_scores(path, store=ntu, split="xsub_val")
+    again = read_external_scores(path, store=ntu, split="xsub_val")
     assert again.ids == scores.ids
 
 
 def test_without_a_store_the_split_is_that_of_the_names(dump):
     names = ["S001C001P001R001A001", "S001C002P001R001A002"]  # both train in X-Sub
     path = dump({name: np.zeros(60, np.float32) for name in names})
-    assert read_foreign_scores(path).facts["split"] == "xsub_train"
-    assert read_foreign_scores(path, split="xsub_train").facts["split"] == "xsub_train"
+    assert read_external_scores(path).facts["split"] == "xsub_train"
+    assert read_external_scores(path, split="xsub_train").facts["split"] == "xsub_train"
     with pytest.raises(ValueError, match=r"not of xview_val of ntu60: 1 of its 2 .*C002P001"):
-        read_foreign_scores(path, split="xview_val")
+        read_external_scores(path, split="xview_val")
 
 
 def test_scores_of_part_of_a_split_are_not_called_by_its_name(ntu, dump):
     ids = [ntu.ids[i] for i in ntu.indices("xsub_val")[1:]]
     path = dump(dict(zip(ids, np.ones((len(ids), 4), "f4"), strict=True)))
-    assert read_foreign_scores(path, store=ntu).facts["split"] is None
+    assert read_external_scores(path, store=ntu).facts["split"] is None
     with pytest.raises(ValueError, match="1 of its 108 samples are missing and 0 others"):
-        read_foreign_scores(path, store=ntu, split="xsub_val")
+        read_external_scores(path, store=ntu, split="xsub_val")
 
 
 @pytest.mark.parametrize("classes", [60, 120])
@@ -132,7 +132,7 @@ def test_ntu_names_tell_their_class_without_a_store(dump, classes):
     path = dump(
         {f"{name}.skeleton": row for name, row in zip(names, np.eye(3, classes), strict=True)}
     )
-    scores = read_foreign_scores(path)
+    scores = read_external_scores(path)
     assert scores.ids == tuple(names)
     assert scores.labels.tolist() == [59, 0, 6]
     assert scores.label_names[0] == "drink water"
@@ -148,12 +148,12 @@ def test_ctrgcn_scores_are_in_the_order_of_its_arrays(ntu, dump, split):
     labels = np.array([int(name[-3:]) - 1 for name in ids])
     logits = logits_of(labels, 4)
     path = dump({f"test_{i}": row for i, row in enumerate(logits)})
-    scores = read_foreign_scores(path, store=ntu, split=split, order="ctrgcn")
+    scores = read_external_scores(path, store=ntu, split=split, order="ctrgcn")
     assert list(scores.ids) == ids
     np.testing.assert_array_equal(scores.values, logits)
     assert scores.facts["order"] == "ctrgcn"
-    with pytest.raises(ValueError, match="most likely not the order"):
-        read_foreign_scores(path, store=ntu, split=split, order="store")
+    with pytest.raises(ValueError, match="most likely written in another order"):
+        read_external_scores(path, store=ntu, split=split, order="store")
 
 
 def test_ctrgcn_scores_of_nw_ucla_have_numbers_for_names(ntu, dump, tmp_path):
@@ -169,7 +169,7 @@ def test_ctrgcn_scores_of_nw_ucla_have_numbers_for_names(ntu, dump, tmp_path):
     (tmp_path / "names.txt").write_text("\n".join(ids))
     for order in (tmp_path / "val_label.pkl", str(tmp_path / "label.pkl"),
                   tmp_path / "names.txt", ids):  # fmt: skip
-        scores = read_foreign_scores(path, store=ntu, split="xview_val", order=order)
+        scores = read_external_scores(path, store=ntu, split="xview_val", order=order)
         assert list(scores.ids) == ids
         np.testing.assert_array_equal(scores.values, logits)
 
@@ -179,13 +179,13 @@ def test_pyskl_scores_are_in_the_order_of_the_annotation_file(ntu, dump, shape):
     indices = ntu.indices("xsub_val")
     found = softmax(logits_of(ntu.labels[indices], 4))
     path = dump([row.reshape(shape) for row in found], 2)
-    scores = read_foreign_scores(path, store=ntu, split="xsub_val", order="store")
+    scores = read_external_scores(path, store=ntu, split="xsub_val", order="store")
     assert scores.ids == tuple(ntu.ids[i] for i in indices)
     np.testing.assert_array_equal(scores.values, found)
     assert scores.kind == "softmax"
     by_name = sorted(scores.ids)
     rows = [found[scores.ids.index(name)] for name in by_name]
-    scores = read_foreign_scores(dump(rows, 2), store=ntu, split="xsub_val", order="name")
+    scores = read_external_scores(dump(rows, 2), store=ntu, split="xsub_val", order="name")
     assert list(scores.ids) == by_name
 
 
@@ -208,18 +208,18 @@ def test_mmaction2_scores_are_checked_against_their_labels(ntu, dump, old):
     indices = ntu.indices("xsub_val")
     labels, found = ntu.labels[indices], softmax(logits_of(ntu.labels[indices], 4))
     path = dump(samples_of(found, labels, old=old), 2)
-    scores = read_foreign_scores(path, store=ntu, split="xsub_val", order="store")
+    scores = read_external_scores(path, store=ntu, split="xsub_val", order="store")
     np.testing.assert_array_equal(scores.values, found)
     assert scores.facts["format"] == "mmaction2 scores"
     with pytest.raises(ValueError, match=r"samples have another true class .* another order"):
-        read_foreign_scores(path, store=ntu, split="xsub_val", order="name")
+        read_external_scores(path, store=ntu, split="xsub_val", order="name")
     # One pair of samples that changed places is enough.
     swapped = labels.copy()
     one, other = 0, int(np.flatnonzero(labels != labels[0])[0])
     swapped[[one, other]] = labels[[other, one]]
     path = dump(samples_of(found, swapped), 2)
     with pytest.raises(ValueError, match=r"2 of \d+ samples .* the first at position 0"):
-        read_foreign_scores(path, store=ntu, split="xsub_val", order="store")
+        read_external_scores(path, store=ntu, split="xsub_val", order="store")
 
 
 def test_mmaction2_scores_with_names_need_no_order(ntu, dump):
@@ -227,9 +227,9 @@ def test_mmaction2_scores_with_names_need_no_order(ntu, dump):
     ids = [ntu.ids[i] for i in indices]
     found = logits_of(ntu.labels[indices], 4)
     path = dump(samples_of(found, ntu.labels[indices], ids=[f"data/ntu/{n}" for n in ids]), 2)
-    assert list(read_foreign_scores(path, store=ntu).ids) == ids
-    with pytest.raises(ValueError, match="names its samples: leave order out"):
-        read_foreign_scores(path, store=ntu, split="xsub_val", order="store")
+    assert list(read_external_scores(path, store=ntu).ids) == ids
+    with pytest.raises(ValueError, match="names its samples: omit order"):
+        read_external_scores(path, store=ntu, split="xsub_val", order="store")
 
 
 def test_ids_that_look_like_positions_are_names_if_the_store_has_them(tmp_path, toy_skeleton, dump):
@@ -247,7 +247,7 @@ def test_ids_that_look_like_positions_are_names_if_the_store_has_them(tmp_path, 
         )
     )
     path = dump({str(i): np.array([i, 0], "f4") for i in range(3)})
-    scores = read_foreign_scores(path, store=store)
+    scores = read_external_scores(path, store=store)
     assert scores.ids == ("0", "1", "2")
     assert scores.values[:, 0].tolist() == [0, 1, 2]
 
@@ -298,20 +298,20 @@ def by_position(count=5):
         ([{"pred_score": np.ones(4, "f4"), "gt_label": 0.5}], {}, "one true class for each sample"),
     ],
 )
-def test_read_foreign_scores_refuses(ntu, dump, content, options, message):
+def test_read_external_scores_refuses(ntu, dump, content, options, message):
     if "store" in options:
         options = options | {"store": ntu}
     with pytest.raises(ValueError, match=message):
-        read_foreign_scores(dump(content), **options)
+        read_external_scores(dump(content), **options)
 
 
-def test_read_foreign_scores_runs_nothing(dump, tmp_path):
+def test_read_external_scores_runs_nothing(dump, tmp_path):
     class Attack:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
 
     with pytest.raises(ValueError, match="was refused"):
-        read_foreign_scores(dump({"a": Attack()}))
+        read_external_scores(dump({"a": Attack()}))
     assert not (tmp_path / "ran").exists()
     pickle.loads((tmp_path / "scores.pkl").read_bytes())  # it does elsewhere
     assert (tmp_path / "ran").exists()
@@ -322,7 +322,7 @@ def test_order_needs_what_it_goes_by(toy_store, dump):
     with pytest.raises(
         ValueError, match=r"CTR-GCN's order is that of NTU's xsub, .*, found part_val"
     ):
-        read_foreign_scores(path, store=toy_store, split="part_val",
+        read_external_scores(path, store=toy_store, split="part_val",
                             order="ctrgcn")  # fmt: skip
 
 
@@ -330,7 +330,7 @@ def test_order_needs_what_it_goes_by(toy_store, dump):
 def test_order_needs_a_file_of_names(ntu, dump, tmp_path, content):
     (tmp_path / "order.pkl").write_bytes(content)
     with pytest.raises(ValueError, match="expected sample names: one a line, a pickle of names"):
-        read_foreign_scores(
+        read_external_scores(
             dump(by_position()), store=ntu, split="xsub_val", order=tmp_path / "order.pkl"
         )
 

@@ -1,4 +1,4 @@
-"""What the score files of the field's other code hold: pickles, nothing in which is run.
+"""Read score files of MS-G3D, CTR-GCN, pyskl and mmaction2: pickles, of which nothing is run.
 
 MS-G3D and CTR-GCN (`main.py`, `--save-score`) write a dict of sample name -> logits. MS-G3D's names
 are those of the recordings (`S001C001P003R001A013.skeleton`); CTR-GCN's are positions: `test_0`,
@@ -26,14 +26,14 @@ from msg3d_lab.safe_pickle import load_pickle
 __all__ = ["ScoreFile", "read_names", "read_score_file"]
 
 _POSITION = re.compile(r"(?:(?:test|train|val)_)?(\d+)")
-_ROOM = 8  # how many bytes of scores there may be for one of the file: rows can share their numbers
+_MAX_SHARING = 8  # bytes of scores per byte of the file: rows can share their numbers
 
 
 class ScoreFile(NamedTuple):
-    """A file of scores.
+    """The content of a score file.
 
     Args:
-        format: whose.
+        format: whose format, e.g. "pyskl scores".
         values: (N, classes) float32, finite.
         names: of the samples; None if the rows are known by position only.
         labels: true classes, if they are in the file.
@@ -54,8 +54,8 @@ def read_score_file(path: Path, *, known: Collection[str] = ()) -> ScoreFile:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the pickle is refused, damaged or none of the four; scores that are not one
-            finite number for each class and sample.
+        ValueError: the pickle is refused, damaged or in none of the four formats; or the scores
+            are not one finite number for each class and sample.
     """
     content = load_pickle(path, tensors=True)
     if isinstance(content, dict) and content:
@@ -98,9 +98,9 @@ def read_names(path: Path) -> list[str]:
 def _read_dict(content: dict[Any, Any], known: Collection[str], path: Path) -> ScoreFile:
     names = [str(key) for key in content]
     rows = list(content.values())
-    places = [int(match[1]) for match in map(_POSITION.fullmatch, names) if match]
-    if sorted(places) == list(range(len(names))) and not set(names) <= set(known):
-        ordered = [rows[i] for i in np.argsort(places)]
+    positions = [int(match[1]) for match in map(_POSITION.fullmatch, names) if match]
+    if sorted(positions) == list(range(len(names))) and not set(names) <= set(known):
+        ordered = [rows[i] for i in np.argsort(positions)]
         return ScoreFile("CTR-GCN scores", _stack(ordered, path), None, None)
     return ScoreFile("MS-G3D scores", _stack(rows, path), names, None)
 
@@ -128,8 +128,8 @@ def _field(sample: dict[Any, Any], name: str) -> Any:
 
 
 def _stack(rows: list[Any], path: Path) -> np.ndarray:
-    """Return the scores as (N, classes) float32, when all of them have been looked at."""
-    # Of a batch of one sample the first is as good.
+    """Check the scores of all samples and return them as (N, classes) float32."""
+    # pyskl writes batches of one sample.
     rows = [r[0] if isinstance(r, np.ndarray) and r.ndim == 2 and len(r) == 1 else r for r in rows]
     first: tuple[int, ...] = rows[0].shape if isinstance(rows[0], np.ndarray) else ()
     if len(first) != 1 or first[0] < 2:
@@ -139,19 +139,19 @@ def _stack(rows: list[Any], path: Path) -> np.ndarray:
         )
     for i, row in enumerate(rows):
         if not isinstance(row, np.ndarray) or row.dtype.kind != "f" or row.shape != first:
-            found = (
-                f"{row.dtype} {row.shape}" if isinstance(row, np.ndarray) else type(row).__name__
-            )
+            found = type(row).__name__
+            if isinstance(row, np.ndarray):
+                found = f"{row.dtype} {row.shape}"
             raise ValueError(
                 f"{path}: expected {first[0]} scores for every sample, found {found} at {i}"
             )
     size = 4 * first[0] * len(rows)
-    if size > _ROOM * path.stat().st_size:
+    if size > _MAX_SHARING * path.stat().st_size:
         raise ValueError(
             f"{path}: its scores take {size} bytes, the file has {path.stat().st_size}: too many "
             "samples share their scores"
         )
-    with np.errstate(over="ignore"):  # what float32 cannot hold is found below
+    with np.errstate(over="ignore"):  # values too large for float32 are found below
         values = np.stack(rows).astype(np.float32)
     broken = ~np.isfinite(values).all(axis=1)
     if broken.any():

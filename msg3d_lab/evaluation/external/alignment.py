@@ -1,6 +1,6 @@
-"""Scores that the field's other code has written, brought to the samples that they are of.
+"""Read other people's score files and assign the scores to samples.
 
-By name where the file has names. A position says nothing by itself: what it counts in must be said.
+By name if the file has names. If it has positions only, the user must say in which order they are.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import numpy as np
 
 from msg3d_lab.data.checksums import digest
 from msg3d_lab.data.datasets import DATASETS, ntu_splits, parse_ntu_name
-from msg3d_lab.evaluation.external.pickles import ScoreFile, read_names, read_score_file
+from msg3d_lab.evaluation.external.score_files import ScoreFile, read_names, read_score_file
 from msg3d_lab.evaluation.scores import Scores, guess_kind
 
 if TYPE_CHECKING:
     from msg3d_lab.data.store import Store
 
-__all__ = ["read_foreign_scores"]
+__all__ = ["read_external_scores"]
 
 _SUFFIXES = (".skeleton", ".json")
 _SHOWN = 5
 
 
-def read_foreign_scores(
+def read_external_scores(
     path: str | Path,
     *,
     store: Store | None = None,
@@ -34,29 +34,29 @@ def read_foreign_scores(
     order: str | Path | Sequence[str] | None = None,
     stream: str | None = None,
 ) -> Scores:
-    """Read the scores in a pickle of MS-G3D, CTR-GCN, pyskl or mmaction2; nothing in it is run.
+    """Read a score file of MS-G3D, CTR-GCN, pyskl or mmaction2; nothing in it is run.
 
     Scores by name (MS-G3D; mmaction2 if `frame_dir` was kept) are looked up in the store. Without a
-    store, names of NTU recordings tell their class. Scores by position (CTR-GCN, pyskl, mmaction2)
-    need the store, the split and the order that the positions count in:
+    store, the class follows from the names of NTU recordings. Scores by position (CTR-GCN, pyskl,
+    mmaction2) need the store, the split and the order of the samples in the file:
 
-    * "store": the store's own. For pyskl and mmaction2 if the store was imported from the
+    * "store": the store's order. For pyskl and mmaction2 if the store was imported from the
       annotation file they tested on; for CTR-GCN if it was imported from the .npz.
     * "name": sorted by sample id.
     * "ctrgcn": as CTR-GCN's scripts arrange NTU: X-Sub by subject, X-View by camera, X-Set by
       set-up, and by sample id within each.
-    * sample ids, or a file of them: one a line, or a pickle of labels of CTR-GCN (NW-UCLA's
+    * sample ids, or a file of them: one per line, or a pickle of labels of CTR-GCN (NW-UCLA's
       `val_label.pkl`) or of MS-G3D (names and labels).
 
-    What can be checked is: that there are as many samples as the split has, that true classes in
-    the file are the store's, and without those, that the scores are better than chance.
+    Three things are checked: the split has as many samples as the file; true classes in the file
+    are those of the store; without true classes, the scores are better than chance.
 
     Args:
         path: the pickle.
-        store: the data the scores are of.
-        split: what was tested; found out by the names if left out.
-        order: of scores by position, see above.
-        stream: which stream the network saw, for the record: the file does not say.
+        store: the store of the tested samples.
+        split: the tested split. Default: found by the names.
+        order: the order of scores by position, see above.
+        stream: the stream that was tested; the file does not say it.
 
     Returns:
         Scores in the file's order. `facts["kind"]` is "softmax" if every row adds up to 1 and none
@@ -73,7 +73,7 @@ def read_foreign_scores(
     path = Path(path)
     file = read_score_file(path, known=store.ids if store is not None else ())
     if file.names is not None and order is not None:
-        raise ValueError(f"{path} names its samples: leave order out, it would not be used")
+        raise ValueError(f"{path} names its samples: omit order, it would not be used")
     if store is None:
         ids, labels, label_names = _ntu(file, path)
         facts = {"dataset": f"ntu{len(label_names)}", "synthetic": False, "data_fingerprint": None}
@@ -109,7 +109,7 @@ def read_foreign_scores(
             "recipe_hash": None,
             "trained_on": None,
             "format": file.format,
-            "order": _name_of(order),
+            "order": _order_name(order),
             "source": path.name,
             "sha256": digest(path),
         },
@@ -120,7 +120,7 @@ def read_foreign_scores(
 
 
 def _ntu(file: ScoreFile, path: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
-    """Return ids, classes and class names of NTU recordings, by their names alone."""
+    """Return ids, classes and class names of NTU recordings, from their names alone."""
     if file.names is None:
         raise ValueError(_NEEDS_ORDER.format(path=path, format=file.format))
     ids = [_bare(name) for name in file.names]
@@ -138,7 +138,7 @@ def _ntu(file: ScoreFile, path: Path) -> tuple[list[str], np.ndarray, tuple[str,
 
 
 def _ntu_split(ids: Sequence[str], dataset: str, *, wanted: str | None, path: Path) -> str | None:
-    """The split asked for, if all recordings belong to it; else the one that all do, if any."""
+    """Check that all recordings belong to the wanted split. Default: the one split of all."""
     of_each = [set(ntu_splits(name, dataset=dataset)) for name in ids]
     if wanted is not None:
         others = [name for name, splits in zip(ids, of_each, strict=True) if wanted not in splits]
@@ -153,7 +153,7 @@ def _ntu_split(ids: Sequence[str], dataset: str, *, wanted: str | None, path: Pa
 
 
 def _split_of(indices: np.ndarray, store: Store) -> str | None:
-    """The one split that has these samples and no others, if there is one."""
+    """Return the split with exactly these samples; None if there is none or several."""
     mine = np.sort(indices)
     splits = [name for name in store.splits if np.array_equal(store.indices(name), mine)]
     return splits[0] if len(splits) == 1 else None
@@ -195,7 +195,7 @@ def _check_whole(indices: np.ndarray, store: Store, split: str, path: Path) -> N
 
 _NEEDS_ORDER = (
     "{path} ({format}) has its scores by position, not by name: give the store, the split and the "
-    'order that the positions count in: "store" if the store was imported from the file that was '
+    'order of the samples: "store" if the store was imported from the file that was '
     'tested on, "ctrgcn" for CTR-GCN on NTU, "name", or a file of sample ids (for CTR-GCN on '
     "NW-UCLA its val_label.pkl)"
 )
@@ -208,7 +208,7 @@ def _by_position(
     order: str | Path | Sequence[str] | None,
     path: Path,
 ) -> np.ndarray:
-    """Return the positions in the store that the file's positions stand for."""
+    """Return the index in the store of each row of the file."""
     if split is None or order is None:
         raise ValueError(_NEEDS_ORDER.format(path=path, format=file.format))
     if isinstance(order, str) and order in _ORDERS:
@@ -238,8 +238,8 @@ def _sorted_by(store: Store, split: str, *columns: str) -> np.ndarray:
     for name in columns:
         if samples[name].isna().any():
             raise ValueError(
-                f"{store.path.name} does not know the {name} of every sample of {split}, which "
-                "this order goes by"
+                f"{store.path.name} does not have the {name} of every sample of {split}: this "
+                "order needs it"
             )
     return indices[samples.reset_index(drop=True).sort_values(list(columns)).index.to_numpy()]
 
@@ -259,8 +259,8 @@ _ORDERS: dict[str, Callable[[Store, str], np.ndarray]] = {
 }
 
 
-def _name_of(order: str | Path | Sequence[str] | None) -> str | None:
-    """What to record of an order."""
+def _order_name(order: str | Path | Sequence[str] | None) -> str | None:
+    """What is recorded of an order."""
     if order is None or (isinstance(order, str) and order in _ORDERS):
         return order
     return Path(order).name if isinstance(order, str | Path) else "as listed"
@@ -287,7 +287,7 @@ def _check_classes(
 
 
 def _check_better_than_chance(scores: Scores, path: Path) -> None:
-    """Refuse an order in which the scores say nothing: it is most likely not theirs."""
+    """Refuse an order in which the scores are no better than chance: it is probably wrong."""
     from scipy.stats import binomtest
 
     n, classes = len(scores.ids), len(scores.label_names)
@@ -298,7 +298,7 @@ def _check_better_than_chance(scores: Scores, path: Path) -> None:
     if binomtest(hits, n, chance, alternative="greater").pvalue > 0.01:
         raise ValueError(
             f"{path}: in this order the scores are right for {hits} of {n} samples, which may be "
-            "chance: it is most likely not the order that they were written in"
+            "chance: they were most likely written in another order"
         )
 
 

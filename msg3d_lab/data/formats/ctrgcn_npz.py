@@ -1,18 +1,16 @@
-"""Import of the field's padded arrays of NTU RGB+D: 2s-AGCN's and MS-G3D's, and CTR-GCN's.
+"""Import the arrays of CTR-GCN: NTU RGB+D 60 and 120.
 
-Both hold all clips of a protocol in arrays of 300 frames and two persons, whatever a clip has. Here
-a clip gets its own length back.
+`NTU60_CS.npz` and its like have `x_train`, `x_test` (clips, frames, 150), padded with zeros, and
+`y_train`, `y_test`, one-hot. Clips have no names. The origin is joint 1 of the first frame; nothing
+was rotated. Of NTU120 a single person was written twice.
 
-2s-AGCN and MS-G3D: a folder of arrays and labels, see `replayed`.
-
-CTR-GCN (`data/ntu/seq_transformation.py`, `data/ntu120/seq_transformation.py`): `NTU60_CS.npz` and
-its like, with `x_train`, `x_test` (clips, frames, 150), padded with zeros, and `y_train`, `y_test`,
-one-hot, without names. The origin is joint 1 of the first frame; nothing was turned. Of NTU120 a
-single person was written twice.
+Source: `data/ntu/seq_transformation.py` and `data/ntu120/seq_transformation.py` of CTR-GCN.
 """
 
 from __future__ import annotations
 
+import math
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +23,6 @@ from msg3d_lab.data.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset, get
 from msg3d_lab.data.formats.importer import Importer, Recordings
-from msg3d_lab.data.formats.npy_header import read_header
-from msg3d_lab.data.formats.replayed import JOINTS, MOST_FRAMES, PERSONS, is_folder, read_folder
 from msg3d_lab.data.formats.zip_or_folder import DAMAGE, has_members
 from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.skeletons import Skeleton
@@ -40,49 +36,27 @@ _PROTOCOLS = {
     "ntu120_csub": ("ntu120", "xsub"),
     "ntu120_cset": ("ntu120", "xset"),
 }
+_JOINTS, _PERSONS = 25, 2
+_MAX_FRAMES = 10_000  # the field's arrays have 300
 # Deflate packs a thousand zeros into a byte; of clips, half of which are zeros, far fewer.
-_MOST_PACKED = 200
+_MAX_PACKED = 200
 
 
-def is_source(path: str | Path) -> bool:
-    """Whether a folder has arrays of 2s-AGCN or MS-G3D, or a file is one of CTR-GCN's."""
-    path = Path(path)
-    return is_folder(path) if path.is_dir() else has_members(path, "x_train.npy".__eq__)
+def is_source(path: Path) -> bool:
+    """Whether a file is an .npz with `x_train`."""
+    return path.is_file() and has_members(path, "x_train.npy".__eq__)
 
 
-def read_clips(source: str | Path, *, dataset: Dataset) -> Recordings:
-    """Read padded arrays of NTU60 or NTU120.
+def read_clips(path: Path, *, dataset: Dataset) -> Recordings:
+    """Read the clips of a file one by one, once, in the order of the file.
 
-    Of a folder the clips come one by one, as often as asked for, with nothing done to their
-    coordinates: they are cut to length by `replayed.cut_replay`. Of an .npz they come once, in the
-    order of the file, cut where only zeros follow and prepared with `prepare_3d`, so that they are
-    turned as other 3D clips are. They are called by split and position from 0, such as
-    xsub_train_00000, and belong to no other protocol than the file's.
+    They are cut where only zeros follow and prepared with `prepare_3d`. Their ids are split and
+    position from 0, such as xsub_train_00000; they belong to no other protocol than the file's.
 
     Raises:
-        FileNotFoundError: there is no such folder or file, or one of the four in the folder.
-        ValueError: not such arrays, arrays of another data set, or (of a folder) clips in another
-            split than their names say. Later, of an .npz, that it is damaged.
-        OSError: the disk, or what it is reached through, failed.
+        ValueError: not such arrays, or arrays of another data set. Later: the file is damaged.
+        OSError: the disk or network failed.
     """
-    path = Path(source)
-    if not path.exists():
-        raise FileNotFoundError(f"no file or folder {path} to import")
-    if dataset.name not in ("ntu60", "ntu120"):
-        raise ValueError(f"{path}: padded arrays are those of ntu60 or ntu120, not {dataset.name}")
-    return read_folder(path, dataset=dataset) if path.is_dir() else _read_npz(path, dataset)
-
-
-class _Part(NamedTuple):
-    """The training or the test clips of an .npz."""
-
-    split: str
-    x: str
-    y: str
-    clips: int
-
-
-def _read_npz(path: Path, dataset: Dataset) -> Recordings:
     name, protocol = _PROTOCOLS.get(path.stem.lower(), ("", ""))
     if name != dataset.name:
         raise ValueError(
@@ -97,7 +71,7 @@ def _read_npz(path: Path, dataset: Dataset) -> Recordings:
             for theirs, ours in (("train", "train"), ("test", "val")):
                 x, y = f"x_{theirs}.npy", f"y_{theirs}.npy"
                 count, frames, numbers = _shape(archive, x, 3, "f")
-                if numbers != PERSONS * JOINTS * 3 or not 0 < frames <= MOST_FRAMES:
+                if numbers != _PERSONS * _JOINTS * 3 or not 0 < frames <= _MAX_FRAMES:
                     raise ValueError(f"expected {x} (clips, frames, 150), found numbers {numbers}")
                 if _shape(archive, y, 2, "fiub") != (count, classes):
                     raise ValueError(f"expected {y} ({count}, {classes}) to go with {x}")
@@ -112,35 +86,55 @@ def _read_npz(path: Path, dataset: Dataset) -> Recordings:
         "source": path.name,
         "sha256": digest(path),
     }
-    count = sum(part.clips for part in parts)
     return Recordings(
         clips=_clips(path, parts, skeleton),
-        count=count,
+        count=sum(part.clips for part in parts),
         skeleton=skeleton,
         channels=3,
         preparation=preparation,
     )
 
 
+class _Part(NamedTuple):
+    """The training or the test clips of a file."""
+
+    split: str
+    x: str
+    y: str
+    clips: int
+
+
 def _shape(archive: zipfile.ZipFile, name: str, ndim: int, kinds: str) -> tuple[int, ...]:
-    """Check that an array is as long as its header says and not packed to burst."""
+    """Check that an array is as long as its header says, and no zip bomb."""
     entry = archive.getinfo(name)
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{name} is compressed in a way that NumPy does not write")
-    if entry.header_offset < 0:  # seeking there would pass for a disk that failed
+    if entry.header_offset < 0:  # seeking there would look like a disk that failed
         raise ValueError(f"{name} is said to be outside the file")
-    if ndim == 3 and entry.file_size > _MOST_PACKED * entry.compress_size:
+    if ndim == 3 and entry.file_size > _MAX_PACKED * entry.compress_size:
         raise ValueError(
             f"{name} would unpack to {entry.file_size} bytes from {entry.compress_size}: "
             "it holds something else than recordings"
         )
     with archive.open(entry) as file:
-        dtype, shape, start = read_header(file, name, kinds=kinds)
+        shape, dtype = _read_header(file, name, kinds)
+        start = file.tell()
     if len(shape) != ndim:
         raise ValueError(f"expected {ndim} dimensions of {name}, found {len(shape)}")
-    if entry.file_size - start != int(np.prod(shape, dtype=object)) * dtype.itemsize:
+    if entry.file_size - start != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{name} has another length than its header says")
     return shape
+
+
+def _read_header(file: IO[bytes], name: str, kinds: str) -> tuple[tuple[int, ...], np.dtype]:
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError(f"{name} has a header of another version than NumPy writes for numbers")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about headers that Python 2 wrote
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.kind not in kinds or fortran:
+        raise ValueError(f"{name}: expected numbers in C order, found {dtype!s:.100}")
+    return shape, dtype
 
 
 def _clips(path: Path, parts: list[_Part], skeleton: Skeleton) -> Iterator[Clip | LeftOut]:
@@ -156,8 +150,8 @@ def _clips(path: Path, parts: list[_Part], skeleton: Skeleton) -> Iterator[Clip 
 
 
 def _rows(file: IO[bytes]) -> Iterator[np.ndarray]:
-    dtype, shape, _ = read_header(file, "the array", kinds="fiub")
-    size = int(np.prod(shape[1:])) * dtype.itemsize
+    shape, dtype = _read_header(file, "the array", "fiub")
+    size = math.prod(shape[1:]) * dtype.itemsize
     for _ in range(shape[0]):
         content = file.read(size)
         if len(content) != size:
@@ -172,8 +166,8 @@ def _clip(
     (hot,) = np.nonzero(one_hot)
     if len(hot) != 1 or one_hot[hot[0]] != 1:
         return LeftOut(clip_id, "cannot be read", f"its row of {part.y} is not one 1 and zeros")
-    with np.errstate(all="ignore"):  # what is not finite is found when the clip is checked
-        clip = row.reshape(-1, PERSONS, JOINTS, 3).swapaxes(0, 1).astype(np.float64)
+    with np.errstate(all="ignore"):  # numbers that are not finite are found by the clip's check
+        clip = row.reshape(-1, _PERSONS, _JOINTS, 3).swapaxes(0, 1).astype(np.float64)
         if not clip[1].any() or np.array_equal(clip[0], clip[1]):
             clip = clip[:1]
         filled = np.flatnonzero(clip.any(axis=(0, 2, 3)))
@@ -186,7 +180,7 @@ def _clip(
 
 
 IMPORTER = Importer(
-    title="the padded arrays of 2s-AGCN and MS-G3D (folder) or CTR-GCN (.npz)",
+    title="an .npz of CTR-GCN",
     datasets=(get("ntu60"), get("ntu120")),
     is_source=is_source,
     read=lambda sources, dataset: read_clips(sources[0], dataset=dataset),

@@ -1,0 +1,219 @@
+"""Import the arrays of 2s-AGCN and MS-G3D: NTU RGB+D 60 and 120.
+
+A folder per protocol with `train_data_joint.npy`, `val_data_joint.npy` (clips, 3, 300, 25, 2) and
+`train_label.pkl`, `val_label.pkl`, each a pair (names, labels).
+
+Source: `data_gen/ntu_gendata.py` and `data_gen/preprocess.py` of both. A person who is absent in
+the first frame loses the frames without it; then each person is repeated from the start until the
+array is full. In each frame joint 1 of the main person is moved to the origin, and the whole clip
+is rotated. `cut_repetition` says what of this can be undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from msg3d_lab import skeletons
+from msg3d_lab.data.checksums import digest
+from msg3d_lab.data.clips import Clip, LeftOut
+from msg3d_lab.data.datasets import Dataset, get, ntu_facts, ntu_splits
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
+from msg3d_lab.safe_pickle import load_npy, load_pickle
+
+__all__ = ["IMPORTER", "cut_repetition", "is_source", "read_clips"]
+
+_PARTS, _FILES = ("train", "val"), ("data_joint.npy", "label.pkl")
+_MAX_FRAMES = 10_000  # the field's arrays have 300
+
+
+def is_source(path: Path) -> bool:
+    """Whether a folder has one of the arrays."""
+    return any((path / f"{part}_{_FILES[0]}").is_file() for part in _PARTS)
+
+
+def read_clips(folder: Path, *, dataset: Dataset) -> Recordings:
+    """List the clips of a folder; each is read when it is asked for, and gets its own length back.
+
+    Their coordinates stay as they are in the arrays.
+
+    Raises:
+        FileNotFoundError: one of the four files is not there.
+        ValueError: not such arrays, or clips in another split than their names say.
+    """
+    needed = [folder / f"{part}_{rest}" for part in _PARTS for rest in _FILES]
+    missing = [path.name for path in needed if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} has no {', '.join(missing)}: the arrays and labels of train and val belong "
+            "together"
+        )
+    rows: list[_Row] = []
+    for part in _PARTS:
+        array = _open_array(folder / f"{part}_{_FILES[0]}")
+        names, labels = _read_labels(folder / f"{part}_{_FILES[1]}", array.shape[0])
+        rows += [
+            _Row(array, i, part, name, label, ntu_splits(name, dataset=dataset.name))
+            for i, (name, label) in enumerate(zip(names, labels, strict=True))
+        ]
+    _check_splits(folder, rows, dataset)
+    preparation = {
+        "name": "2s-AGCN",
+        "format": "2s-AGCN and MS-G3D arrays",
+        "source": folder.name,
+        "sha256": sha256("".join(map(digest, needed)).encode()).hexdigest(),
+    }
+    return Recordings(
+        clips=LazyClips(rows, _read),
+        count=len(rows),
+        skeleton=skeletons.get("ntu25"),
+        channels=3,
+        preparation=preparation,
+    )
+
+
+class _Array(NamedTuple):
+    """An array in a file: where its numbers start, their type, its shape."""
+
+    path: Path
+    start: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    def read(self, i: int) -> np.ndarray:
+        """Read one clip. A memory map of all would count as memory what was read before."""
+        count = int(np.prod(self.shape[1:]))
+        offset = self.start + i * count * np.dtype(self.dtype).itemsize
+        values = np.fromfile(self.path, self.dtype, count, offset=offset)
+        if len(values) != count:
+            raise ValueError(f"{self.path.name} is cut short")
+        return values.reshape(self.shape[1:])
+
+
+class _Row(NamedTuple):
+    """A clip: where it is, and what is known of it."""
+
+    array: _Array
+    number: int
+    part: str
+    id: str
+    label: int
+    splits: tuple[str, ...]
+
+
+def _open_array(path: Path) -> _Array:
+    array = load_npy(path, memory_map=True)
+    fits = array.ndim == 5 and (array.shape[1], *array.shape[3:]) == (3, 25, 2)
+    if not fits or not 0 < array.shape[2] <= _MAX_FRAMES:
+        raise ValueError(
+            f"{path}: expected an array (clips, 3, frames, 25, 2), found {array.shape}"
+        )
+    if array.dtype.kind != "f" or not array.flags.c_contiguous:
+        raise ValueError(f"{path}: expected numbers in C order, found {array.dtype!s:.100}")
+    start, size = array.offset, path.stat().st_size
+    if size != start + array.nbytes:
+        raise ValueError(
+            f"{path} is damaged: its header claims {array.nbytes} bytes, {size - start} follow: "
+            "get it again"
+        )
+    return _Array(path, start, array.dtype.str, array.shape)
+
+
+def _read_labels(path: Path, count: int) -> tuple[list[str], list[int]]:
+    """Read names, without folder and suffix, and labels."""
+    document = load_pickle(path)
+    if not isinstance(document, (tuple, list)) or len(document) != 2:
+        raise ValueError(f"{path}: expected a pair (names, labels)")
+    names, labels = (p.tolist() if isinstance(p, np.ndarray) else p for p in document)
+    for part, kind in ((names, str), (labels, int)):
+        if not isinstance(part, (list, tuple)) or any(type(one) is not kind for one in part):
+            raise ValueError(f"{path}: expected a list of names and one of whole numbers")
+    if not len(names) == len(labels) == count:
+        raise ValueError(
+            f"{path} has {len(names)} names and {len(labels)} labels, the array beside it has "
+            f"{count} clips: they are not of one data set"
+        )
+    return [PurePosixPath(n.replace("\\", "/")).name.split(".")[0] for n in names], list(labels)
+
+
+def _check_splits(folder: Path, rows: Sequence[_Row], dataset: Dataset) -> None:
+    """Check that for one protocol the two files are its two splits."""
+    wrong = {
+        protocol: next((r for r in rows if f"{protocol}_{r.part}" not in r.splits), None)
+        for protocol in dataset.protocols
+    }
+    if None not in wrong.values():
+        protocol, row = next(iter(wrong.items()))
+        raise ValueError(
+            f"{folder}: the two parts are the splits of no protocol of {dataset.name}: by "
+            f"{protocol}, for instance, {row.id if row else ''} is not in {row.part if row else ''}"
+        )
+
+
+def _read(row: _Row) -> Clip | LeftOut:
+    clip = row.array.read(row.number).transpose(3, 1, 2, 0)
+    with np.errstate(all="ignore"):  # numbers that are not finite are found by the clip's check
+        keypoints = np.ascontiguousarray(cut_repetition(clip), dtype=np.float32)
+    if not keypoints.size:
+        return LeftOut(row.id, "nobody in any frame")
+    return Clip(row.id, keypoints, row.label, row.splits, **ntu_facts(row.id))
+
+
+def cut_repetition(clip: np.ndarray) -> np.ndarray:
+    """Cut a clip that was padded by being repeated to its own length.
+
+    Where zeros follow to the end, those are cut. Otherwise the length is the smallest period of the
+    main person (the first who is there at all): the smallest L for which every frame equals, in
+    every bit, the one L before it. Without such an L the clip fills the array.
+
+    Not everything can be undone. Each person was repeated separately, so where the second person
+    leaves before the main one, its first frames follow again; and a clip whose main person stands
+    perfectly still has one frame left. Persons who are never there are dropped.
+
+    Shapes:
+        clip: (M, T, V, C) -> (M', L, V, C), L <= T; M' persons are there in some frame.
+
+    Example:
+        >>> walk = np.arange(1.0, 8).reshape(1, 7, 1, 1)
+        >>> cut_repetition(np.tile(walk, (1, 3, 1, 1))[:, :20]).shape
+        (1, 7, 1, 1)
+    """
+    clip = clip[clip.any(axis=(1, 2, 3))]
+    filled = np.flatnonzero(clip.any(axis=(0, 2, 3)))
+    if not len(filled):
+        return clip[:, :0]
+    if filled[-1] + 1 < clip.shape[1]:
+        return clip[:, : filled[-1] + 1]
+    return clip[:, : _period(clip[0])]
+
+
+def _period(frames: np.ndarray) -> int:
+    """The smallest L with frames[L:] == frames[:-L]; T if there is none.
+
+    By the borders of Knuth, Morris and Pratt: the longest proper beginning of a text that is also
+    its end, found in linear time, has length T - L.
+    """
+    flat = np.ascontiguousarray(frames).reshape(len(frames), -1)
+    rows = flat.view(np.dtype((np.void, flat.strides[0])))[:, 0]
+    if not (rows[1:] == rows[0]).any():
+        return len(rows)
+    text = np.unique(rows, return_inverse=True)[1].tolist()
+    border = [0]
+    for value in text[1:]:
+        k = border[-1]
+        while k and value != text[k]:
+            k = border[k - 1]
+        border.append(k + 1 if value == text[k] else 0)
+    return len(text) - border[-1]
+
+
+IMPORTER = Importer(
+    title="a folder of the arrays of 2s-AGCN and MS-G3D",
+    datasets=(get("ntu60"), get("ntu120")),
+    is_source=is_source,
+    read=lambda sources, dataset: read_clips(sources[0], dataset=dataset),
+)
