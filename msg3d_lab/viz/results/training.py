@@ -28,10 +28,10 @@ def learning_curve(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the accuracy or the loss per epoch, on training and held-out clips.
+    """Draw the accuracy or the loss per epoch, on training and validation or test clips.
 
     Args:
-        metrics: a run's `metrics.csv`: columns `epoch`, `train_<quantity>` and, where they were
+        metrics: a run's `metrics.csv`: columns `epoch`, `train_<quantity>` and, once they were
             evaluated, `val_<quantity>` or `test_<quantity>`. Epochs without evaluation are NaN and
             skipped. Accuracies are fractions.
         quantity: "top1" or "loss".
@@ -45,7 +45,7 @@ def learning_curve(
     ax = new_axes(ax, (6, 3.6))
     factor = 100 if quantity == "top1" else 1
     ends: list[tuple[float, float, str, str]] = []
-    # The stronger line, on top, for held-out clips.
+    # The stronger line, on top, for validation or test.
     styles = (
         ("train", "training", CATEGORIES[0], 1.5, "--", None),
         ("val", "validation", CATEGORIES[1], 2.2, "-", "o"),
