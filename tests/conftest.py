@@ -103,3 +103,53 @@ def toy_recipe():
             "base_batch_size": 16,
         },
     )
+
+
+@pytest.fixture(scope="session")
+def toy_run(toy_store, toy_recipe, tmp_path_factory):
+    """`toy_recipe` trained on `toy_store`, for tests that only read a run."""
+    from msg3d_lab.training import fit
+
+    path = tmp_path_factory.mktemp("runs") / "toy"
+    return fit(toy_recipe, data=toy_store, run=path, device="cpu", progress=False)
+
+
+@pytest.fixture(scope="session")
+def body():
+    """The joint layout ntu25."""
+    from msg3d_lab import skeletons
+
+    return skeletons.get("ntu25")
+
+
+@pytest.fixture(scope="session")
+def make_walk(body):
+    """Make clips of a flat body of ntu25 swinging its limbs: (M, T, 25, 3).
+
+    It faces +y, as after `prepare_3d`.
+    """
+    import numpy as np
+
+    from msg3d_lab.viz import body_layout
+
+    def make(*, num_frames=60, persons=1):
+        xy = body_layout(body)
+        phase = 2 * np.pi * np.arange(num_frames) / 30
+        clip = np.zeros((persons, num_frames, 25, 3), dtype=np.float32)
+        for person in range(persons):
+            clip[person, ..., 0] = -xy[:, 0] - 1.2 * person
+            clip[person, ..., 2] = xy[:, 1]
+            for part, top, sign in (
+                ("left arm", "left shoulder", 1),
+                ("right arm", "right shoulder", -1),
+                ("left leg", "left hip", -1),
+                ("right leg", "right hip", 1),
+            ):
+                joints = list(body.parts[part])
+                reach = xy[body.joints.index(top), 1] - xy[joints, 1]
+                angle = 0.5 * sign * np.sin(phase + person)[:, None]
+                clip[person][:, joints, 1] += reach * np.sin(angle)
+                clip[person][:, joints, 2] += reach * (1 - np.cos(angle))
+        return clip
+
+    return make

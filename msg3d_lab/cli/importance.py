@@ -1,4 +1,4 @@
-"""The shell's command that asks which joints a trained network looks at."""
+"""The shell's command for joint importance."""
 
 from __future__ import annotations
 
@@ -32,42 +32,60 @@ def importance(
     out: Path | None = None,
     cost: bool = False,
 ) -> None:
-    """Explain a run: the importance of joints, parts or moments as Parquet, PDF and SVG.
+    """Explain a run: the importance of joints, body parts or moments as Parquet, PDF and SVG.
 
-    A call that was stopped goes on where it was. Notebook 07 compares the methods.
+    A stopped call continues where it was. Notebook 07 compares the methods.
 
     Args:
         run: the run's folder.
-        method: how importance is found.
-        by: what it is given to.
-        baseline: what takes the place of what is taken away.
-        target: the class asked about: the network's answer, or the true one.
-        data: the store; the one it was trained on if left out.
-        split: the clips; the recipe's test split if left out.
-        clips: how many, balanced over classes; all if left out.
-        segments: stretches of time.
+        method: the attribution method.
+        by: what importance is given to.
+        baseline: what replaces a joint.
+        target: which class is explained: the predicted or the true one.
+        data: the store. Default: the one the run was trained on.
+        split: the clips. Default: the recipe's test split.
+        clips: how many, balanced over classes. Default: all.
+        segments: number of time segments.
         score: what is explained.
-        samples: orders that Shapley sampling draws.
+        samples: random orders of Shapley sampling.
         steps: points of integrated gradients.
-        batch_size: clips at a time.
-        seed: of the clips chosen and of what is drawn.
+        batch_size: the largest number of clips in one forward pass.
+        seed: of the choice of clips and of what is drawn.
         device: where to compute.
-        out: the table; .parquet is added if it has no ending; importance-METHOD-BY.parquet in the
-            run's folder if left out. Figures go into a folder of the same name beside it; over
-            time also clips.html, the first clips in motion.
-        cost: say what all the methods cost and do nothing.
+        out: the table; .parquet is added if it has no ending. Default:
+            importance-METHOD-BY.parquet in the run's folder. Figures go into a folder of the same
+            name beside it; with time segments also clips.html, the first clips as players.
+        cost: print what each method costs and stop.
     """
     from msg3d_lab.allocator import tune_allocator
     from msg3d_lab.data import open_store
-    from msg3d_lab.explain import METHODS, explain, explain_cost
-    from msg3d_lab.explain.clips import store_of
+    from msg3d_lab.explain import (
+        ClassActivation,
+        GradientInput,
+        IntegratedGradients,
+        Method,
+        Occlusion,
+        Shapley,
+        explain_cost,
+        explain_run,
+    )
+    from msg3d_lab.explain.clips import open_run_store
     from msg3d_lab.explain.figures import write_figures
+    from msg3d_lab.explain.over_clips import table_path
     from msg3d_lab.training import open_run
 
     tune_allocator()
+    methods: dict[str, Method] = {
+        "class_activation": ClassActivation(),
+        "gradient_x_input": GradientInput(),
+        "integrated_gradients": IntegratedGradients(steps=steps),
+        "occlusion": Occlusion(),
+        "shapley": Shapley(samples=samples),
+    }
+    chosen = methods[method]
     opened = open_run(run)
     store = open_store(data) if data is not None else None
-    path = out if out is not None else run / f"importance-{method}-{by}.parquet"
+    path = out if out is not None else table_path(opened, chosen, by)
     if not path.suffix:
         path = path.with_name(f"{path.name}.parquet")
     if path.suffix != ".parquet":
@@ -75,19 +93,17 @@ def importance(
     folder = path.with_suffix("")
     if folder.exists() and not path.exists() and not cost:
         raise FileExistsError(
-            f"{folder}, where the figures go, is there without {path.name}: remove it or choose "
+            f"{folder}, where the figures go, exists without {path.name}: remove it or choose "
             "another path with --out"
         )
     table = explain_cost(
         opened,
+        list(methods.values()) if cost else [chosen],
         by=by,
         num_clips=clips,
-        methods=METHODS if cost else [method],
         data=store,
         split=split,
         num_segments=segments,
-        samples=samples,
-        steps=steps,
         batch_size=batch_size,
         device=device,
     )
@@ -95,9 +111,9 @@ def importance(
     print(table.to_string(float_format="{:.2g}".format))
     if cost:
         return
-    found = explain(
+    found = explain_run(
         opened,
-        method=method,
+        chosen,
         by=by,
         baseline=baseline,
         target=target,
@@ -106,20 +122,18 @@ def importance(
         num_clips=clips,
         num_segments=segments,
         score=score,
-        samples=samples,
-        steps=steps,
         batch_size=batch_size,
         seed=seed,
         device=device,
         out=path,
     )
     if folder.exists():
-        print(f"\n{path} and its figures are there already")
+        print(f"\n{path} and its figures exist already")
         return
-    shown = store_of(opened, store)
+    shown = open_run_store(opened, store)
     figures = write_figures(found, shown.skeleton, folder, data=shown)
-    made_up = "SYNTHETIC data, " if found.facts["synthetic"] else ""
-    print(f"\n{made_up}{len(found)} clips of {found.facts['split']}: {path}")
+    synthetic = "SYNTHETIC data, " if found.facts["synthetic"] else ""
+    print(f"\n{synthetic}{len(found)} clips of {found.facts['split']}: {path}")
     print("Figures: " + ", ".join(str(f) for f in figures if f.suffix != ".svg") + " (and SVG)")
 
 

@@ -1,44 +1,71 @@
-"""The importance of joints, body parts and moments in the clips of a trained run.
+"""Attribution: which joints, body parts and moments a trained network's answers depend on.
 
-`explain` gives it by one method for as many clips as wanted, goes on where it was stopped, and
-writes a table by sample id. Which method to believe is a question of its own, which `rank_methods`
-answers. `explain_cost` and `ranking_cost` say beforehand how long the two take.
+`explain_run` explains the clips of a run by one method and saves a table. `rank_methods` compares
+methods, to choose one. `explain_cost` and `ranking_cost` tell beforehand how long the two take. A
+single batch is explained by `attribute(network, question, method)`.
 """
 
-from msg3d_lab.analysis.saved import Importance, in_order, read_importance, write_importance
-from msg3d_lab.explain.clips import Clips, choose_clips, load_clips, pace, planted
-from msg3d_lab.explain.cost import ranking_cost
-from msg3d_lab.explain.explain import explain
+from msg3d_lab.explain.clips import (
+    Clips,
+    choose_clips,
+    load_clips,
+    open_network,
+    planted_features,
+    playback_fps,
+    predict_classes,
+    resolve_device,
+)
+from msg3d_lab.explain.cost import explain_cost, ranking_cost
+from msg3d_lab.explain.features import Features, make_features
 from msg3d_lab.explain.methods import (
     CONTROLS,
     METHODS,
-    device_of,
-    explain_cost,
-    importance_of,
-    network_of,
-    predictions_of,
+    ClassActivation,
+    GradientInput,
+    IntegratedGradients,
+    Method,
+    Motion,
+    Occlusion,
+    Passes,
+    RandomNumbers,
+    Shapley,
+    attribute,
 )
+from msg3d_lab.explain.over_clips import explain_run
+from msg3d_lab.explain.question import Question
 from msg3d_lab.explain.ranking import Ranking, rank_methods
+from msg3d_lab.explain.tables import Importance, read_importance, write_importance
 
 __all__ = [
     "CONTROLS",
     "METHODS",
+    "ClassActivation",
     "Clips",
+    "Features",
+    "GradientInput",
     "Importance",
+    "IntegratedGradients",
+    "Method",
+    "Motion",
+    "Occlusion",
+    "Passes",
+    "Question",
+    "RandomNumbers",
     "Ranking",
+    "Shapley",
+    "attribute",
     "choose_clips",
-    "device_of",
-    "explain",
     "explain_cost",
-    "importance_of",
-    "in_order",
+    "explain_run",
     "load_clips",
-    "network_of",
-    "pace",
-    "planted",
-    "predictions_of",
+    "make_features",
+    "open_network",
+    "planted_features",
+    "playback_fps",
+    "predict_classes",
     "rank_methods",
     "ranking_cost",
     "read_importance",
+    "resolve_device",
     "write_importance",
 ]

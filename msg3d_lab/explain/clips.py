@@ -1,4 +1,4 @@
-"""Clips of a run as its network sees them, and what is planted in them where that is known."""
+"""Clips of a run as its network sees them, and the network and store they belong to."""
 
 from __future__ import annotations
 
@@ -11,26 +11,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msg3d_lab.analysis.baselines import make_baseline, mean_pose
-from msg3d_lab.analysis.features import Features, make_features
-from msg3d_lab.data.batches.loader import TestBatches
 from msg3d_lab.data.batches.sampling import replay, resize, uniform_sample
 from msg3d_lab.data.store import Store
+from msg3d_lab.explain.baselines import make_baseline, mean_pose
+from msg3d_lab.explain.features import Features, make_features
+from msg3d_lab.explain.question import Question
+from msg3d_lab.model import MSG3D
 from msg3d_lab.training.runs import Run, open_run
-from msg3d_lab.training.setup import open_store_for
+from msg3d_lab.training.setup import build_test_batches, open_store_for
 
 __all__ = [
     "Clips",
     "choose_clips",
-    "frames_seen",
     "load_clips",
-    "pace",
-    "planted",
-    "run_in_a_circle",
-    "store_of",
+    "open_network",
+    "open_run_store",
+    "planted_features",
+    "playback_fps",
+    "predict_classes",
+    "repeats_frames",
+    "resolve_device",
+    "sampled_frames",
 ]
 
-_POSES = 256  # training clips that the mean pose is taken over
+_POSE_CLIPS = 256  # training clips in the mean pose
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Clips:
         store: its data.
         indices: positions in the store.
         x: (N, M, T, V, C), on the device.
-        chosen: (N, T) which frames of the stored clips these are.
+        frames: (N, T) which frames of the stored clips these are.
         pose: (M, V, C) the mean pose of the training clips.
     """
 
@@ -50,7 +54,7 @@ class Clips:
     store: Store
     indices: np.ndarray
     x: Tensor
-    chosen: np.ndarray
+    frames: np.ndarray
     pose: Tensor
 
     @cached_property
@@ -63,27 +67,63 @@ class Clips:
         """(N,) true classes."""
         return self.store.labels[self.indices]
 
-    def features(self, by: str, *, num_segments: int = 8) -> Features:
-        """The features of these clips; see `make_features`."""
-        return make_features(
-            by, self.store.skeleton, num_frames=self.x.shape[2], num_segments=num_segments
-        )
+    def question(
+        self,
+        classes: Tensor,
+        *,
+        by: str = "joint",
+        num_segments: int = 8,
+        baseline: str = "mean_pose",
+        score: str = "logit",
+        seed: int = 0,
+        batch_size: int = 64,
+    ) -> Question:
+        """Return what an attribution method is asked about these clips.
 
-    def baseline(self, name: str) -> Tensor:
-        """What takes a feature's place; see `make_baseline`."""
-        return make_baseline(self.x, name, pose=self.pose)
+        Args:
+            classes: (N,) the class that is explained, per clip.
+            by: "joint", "part", "segment" or "joint_x_segment".
+            num_segments: number of time segments.
+            baseline: what replaces a feature: "mean_pose" (of the training clips), "first_frame"
+                or "removed".
+            score: "logit" or "log_probability".
+            seed: for methods that draw random numbers.
+            batch_size: the largest number of clips in one forward pass.
+
+        Raises:
+            ValueError: as in `make_features`, `make_baseline` and `Question`.
+        """
+        T = self.x.shape[2]
+        return Question(
+            x=self.x,
+            classes=classes,
+            features=make_features(
+                by, self.store.skeleton, num_frames=T, num_segments=num_segments
+            ),
+            baseline=make_baseline(self.x, baseline, pose=self.pose),
+            score=score,
+            ids=self.ids,
+            seed=seed,
+            batch_size=batch_size,
+        )
 
 
 def choose_clips(
     store: Store, split: str, *, num_clips: int | None = None, seed: int = 0
 ) -> np.ndarray:
-    """Choose clips of a split, as many of each class as can be; all of them without a number.
+    """Choose clips of a split, with equally many of each class as far as possible.
+
+    Args:
+        store: the data.
+        split: the split's name.
+        num_clips: how many. Default: all of the split.
+        seed: of the choice.
 
     Returns:
         Positions in the store, ascending.
 
     Raises:
-        ValueError: no such split, or less than one clip wanted.
+        ValueError: no such split, or fewer than one clip.
     """
     indices = store.indices(split)
     if num_clips is None or num_clips >= len(indices):
@@ -92,10 +132,10 @@ def choose_clips(
         raise ValueError(f"expected at least one clip, found {num_clips}")
     shuffled = np.random.default_rng(seed).permutation(indices)
     labels = store.labels[shuffled]
-    turn = np.empty(len(labels), dtype=int)  # the how-manieth clip of its class
+    rank = np.empty(len(labels), dtype=int)  # among the clips of the same class
     for label in np.unique(labels):
-        turn[labels == label] = np.arange((labels == label).sum())
-    return np.sort(shuffled[np.argsort(turn, kind="stable")[:num_clips]])
+        rank[labels == label] = np.arange((labels == label).sum())
+    return np.sort(shuffled[np.argsort(rank, kind="stable")[:num_clips]])
 
 
 def load_clips(
@@ -111,45 +151,95 @@ def load_clips(
     Args:
         run: a run or its folder.
         indices: positions in the store.
-        data: the store; the one the run was trained on if left out.
+        data: the store. Default: the one the run was trained on.
         device: where the clips go.
-        pose: the mean pose; that of the training clips if left out.
+        pose: the mean pose. Default: computed from up to 256 training clips.
 
     Raises:
-        FileNotFoundError: no run, or the store is gone.
+        FileNotFoundError: no run, or no store.
         ValueError: the store does not fit the run.
     """
     run = run if isinstance(run, Run) else open_run(run)
-    store = store_of(run, data)
+    store = open_run_store(run, data)
     if pose is None:
-        training = choose_clips(store, run.recipe.data.train_split, num_clips=_POSES)
+        training = choose_clips(store, run.recipe.data.train_split, num_clips=_POSE_CLIPS)
         pose = mean_pose(_read(run, store, training))
     x = _read(run, store, indices).to(device)
     sampling, clip_len = run.recipe.data.sampling, run.recipe.data.clip_len
     lengths = store.frames[indices].tolist()
-    chosen = [frames_seen(n, sampling=sampling, clip_len=clip_len) for n in lengths]
-    return Clips(run, store, np.asarray(indices), x, np.stack(chosen), pose)
+    frames = [sampled_frames(n, sampling=sampling, clip_len=clip_len) for n in lengths]
+    return Clips(run, store, np.asarray(indices), x, np.stack(frames), pose)
 
 
-def store_of(run: Run, data: Store | str | Path | None = None) -> Store:
-    """Open the store a run was trained on, or the one given.
+def _read(run: Run, store: Store, indices: np.ndarray) -> Tensor:
+    """(N, M, T, V, C)."""
+    batches = build_test_batches(run.recipe, store, indices, batch_size=64)
+    return torch.cat([torch.from_numpy(batch.x[:, 0]) for batch in batches])
+
+
+def open_run_store(run: Run, data: Store | str | Path | None = None) -> Store:
+    """Open a run's store.
+
+    Args:
+        run: the run.
+        data: the store. Default: the one the run was trained on.
 
     Raises:
-        FileNotFoundError: it is gone.
-        ValueError: it does not fit the run.
+        FileNotFoundError: no store.
+        ValueError: the store does not fit the run.
     """
     return open_store_for(run.recipe, data if data is not None else run.environment["data"]["path"])
 
 
-def planted(ids: Sequence[str], chosen: np.ndarray, features: Features) -> np.ndarray:
-    """Return which features carry the action of clips of the embedded synthetic set.
-
-    A feature is planted if one of its joints acts while the event lasts: the event's frames are
-    those of the stored clip, and are looked up among the frames that were chosen from it.
+def open_network(
+    run: Run | str | Path,
+    data: Store | str | Path | None = None,
+    *,
+    device: torch.device | str = "cpu",
+) -> tuple[MSG3D, Store]:
+    """Open a run's network, in evaluation mode, and its store.
 
     Args:
-        ids: the clips' names.
-        chosen: (N, T) frames of the stored clips; `Clips.chosen`.
+        run: a run or its folder.
+        data: the store. Default: the one the run was trained on.
+        device: where the network goes.
+
+    Raises:
+        FileNotFoundError: no weights, or no store.
+        ValueError: they do not fit.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    store, model = open_run_store(run, data), run.model().to(device)
+    if (store.num_classes, store.channels) != (model.num_classes, model.in_channels):
+        raise ValueError(
+            f"{run.path} has {model.num_classes} classes and {model.in_channels} input channels, "
+            f"but {store.path} has {store.num_classes} and {store.channels}"
+        )
+    return model, store
+
+
+def predict_classes(model: MSG3D, x: Tensor, *, batch_size: int = 64) -> Tensor:
+    """Return the predicted classes: (N, M, T, V, C) -> (N,), on the clips' device."""
+    with torch.inference_mode():
+        found = torch.cat([model(part).argmax(dim=1) for part in torch.split(x, batch_size)])
+    return found.clone()
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of this name; "auto" is CUDA if there is a CUDA device, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def planted_features(ids: Sequence[str], frames: np.ndarray, features: Features) -> np.ndarray:
+    """Return which features carry the action, for clips of the embedded synthetic data set.
+
+    A feature is planted if it holds one of the acting joints in one of the event's frames.
+
+    Args:
+        ids: the clips' ids.
+        frames: (N, T) frames of the stored clips; `Clips.frames`.
         features: the features.
 
     Returns:
@@ -161,58 +251,43 @@ def planted(ids: Sequence[str], chosen: np.ndarray, features: Features) -> np.nd
     from msg3d_lab.data.synthetic.dataset import evidence
 
     truth = np.zeros((len(ids), len(features)), dtype=bool)
-    for row, name, frames in zip(truth, ids, chosen, strict=True):
+    for row, name, own in zip(truth, ids, frames, strict=True):
         event = evidence(name)
-        lasts = (frames >= event.frames[0]) & (frames < event.frames[1])
-        row[np.unique(features.index[lasts][:, list(event.joints)])] = True
+        during = (own >= event.frames[0]) & (own < event.frames[1])
+        row[np.unique(features.index[during][:, list(event.joints)])] = True
     return truth
 
 
-def _read(run: Run, store: Store, indices: np.ndarray) -> Tensor:
-    """The clips of a test with one clip per sample: (N, M, T, V, C)."""
-    recipe, data = run.recipe, run.recipe.data
-    batches = TestBatches(
-        store,
-        indices,
-        stream=data.stream,
-        clip_len=data.clip_len,
-        num_persons=recipe.model.num_persons,
-        sampling=data.sampling,
-        rescale=data.rescale,
-    )
-    return torch.cat([torch.from_numpy(batch.x[:, 0]) for batch in batches])
-
-
-def frames_seen(num_frames: int, *, sampling: str, clip_len: int) -> np.ndarray:
-    """The frames that `TestBatches` chooses from a recording of this length: (T,)."""
+def sampled_frames(num_frames: int, *, sampling: str, clip_len: int) -> np.ndarray:
+    """Return the frames that `TestBatches` takes of a recording of this length: (T,)."""
     if sampling == "uniform":
         return uniform_sample(num_frames, clip_len=clip_len, num_clips=1)[0]
     return (replay if sampling == "replay" else resize)(num_frames, clip_len)
 
 
-def run_in_a_circle(num_frames: np.ndarray, *, sampling: str, clip_len: int) -> np.ndarray:
-    """Return which recordings start anew within a clip: lengths (N,) -> (N,) bool.
+def repeats_frames(num_frames: np.ndarray, *, sampling: str, clip_len: int) -> np.ndarray:
+    """Return which recordings are repeated to fill a clip: lengths (N,) -> (N,) bool.
 
-    Later stretches of such a clip are earlier ones again.
+    In such a clip, later time segments show the same frames as earlier ones.
     """
     return (np.asarray(num_frames) < clip_len) & (sampling != "resize")
 
 
-def pace(chosen: np.ndarray, num_frames: int, *, fps: float = 30) -> float:
-    """Return the frames per second at which chosen frames move as they were recorded.
+def playback_fps(frames: np.ndarray, num_frames: int, *, fps: float = 30) -> float:
+    """Return the frame rate at which sampled frames show the motion at its recorded speed.
 
-    Frames in a circle, or cut off, follow each other as they were recorded. Others are left out or
-    repeated so that they cover the recording, and must last as long as it.
+    Consecutive frames (repeated or cut off at the end) keep the recorded rate. Frames spread over
+    the whole recording last as long as the recording.
 
     Args:
-        chosen: (T,) frames of the recording; a row of `Clips.chosen`.
+        frames: (T,) frames of the recording; a row of `Clips.frames`.
         num_frames: the recording's length.
         fps: frames per second of the recording; NTU RGB+D has 30.
 
     Example:
-        >>> pace(np.arange(100) % 60, 60), pace(np.arange(0, 100, 2), 100)
+        >>> playback_fps(np.arange(100) % 60, 60), playback_fps(np.arange(0, 100, 2), 100)
         (30.0, 15.0)
     """
-    steps = np.diff(chosen)
-    as_recorded = bool((steps < 0).any() or (steps == 1).all())
-    return float(fps if as_recorded else fps * len(chosen) / num_frames)
+    steps = np.diff(frames)
+    consecutive = bool((steps < 0).any() or (steps == 1).all())
+    return float(fps if consecutive else fps * len(frames) / num_frames)

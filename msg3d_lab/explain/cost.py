@@ -1,105 +1,182 @@
-"""What the comparison of methods costs, said before it is made."""
+"""What attribution and the comparison of methods cost, before they are started."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from msg3d_lab.analysis.features import make_features
+import pandas as pd
+import torch
+from torch import Tensor
+
 from msg3d_lab.data.store import Store
-from msg3d_lab.explain.clips import store_of
-from msg3d_lab.explain.methods import CONTROLS, METHODS, explain_cost
+from msg3d_lab.explain.clips import choose_clips, load_clips, open_network, resolve_device
+from msg3d_lab.explain.features import make_features
+from msg3d_lab.explain.methods import CONTROLS, METHODS, Method, Passes, check_method
+from msg3d_lab.model import MSG3D
 from msg3d_lab.training.runs import Run, open_run
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["explain_cost", "ranking_cost"]
 
-__all__ = ["ranking_cost"]
+_TIMED = 16  # clips that a pass is timed on
+
+
+def explain_cost(
+    run: Run | str | Path,
+    methods: Sequence[Method] = METHODS,
+    *,
+    by: str = "joint",
+    num_clips: int | None = None,
+    data: Store | str | Path | None = None,
+    split: str | None = None,
+    num_segments: int = 8,
+    batch_size: int = 64,
+    device: str = "auto",
+) -> pd.DataFrame:
+    """Return what it takes to explain clips by each method.
+
+    The time of a forward and a backward pass is measured on a few clips and multiplied.
+
+    Args:
+        run: a run or its folder.
+        methods: which methods.
+        by: the features.
+        num_clips: how many clips. Default: all of the split.
+        data: the store. Default: the one the run was trained on.
+        split: the clips. Default: the recipe's test split.
+        num_segments: number of time segments.
+        batch_size: the largest number of clips in one forward pass.
+        device: where to compute.
+
+    Returns:
+        A row per method: clips, forward and backward passes per clip, and minutes for all clips,
+        with one more forward pass per clip for its prediction.
+
+    Raises:
+        FileNotFoundError: no run, no weights, or no store.
+        ValueError: a store that does not fit the run.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    split = split or run.recipe.data.test_split
+    for method in methods:
+        check_method(method)
+    timing = _Timing(run, data, split, num_clips, batch_size, device)
+    num_features = timing.num_features(by, num_segments)
+    return _table(
+        {method.name: timing.row(method.cost(num_features), extra_forward=1) for method in methods}
+    )
 
 
 def ranking_cost(
     run: Run | str | Path,
+    methods: Sequence[Method] = METHODS,
     *,
     others: Sequence[Run | str | Path] = (),
-    methods: Sequence[str] = METHODS,
     by: str = "joint",
     data: Store | str | Path | None = None,
     split: str | None = None,
     num_clips: int = 48,
     num_segments: int = 8,
-    samples: int = 8,
-    steps: int = 16,
     repeats: int = 20,
     points: int = 8,
     batch_size: int = 64,
     device: str = "auto",
 ) -> pd.DataFrame:
-    """Say beforehand what `rank_methods` takes; the arguments are the same.
+    """Return what `rank_methods` takes; the arguments are the same.
 
-    Every method is asked of the network, of its shuffled copy and of every other network, and is
-    checked by two deletion curves, as are the controls.
+    Every method runs on the network, on its shuffled copy and on every other network. Two deletion
+    curves check each method and each control.
 
     Args:
         run: a run or its folder.
-        others: runs with other seeds.
         methods: which methods.
+        others: runs with other seeds.
         by: the features.
-        data: the store; the one the run was trained on if left out.
-        split: the clips; the recipe's training split if left out.
+        data: the store. Default: the one the run was trained on.
+        split: the clips. Default: the recipe's training split.
         num_clips: how many.
-        num_segments: stretches of time.
-        samples: orders drawn by Shapley sampling.
-        steps: points of integrated gradients.
+        num_segments: number of time segments.
         repeats: sets of features per clip for `faithfulness`.
         points: steps of each deletion curve.
-        batch_size: clips at a time.
+        batch_size: the largest number of clips in one forward pass.
         device: where to compute.
 
     Returns:
-        A row "ranking" with the columns of `explain_cost`, to be put below its rows: clips, all
-        forward and backward passes per clip, and minutes.
+        A row "ranking" with the columns of `explain_cost`: clips, all forward and backward passes
+        per clip, and minutes.
 
     Raises:
-        FileNotFoundError: no run, no weights, or the store is gone.
-        ValueError: an unknown method, or a store that does not fit the run.
+        FileNotFoundError: no run, no weights, or no store.
+        ValueError: a store that does not fit the run.
     """
-    import pandas as pd
-
     run = run if isinstance(run, Run) else open_run(run)
-    store, data_recipe = store_of(run, data), run.recipe.data
-    # The one goes forwards only, the other also back, so that they tell the time of each way.
-    timed = ("class_activation", "gradient_x_input")
-    costs = explain_cost(
-        run,
-        by=by,
-        num_clips=num_clips,
-        methods=[*timed, *methods],
-        data=store,
-        split=split or data_recipe.train_split,
-        num_segments=num_segments,
-        samples=samples,
-        steps=steps,
-        batch_size=batch_size,
-        device=device,
-    )
-    there, back = costs.loc[timed[0]], costs.loc[timed[1]]
-    forward_minutes = there["minutes"] / (there["forward"] + 1)  # with one for the prediction
-    backward_minutes = (back["minutes"] - there["minutes"]) / back["backward"]
-    features = make_features(
-        by, store.skeleton, num_frames=data_recipe.clip_len, num_segments=num_segments
-    )
-    curve = min(points, len(features)) + 1
+    split = split or run.recipe.data.train_split
+    timing = _Timing(run, data, split, num_clips, batch_size, device)
+    num_features = timing.num_features(by, num_segments)
+    curve = min(points, num_features) + 1
     # The prediction; the whole clip and sets of its features; the random curve, and two of each.
     checks = 1 + (1 + repeats) + curve * (1 + 2 * (len(methods) + len(CONTROLS)))
     networks = 2 + len(others)
-    asked = costs.loc[list(methods), ["forward", "backward"]].sum()
-    forward, backward = checks + networks * asked["forward"], networks * asked["backward"]
-    row = {
-        "clips": there["clips"],
-        "forward": forward,
-        "backward": backward,
-        "minutes": forward * forward_minutes + backward * backward_minutes,
-    }
-    table = pd.DataFrame.from_dict({"ranking": row}, orient="index").rename_axis("method")
-    return table.astype(costs.dtypes.to_dict())
+    costs = [method.cost(num_features) for method in methods]
+    total = Passes(
+        checks + networks * sum(cost.forward for cost in costs),
+        networks * sum(cost.backward for cost in costs),
+    )
+    return _table({"ranking": timing.row(total)})
+
+
+class _Timing:
+    """Seconds per clip and pass, measured on a few clips of a split."""
+
+    def __init__(
+        self,
+        run: Run,
+        data: Store | str | Path | None,
+        split: str,
+        num_clips: int | None,
+        batch_size: int,
+        device: str,
+    ) -> None:
+        where = resolve_device(device)
+        model, self.store = open_network(run, data, device=where)
+        self.clip_len = run.recipe.data.clip_len
+        self.count = len(choose_clips(self.store, split, num_clips=num_clips))
+        few = min(batch_size, self.count, _TIMED)
+        sample = choose_clips(self.store, split, num_clips=few)
+        clips = load_clips(run, sample, data=self.store, device=where)
+        self.forward, self.backward = _seconds_per_clip(model, clips.x)
+
+    def num_features(self, by: str, num_segments: int) -> int:
+        return len(
+            make_features(
+                by, self.store.skeleton, num_frames=self.clip_len, num_segments=num_segments
+            )
+        )
+
+    def row(self, cost: Passes, *, extra_forward: int = 0) -> dict[str, float]:
+        seconds = (cost.forward + extra_forward) * self.forward + cost.backward * self.backward
+        return {
+            "clips": self.count,
+            "forward": cost.forward,
+            "backward": cost.backward,
+            "minutes": self.count * seconds / 60,
+        }
+
+
+def _table(rows: dict[str, dict[str, float]]) -> pd.DataFrame:
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def _seconds_per_clip(model: MSG3D, x: Tensor) -> tuple[float, float]:
+    """Seconds of a clip's forward and backward pass; the first clip warms up."""
+    for clips in (x[:1], x):
+        start = time.perf_counter()
+        with torch.no_grad():
+            model(clips).sum().item()
+        forward = time.perf_counter() - start
+        start = time.perf_counter()
+        inputs = clips.clone().requires_grad_()
+        torch.autograd.grad(model(inputs).sum(), inputs)[0].sum().item()
+        backward = time.perf_counter() - start - forward
+    return forward / len(x), max(backward, 0.0) / len(x)

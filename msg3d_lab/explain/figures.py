@@ -1,19 +1,18 @@
-"""The figures of a table of importance, for print."""
+"""Figures of a table of importance, and clips of it as players."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from msg3d_lab.analysis import patterns
-from msg3d_lab.analysis.features import Features
-from msg3d_lab.analysis.saved import Importance, in_order
 from msg3d_lab.data.store import Store
-from msg3d_lab.explain.clips import frames_seen, pace
+from msg3d_lab.explain import patterns
+from msg3d_lab.explain.clips import playback_fps, sampled_frames
+from msg3d_lab.explain.features import Features, make_features
+from msg3d_lab.explain.tables import Importance
 from msg3d_lab.files import write_aside
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.attribution.fidelity import difference_plot
@@ -25,13 +24,13 @@ from msg3d_lab.viz.attribution.importance import (
 from msg3d_lab.viz.export import save_figure
 from msg3d_lab.viz.motion.skeleton import player_html
 
-__all__ = ["figures_of", "moving", "write_figures"]
+__all__ = ["importance_figures", "importance_player", "write_figures"]
 
-_SHOWN = 3  # clips that move
+_PLAYERS = 3  # clips in clips.html
 
 
-def figures_of(importance: Importance, skeleton: Skeleton) -> dict[str, Figure | Axes]:
-    """Draw what a table of importance can show.
+def importance_figures(importance: Importance, skeleton: Skeleton) -> dict[str, Figure | Axes]:
+    """Draw the figures that a table of importance allows.
 
     Args:
         importance: the table.
@@ -39,28 +38,27 @@ def figures_of(importance: Importance, skeleton: Skeleton) -> dict[str, Figure |
 
     Returns:
         By name: `body` (by joint), `classes` (classes x features, with two or more of both),
-        `symmetry` (by joint, where the layout has a left and a right), `time` (by joint x segment).
+        `symmetry` (by joint, if the layout has a left and a right), `time` (by joint x segment).
     """
     note = " (synthetic)" if importance.facts.get("synthetic") else ""
-    name = (
-        f"{importance.facts.get('method', 'importance').replace('_', ' ')}, n = {len(importance)}"
-    )
+    method = importance.facts.get("method", "importance").replace("_", " ")
+    name = f"{method}, n = {len(importance)}{note}"
     by = importance.facts.get("by", "joint")
     drawn: dict[str, Figure | Axes] = {}
     if by == "joint":
         mean = patterns.shares(importance.values).mean(axis=0)
-        drawn["body"] = importance_body(mean, skeleton, title=f"All classes: {name}{note}")
+        drawn["body"] = importance_body(mean, skeleton, title=f"All classes: {name}")
         if skeleton.mirror:
             drawn["symmetry"] = difference_plot(
                 patterns.symmetry(importance.values, skeleton),
                 names=("left", "right"),
-                title=f"Left and right: {name}{note}",
+                title=f"Left and right: {name}",
             )
     if by == "joint_x_segment":
-        table = patterns.joint_time(importance.values, features_of(importance, skeleton), skeleton)
-        drawn["time"] = joint_time_heatmap(table, title=f"All classes: {name}{note}")
+        table = patterns.joint_time(importance.values, _features(importance, skeleton), skeleton)
+        drawn["time"] = joint_time_heatmap(table, title=f"All classes: {name}")
     else:
-        matrix: pd.DataFrame = patterns.class_matrix(
+        matrix = patterns.class_matrix(
             importance.values,
             importance.classes,
             names=importance.names,
@@ -68,7 +66,7 @@ def figures_of(importance: Importance, skeleton: Skeleton) -> dict[str, Figure |
         )
         if min(matrix.shape) > 1:
             drawn["classes"] = class_clustermap(
-                matrix, cluster_columns=by != "segment", title=f"By class: {name}{note}"
+                matrix, cluster_columns=by != "segment", title=f"By class: {name}"
             )
     return drawn
 
@@ -76,39 +74,39 @@ def figures_of(importance: Importance, skeleton: Skeleton) -> dict[str, Figure |
 def write_figures(
     importance: Importance, skeleton: Skeleton, folder: str | Path, *, data: Store | None = None
 ) -> list[Path]:
-    """Write the figures as PDF and SVG into a folder, which appears when all of them are there.
+    """Write the figures as PDF and SVG into a new folder, which appears when all are complete.
 
     Args:
         importance: the table.
         skeleton: the joint layout.
-        folder: where; made.
-        data: the clips' store. With it and importance over time, the first clips also move, in
-            clips.html, to be opened in a browser.
+        folder: where.
+        data: the clips' store. With it and importance by time segment, the first clips are also
+            written as players, in clips.html.
 
     Returns:
         The files.
 
     Raises:
-        FileExistsError: the folder is there already.
+        FileExistsError: the folder exists.
     """
     written = []
     with write_aside(folder) as aside:
         aside.mkdir()
-        for name, figure in figures_of(importance, skeleton).items():
+        for name, figure in importance_figures(importance, skeleton).items():
             width = "single" if name == "body" else "double"
             written += save_figure(figure, aside / name, width=width)  # type: ignore[arg-type]
             if isinstance(figure, Axes):
                 plt.close(figure.figure.figure)
         if data is not None and "segment" in importance.facts.get("by", "joint"):
-            shown = [moving(importance, name, data) for name in importance.ids[:_SHOWN]]
+            players = [importance_player(importance, i, data) for i in importance.ids[:_PLAYERS]]
             written.append(aside / "clips.html")
             head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Importance</title>'
-            written[-1].write_text("\n".join([head, *shown, "</html>"]), encoding="utf-8")
+            written[-1].write_text("\n".join([head, *players, "</html>"]), encoding="utf-8")
     return [Path(folder) / file.name for file in written]
 
 
-def moving(importance: Importance, name: str, data: Store) -> str:
-    """Return a clip as a player whose joints are coloured and sized by their importance then.
+def importance_player(importance: Importance, name: str, data: Store) -> str:
+    """Return a clip as a player whose joints are coloured and sized by their importance over time.
 
     Args:
         importance: a table by segment, or by joint and segment.
@@ -116,8 +114,8 @@ def moving(importance: Importance, name: str, data: Store) -> str:
         data: the clips' store.
 
     Returns:
-        HTML; see `player_html`. Frames are those that the network saw, joints as recorded,
-        whatever the stream.
+        HTML; see `player_html`. Frames are those that the network saw; joints are drawn as
+        recorded, whatever the stream.
 
     Raises:
         ValueError: importance without time, or a clip that is not in the table or the store.
@@ -125,26 +123,23 @@ def moving(importance: Importance, name: str, data: Store) -> str:
     facts = importance.facts
     if "segment" not in facts["by"]:
         raise ValueError(f"expected importance by segment or joint_x_segment, found {facts['by']}")
-    one = in_order(importance, [name])
+    one = importance.select_ids([name])
     if name not in data.ids:
         raise ValueError(f"{name} is not in {data.path}")
     clip = data.keypoints(data.ids.index(name))
-    seen = frames_seen(clip.shape[1], sampling=facts["sampling"], clip_len=facts["clip_len"])
-    index = features_of(importance, data.skeleton).index
-    asked, note = one.label_names[one.classes[0]], " (synthetic)" * data.synthetic
+    frames = sampled_frames(clip.shape[1], sampling=facts["sampling"], clip_len=facts["clip_len"])
+    label, note = one.label_names[one.classes[0]], " (synthetic)" * data.synthetic
     return player_html(
-        clip[:, seen],
+        clip[:, frames],
         data.skeleton,
-        title=f"{name}{note}: {asked}, {facts['method'].replace('_', ' ')}",
-        values=patterns.shares(one.values)[0][index],
-        fps=pace(seen, clip.shape[1]),
+        title=f"{name}{note}: {label}, {facts['method'].replace('_', ' ')}",
+        values=patterns.shares(one.values)[0][_features(importance, data.skeleton).index],
+        fps=playback_fps(frames, clip.shape[1]),
     )
 
 
-def features_of(importance: Importance, skeleton: Skeleton) -> Features:
-    """The features a table was made with."""
-    from msg3d_lab.analysis.features import make_features
-
+def _features(importance: Importance, skeleton: Skeleton) -> Features:
+    """The features that a table was computed for."""
     facts = importance.facts
     return make_features(
         facts["by"],

@@ -1,233 +1,370 @@
-"""Importance of a run's clips by any method, what it costs, and the controls."""
+"""Attribution methods: how much each joint, body part or stretch of time adds to a class's score.
+
+Each method is one class with `attribute` and `cost`. All of them compare the clip with a baseline
+that replaces a feature. They work on any callable that takes clips (N, M, T, V, C) and returns
+logits (N, classes). They agree exactly on a linear network; all but `GradientInput` also agree on a
+sum of functions of single features. captum does the arithmetic.
+
+A new method is a new class: see `Method`, and docs/examples/attribution_method.py.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from msg3d_lab.analysis import class_activation, importance
-from msg3d_lab.analysis.baselines import BASELINES
-from msg3d_lab.analysis.features import Features
-from msg3d_lab.analysis.sanity import motion_energy
-from msg3d_lab.data.store import Store
-from msg3d_lab.explain.clips import Clips, choose_clips, load_clips, store_of
+from msg3d_lab.analysis.decomposition import check_mode, class_activation
+from msg3d_lab.explain.features import replace_features
+from msg3d_lab.explain.question import Network, Question, class_scores
+from msg3d_lab.explain.sanity import motion_energy
 from msg3d_lab.model import MSG3D
-from msg3d_lab.training.runs import Run, open_run
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = [
     "CONTROLS",
     "METHODS",
-    "check_names",
-    "device_of",
-    "explain_cost",
-    "importance_of",
-    "network_of",
-    "predictions_of",
+    "ClassActivation",
+    "GradientInput",
+    "IntegratedGradients",
+    "Method",
+    "Motion",
+    "Occlusion",
+    "Passes",
+    "RandomNumbers",
+    "Shapley",
+    "attribute",
+    "check_method",
 ]
 
-METHODS = ("class_activation", *importance.METHODS)
-# What no network has part in; every method must do better.
-CONTROLS = ("motion", "random")
-_TIMED = 16  # clips that a pass is timed on
 
-
-def importance_of(
-    model: MSG3D,
-    clips: Clips,
-    *,
-    classes: Tensor,
-    method: str,
-    features: Features,
-    baseline: str = "mean_pose",
-    score: str = "logit",
-    samples: int = 8,
-    steps: int = 16,
-    batch_size: int = 64,
-    seed: int = 0,
-    progress: bool = False,
-) -> np.ndarray:
-    """Return the importance of every feature of every clip by one method.
+class Passes(NamedTuple):
+    """The cost of one clip's attribution.
 
     Args:
-        model: a network in eval mode; the run's own, or one with shuffled weights.
-        clips: the clips; see `load_clips`.
-        classes: (N,) the class asked about, clip by clip.
-        method: one of `METHODS`, or of `CONTROLS`: how much a feature moves, and random numbers.
-        features: see `Clips.features`.
-        baseline: "mean_pose", "first_frame" or "removed"; class activation knows none.
-        score: "logit" or "log_probability"; class activation is of logits.
-        samples: see `msg3d_lab.analysis.importance.attribute`, like the rest.
-        steps: of integrated gradients.
-        batch_size: clips at a time.
-        seed: of what is drawn for a clip, with its name: the same in any company.
+        forward: clips that go through the network.
+        backward: how many of them also go back; about twice the time of a forward pass each.
+    """
+
+    forward: int
+    backward: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """An attribution method.
+
+    A subclass is a frozen dataclass: its parameters are its fields, and `name` has a default.
+
+    Args:
+        name: in tables and file names; two methods of one comparison need two names.
+
+    Attributes:
+        version: of the computation. Raise it when the numbers of a method change: saved tables of
+            the version before are then no longer continued or reused.
+        uses_baseline: whether the result depends on the baseline.
+    """
+
+    name: str
+    version: ClassVar[int] = 1
+    uses_baseline: ClassVar[bool] = True
+
+    @abstractmethod
+    def attribute(self, network: Network, question: Question) -> Tensor:
+        """Return the importance of every feature of a batch of clips: (N, features).
+
+        Values are in units of the score; a positive one speaks for the class. The function
+        `attribute` calls this with at most `question.batch_size` clips at a time.
+        """
+
+    @abstractmethod
+    def cost(self, num_features: int) -> Passes:
+        """Return the passes of one clip."""
+
+
+def attribute(
+    network: Network, question: Question, method: Method, *, progress: bool = False
+) -> np.ndarray:
+    """Return the importance of every feature of every clip.
+
+    Args:
+        network: (N, M, T, V, C) -> logits (N, classes); in evaluation mode.
+        question: the clips, classes, features and baseline.
+        method: such as `Occlusion()`.
         progress: whether to show a progress bar.
 
     Returns:
-        (N, F) float32.
+        (N, features) float32, in units of the score; positive speaks for the class.
 
     Raises:
-        ValueError: an unknown method or baseline, or class activation of anything but the logit.
+        ValueError: a network in training mode, or no method.
     """
-    check_names(method, baseline)
-    if method == "motion":
-        return motion_energy(clips.x, features).astype(np.float32)
-    if method == "random":
-        rows = [g.random(len(features)) for g in importance.generators_of(clips.ids, seed)]
-        return np.array(rows, dtype=np.float32)
-    if method == "class_activation":
-        if score != "logit":
-            raise ValueError(f"class activation explains the logit, not {score}")
-        found = []
-        for start in range(0, len(clips.x), batch_size):
-            part = slice(start, start + batch_size)
-            activation = class_activation(model, clips.x[part], classes[part])
-            found.append(features.total(activation) / activation[0].numel())
-        return torch.cat(found).float().cpu().numpy()
-    return importance.attribute(
-        model,
-        clips.x,
-        classes=classes,
-        method=method,
-        features=features,
-        baseline=clips.baseline(baseline),
-        score=score,
-        samples=samples,
-        steps=steps,
-        batch_size=batch_size,
-        seed=seed,
-        ids=clips.ids,
-        progress=progress,
+    from tqdm.auto import tqdm
+
+    check_method(method)
+    check_mode(network)
+    starts = tqdm(
+        question.batches(),
+        desc=method.name,
+        total=-(-len(question) // question.batch_size),
+        unit="batch",
+        disable=not progress,
+        dynamic_ncols=True,
     )
+    rows = [method.attribute(network, batch).detach() for batch in starts]
+    return torch.cat(rows).float().cpu().numpy()
 
 
-def explain_cost(
-    run: Run | str | Path,
-    *,
-    by: str = "joint",
-    num_clips: int | None = None,
-    methods: Sequence[str] = METHODS,
-    data: Store | str | Path | None = None,
-    split: str | None = None,
-    num_segments: int = 8,
-    samples: int = 8,
-    steps: int = 16,
-    batch_size: int = 64,
-    device: str = "auto",
-) -> pd.DataFrame:
-    """Say beforehand what it takes to explain clips.
+def check_method(method: object) -> None:
+    """Raise ValueError unless this is an attribution method."""
+    if not isinstance(method, Method):
+        names = ", ".join(f"{type(known).__name__}()" for known in METHODS)
+        raise ValueError(f"expected a method such as {names}, found {method!r}")
 
-    The time is measured on a few real clips, forwards and back, and multiplied.
+
+@dataclass(frozen=True, kw_only=True)
+class ClassActivation(Method):
+    """The exact decomposition of the logit over the places of the last block.
+
+    It says where the network keeps the evidence, not which input it came from; see
+    `msg3d_lab.analysis.class_activation`.
+    """
+
+    name: str = "class_activation"
+    uses_baseline: ClassVar[bool] = False
+
+    def attribute(self, network: Network, question: Question) -> Tensor:
+        """Return the importance of every feature; the network must be an MSG3D."""
+        if question.score != "logit":
+            raise ValueError(f"class activation explains the logit, not {question.score}")
+        activation = class_activation(cast(MSG3D, network), question.x, question.classes)
+        return question.features.total(activation) / activation[0].numel()
+
+    def cost(self, num_features: int) -> Passes:
+        """Return the passes of one clip."""
+        return Passes(1, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientInput(Method):
+    """(x - baseline) * gradient at x: one backward pass; exact for a linear network."""
+
+    name: str = "gradient_x_input"
+
+    def per_joint(self, network: Network, question: Question) -> Tensor:
+        """Return the importance of every joint in every frame: (N, M, T, V)."""
+        from captum.attr import Saliency  # type: ignore[import-untyped]
+
+        asked = _score_of(network, question)
+        maps = []
+        for batch in question.batches():
+            x = batch.x.detach()
+            gradient = Saliency(asked).attribute(
+                x.clone().requires_grad_(), abs=False, additional_forward_args=batch.classes
+            )
+            maps.append(((x - batch.baseline) * gradient).sum(-1).detach())
+        return torch.cat(maps)
+
+    def attribute(self, network: Network, question: Question) -> Tensor:
+        """Return the importance of every feature."""
+        return question.features.total(self.per_joint(network, question))
+
+    def cost(self, num_features: int) -> Passes:
+        """Return the passes of one clip."""
+        return Passes(1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegratedGradients(Method):
+    """(x - baseline) * the mean gradient on the straight line from the baseline to x.
+
+    The importance of all features sums to the difference of the scores of x and of the baseline.
 
     Args:
-        run: a run or its folder.
-        by: the features.
-        num_clips: how many clips; all of the split if left out.
-        methods: which methods.
-        data: the store; the one the run was trained on if left out.
-        split: the clips; the recipe's test split if left out.
-        num_segments: stretches of time.
-        samples: orders drawn by Shapley sampling.
-        steps: points of integrated gradients.
-        batch_size: clips at a time.
-        device: where to compute.
+        steps: points on the line.
+
+    Source: Sundararajan et al., ICML 2017 (arXiv 1703.01365).
+    """
+
+    name: str = "integrated_gradients"
+    steps: int = 16
+
+    def __post_init__(self) -> None:
+        """Check the number of steps."""
+        _check_count("steps", self.steps)
+
+    def per_joint(self, network: Network, question: Question) -> Tensor:
+        """Return the importance of every joint in every frame: (N, M, T, V)."""
+        from captum.attr import IntegratedGradients as Captum
+
+        asked = _score_of(network, question)
+        maps = []
+        for batch in question.batches():
+            x = batch.x.detach()
+            found: Any = Captum(asked).attribute(
+                x,
+                baselines=batch.baseline,
+                additional_forward_args=batch.classes,
+                n_steps=self.steps,
+                # A backward pass keeps all activations: at most this many points at a time.
+                internal_batch_size=max(batch.batch_size, len(x)),
+            )
+            maps.append(found.sum(-1).detach())
+        return torch.cat(maps)
+
+    def attribute(self, network: Network, question: Question) -> Tensor:
+        """Return the importance of every feature."""
+        return question.features.total(self.per_joint(network, question))
+
+    def cost(self, num_features: int) -> Passes:
+        """Return the passes of one clip."""
+        return Passes(self.steps, self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occlusion(Method):
+    """The fall of the score when one feature is replaced by the baseline.
+
+    Where two features carry the same evidence, neither gets it.
+
+    Source: Zeiler and Fergus, ECCV 2014 (arXiv 1311.2901).
+    """
+
+    name: str = "occlusion"
+
+    def attribute(self, network: Network, question: Question) -> Tensor:
+        """Return the importance of every feature."""
+        from captum.attr import FeatureAblation
+
+        forward, inputs, order = _by_replacing(network, question)
+        found = FeatureAblation(forward).attribute(**inputs)
+        return torch.zeros_like(found).scatter_(1, order, found)
+
+    def cost(self, num_features: int) -> Passes:
+        """Return the passes of one clip: the whole clip, then each feature."""
+        return Passes(num_features + 1, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shapley(Method):
+    """The rise of the score when a feature is added, averaged over random orders of adding.
+
+    The importance of all features sums to the difference of the scores of x and of the baseline.
+    Every clip has its own orders, so that the error of a few orders averages out over clips.
+
+    Args:
+        samples: random orders per clip.
+
+    Source: Castro et al., Computers & Operations Research 36, 2009.
+    """
+
+    name: str = "shapley"
+    samples: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the number of samples."""
+        _check_count("samples", self.samples)
+
+    def attribute(self, network: Network, question: Question) -> Tensor:
+        """Return the importance of every feature."""
+        from captum.attr import ShapleyValueSampling
+
+        forward, inputs, order = _by_replacing(network, question)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(question.seed)
+            found = ShapleyValueSampling(forward).attribute(**inputs, n_samples=self.samples)
+        return torch.zeros_like(found).scatter_(1, order, found)
+
+    def cost(self, num_features: int) -> Passes:
+        """Return the passes of one clip: the baseline, then each feature of each order."""
+        return Passes(self.samples * num_features + 1, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Motion(Method):
+    """A control: how much each feature moves, without any network."""
+
+    name: str = "motion"
+    uses_baseline: ClassVar[bool] = False
+
+    def attribute(self, network: Network, question: Question) -> Tensor:
+        """Return the motion of every feature; see `motion_energy`."""
+        return motion_energy(question.x, question.features)
+
+    def cost(self, num_features: int) -> Passes:
+        """Return no passes."""
+        return Passes(0, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomNumbers(Method):
+    """A control: random numbers, drawn per clip from its id and the seed."""
+
+    name: str = "random"
+    uses_baseline: ClassVar[bool] = False
+
+    def attribute(self, network: Network, question: Question) -> Tensor:
+        """Return random numbers from 0 to 1."""
+        rows = [generator.random(len(question.features)) for generator in question.generators()]
+        return torch.from_numpy(np.stack(rows))
+
+    def cost(self, num_features: int) -> Passes:
+        """Return no passes."""
+        return Passes(0, 0)
+
+
+def _score_of(network: Network, question: Question) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function whose gradient is taken: clips, classes -> scores."""
+    return lambda x, classes: class_scores(network(x), classes, score=question.score)
+
+
+def _by_replacing(
+    network: Network, question: Question
+) -> tuple[Callable[..., Tensor], dict[str, Any], Tensor]:
+    """The question in captum's terms: which features are kept (1) or replaced (0).
+
+    captum takes the same order of features for all clips of a batch. To give every clip an order
+    of its own, column i stands for a clip's own feature order[:, i].
 
     Returns:
-        A row per method: clips, forward and backward passes per clip, and minutes for all clips,
-        with one pass per clip for its prediction.
-
-    Raises:
-        FileNotFoundError: no run, no weights, or the store is gone.
-        ValueError: an unknown method, or a store that does not fit the run.
+        The function (columns kept, ...) -> scores; captum's arguments; and the order (N, features),
+        by which its result must be sorted back.
     """
-    import pandas as pd
+    x, features = question.x, question.features
+    rows = [generator.permutation(len(features)) for generator in question.generators()]
+    order = torch.from_numpy(np.stack(rows)).to(x.device)
 
-    run = run if isinstance(run, Run) else open_run(run)
-    where = device_of(device)
-    model, store = network_of(run, data, device=where)
-    split = split or run.recipe.data.test_split
-    count = len(choose_clips(store, split, num_clips=num_clips))
-    sample = choose_clips(store, split, num_clips=min(batch_size, count, _TIMED))
-    clips = load_clips(run, sample, data=store, device=where)
-    num_features = len(clips.features(by, num_segments=num_segments))
-    forward, backward = _seconds_per_clip(model, clips.x)
-    rows = {}
-    for method in methods:
-        check_names(method, "removed")
-        cost = importance.Passes(0, 0) if method in CONTROLS else importance.Passes(1, 0)
-        if method in importance.METHODS:
-            cost = importance.passes(
-                method, num_features=num_features, samples=samples, steps=steps
-            )
-        seconds = count * ((cost.forward + 1) * forward + cost.backward * backward)
-        rows[method] = {
-            "clips": count,
-            "forward": cost.forward,
-            "backward": cost.backward,
-            "minutes": seconds / 60,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+    def forward(
+        columns: Tensor, clips: Tensor, baseline: Tensor, classes: Tensor, own: Tensor
+    ) -> Tensor:
+        kept = torch.zeros_like(columns).scatter_(1, own, columns)
+        changed = replace_features(clips, baseline, kept, features)
+        return class_scores(network(changed), classes, score=question.score)
+
+    inputs = {
+        "inputs": torch.ones(len(x), len(features), dtype=x.dtype, device=x.device),
+        "baselines": 0.0,
+        "additional_forward_args": (x, question.baseline, question.classes, order),
+        "perturbations_per_eval": max(1, question.batch_size // len(x)),
+    }
+    return forward, inputs, order
 
 
-def network_of(
-    run: Run, data: Store | str | Path | None = None, *, device: torch.device | str = "cpu"
-) -> tuple[MSG3D, Store]:
-    """Open a run's network, in eval mode, and its store.
-
-    Raises:
-        FileNotFoundError: no weights, or the store is gone.
-        ValueError: they do not fit.
-    """
-    store, model = store_of(run, data), run.model().to(device)
-    if (store.num_classes, store.channels) != (model.num_classes, model.in_channels):
-        raise ValueError(
-            f"{run.path} knows {model.num_classes} classes and takes {model.in_channels} channels, "
-            f"but {store.path} has {store.num_classes} and {store.channels}"
-        )
-    return model, store
+def _check_count(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"expected {name} of at least 1, found {value}")
 
 
-def predictions_of(model: MSG3D, x: Tensor, *, batch_size: int = 64) -> Tensor:
-    """Return the predicted classes: (N, M, T, V, C) -> (N,), on the clips' device."""
-    with torch.inference_mode():
-        parts = [x[start : start + batch_size] for start in range(0, len(x), batch_size)]
-        found = torch.cat([model(part).argmax(dim=1) for part in parts])
-    return found.clone()
-
-
-def device_of(name: str) -> torch.device:
-    """Return the device: "auto" is CUDA where it is there, else the processor."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def check_names(method: str, baseline: str) -> None:
-    """Raise ValueError if there is no such method or baseline."""
-    known = (*METHODS, *CONTROLS)
-    if method not in known:
-        raise ValueError(f"unknown method {method!r}: expected one of {', '.join(known)}")
-    if baseline not in BASELINES:
-        raise ValueError(f"unknown baseline {baseline!r}: expected one of {', '.join(BASELINES)}")
-
-
-def _seconds_per_clip(model: MSG3D, x: Tensor) -> tuple[float, float]:
-    """Seconds of a clip's forward and of its backward pass, after a first pass that warms up."""
-    for clips in (x[:1], x):
-        start = time.perf_counter()
-        with torch.no_grad():
-            model(clips).sum().item()
-        forward = time.perf_counter() - start
-        start = time.perf_counter()
-        inputs = clips.clone().requires_grad_()
-        torch.autograd.grad(model(inputs).sum(), inputs)[0].sum().item()
-        backward = time.perf_counter() - start - forward
-    return forward / len(x), max(backward, 0.0) / len(x)
+METHODS: tuple[Method, ...] = (
+    ClassActivation(),
+    GradientInput(),
+    IntegratedGradients(),
+    Occlusion(),
+    Shapley(),
+)
+# They use no network: every method must do better than these.
+CONTROLS: tuple[Method, ...] = (Motion(), RandomNumbers())

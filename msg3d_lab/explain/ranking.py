@@ -1,11 +1,11 @@
-"""Which method to believe: all of them on the same clips, by what can be checked.
+"""Compare attribution methods on the same clips, by checks of their results.
 
-Three checks need nothing but the network: whether taking away what a method calls important hurts
-more than chance (deletion), whether putting it back helps more than chance (insertion), and whether
-the importance of sets of features goes with what their loss costs (faithfulness). A fourth asks
-that importance is about the network: it must change when the weights are shuffled. With runs of
-other seeds, it must come out alike. And where the truth is known, on the embedded synthetic set, it
-must point to what was planted.
+Three checks need only the network: whether replacing the most important features hurts more than
+chance (deletion), whether putting them back helps more than chance (insertion), and whether the
+importance of sets of features agrees with the fall of the score without them (faithfulness). A
+fourth checks that importance depends on the network: it must change when the weights are shuffled.
+With runs of other seeds, importance must agree between them. On the embedded synthetic data set,
+where the evidence is known, it must point to the planted features.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
 
-from msg3d_lab.analysis import fidelity, sanity
-from msg3d_lab.analysis.features import Features
 from msg3d_lab.data.store import Store
-from msg3d_lab.explain.clips import Clips, choose_clips, load_clips, planted
-from msg3d_lab.explain.methods import (
-    CONTROLS,
-    METHODS,
-    device_of,
-    importance_of,
-    network_of,
-    predictions_of,
+from msg3d_lab.explain import fidelity, sanity
+from msg3d_lab.explain.clips import (
+    Clips,
+    choose_clips,
+    load_clips,
+    open_network,
+    planted_features,
+    predict_classes,
+    resolve_device,
 )
+from msg3d_lab.explain.methods import CONTROLS, METHODS, Method, attribute, check_method
+from msg3d_lab.explain.question import Question
 from msg3d_lab.model import MSG3D
 from msg3d_lab.training.runs import Run, open_run
 
-__all__ = ["JUDGES", "Ranking", "rank_methods"]
+__all__ = ["HIGHER_IS_BETTER", "Ranking", "rank_methods"]
 
-# The columns that decide, and whether more is better.
-JUDGES = {
+# The checks that the mean rank is made of.
+HIGHER_IS_BETTER = {
     "deletion": True,
     "insertion": True,
     "faithfulness": True,
@@ -46,45 +46,47 @@ JUDGES = {
     "stability": True,
     "planted": True,
 }
+_CONTROL_NAMES = tuple(control.name for control in CONTROLS)
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What `rank_methods` found.
+    """The result of `rank_methods`.
 
     Args:
         table: methods x checks, the best method first, controls last.
         curves: deletion and insertion curves of every method: `curve_table` with a `method`.
-        values: importance by method, (N, F) each.
-        clips: the clips they are of.
-        classes: (N,) the classes asked about, on the clips' device.
+        values: importance by the method's name, (N, F) each.
+        clips: the clips.
+        question: what was asked about them.
+        methods: the methods that were compared.
     """
 
     table: pd.DataFrame
     curves: pd.DataFrame
     values: dict[str, np.ndarray]
     clips: Clips
-    classes: Tensor
+    question: Question
+    methods: tuple[Method, ...]
 
     @property
-    def best(self) -> str:
+    def best(self) -> Method:
         """The method with the best mean rank; never a control."""
-        return next(str(m) for m in self.table.index if m not in CONTROLS)
+        named = {method.name: method for method in self.methods}
+        return next(named[name] for name in self.table.index if name in named)
 
 
 def rank_methods(
     run: Run | str | Path,
+    methods: Sequence[Method] = METHODS,
     *,
     others: Sequence[Run | str | Path] = (),
-    methods: Sequence[str] = METHODS,
     by: str = "joint",
     baseline: str = "mean_pose",
     data: Store | str | Path | None = None,
     split: str | None = None,
     num_clips: int = 48,
     num_segments: int = 8,
-    samples: int = 8,
-    steps: int = 16,
     repeats: int = 20,
     points: int = 8,
     batch_size: int = 64,
@@ -92,172 +94,146 @@ def rank_methods(
     device: str = "auto",
     progress: bool = True,
 ) -> Ranking:
-    """Compare methods, and two controls that know no network, on the same clips.
+    """Compare methods, and two controls that use no network, on the same clips.
 
-    Rank them on clips of the training split, and explain those of the test split by the best: then
-    the clips that are shown have chosen nothing.
+    Rank on clips of the training split and explain those of the test split by the best method: then
+    the clips that are shown have not chosen the method.
 
     Args:
         run: a run or its folder.
-        others: runs of the same recipe with other seeds; without them there is no `stability`.
-        methods: of `METHODS`.
+        methods: which methods, each with a name of its own.
+        others: runs of the same recipe with other seeds. Default: none, and no `stability`.
         by: the features.
-        baseline: what takes a feature's place, in the methods and in the checks.
-        data: the store; the one the run was trained on if left out.
-        split: the clips; the recipe's training split if left out.
+        baseline: what replaces a feature, in the methods and in the checks.
+        data: the store. Default: the one the run was trained on.
+        split: the clips. Default: the recipe's training split.
         num_clips: how many, balanced over classes.
-        num_segments: stretches of time.
-        samples: orders drawn by Shapley sampling.
-        steps: points of integrated gradients.
+        num_segments: number of time segments.
         repeats: sets of features per clip for `faithfulness`.
         points: steps of each deletion curve.
-        batch_size: clips at a time.
-        seed: of everything drawn.
+        batch_size: the largest number of clips in one forward pass.
+        seed: of everything that is drawn.
         device: where to compute.
-        progress: whether to say what is being done.
+        progress: whether to show a progress bar.
 
     Returns:
         Table columns, all but the last three means over clips: `deletion`, the area under the
         random curve minus the method's (0 is chance); `insertion`, the method's minus the random
-        one; `faithfulness`, the correlation; `shuffled`, the size of the rank correlation with the
-        importance given by the network with all weights shuffled (of 25 joints 0.16 is chance, see
-        `sanity.chance_similarity`; 1 says nothing about the network); `stability`, the rank
-        correlation between seeds, of training and of what a method draws; `planted`, the share of
-        pairs of a planted and another feature that are in the right order (0.5 is chance), and
+        one; `faithfulness`, the correlation; `shuffled`, the absolute rank correlation with the
+        importance in the network with all weights shuffled (1 does not depend on the network;
+        chance is 0.16 for 25 joints, see `sanity.chance_similarity`); `stability`, the rank
+        correlation between seeds, of training and of what a method draws; `planted`, the fraction
+        of pairs of a planted and another feature that are in the right order (0.5 is chance), and
         `pointing`, how often the first feature is a planted one, both for synthetic clips only;
-        `seconds`, of the attributions; `mean rank` over `JUDGES`, among the methods, 1 is best; and
-        `first`, how often a method has the best mean rank when clips are drawn again, with
-        replacement: near 1 the choice does not hang on these clips. `pointing` does not count
-        twice.
+        `seconds`, of the attributions; `mean rank` over `HIGHER_IS_BETTER`, among the methods, 1 is
+        best; and `first`, how often a method has the best mean rank when clips are drawn again with
+        replacement: near 1, the choice does not depend on these clips. `pointing` is in no rank,
+        because it repeats `planted`.
 
     Raises:
-        FileNotFoundError: no run, no weights, or the store is gone.
-        ValueError: an unknown name, a store that does not fit, or a run of other classes.
+        FileNotFoundError: no run, no weights, or no store.
+        ValueError: an unknown name, two methods of one name, a store that does not fit, or a run of
+            other classes.
     """
     from tqdm.auto import tqdm
 
+    methods = tuple(methods)
+    for method in methods:
+        check_method(method)
+    names = [method.name for method in (*methods, *CONTROLS)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected one name per method, found {', '.join(names)}")
     run = run if isinstance(run, Run) else open_run(run)
-    where = device_of(device)
-    model, store = network_of(run, data, device=where)
+    where = resolve_device(device)
+    model, store = open_network(run, data, device=where)
     split = split or run.recipe.data.train_split
     indices = choose_clips(store, split, num_clips=num_clips, seed=seed)
     clips = load_clips(run, indices, data=store, device=where)
-    features = clips.features(by, num_segments=num_segments)
-    classes = predictions_of(model, clips.x, batch_size=batch_size)
-    *_, (_, shuffled) = sanity.shuffled_copies(model, _stages(model), seed=seed)
-    networks = [network_of(_opened(other), store, device=where)[0] for other in others]
-    seen = [load_clips(_opened(o), indices, data=store, device=where) for o in others]
+    classes = predict_classes(model, clips.x, batch_size=batch_size)
 
-    checks = _Checks(
-        model,
-        clips,
-        classes,
-        features,
-        clips.baseline(baseline),
-        repeats=repeats,
-        points=points,
-        batch_size=batch_size,
-        seed=seed,
-    )
-    truth = planted(clips.ids, clips.chosen, features) if store.dataset == "synthetic" else None
+    def ask(own: Clips, seed: int) -> Question:
+        return own.question(
+            classes,
+            by=by,
+            num_segments=num_segments,
+            baseline=baseline,
+            seed=seed,
+            batch_size=batch_size,
+        )
+
+    question = ask(clips, seed)
+    *_, (_, shuffled) = sanity.shuffled_copies(model, _stages(model), seed=seed)
+    # Other seeds draw other numbers, so that equal random numbers do not pass for agreement.
+    seeds = []
+    for number, other in enumerate(others, start=1):
+        opened = other if isinstance(other, Run) else open_run(other)
+        network, _ = open_network(opened, store, device=where)
+        own = load_clips(opened, indices, data=store, device=where)
+        seeds.append((network, ask(own, seed + number)))
+    checks = _Checks(model, question, repeats=repeats, points=points)
+    truth = None
+    if store.dataset == "synthetic":
+        truth = planted_features(clips.ids, clips.frames, question.features)
     rows, curves, values, seconds = {}, [], {}, {}
     for method in tqdm(
-        [*methods, *CONTROLS], desc="methods", disable=not progress, dynamic_ncols=True
+        (*methods, *CONTROLS), desc="methods", disable=not progress, dynamic_ncols=True
     ):
-
-        def importance_by(
-            network: MSG3D, at: Clips = clips, seed: int = seed, method: str = method
-        ) -> np.ndarray:
-            return importance_of(
-                network,
-                at,
-                classes=classes,
-                method=method,
-                features=features,
-                baseline=baseline,
-                samples=samples,
-                steps=steps,
-                batch_size=batch_size,
-                seed=seed,
-            )
-
         start = time.perf_counter()
-        values[method] = found = importance_by(model)
-        seconds[method] = time.perf_counter() - start
-        row, table = checks(found)
-        assert isinstance(shuffled, MSG3D)
-        # The same is drawn for the shuffled network, so that noise does not pass for a difference,
-        # and something else for those of other seeds, so that it does not pass for agreement.
-        row["shuffled"] = np.abs(sanity.rank_similarity(found, importance_by(shuffled)))
-        if networks:
-            again = [
-                importance_by(network, at, seed + number)
-                for number, (network, at) in enumerate(zip(networks, seen, strict=True), start=1)
-            ]
-            row["stability"] = sanity.stability([found, *again])
+        values[method.name] = found = attribute(model, question, method)
+        seconds[method.name] = time.perf_counter() - start
+        row, curve = checks(found)
+        # The same numbers are drawn for the shuffled network: noise must not pass for a difference.
+        again = attribute(cast(MSG3D, shuffled), question, method)
+        row["shuffled"] = np.abs(sanity.rank_similarity(found, again))
+        if seeds:
+            by_seed = [attribute(network, asked, method) for network, asked in seeds]
+            row["stability"] = sanity.stability([found, *by_seed])
         if truth is not None:
             row["planted"] = sanity.planted_auc(found, truth)
             row["pointing"] = sanity.pointing_game(found, truth)
-        rows[method] = row
-        curves.append(table.assign(method=method))
+        rows[method.name] = row
+        curves.append(curve.assign(method=method.name))
     return Ranking(
-        _ranked(rows, seconds, seed=seed),
+        _rank(rows, seconds, seed=seed),
         pd.concat(curves, ignore_index=True),
         values,
         clips,
-        classes,
+        question,
+        methods,
     )
 
 
 class _Checks:
-    """What is the same for all methods is computed once: the random curve, the sets' drops."""
+    """Deletion, insertion and faithfulness; what is equal for all methods is computed once."""
 
-    def __init__(
-        self,
-        model: MSG3D,
-        clips: Clips,
-        classes: Tensor,
-        features: Features,
-        baseline: Tensor,
-        *,
-        repeats: int,
-        points: int,
-        batch_size: int,
-        seed: int,
-    ) -> None:
-        self.model, self.x, self.seed = model, clips.x, seed
-        self.given: dict[str, Any] = {
-            "classes": classes,
-            "features": features,
-            "baseline": baseline,
-            "batch_size": batch_size,
-        }
-        N, F = len(clips.x), len(features)
+    def __init__(self, model: MSG3D, question: Question, *, repeats: int, points: int) -> None:
+        self.model, self.question, self.points = model, question, points
+        N, F, seed = len(question), len(question.features), question.seed
         self.hidden = fidelity.random_subsets(N, F, repeats=repeats, seed=seed)
-        self.drops = fidelity.score_drops(model, self.x, self.hidden, **self.given)
+        self.drops = fidelity.score_drops(model, question, self.hidden)
         random = fidelity.importance_orders(np.zeros((N, F)), seed=seed)["random"]
-        self.points = points
-        self.random = fidelity.deletion_curve(model, self.x, random, points=points, **self.given)[1]
+        self.random = fidelity.deletion_curve(model, question, random, points=points)[1]
 
     def __call__(self, values: np.ndarray) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
-        orders = fidelity.importance_orders(values, seed=self.seed)
+        orders = fidelity.importance_orders(values, seed=self.question.seed)
         curves = {"random": self.random}
         for order in ("important first", "important last"):
             shares, curves[order] = fidelity.deletion_curve(
-                self.model, self.x, orders[order], points=self.points, **self.given
+                self.model, self.question, orders[order], points=self.points
             )
         table = fidelity.curve_table(shares, curves)
         area = fidelity.areas(table)
-        row = {
-            "deletion": area["deletion", "random"] - area["deletion", "important first"],
-            "insertion": area["insertion", "important first"] - area["insertion", "random"],
+        deletion = area["deletion", "random"] - area["deletion", "important first"]
+        insertion = area["insertion", "important first"] - area["insertion", "random"]
+        checks = {
+            "deletion": deletion.to_numpy(),
+            "insertion": insertion.to_numpy(),
+            "faithfulness": fidelity.faithfulness(values, self.hidden, self.drops),
         }
-        found = {name: each.to_numpy() for name, each in row.items()}
-        found["faithfulness"] = fidelity.faithfulness(values, self.hidden, self.drops)
-        return found, table
+        return checks, table
 
 
-def _ranked(
+def _rank(
     rows: Mapping[str, Mapping[str, np.ndarray]], seconds: Mapping[str, float], *, seed: int = 0
 ) -> pd.DataFrame:
     """The table of `rank_methods`: the best method first, controls last.
@@ -268,39 +244,41 @@ def _ranked(
         seed: of the clips drawn again.
     """
     means = {
-        method: {check: _mean(clips) for check, clips in row.items()}
+        method: {check: sanity.known_mean(clips) for check, clips in row.items()}
         for method, row in rows.items()
     }
     table = pd.DataFrame.from_dict(means, orient="index").assign(seconds=pd.Series(seconds))
-    methods = [method for method in rows if method not in CONTROLS]
-    judged = table.loc[methods]
-    # A check that says nothing about any method does not judge.
+    methods = [method for method in rows if method not in _CONTROL_NAMES]
+    ranked = table.loc[methods]
+    # A check without a value for any method is left out.
     scores = {
         check: np.stack([rows[method][check] for method in methods])
-        for check in JUDGES
-        if check in judged and judged[check].notna().any()
+        for check in HIGHER_IS_BETTER
+        if check in ranked and ranked[check].notna().any()
     }
-    ranks = [judged[c].rank(ascending=not JUDGES[c], na_option="bottom") for c in scores]
-    # Without a check that says anything the order stays as it was.
+    ranks = [
+        ranked[check].rank(ascending=not HIGHER_IS_BETTER[check], na_option="bottom")
+        for check in scores
+    ]
+    # Without any check, the order stays as it was.
     mean = pd.concat(ranks, axis=1).mean(axis=1) if ranks else pd.Series(1.0, methods)
     table = table.assign(**{"mean rank": mean})
     if scores:
-        table["first"] = pd.Series(_how_often_first(scores, seed=seed), methods)
-    order = [*mean.sort_values(kind="stable").index, *CONTROLS]
+        table["first"] = pd.Series(_first_frequency(scores, seed=seed), methods)
+    order = [*mean.sort_values(kind="stable").index, *_CONTROL_NAMES]
     return table.loc[order].rename_axis("method")
 
 
-def _how_often_first(
+def _first_frequency(
     scores: Mapping[str, np.ndarray], *, resamples: int = 2000, seed: int = 0
 ) -> np.ndarray:
     """How often each method has the best mean rank over clips drawn with replacement.
 
-    The same clips are drawn for all methods and checks, and those that share the first place share
-    the turn.
+    The same clips are drawn for all methods and checks. Methods that tie for the first place share
+    it.
 
     Shapes:
-        scores: check of `JUDGES` -> (methods, N), NaN where a clip says nothing -> (methods,),
-        with a sum of 1.
+        scores: check -> (methods, N), NaN where unknown -> (methods,), with a sum of 1.
     """
     from scipy.stats import rankdata
 
@@ -313,8 +291,8 @@ def _how_often_first(
         total, number = counts @ np.where(known, values, 0).T, counts @ known.T
         unknown = np.full(total.shape, np.nan)
         mean = np.divide(total, number, out=unknown, where=number > 0)
-        # What is not known ranks last, as in the table.
-        loss = np.where(np.isnan(mean), np.inf, -mean if JUDGES[check] else mean)
+        # Unknown values rank last, as in the table.
+        loss = np.where(np.isnan(mean), np.inf, -mean if HIGHER_IS_BETTER[check] else mean)
         ranks.append(rankdata(loss, axis=1))
     rank = np.mean(ranks, axis=0)
     first = rank == rank.min(axis=1, keepdims=True)
@@ -324,12 +302,3 @@ def _how_often_first(
 def _stages(model: MSG3D) -> list[str]:
     """All weights but the input's normalisation, from the classifier down."""
     return ["fc", *(f"blocks.{i}" for i in reversed(range(len(model.blocks))))]
-
-
-def _opened(run: Run | str | Path) -> Run:
-    return run if isinstance(run, Run) else open_run(run)
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")

@@ -4,13 +4,11 @@ from pathlib import Path
 import pytest
 
 from msg3d_lab.explain import read_importance
-from msg3d_lab.training import fit
 
 
-@pytest.fixture(scope="module")
-def run(toy_store, toy_recipe, tmp_path_factory):
-    path = tmp_path_factory.mktemp("importance") / "toy"
-    return fit(toy_recipe, data=toy_store, run=path, device="cpu", progress=False)
+@pytest.fixture
+def run(toy_run):
+    return toy_run
 
 
 def test_importance_writes_a_table_and_figures(shell, run, tmp_path):
@@ -44,7 +42,7 @@ def test_importance_again_computes_and_overwrites_nothing(shell, run, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     code, out, _ = shell(*words)
     assert code == 0
-    assert "t.parquet and its figures are there already" in out
+    assert "t.parquet and its figures exist already" in out
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
     # Stopped between the table and its figures.
     shutil.rmtree(tmp_path / "t")
@@ -60,7 +58,7 @@ def test_importance_refuses_before_it_computes(shell, run, tmp_path):
     (tmp_path / "t").mkdir()
     code, out, err = shell("importance", run.path, "--out", "t.parquet", "--device", "cpu")
     assert code == 2
-    assert "t, where the figures go, is there without t.parquet" in err
+    assert "t, where the figures go, exists without t.parquet" in err
     assert "Passes" not in out
 
 

@@ -1,9 +1,15 @@
 import pytest
 
-from msg3d_lab.training import fit
+from msg3d_lab import skeletons
 
 
 @pytest.fixture(scope="session")
-def run(toy_store, toy_recipe, tmp_path_factory):
-    path = tmp_path_factory.mktemp("explaining") / "toy"
-    return fit(toy_recipe, data=toy_store, run=path, device="cpu", progress=False)
+def toy_skeleton_with_parts(toy_skeleton):
+    """The toy with two parts, and its head in none of them."""
+    record = toy_skeleton.to_dict() | {"parts": {"arms": [3, 4], "trunk": [0, 1]}}
+    return skeletons.Skeleton.from_record(record)
+
+
+@pytest.fixture(scope="session")
+def run(toy_run):
+    return toy_run

@@ -1,25 +1,35 @@
-import importlib
-
 import numpy as np
 import pytest
+import torch
 
-from msg3d_lab import explain as explaining
-from msg3d_lab.explain import importance_of, rank_methods
-from msg3d_lab.explain.ranking import JUDGES, _how_often_first, _ranked
+from msg3d_lab.explain import (
+    CONTROLS,
+    METHODS,
+    IntegratedGradients,
+    Method,
+    Occlusion,
+    Passes,
+    Shapley,
+    rank_methods,
+)
+from msg3d_lab.explain.ranking import HIGHER_IS_BETTER, _first_frequency, _rank
 
 QUICK = {"device": "cpu", "progress": False}
+CONTROL_NAMES = ["motion", "random"]
 
 
 @pytest.fixture(scope="module")
 def ranking(run):
-    return rank_methods(run, others=[run], num_clips=6, samples=1, steps=2, repeats=6, **QUICK)
+    methods = [*METHODS[:2], IntegratedGradients(steps=2), Occlusion(), Shapley(samples=1)]
+    return rank_methods(run, methods, others=[run], num_clips=6, repeats=6, **QUICK)
 
 
 def test_ranking_has_every_method_and_the_controls_last(ranking):
     table = ranking.table
-    assert set(table.index) == {*explaining.METHODS, *explaining.CONTROLS}
-    assert list(table.index[-2:]) == list(explaining.CONTROLS)
-    assert ranking.best == table.index[0]
+    assert set(table.index) == {method.name for method in (*METHODS, *CONTROLS)}
+    assert list(table.index[-2:]) == CONTROL_NAMES
+    assert ranking.best.name == table.index[0]
+    assert ranking.best in ranking.methods
     assert table["mean rank"].iloc[:-2].is_monotonic_increasing
     assert table["first"].sum() == pytest.approx(1)
     assert table["first"].iloc[-2:].isna().all()
@@ -29,7 +39,7 @@ def test_ranking_has_every_method_and_the_controls_last(ranking):
 
 
 def test_ranking_says_that_controls_do_not_depend_on_the_network(ranking):
-    np.testing.assert_allclose(ranking.table.loc[["motion", "random"], "shuffled"], 1)
+    np.testing.assert_allclose(ranking.table.loc[CONTROL_NAMES, "shuffled"], 1)
     assert (ranking.table["shuffled"].iloc[:-2] < 0.99).all()
 
 
@@ -41,19 +51,32 @@ def test_stability_does_not_come_from_drawing_the_same(ranking):
     assert abs(ranking.table.loc["random", "stability"]) < 0.7
 
 
-def test_shuffled_is_the_size_of_the_correlation_whatever_its_sign(run, monkeypatch):
-    """A method that gives the shuffled network's clips the same importance, half of it negated."""
-    module = importlib.import_module("msg3d_lab.explain.ranking")
-    signs, asked = np.array([1.0, -1, 1, -1])[:, None], []
+class OneSign(Method):
+    """The same importance for every network, half of it negated after the first time."""
 
-    def of_clips(model, clips, **given):
-        asked.append(model)
-        sign = 1 if model is asked[0] else signs
-        return sign * importance_of(model, clips, **{**given, "method": "motion"})
+    def __init__(self):
+        super().__init__(name="one sign")
+        object.__setattr__(self, "asked", [])
 
-    monkeypatch.setattr(module, "importance_of", of_clips)
-    table = rank_methods(run, num_clips=4, repeats=3, methods=["occlusion"], **QUICK).table
-    assert table.loc["occlusion", "shuffled"] == pytest.approx(1)
+    def attribute(self, network, question):
+        self.asked.append(network)
+        values = torch.arange(4.0)[:, None] + torch.arange(5.0) ** 2
+        return values if network is self.asked[0] else values * torch.tensor([[1.0], [-1]] * 2)
+
+    def cost(self, num_features):
+        return Passes(0, 0)
+
+
+def test_shuffled_is_the_size_of_the_correlation_whatever_its_sign(run):
+    table = rank_methods(run, [OneSign()], num_clips=4, repeats=3, **QUICK).table
+    assert table.loc["one sign", "shuffled"] == pytest.approx(1)
+
+
+def test_ranking_tells_methods_apart_by_their_names(run):
+    with pytest.raises(ValueError, match="one name per method, found shapley, shapley, motion"):
+        rank_methods(run, [Shapley(samples=1), Shapley(samples=2)], **QUICK)
+    with pytest.raises(ValueError, match="expected a method such as"):
+        rank_methods(run, ["occlusion"], **QUICK)
 
 
 def test_ranking_agrees_with_its_curves(ranking):
@@ -81,7 +104,7 @@ def test_best_is_by_mean_rank_and_never_a_control():
         }
         for method, row in rows.items()
     }
-    table = _ranked(each, dict.fromkeys(rows, 2.0))
+    table = _rank(each, dict.fromkeys(rows, 2.0))
     assert list(table.index) == ["b", "a", "motion", "random"]
     np.testing.assert_allclose(table["mean rank"], [4 / 3, 5 / 3, np.nan, np.nan])
     for method, row in rows.items():
@@ -91,12 +114,12 @@ def test_best_is_by_mean_rank_and_never_a_control():
 
 def test_ranking_without_a_check_that_says_anything_keeps_the_order():
     nothing = {"deletion": np.full(3, np.nan)}
-    table = _ranked(dict.fromkeys(("b", "a", "motion", "random"), nothing), {})
+    table = _rank(dict.fromkeys(("b", "a", "motion", "random"), nothing), {})
     assert list(table.index) == ["b", "a", "motion", "random"]
     assert "first" not in table
 
 
-def test_how_often_first_agrees_with_drawing_clips_one_by_one():
+def test_first_frequency_agrees_with_drawing_clips_one_by_one():
     rng = np.random.default_rng(0)
     scores = {check: rng.normal(size=(3, 9)) for check in ("deletion", "shuffled", "planted")}
     for values in scores.values():  # nearly alike, so that it hangs on the clips who is first
@@ -107,20 +130,20 @@ def test_how_often_first_agrees_with_drawing_clips_one_by_one():
         drawn = rng.integers(9, size=9)
         places = np.zeros(3)
         for check, values in scores.items():
-            mean = np.nanmean(values[:, drawn], axis=1) * (1 if JUDGES[check] else -1)
+            mean = np.nanmean(values[:, drawn], axis=1) * (1 if HIGHER_IS_BETTER[check] else -1)
             places += (mean[:, None] < mean).sum(axis=1)  # who is before me; there are no ties
         wins += (places == places.min()) / (places == places.min()).sum()
-    found = _how_often_first(scores, resamples=4000)
+    found = _first_frequency(scores, resamples=4000)
     assert found.sum() == pytest.approx(1)
     np.testing.assert_allclose(found, wins / 4000, atol=0.04)
     assert found.max() < 0.8
 
 
-def test_how_often_first_in_closed_form():
+def test_first_frequency_in_closed_form():
     """Of two clips, one for each method: drawn twice, or one of each and the place is shared."""
-    found = _how_often_first({"deletion": np.array([[1.0, 0], [0, 1]])}, resamples=20_000)
+    found = _first_frequency({"deletion": np.array([[1.0, 0], [0, 1]])}, resamples=20_000)
     np.testing.assert_allclose(found, [0.5, 0.5], atol=0.02)
-    better = _how_often_first({"shuffled": np.array([[0.1, 0.2], [0.3, 0.4], [np.nan] * 2])})
+    better = _first_frequency({"shuffled": np.array([[0.1, 0.2], [0.3, 0.4], [np.nan] * 2])})
     np.testing.assert_array_equal(better, [1, 0, 0])
-    same = _how_often_first({"planted": np.ones((4, 5)), "deletion": np.zeros((4, 5))})
+    same = _first_frequency({"planted": np.ones((4, 5)), "deletion": np.zeros((4, 5))})
     np.testing.assert_allclose(same, 0.25)

@@ -4,65 +4,51 @@ import re
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from msg3d_lab import explain as explaining
-from msg3d_lab.analysis.features import make_features
-from msg3d_lab.analysis.saved import join_importance, write_importance
-from msg3d_lab.data.synthetic import dataset as synthetic
 from msg3d_lab.explain import (
-    explain,
+    CONTROLS,
+    METHODS,
+    ClassActivation,
+    GradientInput,
+    IntegratedGradients,
+    Motion,
+    Occlusion,
+    Shapley,
+    attribute,
     explain_cost,
+    explain_run,
     load_clips,
-    pace,
-    planted,
     rank_methods,
     ranking_cost,
+    read_importance,
+    write_importance,
 )
-from msg3d_lab.explain.clips import frames_seen
-from msg3d_lab.explain.figures import figures_of, moving, write_figures
+from msg3d_lab.explain.figures import importance_figures, importance_player, write_figures
+from msg3d_lab.explain.tables import join_importance
 from msg3d_lab.files import locked
 from msg3d_lab.model import MSG3D
 from msg3d_lab.training import fit, open_run, recipes
-from msg3d_lab.training.setup import build_test_batches
 
 QUICK = {"device": "cpu", "progress": False}
+QUICK_METHODS = (
+    ClassActivation(),
+    GradientInput(),
+    IntegratedGradients(steps=2),
+    Occlusion(),
+    Shapley(samples=1),
+)
 
 
-def test_clips_are_those_of_the_test(run, toy_store):
-    indices = toy_store.indices("xsub_val")
-    clips = load_clips(run, indices)
-    batch = next(iter(build_test_batches(run.recipe, toy_store, indices, batch_size=64)))
-    np.testing.assert_array_equal(clips.x.numpy(), batch.x[:, 0])
-    np.testing.assert_array_equal(clips.labels, batch.labels)
-    # The frames said to be chosen are those that are there.
-    for i, sample in enumerate(indices):
-        keypoints = toy_store.keypoints(sample)
-        np.testing.assert_array_equal(clips.x[i, 0].numpy(), keypoints[0, clips.chosen[i]])
-
-
-def test_choose_clips_is_balanced_and_seeded(toy_store):
-    chosen = explaining.choose_clips(toy_store, "xsub_train", num_clips=9)
-    assert np.bincount(toy_store.labels[chosen]).tolist() == [3, 3, 3]
-    assert (np.diff(chosen) > 0).all()
-    again = explaining.choose_clips(toy_store, "xsub_train", num_clips=9)
-    np.testing.assert_array_equal(chosen, again)
-    other = explaining.choose_clips(toy_store, "xsub_train", num_clips=9, seed=1)
-    assert chosen.tolist() != other.tolist()
-    whole = explaining.choose_clips(toy_store, "xsub_train", num_clips=1000)
-    np.testing.assert_array_equal(whole, toy_store.indices("xsub_train"))
-    with pytest.raises(ValueError, match="at least one clip, found 0"):
-        explaining.choose_clips(toy_store, "xsub_train", num_clips=0)
-
-
-@pytest.mark.parametrize("method", [*explaining.METHODS, *explaining.CONTROLS])
+@pytest.mark.parametrize("method", [*QUICK_METHODS, *CONTROLS], ids=lambda method: method.name)
 def test_explain_writes_a_table_by_sample_id(method, run, toy_store, tmp_path):
     out = tmp_path / "i.parquet"
-    found = explain(run, method=method, num_clips=4, samples=1, steps=2, out=out, **QUICK)
+    found = explain_run(run, method, num_clips=4, out=out, **QUICK)
     assert found.values.shape == (4, 5)
     assert np.isfinite(found.values).all()
     assert np.abs(found.values).max() > 0
@@ -70,7 +56,7 @@ def test_explain_writes_a_table_by_sample_id(method, run, toy_store, tmp_path):
     for name, label in zip(found.ids, found.labels, strict=True):
         assert toy_store.labels[toy_store.ids.index(name)] == label
     assert found.facts["synthetic"] is True
-    read = explaining.read_importance(out)
+    read = read_importance(out)
     assert read.ids == found.ids
     assert read.facts == found.facts
     np.testing.assert_array_equal(read.values, found.values)
@@ -79,8 +65,8 @@ def test_explain_writes_a_table_by_sample_id(method, run, toy_store, tmp_path):
 
 def test_class_activation_sums_to_the_logit_less_its_bias(run, toy_store, tmp_path):
     for by in ("joint", "joint_x_segment"):
-        found = explain(
-            run, method="class_activation", by=by, num_segments=3, out=tmp_path / by, **QUICK
+        found = explain_run(
+            run, ClassActivation(), by=by, num_segments=3, out=tmp_path / by, **QUICK
         )
         model, clips = run.model(), load_clips(run, toy_store.indices("xsub_val"))
         with torch.no_grad():
@@ -91,58 +77,77 @@ def test_class_activation_sums_to_the_logit_less_its_bias(run, toy_store, tmp_pa
 
 
 def test_explain_asks_about_the_class_it_is_told(run, tmp_path):
-    predicted = explain(run, method="gradient_x_input", out=tmp_path / "p", **QUICK)
-    true = explain(run, method="gradient_x_input", target="true", out=tmp_path / "t", **QUICK)
+    predicted = explain_run(run, GradientInput(), out=tmp_path / "p", **QUICK)
+    true = explain_run(run, GradientInput(), target="true", out=tmp_path / "t", **QUICK)
     np.testing.assert_array_equal(predicted.classes, predicted.predictions)
     np.testing.assert_array_equal(true.classes, true.labels)
     np.testing.assert_array_equal(true.right, true.labels == true.predictions)
     same = predicted.right
     np.testing.assert_allclose(predicted.values[same], true.values[same], rtol=1e-5)
     with pytest.raises(ValueError, match="target is 'predicted' or 'true'"):
-        explain(run, target="best", **QUICK)
+        explain_run(run, Motion(), target="best", **QUICK)
 
 
 def test_explain_reads_the_table_that_is_there_and_refuses_another(run, tmp_path):
     out = tmp_path / "i.parquet"
-    first = explain(run, method="gradient_x_input", num_clips=3, out=out, **QUICK)
+    first = explain_run(run, GradientInput(), num_clips=3, out=out, **QUICK)
     before = out.stat().st_mtime_ns
-    again = explain(run, method="gradient_x_input", num_clips=3, out=out, **QUICK)
+    again = explain_run(run, GradientInput(), num_clips=3, out=out, **QUICK)
     np.testing.assert_array_equal(first.values, again.values)
     assert out.stat().st_mtime_ns == before
     for change in ({"num_clips": 4}, {"baseline": "removed"}, {"seed": 1}):
         with pytest.raises(FileExistsError, match="importance of other weights, clips or arg"):
-            explain(
-                run, **{"method": "gradient_x_input", "num_clips": 3, "out": out, **QUICK, **change}
-            )
+            explain_run(run, GradientInput(), **{"num_clips": 3, "out": out, **QUICK, **change})
+    steps = explain_run(
+        run, IntegratedGradients(steps=1), num_clips=1, out=tmp_path / "g.parquet", **QUICK
+    )
+    assert steps.facts["parameters"] == {"steps": 1}
+    with pytest.raises(FileExistsError, match="importance of other weights, clips or arg"):
+        explain_run(
+            run, IntegratedGradients(steps=2), num_clips=1, out=tmp_path / "g.parquet", **QUICK
+        )
     out.write_text("no table")
-    with pytest.raises(FileExistsError, match="is in the way"):
-        explain(run, method="gradient_x_input", num_clips=3, out=out, **QUICK)
+    with pytest.raises(FileExistsError, match="not a complete Parquet file"):
+        explain_run(run, GradientInput(), num_clips=3, out=out, **QUICK)
+
+
+def test_tables_of_the_version_before_are_read_and_not_continued(run, tmp_path):
+    out = tmp_path / "i.parquet"
+    found = explain_run(run, Motion(), num_clips=3, out=out, **QUICK)
+    older = {"version", "parameters"}
+    facts = {name: fact for name, fact in found.facts.items() if name not in older}
+    out.unlink()
+    write_importance(replace(found, facts=facts | {"samples": None, "steps": None}), out)
+    np.testing.assert_array_equal(read_importance(out).values, found.values)
+    with pytest.raises(FileExistsError, match="written by an earlier version of MS-G3D Lab"):
+        explain_run(run, Motion(), num_clips=3, out=out, **QUICK)
 
 
 def test_explain_goes_on_after_a_kill(run, tmp_path):
-    arguments = {"method": "gradient_x_input", "split": "xsub_train", **QUICK}
+    arguments = {"split": "xsub_train", **QUICK}
     out = tmp_path / "killed.parquet"
     code = f"""
-        import importlib, os, signal
-        module = importlib.import_module("msg3d_lab.explain.explain")
-        write = module.write_importance
+        import os, signal
+        from msg3d_lab.explain import GradientInput, over_clips
+        write = over_clips.write_importance
         def killed(*words, **options):
             write(*words, **options)
             os.kill(os.getpid(), signal.SIGKILL)
-        module.write_importance = killed
-        module.explain({str(run.path)!r}, out={str(out)!r}, **{arguments!r})
+        over_clips.write_importance = killed
+        given = {arguments!r}
+        over_clips.explain_run({str(run.path)!r}, GradientInput(), out={str(out)!r}, **given)
     """
     process = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
     assert process.returncode == -9
     (part,) = tmp_path.glob(".killed.parquet.*.parts/*.parquet")
-    kept = explaining.read_importance(part)
+    kept = read_importance(part)
     assert len(kept) == 32
     # Marked, so that it shows whether it is used or made again.
     marked = kept.values + 1
     part.unlink()
-    write_importance(_with_values(kept, marked), part)
-    whole = explain(run, out=out, **arguments)
-    plain = explain(run, out=tmp_path / "plain.parquet", **arguments)
+    write_importance(replace(kept, values=marked), part)
+    whole = explain_run(run, GradientInput(), out=out, **arguments)
+    plain = explain_run(run, GradientInput(), out=tmp_path / "plain.parquet", **arguments)
     np.testing.assert_array_equal(whole.values[:32], marked)
     np.testing.assert_array_equal(kept.values, plain.values[:32])
     np.testing.assert_array_equal(whole.values[32:], plain.values[32:])
@@ -156,37 +161,32 @@ def test_explain_says_what_it_does_not_use_and_leaves_nothing_behind(run, tmp_pa
     stale = tmp_path / ".[i].parquet.0123456789ab.parts"
     stale.mkdir()
     (stale / "0000000.parquet").write_text("of other arguments")
-    explain(run, method="motion", out=out, **QUICK)
-    assert "begun before with other weights, clips or arguments" in caplog.text
+    explain_run(run, Motion(), out=out, **QUICK)
+    assert "was begun before with other weights, clips or arguments" in caplog.text
     assert [p.name for p in tmp_path.iterdir()] == [out.name]
 
 
 def test_one_process_at_a_time_explains_into_a_table(run, tmp_path):
     with locked(tmp_path / ".i.parquet.lock"), pytest.raises(BlockingIOError, match="is in use by"):
-        explain(run, method="motion", out=tmp_path / "i.parquet", **QUICK)
+        explain_run(run, Motion(), out=tmp_path / "i.parquet", **QUICK)
     assert not list(tmp_path.iterdir())
-    assert len(explain(run, method="motion", out=tmp_path / "i.parquet", **QUICK)) > 0
+    assert len(explain_run(run, Motion(), out=tmp_path / "i.parquet", **QUICK)) > 0
 
 
 def test_one_clip_is_explained_as_it_is_among_others(run, toy_store, tmp_path):
     indices = toy_store.indices("xsub_val")
-    many = explain(run, method="integrated_gradients", steps=2, out=tmp_path / "m", **QUICK)
+    method = IntegratedGradients(steps=2)
+    many = explain_run(run, method, out=tmp_path / "m", **QUICK)
+    clips = load_clips(run, indices[:1])
     for batch_size in (1, 3):
-        clips = load_clips(run, indices[:1])
-        one = explaining.importance_of(
-            run.model(),
-            clips,
-            classes=torch.tensor(many.classes[:1]),
-            method="integrated_gradients",
-            features=clips.features("joint"),
-            steps=2,
-            batch_size=batch_size,
-        )
+        question = clips.question(torch.tensor(many.classes[:1]), batch_size=batch_size)
+        one = attribute(run.model(), question, method)
         np.testing.assert_allclose(one, many.values[:1], rtol=1e-3, atol=1e-5)
 
 
 def test_cost_is_said_before(run):
-    table = explain_cost(run, num_clips=5, samples=2, steps=3, device="cpu")
+    methods = [*METHODS[:2], IntegratedGradients(steps=3), Occlusion(), Shapley(samples=2)]
+    table = explain_cost(run, methods, num_clips=5, device="cpu")
     assert table["forward"].to_dict() == {
         "class_activation": 1,
         "gradient_x_input": 1,
@@ -196,14 +196,15 @@ def test_cost_is_said_before(run):
     }
     assert (table["clips"] == 5).all()
     assert (table["minutes"] > 0).all()
-    with pytest.raises(ValueError, match="unknown method 'magic'"):
-        explain_cost(run, methods=["magic"], num_clips=2, device="cpu")
+    with pytest.raises(ValueError, match="expected a method such as"):
+        explain_cost(run, ["magic"], num_clips=2, device="cpu")
 
 
 def test_the_rankings_cost_is_what_it_takes(run, monkeypatch):
-    given = {"others": [run], "num_clips": 4, "samples": 2, "steps": 3, "repeats": 6, "points": 4}
-    table = ranking_cost(run, device="cpu", **given)
-    plain = explain_cost(run, num_clips=4, samples=2, steps=3, device="cpu")
+    methods = [*METHODS[:2], IntegratedGradients(steps=3), Occlusion(), Shapley(samples=2)]
+    given = {"others": [run], "num_clips": 4, "repeats": 6, "points": 4}
+    table = ranking_cost(run, methods, device="cpu", **given)
+    plain = explain_cost(run, methods, num_clips=4, device="cpu")
     assert list(table.index) == ["ranking"]
     both = pd.concat([plain, table])
     assert both.dtypes.to_dict() == plain.dtypes.to_dict()
@@ -218,63 +219,42 @@ def test_the_rankings_cost_is_what_it_takes(run, monkeypatch):
         return forward(self, x)
 
     monkeypatch.setattr(MSG3D, "forward", counted)
-    rank_methods(run, **given, **QUICK)
+    rank_methods(run, methods, **given, **QUICK)
     assert row["clips"] == 4
     assert {name: 4 * row[name] for name in seen} == seen
 
 
-def test_planted_joints_and_frames_are_found_among_the_chosen_ones():
-    name = "S001C001P001R001A009"
-    event = synthetic.evidence(name)
-    frames = synthetic.record(name)[0].shape[1]
-    chosen = np.linspace(0, frames - 1, 20).astype(int)[None]
-    from msg3d_lab import skeletons
-
-    body = skeletons.get("ntu25")
-    joints = planted([name], chosen, make_features("joint", body, num_frames=20))
-    assert np.flatnonzero(joints[0]).tolist() == list(event.joints)
-    features = make_features("joint_x_segment", body, num_frames=20, num_segments=20)
-    both = planted([name], chosen, features)[0]
-    start, stop = event.frames
-    for t, frame in enumerate(chosen[0]):
-        for joint in range(25):
-            expected = joint in event.joints and start <= frame < stop
-            assert both[features.index[t, joint]] == expected
-    with pytest.raises(ValueError, match="no clip of the synthetic data set"):
-        planted(["clip01"], chosen, features)
-
-
 def test_importance_table_and_joining(run, tmp_path):
-    found = explain(run, method="motion", num_clips=6, out=tmp_path / "m", **QUICK)
+    found = explain_run(run, Motion(), num_clips=6, out=tmp_path / "m", **QUICK)
     table = found.table
     assert list(table.columns) == ["label", "prediction", "class", *found.names]
     assert table.index.tolist() == list(found.ids)
-    again = join_importance([found.of(np.arange(2)), found.of(np.arange(6) >= 2)])
+    again = join_importance([found.select(np.arange(2)), found.select(np.arange(6) >= 2)])
     assert again.ids == found.ids
     np.testing.assert_array_equal(again.values, found.values)
-    turned = explaining.in_order(found, found.ids[::-1])
+    turned = found.select_ids(found.ids[::-1])
     assert turned.ids == found.ids[::-1]
     np.testing.assert_array_equal(turned.values, found.values[::-1])
     np.testing.assert_array_equal(turned.labels, found.labels[::-1])
     with pytest.raises(ValueError, match="1 of 2 clips are not in the table: nobody"):
-        explaining.in_order(found, [found.ids[0], "nobody"])
-    with pytest.raises(ValueError, match="sample ids must be unique: 6 occur again"):
+        found.select_ids([found.ids[0], "nobody"])
+    with pytest.raises(ValueError, match="sample ids must be unique: 6 are repeated"):
         join_importance([found, found])
     with pytest.raises(ValueError, match="expected at least one part"):
         join_importance([])
     with pytest.raises(ValueError, match=r"values \(6, 5\)"):
-        _with_values(found, found.values[:, :2])
+        replace(found, values=found.values[:, :2])
 
 
 def test_figures_are_written_once(run, toy_store, toy_skeleton, tmp_path):
-    joint = explain(run, method="occlusion", num_clips=6, out=tmp_path / "j.parquet", **QUICK)
+    joint = explain_run(run, Occlusion(), num_clips=6, out=tmp_path / "j.parquet", **QUICK)
     files = write_figures(joint, toy_skeleton, tmp_path / "j")
     assert {f.name for f in files} >= {"body.pdf", "body.svg", "symmetry.pdf"}
     assert all(f.stat().st_size > 1000 for f in files)
     with pytest.raises(FileExistsError, match="exists already"):
         write_figures(joint, toy_skeleton, tmp_path / "j")
-    time = explain(
-        run, method="gradient_x_input", by="joint_x_segment", num_segments=4,
+    time = explain_run(
+        run, GradientInput(), by="joint_x_segment", num_segments=4,
         num_clips=4, out=tmp_path / "t.parquet", **QUICK,
     )  # fmt: skip
     files = write_figures(time, toy_skeleton, tmp_path / "t", data=toy_store)
@@ -288,8 +268,8 @@ def test_figures_are_written_once(run, toy_store, toy_skeleton, tmp_path):
 
 
 def test_one_clip_by_segment_has_no_figure_but_moves(run, toy_store, toy_skeleton, tmp_path):
-    one = explain(
-        run, method="motion", by="segment", num_segments=3, num_clips=1, out=tmp_path / "s", **QUICK
+    one = explain_run(
+        run, Motion(), by="segment", num_segments=3, num_clips=1, out=tmp_path / "s", **QUICK
     )
     assert write_figures(one, toy_skeleton, tmp_path / "none") == []
     (page,) = write_figures(one, toy_skeleton, tmp_path / "page", data=toy_store)
@@ -297,11 +277,11 @@ def test_one_clip_by_segment_has_no_figure_but_moves(run, toy_store, toy_skeleto
 
 
 def test_moving_shows_each_frame_with_the_values_of_its_stretch(run, toy_store, tmp_path):
-    time = explain(
-        run, method="gradient_x_input", by="joint_x_segment", num_segments=2,
+    time = explain_run(
+        run, GradientInput(), by="joint_x_segment", num_segments=2,
         num_clips=2, out=tmp_path / "t.parquet", **QUICK,
     )  # fmt: skip
-    html = moving(time, time.ids[1], toy_store)
+    html = importance_player(time, time.ids[1], toy_store)
     record = json.loads(re.search(r'class="clip">(.*?)</script>', html, re.S)[1])
     M, T, V = record["shape"]
     assert run.recipe.data.clip_len == T
@@ -314,29 +294,10 @@ def test_moving_shows_each_frame_with_the_values_of_its_stretch(run, toy_store, 
     np.testing.assert_allclose(found[0], expected, atol=0.01)
     assert "(synthetic)" in html
     with pytest.raises(ValueError, match="1 of 1 clips are not in the table: nobody"):
-        moving(time, "nobody", toy_store)
-    joint = explain(run, method="motion", out=tmp_path / "j.parquet", **QUICK)
+        importance_player(time, "nobody", toy_store)
+    joint = explain_run(run, Motion(), out=tmp_path / "j.parquet", **QUICK)
     with pytest.raises(ValueError, match="expected importance by segment"):
-        moving(joint, joint.ids[0], toy_store)
-
-
-@pytest.mark.parametrize(
-    ("sampling", "num_frames", "expected"),
-    [
-        ("uniform", 60, 30),  # in a circle
-        ("uniform", 100, 30),
-        ("uniform", 150, 20),
-        ("uniform", 300, 10),
-        ("replay", 60, 30),
-        ("replay", 300, 30),  # cut off
-        ("resize", 50, 60),
-        ("resize", 200, 15),
-    ],
-)
-def test_pace_is_that_of_the_recording(sampling, num_frames, expected):
-    chosen = frames_seen(num_frames, sampling=sampling, clip_len=100)
-    assert pace(chosen, num_frames) == pytest.approx(expected)
-    assert pace(chosen, num_frames, fps=15) == pytest.approx(expected / 2)
+        importance_player(joint, joint.ids[0], toy_store)
 
 
 def test_short_recordings_move_as_they_were_and_are_warned_about(
@@ -344,10 +305,10 @@ def test_short_recordings_move_as_they_were_and_are_warned_about(
 ):
     recipe = recipes.with_settings(toy_recipe, {"clip_len": 16, "epochs": 1})
     short = fit(recipe, data=toy_store, run=tmp_path / "short", device="cpu", progress=False)
-    explain(short, method="motion", num_clips=2, out=tmp_path / "joint", **QUICK)
+    explain_run(short, Motion(), num_clips=2, out=tmp_path / "joint", **QUICK)
     assert "shorter than" not in caplog.text
-    time = explain(
-        short, method="motion", by="segment", num_segments=4, out=tmp_path / "time", **QUICK
+    time = explain_run(
+        short, Motion(), by="segment", num_segments=4, out=tmp_path / "time", **QUICK
     )
     lengths = toy_store.frames[toy_store.indices("xsub_val")]
     count = (lengths < 16).sum()
@@ -355,23 +316,17 @@ def test_short_recordings_move_as_they_were_and_are_warned_about(
     assert caplog.text.count("shorter than") == 1
     assert f"{count} of {len(lengths)} recordings are shorter than the 16 frames" in caplog.text
     for name, frames in zip(time.ids, lengths, strict=True):
-        fps = float(re.search(r'"fps":([0-9.]+)', moving(time, name, toy_store))[1])
+        fps = float(re.search(r'"fps":([0-9.]+)', importance_player(time, name, toy_store))[1])
         assert fps == pytest.approx(30 if frames <= 16 else 30 * 16 / frames)
 
 
 def test_the_class_figure_leaves_time_in_its_order(run, toy_skeleton, tmp_path):
-    time = explain(
-        run, method="gradient_x_input", by="segment", target="true", out=tmp_path / "s", **QUICK
+    time = explain_run(
+        run, GradientInput(), by="segment", target="true", out=tmp_path / "s", **QUICK
     )
-    figure = figures_of(time, toy_skeleton)["classes"]
+    figure = importance_figures(time, toy_skeleton)["classes"]
     shown = [[label.get_text() for label in ax.get_xticklabels()] for ax in figure.axes]
     assert list(time.names) in shown
-
-
-def test_device_is_what_it_is_asked_to_be():
-    assert explaining.device_of("cpu") == torch.device("cpu")
-    there = "cuda" if torch.cuda.is_available() else "cpu"
-    assert explaining.device_of("auto") == torch.device(there)
 
 
 def test_explaining_refuses_a_run_without_weights(toy_store, toy_recipe, tmp_path):
@@ -379,14 +334,8 @@ def test_explaining_refuses_a_run_without_weights(toy_store, toy_recipe, tmp_pat
 
     create_run(tmp_path / "run", toy_recipe, {"data": {"path": str(toy_store.path)}})
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
-        explain(open_run(tmp_path / "run"), **QUICK)
-    with pytest.raises(ValueError, match="unknown method 'magic'"):
-        explain(open_run(tmp_path / "run"), method="magic", **QUICK)
+        explain_run(open_run(tmp_path / "run"), Occlusion(), **QUICK)
+    with pytest.raises(ValueError, match=r"such as ClassActivation\(\).* found 'magic'"):
+        explain_run(open_run(tmp_path / "run"), "magic", **QUICK)
     with pytest.raises(ValueError, match="unknown baseline 'blur'"):
-        explain(open_run(tmp_path / "run"), baseline="blur", **QUICK)
-
-
-def _with_values(importance, values):
-    from dataclasses import replace
-
-    return replace(importance, values=values)
+        explain_run(open_run(tmp_path / "run"), Occlusion(), baseline="blur", **QUICK)

@@ -4,8 +4,8 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from msg3d_lab.analysis.features import make_features
-from msg3d_lab.analysis.sanity import (
+from msg3d_lab.explain.features import make_features
+from msg3d_lab.explain.sanity import (
     chance_similarity,
     motion_energy,
     planted_auc,

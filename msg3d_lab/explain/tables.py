@@ -1,4 +1,4 @@
-"""Importance by sample id: a table in Parquet, with what it was made with."""
+"""Tables of importance by sample id, saved as Parquet with the facts they were computed from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from msg3d_lab.files import write_aside
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Importance", "in_order", "join_importance", "read_importance", "write_importance"]
+__all__ = ["Importance", "join_importance", "read_importance", "write_importance"]
 
 _KEY = b"msg3d_lab.importance"
 
@@ -28,12 +28,13 @@ class Importance:
         ids: sample ids, unique.
         labels: (N,) true classes.
         predictions: (N,) the network's.
-        classes: (N,) the classes that were asked about.
+        classes: (N,) the classes that were explained.
         values: (N, F) float32, in logits (or log probabilities: `facts["score"]`); positive speaks
-            for the class asked about.
+            for the class.
         names: of the features.
         label_names: of the classes.
-        facts: method, by, baseline, score, layout, split, stream, data set, weights, ...
+        facts: what it was computed from: method, parameters, by, baseline, score, layout, split,
+            stream, data set, weights and more.
     """
 
     ids: tuple[str, ...]
@@ -55,7 +56,7 @@ class Importance:
                 f"{len(self.names)}), found {sorted(lengths)} and {self.values.shape}"
             )
         if len(set(self.ids)) != N:
-            raise ValueError(f"sample ids must be unique: {N - len(set(self.ids))} occur again")
+            raise ValueError(f"sample ids must be unique: {N - len(set(self.ids))} are repeated")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -80,7 +81,7 @@ class Importance:
         values = pd.DataFrame(self.values, index=who, columns=list(self.names))
         return pd.concat([pd.DataFrame(first, index=who), values], axis=1)
 
-    def of(self, chosen: np.ndarray) -> Importance:
+    def select(self, chosen: np.ndarray) -> Importance:
         """Return some of the clips: `chosen` as NumPy indexes an array."""
         return replace(
             self,
@@ -91,27 +92,26 @@ class Importance:
             values=self.values[chosen],
         )
 
+    def select_ids(self, ids: Sequence[str]) -> Importance:
+        """Return the clips of these ids, in this order, to compare two tables clip by clip.
 
-def in_order(importance: Importance, ids: Sequence[str]) -> Importance:
-    """Return the clips of these ids, in this order, to compare two tables clip by clip.
-
-    Raises:
-        ValueError: a clip is not in the table; the message names up to five.
-    """
-    place = {name: i for i, name in enumerate(importance.ids)}
-    missing = [name for name in ids if name not in place]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of {len(ids)} clips are not in the table: {', '.join(missing[:5])}"
-        )
-    return importance.of(np.array([place[name] for name in ids], dtype=int))
+        Raises:
+            ValueError: a clip is not in the table; the message names up to five.
+        """
+        place = {name: i for i, name in enumerate(self.ids)}
+        missing = [name for name in ids if name not in place]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(ids)} clips are not in the table: {', '.join(missing[:5])}"
+            )
+        return self.select(np.array([place[name] for name in ids], dtype=int))
 
 
 def join_importance(parts: Sequence[Importance]) -> Importance:
     """Return the clips of all parts, in their order, with the facts of the first.
 
     Raises:
-        ValueError: no part, other features or classes, or a clip that occurs twice.
+        ValueError: no part, different features or classes, or a repeated clip.
     """
     if not parts:
         raise ValueError("expected at least one part, found none")
@@ -158,11 +158,11 @@ def write_importance(importance: Importance, path: str | Path, *, overwrite: boo
 
 
 def read_importance(path: str | Path) -> Importance:
-    """Read what `write_importance` wrote.
+    """Read a table written by `write_importance`.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a table of importance, or not whole.
+        ValueError: not a table of importance, or an incomplete file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -170,7 +170,7 @@ def read_importance(path: str | Path) -> Importance:
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a whole Parquet file: {error}") from error
+        raise ValueError(f"{path} is not a complete Parquet file: {error}") from error
     metadata = table.schema.metadata or {}
     if _KEY not in metadata:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The parts of a clip that importance is given to: joints, body parts, stretches of time."""
+"""Features: the joints, body parts or time segments of a clip that importance is given to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["GROUPINGS", "Features", "Grouping", "hide", "make_features", "part_of_joints"]
+__all__ = ["GROUPINGS", "Features", "Grouping", "joint_parts", "make_features", "replace_features"]
 
 Grouping = Literal["joint", "part", "segment", "joint_x_segment"]
 GROUPINGS: tuple[str, ...] = get_args(Grouping)
@@ -23,9 +23,8 @@ class Features:
 
     Args:
         by: "joint", "part", "segment" or "joint_x_segment".
-        names: readable, one per feature.
-        index: (T, V) int64, the feature that a joint belongs to in a frame; the same for all
-            persons.
+        names: one per feature.
+        index: (T, V) int64, the feature of each joint in each frame; the same for all persons.
     """
 
     by: str
@@ -36,7 +35,7 @@ class Features:
         return len(self.names)
 
     def total(self, values: Tensor) -> Tensor:
-        """Add up what belongs to each feature.
+        """Return the sum of the values of each feature.
 
         Shapes:
             values: (N, M, T, V) -> (N, features)
@@ -52,15 +51,15 @@ def make_features(
     """Divide a clip into features.
 
     Args:
-        by: "joint" (in all frames), "part" (the layout's body parts), "segment" (stretches of
-            frames, all joints) or "joint_x_segment".
+        by: "joint" (in all frames), "part" (the layout's body parts), "segment" (all joints in a
+            segment of frames) or "joint_x_segment".
         skeleton: the joint layout.
         num_frames: T, the frames that the network sees.
-        num_segments: stretches of time, as equal as can be.
+        num_segments: number of time segments; their lengths differ by one frame at most.
 
     Raises:
-        ValueError: unknown `by`; more segments than frames; a layout whose parts are missing or
-            share a joint.
+        ValueError: unknown `by`; more segments than frames; a layout without parts, or with a
+            joint in two of them.
 
     Example:
         >>> from msg3d_lab import skeletons
@@ -82,7 +81,7 @@ def make_features(
     if by == "joint":
         return Features(by, skeleton.joints, joint.copy())
     if by == "part":
-        names, part = part_of_joints(skeleton)
+        names, part = joint_parts(skeleton)
         return Features(by, names, np.broadcast_to(part, (T, V)).copy())
     if by == "segment":
         return Features(by, tuple(spans), np.repeat(segment[:, None], V, axis=1))
@@ -90,13 +89,13 @@ def make_features(
     return Features(by, names, joint * S + segment[:, None])
 
 
-def hide(x: Tensor, baseline: Tensor, kept: Tensor, features: Features) -> Tensor:
+def replace_features(x: Tensor, baseline: Tensor, kept: Tensor, features: Features) -> Tensor:
     """Replace features by the baseline.
 
     Args:
         x: the clips.
-        baseline: what takes a feature's place; see `msg3d_lab.analysis.baselines`.
-        kept: 1 for features that stay, 0 for those that go.
+        baseline: what replaces a feature; see `make_baseline`.
+        kept: 1 for features that stay, 0 for those that are replaced.
         features: see `make_features`.
 
     Shapes:
@@ -107,7 +106,7 @@ def hide(x: Tensor, baseline: Tensor, kept: Tensor, features: Features) -> Tenso
     return torch.where(keep, x, baseline)
 
 
-def part_of_joints(skeleton: Skeleton) -> tuple[tuple[str, ...], np.ndarray]:
+def joint_parts(skeleton: Skeleton) -> tuple[tuple[str, ...], np.ndarray]:
     """Return the names of the body parts, and the part of each joint.
 
     Joints of no part come last, as "other".

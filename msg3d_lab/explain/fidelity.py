@@ -1,10 +1,8 @@
-"""Does the network agree? Importance checked against what it does when features are taken away.
+"""Fidelity: importance checked against what the network does when features are replaced.
 
-An attribution claims which features matter. Here the claim is tested by replacing features, most
-important first, and watching the class's probability (deletion), or by starting from the baseline
-and putting features back (insertion; Petsiuk et al., BMVC 2018, arXiv 1806.07421). A curve alone
-says little, since any order of deletion ends at the baseline; so each is set against a random order
-and against the reversed one.
+Deletion replaces features, most important first, and records the class's probability. Insertion
+starts from the baseline and puts features back (Petsiuk et al., BMVC 2018, arXiv 1806.07421). Any
+order ends at the baseline, so that a curve is compared with a random and with the reversed order.
 """
 
 from __future__ import annotations
@@ -18,12 +16,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from msg3d_lab.analysis.decomposition import check_mode
-from msg3d_lab.analysis.features import Features, hide
-from msg3d_lab.analysis.importance import Forward, explained_score
+from msg3d_lab.explain.features import replace_features
+from msg3d_lab.explain.question import Network, Question, class_scores
 
 __all__ = [
     "ORDERS",
     "areas",
+    "check_importance",
     "curve_table",
     "deletion_curve",
     "faithfulness",
@@ -36,17 +35,17 @@ ORDERS = ("important first", "random", "important last")
 
 
 def importance_orders(values: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]:
-    """Return the three orders in which features are taken away.
+    """Return the three orders in which features are replaced.
 
     Args:
         values: importance; equal values keep the order of the features.
-        seed: of the random order, which does not depend on the values: all methods that are
-            compared with one seed are set against the same random orders.
+        seed: of the random order. It does not depend on the values: all methods that are compared
+            with one seed are compared with the same random orders.
 
     Shapes:
         values: (N, F) -> three arrays (N, F), each row a permutation of the features.
     """
-    values = _checked(values)
+    values = check_importance(values)
     first = np.argsort(-values, axis=1, kind="stable")
     rows = np.tile(np.arange(values.shape[1]), (len(values), 1))
     shuffled = np.random.default_rng(seed).permuted(rows, axis=1)
@@ -54,47 +53,39 @@ def importance_orders(values: np.ndarray, *, seed: int = 0) -> dict[str, np.ndar
 
 
 def deletion_curve(
-    forward: Forward,
-    x: Tensor,
+    network: Network,
+    question: Question,
     order: np.ndarray,
     *,
-    classes: Tensor,
-    features: Features,
-    baseline: Tensor,
     points: int = 25,
-    batch_size: int = 64,
     progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Replace features in the order given; return how the class's probability falls.
+    """Return how the class's probability changes as features are replaced in a given order.
 
     Args:
-        forward: (N, M, T, V, C) -> logits (N, classes).
-        x: the clips.
+        network: (N, M, T, V, C) -> logits (N, classes).
+        question: the clips, classes, features and baseline.
         order: a permutation of the features per clip; see `importance_orders`.
-        classes: (N,) the class watched, clip by clip.
-        features: the features.
-        baseline: what takes their place: clips like `x`.
-        points: steps of the curve; with more features than that, several go at a time.
-        batch_size: clips at a time.
+        points: steps of the curve; with more features than that, several are replaced at a time.
         progress: whether to show a progress bar.
 
     Returns:
-        Shares of the features that are gone, (S,) from 0 to 1, and probabilities, (N, S).
+        Fractions of the features that are replaced, (S,) from 0 to 1, and probabilities, (N, S).
 
     Raises:
-        ValueError: an order that is no permutation of the features, or no point.
+        ValueError: an order that is not a permutation of the features, or fewer than one step.
     """
-    N, F = len(x), len(features)
+    N, F = len(question), len(question.features)
     order = np.asarray(order)
     if order.shape != (N, F) or (np.sort(order, axis=1) != np.arange(F)).any():
         raise ValueError(f"expected a permutation of {F} features for each of {N} clips")
     if points < 1:
         raise ValueError(f"expected at least one point beyond the start, found {points}")
     counts = np.unique(np.linspace(0, F, min(points, F) + 1).round().astype(int))
-    rank = np.argsort(order, axis=1)  # when each feature goes
+    rank = np.argsort(order, axis=1)  # the step at which each feature is replaced
     kept = torch.from_numpy(rank[:, None] >= counts[:, None])  # (N, S, F)
-    logits = _answers(forward, x, kept, features, baseline, batch_size, progress)
-    which = classes.cpu()[:, None, None].expand(-1, len(counts), 1)
+    logits = _logits(network, question, kept, progress)
+    which = question.classes.cpu()[:, None, None].expand(-1, len(counts), 1)
     probability = logits.softmax(-1).gather(2, which)[..., 0]
     return counts / F, probability.numpy()
 
@@ -102,12 +93,12 @@ def deletion_curve(
 def curve_table(shares: np.ndarray, curves: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Return deletion and insertion curves as one long table.
 
-    Putting features back, the most important first, passes through the same clips as taking them
-    away, the most important last; so three deletion curves are six curves. The random order of
-    insertion is the reverse of that of deletion.
+    Putting features back, most important first, passes through the same clips as replacing them,
+    most important last: three deletion curves give six curves. The random order of insertion is the
+    reverse of that of deletion.
 
     Args:
-        shares: (S,) of the features that are gone.
+        shares: (S,) fractions of the features that are replaced.
         curves: deletion curves (N, S) by the orders of `ORDERS`.
 
     Returns:
@@ -139,8 +130,8 @@ def curve_table(shares: np.ndarray, curves: Mapping[str, np.ndarray]) -> pd.Data
 def areas(table: pd.DataFrame) -> pd.DataFrame:
     """Return the area under each curve, by the trapezoidal rule: a mean probability.
 
-    Of a good attribution the area of "important first" is small for deletion and large for
-    insertion; a useless one has the area of "random".
+    A good attribution has a small area of "important first" for deletion and a large one for
+    insertion; an attribution without information has the area of "random".
 
     Args:
         table: see `curve_table`.
@@ -162,20 +153,20 @@ def areas(table: pd.DataFrame) -> pd.DataFrame:
 def random_subsets(
     num_clips: int, num_features: int, *, share: float = 0.25, repeats: int = 30, seed: int = 0
 ) -> np.ndarray:
-    """Draw sets of features, for `score_drops` and `faithfulness`.
+    """Draw sets of features for `score_drops` and `faithfulness`.
 
     Args:
         num_clips: N.
         num_features: F.
-        share: of the features in a set; rounded, at least one and not all.
+        share: fraction of the features in a set; rounded, at least one feature and not all.
         repeats: R, sets per clip.
         seed: of the draw.
 
     Returns:
-        (N, R, F) bool, what is in the set.
+        (N, R, F) bool, whether a feature is in the set.
 
     Raises:
-        ValueError: fewer than two features, or a share that is none.
+        ValueError: fewer than two features, or a share outside 0 to 1.
     """
     if num_features < 2 or not 0 < share < 1:
         raise ValueError(
@@ -188,28 +179,14 @@ def random_subsets(
 
 
 def score_drops(
-    forward: Forward,
-    x: Tensor,
-    hidden: np.ndarray,
-    *,
-    classes: Tensor,
-    features: Features,
-    baseline: Tensor,
-    score: str = "logit",
-    batch_size: int = 64,
-    progress: bool = False,
+    network: Network, question: Question, hidden: np.ndarray, *, progress: bool = False
 ) -> np.ndarray:
     """Return how much the class's score falls when sets of features are replaced.
 
     Args:
-        forward: (N, M, T, V, C) -> logits (N, classes).
-        x: the clips.
+        network: (N, M, T, V, C) -> logits (N, classes).
+        question: the clips, classes, features, baseline and score.
         hidden: (N, R, F) bool, the sets; see `random_subsets`.
-        classes: (N,) the class asked about.
-        features: the features.
-        baseline: what takes their place: clips like `x`.
-        score: "logit" or "log_probability".
-        batch_size: clips at a time.
         progress: whether to show a progress bar.
 
     Shapes:
@@ -217,74 +194,67 @@ def score_drops(
     """
     N, R, F = hidden.shape
     kept = torch.from_numpy(np.concatenate([np.zeros((N, 1, F), bool), hidden], axis=1) == 0)
-    logits = _answers(forward, x, kept, features, baseline, batch_size, progress)
-    repeated = classes.cpu().repeat_interleave(R + 1)
-    scores = explained_score(logits.flatten(0, 1), repeated, score=score).view(N, R + 1)
+    logits = _logits(network, question, kept, progress)
+    repeated = question.classes.cpu().repeat_interleave(R + 1)
+    scores = class_scores(logits.flatten(0, 1), repeated, score=question.score).view(N, R + 1)
     return (scores[:, :1] - scores[:, 1:]).numpy()
 
 
 def faithfulness(values: np.ndarray, hidden: np.ndarray, drops: np.ndarray) -> np.ndarray:
-    """Correlate, clip by clip, the importance of sets of features with what their loss costs.
+    """Correlate, clip by clip, the importance of sets of features with the fall of the score.
 
     Args:
         values: importance.
         hidden: the sets; see `random_subsets`.
-        drops: what `score_drops` found for them.
+        drops: the falls; see `score_drops`.
 
     Shapes:
         values (N, F), hidden (N, R, F), drops (N, R) -> (N,) Pearson's correlation; NaN where
         importance or drops do not vary.
 
     Raises:
-        ValueError: shapes that do not belong together.
+        ValueError: shapes that do not match.
 
     Source: Bhatt et al., IJCAI 2020 (arXiv 2005.00631), faithfulness correlation.
     """
-    values = _checked(values)
+    values = check_importance(values)
     N, F = values.shape
     if hidden.shape != (N, drops.shape[-1], F) or drops.ndim != 2 or len(drops) != N:
         raise ValueError(
             f"expected sets ({N}, R, {F}) and drops ({N}, R), found {hidden.shape} and "
             f"{drops.shape}"
         )
-    claimed = np.einsum("nrf,nf->nr", hidden, values)
-    a = claimed - claimed.mean(axis=1, keepdims=True)
+    sums = np.einsum("nrf,nf->nr", hidden, values)
+    a = sums - sums.mean(axis=1, keepdims=True)
     b = drops - drops.mean(axis=1, keepdims=True)
     size = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    # Round-off of sums that are all the same is no variation.
-    constant = size <= 1e-12 * (1 + np.abs(claimed).max() * np.abs(drops).max())
+    # Equal sums differ by rounding errors; those are not a variation.
+    constant = size <= 1e-12 * (1 + np.abs(sums).max() * np.abs(drops).max())
     unknown = np.full(N, np.nan)
     return np.divide((a * b).sum(axis=1), size, out=unknown, where=~constant)
 
 
-def _answers(
-    forward: Forward,
-    x: Tensor,
-    kept: Tensor,
-    features: Features,
-    baseline: Tensor,
-    batch_size: int,
-    progress: bool,
-) -> Tensor:
-    """The logits of every clip in each of its states: kept (N, S, F) -> (N, S, classes)."""
-    check_mode(forward)
-    if baseline.shape != x.shape:
-        raise ValueError(f"expected a baseline {tuple(x.shape)}, found {tuple(baseline.shape)}")
-    N, S, _ = kept.shape
-    flat, found = kept.flatten(0, 1), []
-    bar = tqdm(total=N * S, desc="replacing", unit="clip", disable=not progress, dynamic_ncols=True)
-    with bar, torch.no_grad():
-        for start in range(0, N * S, batch_size):
-            state = flat[start : start + batch_size].to(x.device)
-            owner = torch.arange(start, start + len(state), device=x.device) // S
-            logits = forward(hide(x[owner], baseline[owner], state, features))
-            found.append(logits.cpu().double())  # in this order: Apple's GPUs have no float64
-            bar.update(len(state))
-    return torch.cat(found).view(N, S, -1)
-
-
-def _checked(values: np.ndarray) -> np.ndarray:
+def check_importance(values: np.ndarray) -> np.ndarray:
+    """Return importance as floats; raise ValueError unless it is finite and (clips, features)."""
     values = np.asarray(values, dtype=float)
     if values.ndim != 2 or not np.isfinite(values).all():
         raise ValueError(f"expected finite importance (clips, features), found {values.shape}")
     return values
+
+
+def _logits(network: Network, question: Question, kept: Tensor, progress: bool) -> Tensor:
+    """The logits of every clip with each set of features: kept (N, S, F) -> (N, S, classes)."""
+    check_mode(network)
+    x, baseline, size = question.x, question.baseline, question.batch_size
+    N, S, _ = kept.shape
+    flat, found = kept.flatten(0, 1), []
+    bar = tqdm(total=N * S, desc="replacing", unit="clip", disable=not progress, dynamic_ncols=True)
+    with bar, torch.no_grad():
+        for start in range(0, N * S, size):
+            state = flat[start : start + size].to(x.device)
+            clip = torch.arange(start, start + len(state), device=x.device) // S
+            changed = replace_features(x[clip], baseline[clip], state, question.features)
+            # First to the CPU, then to float64, which Apple's GPUs do not have.
+            found.append(network(changed).cpu().double())
+            bar.update(len(state))
+    return torch.cat(found).view(N, S, -1)

@@ -1,8 +1,8 @@
-"""Patterns over many clips: per class, over time, left against right, one group against another.
+"""Patterns over many clips: per class, over time, left against right, group against group.
 
-The importance of single clips is in logits, and confident clips have more of them. So patterns are
-made of shares: each clip's values divided by the sum of their absolute values. They are unitless;
-negative shares speak against the class.
+The importance of a single clip is in logits, and larger where the network is more confident. So
+patterns use shares: each clip's values divided by the sum of their absolute values. Shares are
+unitless; negative ones speak against the class.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from msg3d_lab.analysis.features import Features, part_of_joints
+from msg3d_lab.explain.features import Features, joint_parts
+from msg3d_lab.explain.fidelity import check_importance
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["class_matrix", "compare", "joint_time", "shares", "symmetry", "to_parts"]
@@ -22,16 +23,16 @@ def shares(values: np.ndarray) -> np.ndarray:
     """Divide each clip's importance by the sum of its absolute values.
 
     Shapes:
-        (N, F) -> (N, F); a clip without any importance stays zero.
+        (N, F) -> (N, F); a clip whose values are all 0 stays so.
 
     Raises:
-        ValueError: not a finite array of clips and features.
+        ValueError: not (clips, features), or not finite.
 
     Example:
         >>> shares(np.array([[3.0, -1.0]])).tolist()
         [[0.75, -0.25]]
     """
-    values = _finite(values)
+    values = check_importance(values)
     total = np.abs(values).sum(axis=1, keepdims=True)
     return np.divide(values, total, out=np.zeros_like(values), where=total > 0)
 
@@ -48,20 +49,18 @@ def class_matrix(
 
     Args:
         values: importance of clips, (N, F).
-        classes: (N,) which class each clip counts for.
+        classes: (N,) the class that each clip counts for.
         names: of the features.
         label_names: of the classes.
-        normalised: whether the values are shares already, or sums of shares (`to_parts`), which
-            are not to be divided again.
+        normalised: whether the values are already shares, or sums of shares (`to_parts`).
 
     Returns:
         Classes that occur x features; unitless.
 
     Raises:
-        ValueError: not a finite array of clips and features, or lengths that do not belong
-            together.
+        ValueError: not (clips, features), not finite, or lengths that do not match.
     """
-    share = _finite(values) if normalised else shares(values)
+    share = check_importance(values) if normalised else shares(values)
     classes = np.asarray(classes)
     if classes.shape != (len(share),) or share.shape[1] != len(names):
         raise ValueError(
@@ -75,11 +74,11 @@ def class_matrix(
 
 
 def to_parts(values: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Add up the importance of joints within body parts.
+    """Return the sum of the importance of the joints of each body part.
 
-    Sums, so a part of many joints has more to add up. The sum of occlusions of single joints is
-    not the occlusion of the part: for that, explain by "part". Sums of `shares` are shares still:
-    `class_matrix(..., normalised=True)` leaves them as they are.
+    A part of many joints tends to have a larger sum. The sum of the occlusions of single joints is
+    not the occlusion of the part: for that, explain by "part". Sums of shares are shares: pass them
+    to `class_matrix(..., normalised=True)`.
 
     Shapes:
         (N, V) -> (N, parts), and the parts' names.
@@ -88,21 +87,21 @@ def to_parts(values: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, tuple[
         ValueError: not one column per joint, or a layout without parts.
     """
     values = _per_joint(values, skeleton)
-    names, part = part_of_joints(skeleton)
+    names, part = joint_parts(skeleton)
     found = np.stack([values[:, part == p].sum(axis=1) for p in range(len(names))], axis=1)
     return found, names
 
 
 def joint_time(values: np.ndarray, features: Features, skeleton: Skeleton) -> pd.DataFrame:
-    """Return the mean share of every joint in every stretch of time.
+    """Return the mean share of every joint in every time segment.
 
     Args:
         values: importance by "joint_x_segment", (N, F).
-        features: those it was made with.
+        features: those it was computed for.
         skeleton: the joint layout.
 
     Returns:
-        Joints x stretches of frames; unitless.
+        Joints x time segments; unitless.
 
     Raises:
         ValueError: other features than joints x segments.
@@ -134,7 +133,7 @@ def symmetry(
 
     Returns:
         A row per pair of joints: mean shares `left` and `right`, their `difference`, its bootstrap
-        interval `low` to `high`, each for its own pair, over clips as in `compare`.
+        interval `low` to `high` over clips, as in `compare`.
 
     Raises:
         ValueError: not one column per joint, or a layout without mirrored joints.
@@ -161,19 +160,19 @@ def compare(
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare two groups of clips (right and wrong ones), or two networks or streams.
+    """Compare two groups of clips (such as right and wrong answers), or two networks or streams.
 
-    Wrong answers come from a few classes, right ones from all of them. Compared as they are, they
-    differ as those classes do; `groups` compares them within each class.
+    Wrong answers concentrate on a few classes, so that a plain comparison with right answers mostly
+    shows the difference of those classes; `groups` compares within each class.
 
     Args:
-        a: importance of the one, (N, F).
-        b: importance of the other, (L, F).
+        a: importance of the first, (N, F).
+        b: importance of the second, (L, F).
         names: of the features.
         paired: whether row i of both is the same clip, seen by two networks.
-        groups: of the clips of both, (N,) and (L,), such as the classes asked about. Then like is
-            compared with like: clips of `a` are weighted so that its groups are as frequent as
-            those of `b`; groups that only one of the two has are left out.
+        groups: the group of each clip of both, (N,) and (L,), such as the class explained. Clips of
+            `a` are then weighted so that its groups are as frequent as those of `b`; groups that
+            only one of the two has are left out.
         confidence: of the intervals.
         resamples: of the bootstrap over clips.
         seed: of the bootstrap.
@@ -181,14 +180,13 @@ def compare(
     Returns:
         A row per feature: mean shares `a` and `b`, their `difference` a - b and its bootstrap
         interval `low` to `high`. Each interval is for its own feature: of 20 features that do not
-        differ, one is expected outside at 95 %. It is too narrow where a group has few clips, and
-        NaN where it has one. It is of clips as if each were drawn by itself: NTU RGB+D films each
-        performance with three cameras, and people perform several times, which makes it too narrow
-        as well.
+        differ, one is expected outside at 95 %. Intervals are too narrow for groups of few clips,
+        and NaN for one clip. They treat clips as independent; NTU RGB+D films each performance with
+        three cameras, and people perform several times, which makes them too narrow as well.
 
     Raises:
-        ValueError: other numbers of features, no clip, pairs of different lengths, pairs with
-            groups, not a group per clip, or no group that both have.
+        ValueError: different numbers of features, no clip, pairs of different lengths, pairs with
+            groups, not a group per clip, or no common group.
     """
     a, b = shares(a), shares(b)
     if a.shape[1] != len(names) or b.shape[1] != len(names) or not len(a) or not len(b):
@@ -199,20 +197,20 @@ def compare(
         raise ValueError(f"expected the same clips in both, found {len(a)} and {len(b)}")
     if groups is not None:
         if paired:
-            raise ValueError("pairs are of one group already: give groups or paired, not both")
-        a, b = _alike(a, b, *(np.asarray(group) for group in groups))
+            raise ValueError("pairs need no groups: give groups or paired, not both")
+        a, b = _match_groups(a, b, *(np.asarray(group) for group in groups))
     table = _compared(a, b, names, confidence, resamples, seed, paired=paired)
     return table.rename_axis("feature")
 
 
-def _alike(
+def _match_groups(
     a: np.ndarray, b: np.ndarray, of_a: np.ndarray, of_b: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The clips of common groups, (N, F) and (L, F), those of `a` as if grouped like `b`'s.
+    """The clips of common groups, those of `a` weighted to the group frequencies of `b`.
 
-    The mean of the first is that of `a` with the groups of `b`, the mean of the second is its own.
-    What is common to a group is taken off both, so that resampling clips, by which groups become
-    more or less frequent, spreads them only by what differs within groups and between the two.
+    The means over clips are that of `a` with the groups of `b`, and that of `b`. Each group's mean
+    is subtracted and one common mean added, so that resampling clips, which changes the frequencies
+    of the groups, does not widen the interval by the differences between groups.
     """
     if of_a.shape != (len(a),) or of_b.shape != (len(b),):
         raise ValueError(
@@ -243,7 +241,7 @@ def _compared(
     *,
     paired: bool,
 ) -> pd.DataFrame:
-    """Means, difference, and its percentile bootstrap interval over clips."""
+    """Means, difference and its percentile bootstrap interval over clips."""
     rng = np.random.default_rng(seed)
     if paired:
         drawn = _resampled(a - b, resamples, rng)
@@ -251,7 +249,7 @@ def _compared(
         drawn = _resampled(a, resamples, rng) - _resampled(b, resamples, rng)
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
-    if min(len(a), len(b)) < 2:  # one clip says nothing about its spread
+    if min(len(a), len(b)) < 2:  # one clip has no spread
         low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
     first, second = a.mean(axis=0), b.mean(axis=0)
     columns = {"a": first, "b": second, "difference": first - second, "low": low, "high": high}
@@ -263,13 +261,6 @@ def _resampled(values: np.ndarray, resamples: int, rng: np.random.Generator) -> 
     N = len(values)
     counts = rng.multinomial(N, np.full(N, 1 / N), size=resamples)
     return counts @ values / N
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 2 or not np.isfinite(values).all():
-        raise ValueError(f"expected finite importance (clips, features), found {values.shape}")
-    return values
 
 
 def _per_joint(values: np.ndarray, skeleton: Skeleton) -> np.ndarray:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from msg3d_lab import skeletons
-from msg3d_lab.analysis.features import make_features
-from msg3d_lab.analysis.patterns import (
+from msg3d_lab.explain.features import make_features
+from msg3d_lab.explain.patterns import (
     class_matrix,
     compare,
     joint_time,

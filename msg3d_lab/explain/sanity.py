@@ -1,10 +1,10 @@
-"""Is it about this network, is it stable, and does it find what is known to be there?
+"""Sanity checks: does importance depend on the network, is it stable, does it find known evidence?
 
-Importance that stays the same when the network's weights are shuffled says something about the
-clips, not about the network (Adebayo et al., NeurIPS 2018, arXiv 1810.03292). Importance that
-differs between two trainings of the same network is no property of the action. And on made-up
-recordings, where the joints and frames that carry an action are planted, it can be checked whether
-they are found (the pointing game: Zhang et al., ECCV 2016, arXiv 1608.00507).
+Importance that stays the same when the network's weights are shuffled describes the clips, not the
+network (Adebayo et al., NeurIPS 2018, arXiv 1810.03292). Importance that differs between two
+trainings of the same network is no property of the action. In synthetic recordings the joints and
+frames that carry an action are known, so that it can be checked whether they are found (the
+pointing game: Zhang et al., ECCV 2016, arXiv 1608.00507).
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from msg3d_lab.analysis.features import Features
+from msg3d_lab.explain.features import Features
 
 __all__ = [
     "chance_similarity",
+    "known_mean",
     "motion_energy",
     "planted_auc",
     "pointing_game",
@@ -32,25 +33,24 @@ __all__ = [
 ]
 
 
-def motion_energy(x: Tensor, features: Features) -> np.ndarray:
-    """Return how much each feature moves: a control that no network has part in.
+def motion_energy(x: Tensor, features: Features) -> Tensor:
+    """Return how much each feature moves: the squared distance to the next frame, summed.
 
-    The squared distance to the next frame, summed. An attribution that finds no more than this has
-    found out what moves, for which nobody needs a network.
+    This uses no network: an attribution that finds nothing more only finds what moves.
 
     Shapes:
         x: (N, M, T, V, C) -> (N, features)
     """
     step = torch.zeros(x.shape[:-1], dtype=x.dtype, device=x.device)
     step[:, :, :-1] = (x[:, :, 1:] - x[:, :, :-1]).square().sum(-1)
-    return features.total(step).cpu().numpy()
+    return features.total(step)
 
 
 def rank_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return Spearman's rank correlation of two attributions, clip by clip.
 
     Shapes:
-        (N, F), (N, F) -> (N,) from -1 to 1; NaN where one of the two is the same everywhere.
+        (N, F), (N, F) -> (N,) from -1 to 1; NaN where all values of one of the two are equal.
 
     Raises:
         ValueError: two different shapes.
@@ -70,10 +70,10 @@ def rank_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def chance_similarity(num_features: int) -> float:
-    """Return the mean size of the rank correlation of two unrelated attributions.
+    """Return the mean absolute rank correlation of two unrelated attributions.
 
-    Of few features all orders are counted; of more, the correlation is nearly normal, with variance
-    1 / (features - 1): within 3 %. A single feature has no rank among others: NaN.
+    Up to 8 features, all orders are counted. Beyond, the correlation is nearly normal with variance
+    1 / (features - 1); the error is below 3 %. A single feature has no rank correlation: NaN.
 
     Source: Kendall, Rank Correlation Methods, 1948, for the variance.
 
@@ -91,7 +91,7 @@ def chance_similarity(num_features: int) -> float:
 
 
 def stability(attributions: Sequence[np.ndarray]) -> np.ndarray:
-    """Return how alike the attributions of several trained networks are, clip by clip.
+    """Return how similar the attributions of several trained networks are, clip by clip.
 
     Args:
         attributions: (N, F) each, of the same clips, e.g. one per seed.
@@ -113,9 +113,8 @@ def shuffled_copies(
 ) -> Iterator[tuple[str, nn.Module]]:
     """Yield copies of a network with more and more of its weights shuffled.
 
-    Each tensor of weights keeps its numbers in another order; the residual masks of graphs are
-    weights like others. Running statistics of batch normalisations stay. The network itself is not
-    touched.
+    Each weight tensor keeps its values in another order; residual masks count as weights. Running
+    statistics of batch normalisation stay. The network itself is not changed.
 
     Args:
         model: the network.
@@ -148,43 +147,40 @@ def randomisation_check(
     stages: Sequence[str] = ("fc", "blocks.2", "blocks.1", "blocks.0"),
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Shuffle weights from the classifier down and watch whether importance changes.
+    """Shuffle weights from the classifier down and measure how much importance changes.
 
-    Shuffling turns the sign of the importance of whole clips, at random: the logit of a shuffled
-    classifier may rise where the trained one's fell. Importance that is as it was but for that has
-    rank correlations of about 1 and -1, whose mean over clips is about 0. So it is their size that
-    tells whether the picture is another one.
+    A shuffled classifier may reverse the sign of a clip's importance: the rank correlations are
+    then near 1 and -1, and their mean over clips near 0, although nothing else has changed. So it
+    is the absolute value that shows whether importance depends on the weights.
 
     Args:
         model: the trained network.
-        explain: gives the importance (N, F) that a network gives to the same clips and classes.
+        explain: network -> importance (N, F), always of the same clips and classes.
         stages: see `shuffled_copies`.
         seed: of the shuffling.
 
     Returns:
         A row per stage, "trained" first, of Spearman's correlation with the trained network's
-        importance: `size`, the mean over clips of its absolute value, and `chance`, the size of
-        unrelated importance (`chance_similarity`); `similarity` and `sd`, its mean and standard
-        deviation with its sign. The size of an attribution that is about the network falls to about
-        chance.
+        importance: `size`, the mean absolute value over clips; `chance`, the size for unrelated
+        importance (`chance_similarity`); `similarity` and `sd`, mean and standard deviation of the
+        signed correlation. The size of an attribution that depends on the network falls to chance.
 
     Raises:
         ValueError: a stage without a parameter.
 
-    Source: Adebayo et al., NeurIPS 2018 (arXiv 1810.03292), who also rank the sizes of importance.
+    Source: Adebayo et al., NeurIPS 2018 (arXiv 1810.03292), who also rank absolute importance.
     """
     trained = explain(model)
     rows = {"trained": rank_similarity(trained, trained)}
     for stage, shuffled in shuffled_copies(model, stages, seed=seed):
-        rows[f"{stage} shuffled" if len(rows) == 1 else f"and {stage}"] = rank_similarity(
-            trained, explain(shuffled)
-        )
+        name = f"{stage} shuffled" if len(rows) == 1 else f"and {stage}"
+        rows[name] = rank_similarity(trained, explain(shuffled))
     chance = chance_similarity(trained.shape[1])
     table = {
         name: {
-            "size": _mean(np.abs(r)),
+            "size": known_mean(np.abs(r)),
             "chance": chance,
-            "similarity": _mean(r),
+            "similarity": known_mean(r),
             "sd": float(np.std(r[np.isfinite(r)])),
         }
         for name, r in rows.items()
@@ -193,35 +189,35 @@ def randomisation_check(
 
 
 def pointing_game(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return whether the most important feature of each clip is one of those planted.
+    """Return whether the most important feature of each clip is a planted one.
 
     Shapes:
-        values (N, F), truth (N, F) bool -> (N,): 1 or 0; of features that share the first place,
-        the share that is planted; NaN where nothing or everything is planted. By chance it is the
-        share of planted features, `truth.mean(axis=1)`.
+        values (N, F), truth (N, F) bool -> (N,): 1 or 0; with several most important features, the
+        fraction of them that is planted; NaN where no feature or every feature is planted. Chance
+        is the fraction of planted features, `truth.mean(axis=1)`.
 
     Raises:
         ValueError: two different shapes.
     """
-    values, truth = _pair(values, truth)
+    values, truth = _check_pair(values, truth)
     first = values == values.max(axis=1, keepdims=True)
     hit = (first & truth).sum(axis=1) / first.sum(axis=1)
     return np.where(truth.any(axis=1) & ~truth.all(axis=1), hit, np.nan)
 
 
 def planted_auc(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return how often a planted feature is given more than one that is not: the area under ROC.
+    """Return how often a planted feature gets more importance than another: the area under ROC.
 
     Shapes:
         values (N, F), truth (N, F) bool -> (N,): 1 if all planted features come first, 0.5 by
-        chance; NaN where nothing or everything is planted.
+        chance; NaN where no feature or every feature is planted.
 
     Raises:
         ValueError: two different shapes.
     """
     from scipy.stats import rankdata
 
-    values, truth = _pair(values, truth)
+    values, truth = _check_pair(values, truth)
     inside, outside = truth.sum(axis=1), (~truth).sum(axis=1)
     ranks = (rankdata(values, axis=1) * truth).sum(axis=1)
     wins = ranks - inside * (inside + 1) / 2
@@ -229,7 +225,13 @@ def planted_auc(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.divide(wins, pairs, out=np.full(len(values), np.nan), where=pairs > 0)
 
 
-def _pair(values: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def known_mean(values: np.ndarray) -> float:
+    """Return the mean of the finite values; NaN if there are none."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _check_pair(values: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values, truth = np.asarray(values, dtype=float), np.asarray(truth, dtype=bool)
     if values.shape != truth.shape or values.ndim != 2:
         raise ValueError(
@@ -237,8 +239,3 @@ def _pair(values: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray
             f"and {truth.shape}"
         )
     return values, truth
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from msg3d_lab.analysis.features import make_features
-from msg3d_lab.analysis.fidelity import (
+from msg3d_lab.explain import Question, make_features
+from msg3d_lab.explain.fidelity import (
     ORDERS,
     areas,
     curve_table,
@@ -27,15 +29,10 @@ def setting(toy_skeleton):
         score = x[:, 0, 0, :, 0] @ torch.from_numpy(EFFECTS)
         return torch.stack([score, torch.zeros_like(score)], dim=1)
 
-    return (
-        forward,
-        x,
-        {
-            "classes": torch.zeros(N, dtype=torch.long),
-            "features": make_features("joint", toy_skeleton, num_frames=T),
-            "baseline": torch.zeros_like(x),
-        },
-    )
+    features = make_features("joint", toy_skeleton, num_frames=T)
+    classes = torch.zeros(N, dtype=torch.long)
+    asked = Question(x=x, classes=classes, features=features, baseline=torch.zeros_like(x))
+    return forward, asked
 
 
 def sigmoid(value):
@@ -43,9 +40,9 @@ def sigmoid(value):
 
 
 def test_deletion_curve_in_closed_form(setting):
-    forward, x, given = setting
+    forward, asked = setting
     order = np.tile([0, 3, 2, 4, 1], (N, 1))
-    shares, curve = deletion_curve(forward, x, order, **given, batch_size=7)
+    shares, curve = deletion_curve(forward, replace(asked, batch_size=7), order)
     np.testing.assert_allclose(shares, np.arange(6) / 5)
     np.testing.assert_allclose(curve, [sigmoid([5.5, 1.5, -0.5, -1, -1, 0])] * N, atol=1e-12)
 
@@ -60,27 +57,27 @@ def test_answers_leave_a_gpu_before_they_are_in_double_precision(setting):
         def cpu(self):
             return self.as_subclass(torch.Tensor)
 
-    forward, x, given = setting
+    forward, asked = setting
     order = np.tile([0, 3, 2, 4, 1], (N, 1))
-    _, plain = deletion_curve(forward, x, order, **given)
-    _, found = deletion_curve(lambda x: forward(x).as_subclass(Elsewhere), x, order, **given)
+    _, plain = deletion_curve(forward, asked, order)
+    _, found = deletion_curve(lambda x: forward(x).as_subclass(Elsewhere), asked, order)
     np.testing.assert_array_equal(found, plain)
 
 
 def test_deletion_curve_takes_several_features_at_a_time_when_there_are_many(setting):
-    forward, x, given = setting
+    forward, asked = setting
     order = np.tile([0, 3, 2, 4, 1], (N, 1))
-    shares, curve = deletion_curve(forward, x, order, **given, points=2)
+    shares, curve = deletion_curve(forward, asked, order, points=2)
     np.testing.assert_allclose(shares, [0, 0.4, 1])
     np.testing.assert_allclose(curve[0], sigmoid([5.5, -0.5, 0]), atol=1e-12)
 
 
 def test_curves_of_the_true_order_bound_all_others(setting):
-    forward, x, given = setting
+    forward, asked = setting
     orders = importance_orders(np.tile(EFFECTS, (N, 1)), seed=3)
     curves = {}
     for order in ORDERS:
-        shares, curves[order] = deletion_curve(forward, x, orders[order], **given)
+        shares, curves[order] = deletion_curve(forward, asked, orders[order])
     area = areas(curve_table(shares, curves))
     assert (area["deletion", "important first"] <= area["deletion", "random"]).all()
     assert (area["deletion", "random"] <= area["deletion", "important last"]).all()
@@ -91,11 +88,11 @@ def test_curves_of_the_true_order_bound_all_others(setting):
 
 def test_insertion_is_what_putting_features_back_gives(setting):
     """The second route: start from the baseline, put features back one by one."""
-    forward, x, given = setting
+    forward, asked = setting
     orders = importance_orders(np.tile(EFFECTS, (N, 1)))
     curves = {}
     for order in ORDERS:
-        shares, curves[order] = deletion_curve(forward, x, orders[order], **given)
+        shares, curves[order] = deletion_curve(forward, asked, orders[order])
     table = curve_table(shares, curves)
     for order in ORDERS:
         rows = table[(table.kind == "insertion") & (table.order == order) & (table["clip"] == 1)]
@@ -128,9 +125,9 @@ def test_random_subsets_have_one_size_and_follow_their_seed():
 
 
 def test_drops_and_faithfulness_in_closed_form(setting):
-    forward, x, given = setting
+    forward, asked = setting
     hidden = random_subsets(N, V, share=0.4, repeats=12)
-    drops = score_drops(forward, x, hidden, **given, batch_size=5)
+    drops = score_drops(forward, replace(asked, batch_size=5), hidden)
     np.testing.assert_allclose(drops, hidden @ EFFECTS, atol=1e-12)
     values = np.stack([EFFECTS, -EFFECTS, 3 * EFFECTS + 7, np.ones(V)])
     found = faithfulness(values, hidden, drops)
@@ -150,22 +147,20 @@ def test_faithfulness_agrees_with_numpy():
 
 
 def test_score_drops_of_log_probabilities_count_the_other_classes(setting):
-    forward, x, given = setting
+    forward, asked = setting
     hidden = np.zeros((N, 1, V), dtype=bool)
     hidden[..., 0] = True
-    drops = score_drops(forward, x, hidden, **given, score="log_probability")
+    drops = score_drops(forward, replace(asked, score="log_probability"), hidden)
     np.testing.assert_allclose(drops, np.log(sigmoid(5.5) / sigmoid(1.5)), atol=1e-12)
 
 
 def test_fidelity_refuses(setting):
-    forward, x, given = setting
+    forward, asked = setting
     order = np.tile(np.arange(V), (N, 1))
     with pytest.raises(ValueError, match="a permutation of 5 features for each of 4 clips"):
-        deletion_curve(forward, x, np.zeros((N, V), int), **given)
+        deletion_curve(forward, asked, np.zeros((N, V), int))
     with pytest.raises(ValueError, match="at least one point"):
-        deletion_curve(forward, x, order, **given, points=0)
-    with pytest.raises(ValueError, match="expected a baseline"):
-        deletion_curve(forward, x, order, **{**given, "baseline": x[:1]})
+        deletion_curve(forward, asked, order, points=0)
     with pytest.raises(ValueError, match="expected finite importance"):
         importance_orders(np.array([[np.nan, 1]]))
     with pytest.raises(ValueError, match="expected curves for important first"):

@@ -1,0 +1,230 @@
+"""Explain many clips of a run and save the result as a table; a stopped call can be continued."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from dataclasses import asdict
+from glob import escape
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from msg3d_lab.data.store import Store
+from msg3d_lab.explain.baselines import check_baseline
+from msg3d_lab.explain.clips import (
+    choose_clips,
+    load_clips,
+    open_network,
+    predict_classes,
+    repeats_frames,
+    resolve_device,
+)
+from msg3d_lab.explain.methods import Method, attribute, check_method
+from msg3d_lab.explain.tables import (
+    Importance,
+    join_importance,
+    read_importance,
+    write_importance,
+)
+from msg3d_lab.files import locked
+from msg3d_lab.training.runs import Run, open_run
+
+__all__ = ["explain_run", "table_path"]
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 32  # clips that are saved at a time
+
+
+def explain_run(
+    run: Run | str | Path,
+    method: Method,
+    *,
+    by: str = "joint",
+    baseline: str = "mean_pose",
+    target: Literal["predicted", "true"] = "predicted",
+    data: Store | str | Path | None = None,
+    split: str | None = None,
+    num_clips: int | None = None,
+    num_segments: int = 8,
+    score: str = "logit",
+    batch_size: int = 64,
+    seed: int = 0,
+    device: str = "auto",
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> Importance:
+    """Explain the clips of a run and write a table by sample id.
+
+    Finished chunks are kept beside the table until it is complete; the same call continues from
+    them. An existing table of the same weights, data and arguments is read. With time segments, a
+    warning says how many recordings are shorter than a clip and therefore repeated in it.
+
+    Args:
+        run: a run or its folder.
+        method: an attribution method, such as `Occlusion()`.
+        by: "joint", "part", "segment" or "joint_x_segment".
+        baseline: what replaces a feature; see `make_baseline`.
+        target: which class is explained: the predicted or the true one.
+        data: the store. Default: the one the run was trained on.
+        split: the clips. Default: the recipe's test split.
+        num_clips: how many, balanced over classes. Default: all.
+        num_segments: number of time segments.
+        score: "logit" or "log_probability".
+        batch_size: the largest number of clips in one forward pass.
+        seed: of the choice of clips and of what the method draws.
+        device: "auto", "cpu", "cuda" or "mps".
+        out: the table. Default: `importance-METHOD-BY.parquet` in the run's folder.
+        progress: whether to show a progress bar.
+
+    Raises:
+        BlockingIOError: another process is writing this table.
+        FileExistsError: another table is at `out`.
+        FileNotFoundError: no run, no weights, or no store.
+        ValueError: an unknown name, or a store that does not fit the run.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    check_method(method)
+    check_baseline(baseline)
+    if target not in ("predicted", "true"):
+        raise ValueError(f"target is 'predicted' or 'true', found {target!r}")
+    where = resolve_device(device)
+    model, store = open_network(run, data, device=where)
+    split = split or run.recipe.data.test_split
+    indices = choose_clips(store, split, num_clips=num_clips, seed=seed)
+    parameters = asdict(method)
+    facts: dict[str, Any] = {
+        "method": parameters.pop("name"),
+        "parameters": parameters,
+        "version": method.version,
+        "by": by,
+        "baseline": baseline if method.uses_baseline else "none",
+        "score": score,
+        "target": target,
+        "split": split,
+        "num_segments": num_segments if "segment" in by else None,
+        "seed": seed,
+        "dataset": store.dataset,
+        "synthetic": store.synthetic,
+        "layout": store.skeleton.name,
+        "stream": run.recipe.data.stream,
+        "clip_len": run.recipe.data.clip_len,
+        "sampling": run.recipe.data.sampling,
+        "recipe": run.recipe.name,
+        "recipe_hash": run.recipe.hash,
+        "weights": hashlib.sha256(run.checkpoint.read_bytes()).hexdigest()[:16],
+        "data_fingerprint": store.fingerprint,
+    }
+    facts["key"] = _key(facts, indices)
+    repeated = repeats_frames(
+        store.frames[indices], sampling=facts["sampling"], clip_len=facts["clip_len"]
+    )
+    if "segment" in by and repeated.any():
+        log.warning(
+            "%d of %d recordings are shorter than the %d frames of a clip and are repeated in it:"
+            " later time segments show earlier frames again, and replacing one segment leaves its"
+            " repetition in place",
+            repeated.sum(),
+            len(repeated),
+            facts["clip_len"],
+        )
+    path = Path(out) if out is not None else table_path(run, method, by)
+    if path.exists():
+        return _read_same(path, facts["key"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = path.with_name(f".{path.name}.{facts['key']}.parts")
+    with locked(path.with_name(f".{path.name}.lock")):
+        if path.exists():  # another process has just finished it
+            return _read_same(path, facts["key"])
+        if others := [folder.name for folder in _parts_of(path) if folder != parts]:
+            log.warning(
+                "%s was begun before with other weights, clips or arguments: those parts (%s) are"
+                " not used, and are removed at the end",
+                path,
+                ", ".join(others),
+            )
+        pose: Tensor | None = None
+        chunks = []
+        for start in tqdm(
+            range(0, len(indices), _CHUNK),
+            desc=f"{method.name} by {by}",
+            unit="chunk",
+            disable=not progress,
+            dynamic_ncols=True,
+        ):
+            chunk = parts / f"{start:07d}.parquet"
+            if not chunk.is_file():
+                own = indices[start : start + _CHUNK]
+                clips = load_clips(run, own, data=store, device=where, pose=pose)
+                pose = clips.pose
+                predictions = predict_classes(model, clips.x, batch_size=batch_size)
+                labels = torch.from_numpy(clips.labels)
+                question = clips.question(
+                    predictions if target == "predicted" else labels,
+                    by=by,
+                    num_segments=num_segments,
+                    baseline=baseline,
+                    score=score,
+                    seed=seed,
+                    batch_size=batch_size,
+                )
+                importance = Importance(
+                    ids=clips.ids,
+                    labels=clips.labels,
+                    predictions=predictions.cpu().numpy(),
+                    classes=question.classes.cpu().numpy(),
+                    values=attribute(model, question, method),
+                    names=question.features.names,
+                    label_names=tuple(store.label_names),
+                    facts=facts,
+                )
+                write_importance(importance, chunk)
+            chunks.append(read_importance(chunk))
+        whole = join_importance(chunks)
+        write_importance(whole, path)
+        for folder in _parts_of(path):
+            shutil.rmtree(folder)
+        return whole
+
+
+def table_path(run: Run, method: Method, by: str) -> Path:
+    """Return where `explain_run` writes by default."""
+    return run.path / f"importance-{method.name}-{by}.parquet"
+
+
+def _parts_of(path: Path) -> list[Path]:
+    """Folders of finished chunks of this table."""
+    return sorted(path.parent.glob(f".{escape(path.name)}.*.parts"))
+
+
+def _key(facts: dict[str, Any], indices: np.ndarray) -> str:
+    """Changes with the weights, the data, the clips, the arguments and the method's version."""
+    content = json.dumps([facts, indices.tolist(), _CHUNK], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def _read_same(path: Path, key: str) -> Importance:
+    """Read an existing table if it is the wanted one."""
+    try:
+        there = read_importance(path)
+    except ValueError as error:
+        raise FileExistsError(f"{path} exists: {error}") from error
+    if "version" not in there.facts:
+        raise FileExistsError(
+            f"{path} was written by an earlier version of MS-G3D Lab: choose another path with "
+            "out, or remove it"
+        )
+    if there.facts.get("key") != key:
+        raise FileExistsError(
+            f"{path} holds importance of other weights, clips or arguments: choose another path "
+            "with out, or remove it"
+        )
+    log.info("%s exists already", path)
+    return there
