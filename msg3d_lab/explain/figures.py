@@ -15,14 +15,14 @@ from msg3d_lab.explain.features import Features, make_features
 from msg3d_lab.explain.tables import Importance
 from msg3d_lab.files import write_aside
 from msg3d_lab.skeletons import Skeleton
-from msg3d_lab.viz.attribution.fidelity import difference_plot
 from msg3d_lab.viz.attribution.importance import (
     class_clustermap,
+    difference_plot,
     importance_body,
     joint_time_heatmap,
 )
 from msg3d_lab.viz.export import save_figure
-from msg3d_lab.viz.motion.skeleton import player_html
+from msg3d_lab.viz.motion.player import player_html
 
 __all__ = ["importance_figures", "importance_player", "write_figures"]
 

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from torch import Tensor
 
-from msg3d_lab.explain.features import Features
+from msg3d_lab.explain.features import Features, replace_features
 
 __all__ = ["Network", "Question", "Score", "class_scores"]
 
@@ -94,6 +94,19 @@ class Question:
         texts = [f"{self.seed} {name}" for name in self.ids or ()]
         digests = [hashlib.sha256(text.encode()).digest()[:8] for text in texts]
         return [np.random.default_rng(int.from_bytes(digest)) for digest in digests]
+
+    def scores(self, network: Network, kept: Tensor) -> Tensor:
+        """Return the score of each clip when only some of its features are kept.
+
+        Args:
+            network: clips -> logits.
+            kept: 1 for features that stay, 0 for those that the baseline replaces.
+
+        Shapes:
+            kept: (N, features) -> (N,)
+        """
+        changed = replace_features(self.x, self.baseline, kept, self.features)
+        return class_scores(network(changed), self.classes, score=self.score)
 
 
 def class_scores(logits: Tensor, classes: Tensor, *, score: str = "logit") -> Tensor:

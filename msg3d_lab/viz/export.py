@@ -1,4 +1,4 @@
-"""Figures for print: at a journal's width, with text that can be read there."""
+"""Save figures at a journal's width, with readable text."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def save_figure(
     formats: Sequence[str] = ("pdf", "svg"),
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write a figure at the width of a journal's column or page, with text that can be read there.
+    """Write a figure at the width of a journal's column or page, with readable text.
 
-    The figure keeps its proportions; its text shrinks with it, but to no less than 6 points. Text
-    stays text (PDF embeds the font, SVG names it). The figure itself is as it was afterwards.
+    The figure keeps its proportions; its text shrinks with it, but not below 6 points. Text stays
+    text (PDF embeds the font, SVG names it). Afterwards the figure is as before.
 
     Args:
         figure: a figure, or an Axes of it.
-        path: the file without or with an ending; each format has its own.
+        path: the file, with or without an ending; each format gets its own ending.
         width: "single" (89 mm), "double" (183 mm), or millimetres.
         formats: endings that matplotlib knows.
         overwrite: whether existing files may be replaced.
@@ -41,7 +41,7 @@ def save_figure(
 
     Raises:
         FileExistsError: one of the files exists, before any is written.
-        ValueError: a width that is none.
+        ValueError: an invalid width.
     """
     whole = figure.figure.figure if isinstance(figure, Axes) else figure
     millimetres = _WIDTHS.get(width, 0.0) if isinstance(width, str) else float(width)

@@ -1,4 +1,4 @@
-"""Templates of HTML that figures and pages are made of."""
+"""HTML templates of figures and pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["template"]
 
 @cache
 def template(package: str, name: str) -> jinja2.Template:
-    """Return a template of a package's folder `templates`; what is filled in is escaped."""
+    """Return a template of a package's folder `templates`; inserted values are escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(package),
         autoescape=jinja2.select_autoescape(["html"]),

@@ -1,4 +1,4 @@
-"""One look for every figure: colours that colour-blind readers can tell apart, fonts, sizes.
+"""The style of every figure: colours that colour-blind readers can tell apart, fonts, sizes.
 
 Figures have an opaque white background, so that they stay readable on a dark page.
 """
@@ -6,8 +6,9 @@ Figures have an opaque white background, so that they stay readable on a dark pa
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
+from itertools import cycle
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
@@ -21,10 +22,12 @@ __all__ = [
     "ACCENT",
     "CATEGORIES",
     "CENTER",
+    "DISENTANGLED",
     "FAINT",
     "INK",
     "LEFT",
     "MUTED",
+    "POWERS",
     "RC",
     "RIGHT",
     "diverging",
@@ -32,6 +35,7 @@ __all__ = [
     "new_figure",
     "png",
     "sequential",
+    "series_colors",
     "signed_scale",
     "styled",
 ]
@@ -45,6 +49,10 @@ RIGHT = "#d55e00"
 CENTER = "#3f4750"
 ACCENT = "#d55e00"
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# The two aggregations have the same colours in every figure.
+DISENTANGLED = CATEGORIES[0]
+POWERS = CATEGORIES[1]
+_FIXED = {"disentangled": DISENTANGLED, "powers": POWERS, "adjacency powers": POWERS}
 
 RC: Any = {
     "figure.facecolor": "white",
@@ -87,8 +95,8 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
                 finally:
                     interactive = mpl.is_interactive()
         finally:
-            # A notebook's first figure loads the backend, which turns this on; the context would
-            # turn it off again, and no later figure would show.
+            # A notebook's first figure loads the backend, which turns interactive mode on; leaving
+            # the context would turn it off again, and no later figure would be shown.
             mpl.interactive(interactive)
 
     return wrapped
@@ -107,8 +115,8 @@ def new_figure(
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure and its Axes as a (rows, columns) array.
 
-    The figure is closed in pyplot: the function that returns it shows it once in a notebook (as the
-    cell's result, not again by the backend) and leaves nothing open behind.
+    The figure is closed in pyplot, so that a notebook shows it once, as the cell's result, and no
+    figure stays open.
     """
     figure, axes = plt.subplots(
         rows, columns, figsize=size, layout="constrained", squeeze=False, **options
@@ -117,17 +125,24 @@ def new_figure(
     return figure, axes
 
 
+def series_colors(names: Sequence[str]) -> list[str]:
+    """Return a colour per line or bar: fixed for the two aggregations, else in order."""
+    taken = {_FIXED[name] for name in names if name in _FIXED}
+    free = cycle([color for color in CATEGORIES if color not in taken])
+    return [_FIXED[name] if name in _FIXED else next(free) for name in names]
+
+
 def sequential() -> Colormap:
-    """The map of weights and shares, from near white to near black, perceptually uniform."""
+    """Return the map of weights and shares, from near white to near black, perceptually uniform."""
     import seaborn as sns
 
-    # The very dark end would hide the ring and the text drawn on a joint.
+    # The darkest end would hide the ring and the text drawn on a joint.
     colors = sns.color_palette("mako_r", 256)[:232]
     return LinearSegmentedColormap.from_list("lab_sequential", colors).with_extremes(bad="white")
 
 
 def diverging() -> Colormap:
-    """The map of signed values; draw it with its centre at 0."""
+    """Return the map of signed values; draw it with its centre at 0."""
     import seaborn as sns
 
     vlag: Colormap = sns.color_palette("vlag", as_cmap=True)
@@ -135,11 +150,11 @@ def diverging() -> Colormap:
 
 
 def signed_scale(values: np.ndarray, *, limit: float | None = None) -> tuple[Colormap, Normalize]:
-    """Return colours and their ends: diverging and centred at 0 as soon as one value is negative.
+    """Return a colour map and its ends: diverging and centred at 0 if any value is negative.
 
     Args:
-        values: what is to be drawn.
-        limit: size at the end of the colours; by default the largest.
+        values: what is drawn.
+        limit: absolute value at the end of the colours. Default: the largest.
     """
     limit = float(np.abs(values).max(initial=0) if limit is None else limit) or 1.0
     signed = bool((values < 0).any())

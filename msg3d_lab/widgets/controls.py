@@ -1,4 +1,4 @@
-"""Controls for notebooks. Every one has a static figure that shows the same without a kernel."""
+"""Controls for notebooks; each has a static figure that shows the same without a kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.graphs.hops import hop_figure
-from msg3d_lab.viz.motion.skeleton import player_html
+from msg3d_lab.viz.motion.player import player_html
 from msg3d_lab.viz.results.fusion import fusion_curve
 from msg3d_lab.viz.style import png
 
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class HopSlider(NamedTuple):
-    """Controls and their picture, to be shown in two cells.
+    """Controls and their picture, shown in two cells.
 
     Args:
         controls: a box with the slider `k` and the drop-down `joint`.
@@ -49,12 +49,12 @@ class HopSlider(NamedTuple):
 def hop_slider(
     skeleton: Skeleton, *, focus: int = 0, k: int = 3, num_scales: int = 13
 ) -> HopSlider:
-    """Return a slider for the scale k and a choice of joint, with `hop_figure` following them.
+    """Return a slider for the scale k, a drop-down of joints, and a `hop_figure` that follows them.
 
     Args:
         skeleton: the joint layout.
-        focus: the joint at the start.
-        k: the scale at the start.
+        focus: the first joint shown.
+        k: the first scale shown.
         num_scales: K + 1; the slider goes from 0 to K.
 
     Raises:
@@ -88,10 +88,10 @@ def hop_slider(
 
 
 class WeightSlider(NamedTuple):
-    """A slider and its picture, to be shown in two cells.
+    """A slider and its picture, shown in two cells.
 
     Args:
-        slider: the share of the second network.
+        slider: the weight of the second network.
         picture: an image that follows it.
     """
 
@@ -106,13 +106,13 @@ def weight_slider(
     weight: float = 0.5,
     title: str | None = None,
 ) -> WeightSlider:
-    """Return a slider for the weight of a fusion, with `fusion_curve` following it.
+    """Return a slider for the weight of a fusion, and a `fusion_curve` that follows it.
 
     Args:
         curve: as in `fusion_curve`; the slider steps from row to row.
         names: of the two networks.
-        weight: the share of the second at the start.
-        title: what it shows.
+        weight: the first weight of the second network.
+        title: of the picture.
 
     Raises:
         ValueError: as in `fusion_curve`.
@@ -141,12 +141,12 @@ def weight_slider(
 
 
 class CellPlayer(NamedTuple):
-    """Choices and the clip they lead to, to be shown in two cells.
+    """Drop-downs and the chosen clip, shown in two cells.
 
     Args:
         controls: a box with the two drop-downs.
         player: the chosen clip, moving.
-        cell: the drop-down of the confusion matrix's cells, most frequent mistakes first.
+        cell: the drop-down of the confusion matrix's cells, most frequent errors first.
         clip: the drop-down of that cell's clips.
     """
 
@@ -165,9 +165,9 @@ def confusion_player(
     keypoints: Callable[[str], np.ndarray],
     skeleton: Skeleton,
 ) -> CellPlayer:
-    """Return a choice of a confusion matrix's cells and of the clips in it, with a player.
+    """Return drop-downs of a confusion matrix's cells and of their clips, and a player.
 
-    Mistakes come first, the most frequent on top; then what was right. `confusion_matrix` and
+    Errors come first, the most frequent on top, then correct predictions. `confusion_matrix` and
     `filmstrip` show the same without a kernel.
 
     Args:
@@ -175,14 +175,14 @@ def confusion_player(
         predictions: predicted ones.
         ids: of the clips.
         label_names: class names.
-        keypoints: gives a clip by its id: (M, T, V, C).
+        keypoints: id -> clip (M, T, V, C).
         skeleton: its joints.
 
     Shapes:
         labels, predictions: (N,)
 
     Raises:
-        ValueError: not as many labels, predictions and ids, or none.
+        ValueError: different numbers of labels, predictions and ids, or none.
     """
     import ipywidgets
 
@@ -208,14 +208,14 @@ def confusion_player(
         true, said = (label_names[i] for i in cell.value)
         title = f"{clip.value}: {true}" + ("" if true == said else f", taken for {said}")
         page = player_html(keypoints(clip.value), skeleton, title=title)
-        # A script that is put into a page by another one does not run; in a frame it does.
+        # A script inserted into a page by another script does not run; inside a frame it does.
         player.value = (
             f'<iframe title="{escape(title)}" srcdoc="{escape(page)}" sandbox="allow-scripts" '
             'style="width: 100%; height: 620px; border: 0"></iframe>'
         )
 
     def choose(_: Any) -> None:
-        clip.options = members[cell.value]  # which chooses the first, and shows it
+        clip.options = members[cell.value]  # this selects and shows the first clip
 
     cell.observe(choose, names="value")
     clip.observe(show, names="value")
@@ -232,10 +232,10 @@ def _picture(
     curve: pd.DataFrame, *, names: Sequence[str], weight: float, title: str | None
 ) -> bytes:
     figure = cast(Figure, fusion_curve(curve, names=names, weight=weight, title=title).figure)
-    plt.close(figure)  # it goes into the image, not below the cell
+    plt.close(figure)  # it is shown in the image, not below the cell
     return png(figure, dpi=100)
 
 
 def _described(kind: type, text: str) -> Any:
-    """The widget class with `text` in its place on pages that have no kernel."""
+    """The widget class, with `text` shown in its place on pages without a kernel."""
     return type(kind.__name__, (kind,), {"__repr__": lambda _: text})

@@ -1,4 +1,4 @@
-"""How well importance stands up: deletion and insertion curves, differences with intervals."""
+"""Deletion and insertion curves of attribution methods."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Literal
 import pandas as pd
 from matplotlib.axes import Axes
 
-from msg3d_lab.viz.style import CATEGORIES, INK, MUTED, new_axes, styled
+from msg3d_lab.viz.style import CATEGORIES, MUTED, new_axes, styled
 
-__all__ = ["deletion_plot", "difference_plot"]
+__all__ = ["deletion_plot"]
 
 
 @styled
@@ -24,15 +24,15 @@ def deletion_plot(
     """Draw deletion or insertion curves: means over clips, with a band of two standard errors.
 
     Args:
-        curves: of `analysis.fidelity.curve_table`; may hold several methods.
+        curves: as `explain.fidelity.curve_table` returns; may hold several methods.
         kind: which of the two.
-        by: the column that lines differ in: "order", or "method" (of "important first", with the
-            random order once).
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        by: the column that lines differ in: "order", or "method" ("important first" of each, and
+            the random order once).
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
-        ValueError: unknown `kind`, no column `by`, or more lines than there are colours.
+        ValueError: unknown `kind`, no column `by`, or more lines than colours.
     """
     if kind not in ("deletion", "insertion") or by not in curves:
         raise ValueError(f"expected deletion or insertion and a column, found {kind!r} and {by!r}")
@@ -44,7 +44,7 @@ def deletion_plot(
         one = rows[(rows["order"] == "random") & (rows["method"] == rows["method"].iloc[0])]
         lines.append(("random order", one))
     if len(lines) > len(CATEGORIES) + 1:
-        raise ValueError(f"{len(lines)} lines are too many to tell apart: choose up to 7")
+        raise ValueError(f"expected up to 7 lines, found {len(lines)}")
     ax = new_axes(ax, (5.6, 3.5))
     styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1))]
     for number, (name, group) in enumerate(lines):
@@ -57,7 +57,7 @@ def deletion_plot(
         ax.plot(mean.index, mean, color=color, ls=style, lw=1.8, label=shown)
         low, high = mean - 2 * error, mean + 2 * error
         ax.fill_between(mean.index, low, high, color=color, alpha=0.12, linewidth=0)
-    done = "replaced by the baseline" if kind == "deletion" else "put back on the baseline"
+    done = "replaced by the baseline" if kind == "deletion" else "put back"
     ax.set(
         xlabel=f"share of features {done} (unitless)",
         ylabel="probability of the class (unitless)",
@@ -66,44 +66,4 @@ def deletion_plot(
         title=title or "",
     )
     ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return ax
-
-
-@styled
-def difference_plot(
-    table: pd.DataFrame,
-    *,
-    names: tuple[str, str] = ("a", "b"),
-    unit: str = "share of importance (unitless)",
-    title: str | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw differences with their intervals, one row per feature, the largest difference first.
-
-    Args:
-        table: columns difference, low, high, e.g. of `analysis.patterns.compare` or `symmetry`.
-        names: of the two that are compared, first minus second.
-        unit: of the values.
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
-
-    Raises:
-        ValueError: a column is missing.
-    """
-    missing = {"difference", "low", "high"} - set(table.columns)
-    if missing:
-        raise ValueError(f"expected columns difference, low and high; {sorted(missing)} missing")
-    table = table.sort_values("difference", kind="stable")
-    ax = new_axes(ax, (5.2, 0.21 * len(table) + 1.0))
-    outside = (table["low"] > 0) | (table["high"] < 0)
-    for row, (_, line) in enumerate(table.iterrows()):
-        color = INK if outside.iloc[row] else MUTED
-        ax.plot([line["low"], line["high"]], [row, row], color=color, lw=1.4)
-        face = color if outside.iloc[row] else "white"
-        ax.plot(line["difference"], row, "o", ms=4.5, mec=color, mfc=face)
-    ax.axvline(0, color=MUTED, lw=0.8, ls=":")
-    ax.set_yticks(range(len(table)), [str(name) for name in table.index])
-    ax.tick_params(axis="y", labelsize=8, length=0)
-    ax.set(xlabel=f"{names[0]} minus {names[1]}: {unit}", ylim=(-0.7, len(table) - 0.3))
-    ax.set_title(title or "")
     return ax

@@ -1,42 +1,38 @@
-"""Importance of joints: on the body, over time, per class.
+"""Importance of joints: on the body, over time, per class, and compared between groups.
 
-Importance is signed: what speaks for a class is red, what speaks against it blue, 0 in the middle
-of the colours. Where no value is negative, the colours go from light to dark.
+Importance is signed: red speaks for a class, blue against it, and 0 is in the middle of the
+colours. If no value is negative, the colours go from light to dark.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 from msg3d_lab.skeletons import Skeleton
-from msg3d_lab.viz.motion.skeleton import body_layout, to_view
-from msg3d_lab.viz.style import (
-    FAINT,
-    INK,
-    MUTED,
-    new_axes,
-    new_figure,
-    signed_scale,
-    styled,
+from msg3d_lab.viz.elements import (
+    add_colorbar,
+    add_figure_title,
+    check_columns,
+    draw_bones,
+    draw_values,
+    shorten,
 )
+from msg3d_lab.viz.motion.layout import body_layout
+from msg3d_lab.viz.style import INK, MUTED, new_axes, signed_scale, styled
 
 __all__ = [
     "class_clustermap",
+    "difference_plot",
     "importance_body",
-    "importance_filmstrip",
     "joint_time_heatmap",
 ]
 
 SHARE = "share of importance (unitless)"
-_SMALLEST, _LARGEST = 12.0, 230.0  # areas of dots, points squared
-_LONGEST = 44  # characters of a class's name
+_LONGEST_NAME = 44  # characters of a class name
 
 
 @styled
@@ -50,16 +46,16 @@ def importance_body(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a value per joint on the body: colour is the value, area its size.
+    """Draw a value per joint on the body: colour is the value, area its absolute value.
 
     Args:
         values: (V,), signed or not.
         skeleton: the joint layout.
-        limit: size at the end of the colours; by default the largest.
+        limit: absolute value at the end of the colours. Default: the largest.
         label: what the values are, with their unit.
-        colorbar: whether to draw the scale.
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        colorbar: whether to draw the colour bar.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: not one finite value per joint.
@@ -73,81 +69,13 @@ def importance_body(
     cmap, norm = signed_scale(values, limit=limit)
     ax = new_axes(ax, (3.9, 3.8))
     xy = body_layout(skeleton)
-    for i, j in skeleton.edges:
-        ax.plot(*xy[[i, j]].T, color=FAINT, lw=2.5, solid_capstyle="round", zorder=1)
-    area = _area(values, norm)
-    ax.scatter(xy[:, 0], xy[:, 1], s=area, c=values, cmap=cmap, norm=norm, **_DOT)
-    ax.set_aspect("equal")
-    ax.set_axis_off()
+    draw_bones(ax, skeleton, xy)
+    draw_values(ax, xy, values, cmap=cmap, norm=norm)
     ax.margins(0.09)
     ax.set_title(title or "")
     if colorbar:
-        _colorbar(ax, cmap, norm, label)
+        add_colorbar(ScalarMappable(norm, cmap), ax, label, size=8)
     return ax
-
-
-@styled
-def importance_filmstrip(
-    clip: np.ndarray,
-    values: np.ndarray,
-    skeleton: Skeleton,
-    *,
-    frames: int = 6,
-    view: str | tuple[float, float] = "front",
-    label: str = SHARE,
-    title: str | None = None,
-) -> Figure:
-    """Draw evenly spaced frames of a clip, the joints coloured and sized by their importance then.
-
-    Args:
-        clip: (M, T, V, C), the joint stream of the frames that were explained.
-        values: (T, V), or (M, T, V) where persons have values of their own.
-        skeleton: the joint layout.
-        frames: how many.
-        view: see `to_view`.
-        label: what the values are, with their unit.
-        title: what it shows.
-
-    Raises:
-        ValueError: clip and values do not belong together, or no frame wanted.
-    """
-    clip, values = np.asarray(clip, dtype=float), np.asarray(values, dtype=float)
-    if clip.ndim != 4 or values.shape not in (clip.shape[:3], clip.shape[1:3]) or frames < 1:
-        raise ValueError(
-            f"expected a clip (M, T, V, C), values (T, V) or (M, T, V) and a frame or more, found "
-            f"{clip.shape}, {values.shape} and {frames}"
-        )
-    values = np.broadcast_to(values, clip.shape[:3])
-    chosen = np.unique(np.linspace(0, clip.shape[1] - 1, frames).round().astype(int))
-    points, seen = to_view(clip[:, chosen], skeleton, view=view)
-    cmap, norm = signed_scale(values)
-    extent = points[seen][:, :2] if seen.any() else np.zeros((1, 2))
-    low, high = extent.min(axis=0), extent.max(axis=0)
-    pad = 0.09 * max(*(high - low), 1e-6)
-    width = float(np.clip((high - low + 2 * pad)[0] / (high - low + 2 * pad)[1], 0.45, 1.6))
-    height = min(2.6, 9.5 / (width * len(chosen)))
-    size = (width * height * len(chosen) + 1.1, height + (0.7 if title else 0.45))
-    figure, axes = new_figure(size, 1, len(chosen))
-    for column, (ax, frame) in enumerate(zip(axes.flat, chosen, strict=True)):
-        for person, ok in enumerate(seen[:, column]):
-            xy, value = points[person, column, :, :2], values[person, frame]
-            for i, j in skeleton.edges:
-                if ok[i] and ok[j]:
-                    ax.plot(*xy[[i, j]].T, color=FAINT, lw=1.8, solid_capstyle="round", zorder=1)
-            area = 0.45 * _area(value, norm)
-            x, y = xy[ok].T
-            ax.scatter(x, y, s=area[ok], c=value[ok], cmap=cmap, norm=norm, **_DOT)
-        ax.set(xlim=(low[0] - pad, high[0] + pad), ylim=(low[1] - pad, high[1] + pad))
-        ax.set_aspect("equal")
-        ax.set_axis_off()
-        ax.set_title(f"frame {frame}", fontsize=9, fontweight="normal", color=MUTED, loc="center")
-    bar = figure.colorbar(ScalarMappable(norm, cmap), ax=axes, shrink=0.85, pad=0.01)
-    bar.set_label(label, fontsize=8)
-    bar.ax.tick_params(labelsize=8)
-    bar.outline.set_visible(False)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    return figure
 
 
 @styled
@@ -160,15 +88,15 @@ def joint_time_heatmap(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw importance by joint (rows) and stretch of time (columns).
+    """Draw importance by joint (rows) and time segment (columns).
 
     Args:
-        table: joints x stretches of frames, e.g. of `analysis.patterns.joint_time`.
-        planted: bool, of the table's shape: cells that are known to carry the action get a dot.
-        limit: size at the end of the colours; by default the largest.
+        table: joints x time segments, such as `explain.patterns.joint_time` returns.
+        planted: bool, of the table's shape: cells known to carry the action get a dot.
+        limit: absolute value at the end of the colours. Default: the largest.
         label: what the values are, with their unit.
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: `planted` has another shape.
@@ -189,7 +117,7 @@ def joint_time_heatmap(
     ax.spines[:].set_visible(False)
     dots = "; dots: planted" if planted is not None else ""
     ax.set(xlabel=f"frames of the clip, as the network saw it{dots}", title=title or "")
-    _colorbar(ax, cmap, norm, label)
+    add_colorbar(ScalarMappable(norm, cmap), ax, label, size=8)
     return ax
 
 
@@ -201,18 +129,17 @@ def class_clustermap(
     label: str = SHARE,
     title: str | None = None,
 ) -> Figure:
-    """Draw classes x joints (or parts), rows and columns ordered so that alike ones are neighbours.
+    """Draw classes x joints (or parts), with similar rows and columns next to each other.
 
-    Average linkage of Euclidean distances, seaborn's clustermap. Names of classes beyond 44
-    characters are cut short. The 60 classes of NTU60 fit on a page; draw the 120 of NTU120 in
-    halves.
+    Average linkage of Euclidean distances, seaborn's clustermap. Names of classes longer than 44
+    characters are cut. The 60 classes of NTU60 fit on a page; draw the 120 of NTU120 in halves.
 
     Args:
-        table: e.g. of `analysis.patterns.class_matrix`.
-        cluster_columns: whether to reorder the features, too; not for stretches of time, which
-            have an order.
+        table: such as `explain.patterns.class_matrix` returns.
+        cluster_columns: whether to reorder the features too; not for time segments, which have an
+            order.
         label: what the values are, with their unit.
-        title: what it shows.
+        title: of the figure.
 
     Raises:
         ValueError: fewer than two classes or features.
@@ -224,8 +151,8 @@ def class_clustermap(
         raise ValueError(f"expected two classes and two features or more, found {table.shape}")
     cmap, norm = signed_scale(table.to_numpy(dtype=float))
     rows, columns = table.shape
-    names = [_cut(str(name)) for name in table.index]
-    # Inches. Text of print does not go below 6 points, so it takes more of a small page.
+    names = [shorten(str(name), _LONGEST_NAME) for name in table.index]
+    # Inches. Printed text is at least 6 points, so that it takes more of a small page.
     beside = max(2.0, 0.078 * max(len(name) for name in names) + 0.1)
     above = 0.7 if cluster_columns else 0.05
     pitch = 0.25 if rows <= 30 else 0.16
@@ -245,9 +172,9 @@ def class_clustermap(
     grid.ax_heatmap.set(xlabel="", ylabel="")
     grid.ax_heatmap.tick_params(labelsize=8, length=0)
     plt.setp(grid.ax_heatmap.get_xticklabels(), rotation=90)
-    plt.setp(grid.ax_heatmap.get_yticklabels(), rotation=0)  # seaborn turns them if all are short
+    plt.setp(grid.ax_heatmap.get_yticklabels(), rotation=0)  # seaborn rotates short names
     figure: Figure = grid.figure
-    # Below the names of the features, as wide as the map.
+    # The colour bar, below the names of the features.
     figure.subplots_adjust(
         left=0.01, right=1 - beside / size[0], bottom=1.85 / size[1], top=1 - 0.4 / size[1]
     )
@@ -259,29 +186,47 @@ def class_clustermap(
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
-    if title:
-        y = 1 - 0.07 / size[1]
-        figure.suptitle(title, x=0.01, y=y, ha="left", fontsize=11, fontweight="bold")
+    add_figure_title(figure, title, size=11, y=1 - 0.07 / size[1])
     plt.close(figure)
     return figure
 
 
-_DOT: dict[str, Any] = {"edgecolors": MUTED, "linewidths": 0.6, "zorder": 3}
+@styled
+def difference_plot(
+    table: pd.DataFrame,
+    *,
+    names: tuple[str, str] = ("a", "b"),
+    unit: str = "share of importance (unitless)",
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw differences with their intervals, one row per feature, the largest difference on top.
 
+    Filled dots have an interval that excludes 0.
 
-def _cut(name: str) -> str:
-    """The name, or its beginning if it would take more room than the picture."""
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    Args:
+        table: columns difference, low, high, such as `explain.patterns.compare` or `symmetry`
+            return.
+        names: of the two that are compared, first minus second.
+        unit: of the values.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
-
-def _area(values: np.ndarray, norm: Normalize) -> np.ndarray:
-    """Areas of dots: linear in the size of the value."""
-    relative = np.clip(np.abs(values) / float(norm.vmax or 1.0), 0, 1)
-    return np.asarray(_SMALLEST + (_LARGEST - _SMALLEST) * relative)
-
-
-def _colorbar(ax: Axes, cmap: Colormap, norm: Normalize, label: str) -> None:
-    bar = ax.figure.colorbar(ScalarMappable(norm, cmap), ax=ax, shrink=0.75, pad=0.02)
-    bar.set_label(label, fontsize=8)
-    bar.ax.tick_params(labelsize=8)
-    bar.outline.set_visible(False)
+    Raises:
+        ValueError: a column is missing.
+    """
+    check_columns(table, "difference", "low", "high", rows="feature")
+    table = table.sort_values("difference", kind="stable")
+    ax = new_axes(ax, (5.2, 0.21 * len(table) + 1.0))
+    outside = (table["low"] > 0) | (table["high"] < 0)
+    for row, (_, line) in enumerate(table.iterrows()):
+        color = INK if outside.iloc[row] else MUTED
+        ax.plot([line["low"], line["high"]], [row, row], color=color, lw=1.4)
+        face = color if outside.iloc[row] else "white"
+        ax.plot(line["difference"], row, "o", ms=4.5, mec=color, mfc=face)
+    ax.axvline(0, color=MUTED, lw=0.8, ls=":")
+    ax.set_yticks(range(len(table)), [str(name) for name in table.index])
+    ax.tick_params(axis="y", labelsize=8, length=0)
+    ax.set(xlabel=f"{names[0]} minus {names[1]}: {unit}", ylim=(-0.7, len(table) - 0.3))
+    ax.set_title(title or "")
+    return ax

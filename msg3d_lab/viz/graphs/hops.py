@@ -1,7 +1,7 @@
-"""How the weight of a scale spreads over hops: adjacency powers against disentangled scales.
+"""How the weight of a graph spreads over hops: adjacency powers against disentangled scales.
 
-Powers count walks, and walks wander near where they start; the k-adjacency of MS-G3D gives its
-weight to the joints at exactly k hops (and the joint itself).
+Powers count walks, and most walks end near their start; the k-adjacency of MS-G3D gives its weight
+to the joints at exactly k hops (and to the joint itself).
 
 Source: Liu et al., CVPR 2020 (arXiv 2003.14111), section 3.2.
 """
@@ -18,22 +18,29 @@ from matplotlib.figure import Figure
 
 from msg3d_lab.graph import Aggregation, Normalization, hop_distance, scale_adjacencies
 from msg3d_lab.skeletons import Skeleton
-from msg3d_lab.viz.graphs.adjacency import body_heat
+from msg3d_lab.viz.elements import add_colorbar, add_figure_title, add_grid, write_cells
+from msg3d_lab.viz.graphs.on_body import body_weights
 from msg3d_lab.viz.style import (
     CATEGORIES,
-    FAINT,
     INK,
     MUTED,
     new_axes,
     new_figure,
-    sequential,
+    series_colors,
+    signed_scale,
     styled,
 )
 
-__all__ = ["disentangled_figure", "hop_figure", "hop_share", "hop_share_table"]
+__all__ = [
+    "disentangled_figure",
+    "hop_bars",
+    "hop_figure",
+    "hop_share_table",
+    "share_heatmap",
+]
 
 _NAMES: dict[Aggregation, str] = {"powers": "adjacency powers", "disentangled": "disentangled"}
-# The weight drawn as the largest dot: one scale for all pictures, so that they can be compared.
+# The weight of the largest dot, the same in all pictures, so that they can be compared.
 _LARGEST = 0.5
 
 
@@ -46,9 +53,9 @@ def hop_share_table(
     joints at d hops, averaged over the rows.
 
     Args:
-        scales: non-negative adjacencies, receiver first, as `graph.scale_adjacencies` gives them.
+        scales: non-negative adjacencies, receiver first, as `graph.scale_adjacencies` returns them.
         skeleton: the joint layout.
-        focus: count this joint's rows only.
+        focus: a joint, to use its rows only. Default: the mean over all joints.
 
     Shapes:
         scales: (K+1, V, V) -> table with K+1 rows `k` and a column per hop; rows sum to 1.
@@ -84,34 +91,86 @@ def hop_share_table(
 
 
 @styled
-def hop_share(
-    shares: pd.DataFrame, *, title: str | None = None, vmax: float = 1.0, ax: Axes | None = None
+def share_heatmap(
+    shares: pd.DataFrame,
+    *,
+    label: str = "share (%)",
+    vmax: float | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
-    """Draw a table of `hop_share_table` as a heatmap with the percentages written in it."""
-    values = shares.to_numpy(dtype=float)
+    """Draw shares as a heatmap with the percentages written in it; centred at 0 if any is negative.
+
+    Cells below half a percent have no number.
+
+    Args:
+        shares: rows by columns, such as `hop_share_table(...)` or
+            `scale_shares(model, x).pivot(index="graph", columns="scale", values="share")`. Empty
+            cells (NaN) stay white.
+        label: of the colour bar.
+        vmax: the share at the end of the colours. Default: the largest.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
+
+    Raises:
+        ValueError: a table without a share.
+    """
+    values = 100 * shares.to_numpy(dtype=float)
+    if not np.isfinite(values).any():
+        raise ValueError("expected a table of shares, found none")
     rows, columns = values.shape
-    ax = new_axes(ax, (0.42 * columns + 1.2, 0.36 * rows + 1.1))
-    image = ax.imshow(
-        np.ma.masked_less(values, 0.0005), cmap=sequential(), vmin=0, vmax=vmax, aspect="auto"
+    ax = new_axes(ax, (0.5 * columns + 3.2, 0.4 * rows + 1.2))
+    cmap, norm = signed_scale(
+        values[np.isfinite(values)], limit=None if vmax is None else 100 * vmax
     )
-    for (row, column), share in np.ndenumerate(values):
-        if share >= 0.005:
-            red, green, blue, _ = image.cmap(image.norm(share))
-            dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
-            ax.text(
-                column,
-                row,
-                f"{100 * share:.0f}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if dark else INK,
-            )
-    ax.set_xticks(range(columns), shares.columns)
-    ax.set_yticks(range(rows), shares.index)
+    image = ax.imshow(np.ma.masked_invalid(values), cmap=cmap, norm=norm, aspect="auto")
+    texts = np.empty(values.shape, dtype=object)
+    for place, share in np.ndenumerate(values):
+        texts[place] = f"{share:.0f}".replace("-", "\N{MINUS SIGN}") if abs(share) >= 0.5 else ""
+    write_cells(ax, image, texts)
+    ax.set_xticks(range(columns), [str(name) for name in shares.columns])
+    ax.set_yticks(range(rows), [str(name) for name in shares.index])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set(xlabel="hops away", ylabel="scale k", title=title or "")
+    ax.set(xlabel=shares.columns.name or "", ylabel=shares.index.name or "", title=title or "")
+    add_colorbar(image, ax, label, shrink=0.82)
+    return ax
+
+
+@styled
+def hop_bars(
+    shares: pd.DataFrame,
+    *,
+    label: str = "share of the weight (%)",
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how the weight or the reach of layers spreads over hops: a bar per column and hop.
+
+    Args:
+        shares: a row per hop, a column per graph to compare; shares from 0 to 1, such as
+            `receptive_field_by_hop(model).groupby("hops")[["designed", "learned"]].mean()`.
+        label: of the vertical axis.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
+
+    Raises:
+        ValueError: no column, more columns than colours, or a negative share.
+    """
+    values, count = shares.to_numpy(dtype=float), shares.shape[1]
+    if not 1 <= count <= len(CATEGORIES):
+        raise ValueError(f"expected 1 to {len(CATEGORIES)} columns to compare, found {count}")
+    if (values < 0).any():
+        raise ValueError(f"shares are 0 or more, found {values.min():g}")
+    ax = new_axes(ax, (6.4, 3.4))
+    width, colors = 0.8 / count, series_colors([str(name) for name in shares.columns])
+    for i, (name, color) in enumerate(zip(shares.columns, colors, strict=True)):
+        place = np.arange(len(shares)) + (i - (count - 1) / 2) * width
+        ax.bar(place, 100 * values[:, i], width=width, color=color, label=str(name))
+    ax.set_xticks(range(len(shares)), [str(hop) for hop in shares.index])
+    ax.set(xlabel="hops away", ylabel=label, title=title or "")
+    add_grid(ax)
+    ax.legend()
     return ax
 
 
@@ -119,7 +178,7 @@ def hop_share(
 def hop_figure(
     skeleton: Skeleton, k: int, *, focus: int, normalization: Normalization = "symmetric"
 ) -> Figure:
-    """Draw what one joint hears at scale k: by the power, by the k-adjacency, and by hop distance.
+    """Draw what one joint receives at scale k: by the power, by the k-adjacency, and by hops.
 
     Args:
         skeleton: the joint layout.
@@ -133,27 +192,20 @@ def hop_figure(
     _check_joint(focus, skeleton)
     rows = _focus_rows(skeleton, [k], focus, normalization)
     figure, axes = new_figure((9.6, 3.9), 1, 3, width_ratios=[1, 1, 1.15])
-    power, disentangled, bars = axes[0]
-    for ax, (kind, name), sign in zip((power, disentangled), _NAMES.items(), "^_", strict=True):
-        title = f"{name}, $A{sign}{{{k if sign == '^' else f'({k})'}}}$"
-        body_heat(rows[kind][0], skeleton, focus=focus, vmax=_LARGEST, title=title, ax=ax)
+    *bodies, bars = axes[0]
+    formulas = (f"$A^{{{k}}}$", f"$A_{{({k})}}$")
+    for ax, (kind, name), formula in zip(bodies, _NAMES.items(), formulas, strict=True):
+        title = f"{name}, {formula}"
+        body_weights(rows[kind][0], skeleton, focus=focus, vmax=_LARGEST, title=title, ax=ax)
     distance = hop_distance(skeleton.adjacency)[focus]
     hops = np.unique(distance[np.isfinite(distance)]).astype(int)
-    sides = zip(_NAMES.items(), (-0.2, 0.2), CATEGORIES[1::-1], strict=True)
-    for (kind, name), offset, color in sides:
-        share = [100 * rows[kind][0][distance == d].sum() for d in hops]
-        bars.bar(hops + offset, share, width=0.4, color=color, label=name)
-    bars.set(xlabel="hops away", ylabel="share of the weight (%)", ylim=(0, 100))
-    bars.set_xticks(hops)
-    bars.grid(axis="y", color=FAINT, lw=0.7)
-    bars.set_axisbelow(True)
-    bars.legend(loc="upper right", fontsize=9)
-    figure.suptitle(
-        f"What the {skeleton.joints[focus]} (ringed) hears at scale k = {k}",
-        x=0.01,
-        ha="left",
-        fontsize=12,
-        fontweight="bold",
+    share = {
+        name: [rows[kind][0][distance == d].sum() for d in hops] for kind, name in _NAMES.items()
+    }
+    hop_bars(pd.DataFrame(share, index=hops), ax=bars)
+    bars.set_ylim(0, 100)
+    add_figure_title(
+        figure, f"What the {skeleton.joints[focus]} (ringed) receives at scale k = {k}"
     )
     return figure
 
@@ -166,14 +218,14 @@ def disentangled_figure(
     hops: Sequence[int] | None = None,
     normalization: Normalization = "symmetric",
 ) -> Figure:
-    """Draw, scale by scale, which joints one joint hears: adjacency powers above, MS-G3D's below.
+    """Draw from which joints one joint receives at each scale: powers above, MS-G3D below.
 
     The README's figure is this one, for the left wrist of "ntu25", saved at 110 dpi.
 
     Args:
         skeleton: the joint layout.
         focus: the receiving joint.
-        hops: the scales k to show, one column each; by default up to five, spread evenly from 1 to
+        hops: the scales k to show, one column each. Default: up to five, spread evenly from 1 to
             the farthest joint.
         normalization: of the adjacencies; see `graph.normalize`.
 
@@ -189,11 +241,11 @@ def disentangled_figure(
         raise ValueError("expected at least one scale k to show, found none")
     rows = _focus_rows(skeleton, hops, focus, normalization)
     figure, axes = new_figure((1.95 * len(hops) + 0.7, 5.0), 2, len(hops))
-    heading = f"What the {skeleton.joints[focus]} (ringed) hears at scale k"
+    heading = f"What the {skeleton.joints[focus]} (ringed) receives at scale k"
     figure.suptitle(f"{heading}: larger and darker dots have more weight", fontsize=12.5)
     for line, (kind, name) in zip(axes, _NAMES.items(), strict=True):
         for ax, k, weights in zip(line, hops, rows[kind], strict=True):
-            body_heat(weights, skeleton, focus=focus, vmax=_LARGEST, ax=ax)
+            body_weights(weights, skeleton, focus=focus, vmax=_LARGEST, ax=ax)
             share = 100 * weights[distance == k].sum()
             percent = f"{share:.0f} %" if share >= 0.5 else "under 1 %" if share > 0 else "nothing"
             caption = f"{percent} at {k} hop{'s' * (k != 1)}"
@@ -213,7 +265,7 @@ def _focus_rows(
 ) -> dict[Aggregation, np.ndarray]:
     """For both aggregations, the focus joint's row at each scale, summing to 1: (len(hops), V)."""
     if min(hops) < 0:
-        raise ValueError(f"a scale k counts hops and must be 0 or more, found {min(hops)}")
+        raise ValueError(f"a scale k is a number of hops, 0 or more, found {min(hops)}")
     rows: dict[Aggregation, np.ndarray] = {}
     for kind in _NAMES:
         scales = scale_adjacencies(

@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from msg3d_lab.skeletons import Skeleton
-from msg3d_lab.viz.motion.skeleton import draw_person, to_view
+from msg3d_lab.viz.elements import add_figure_title
+from msg3d_lab.viz.motion.layout import joint_sides, to_view
+from msg3d_lab.viz.motion.skeleton import draw_person
 from msg3d_lab.viz.style import (
     CENTER,
     FAINT,
@@ -27,10 +29,10 @@ from msg3d_lab.viz.style import (
 __all__ = ["streams_figure"]
 
 _MEANING = {
-    "joint": "where each joint is",
-    "bone": "from the parent joint to it",
-    "joint_motion": "where it goes until the next frame",
-    "bone_motion": "how the bone changes until then",
+    "joint": "position of the joint",
+    "bone": "from the parent joint to the joint",
+    "joint_motion": "joint: next frame minus this one",
+    "bone_motion": "bone: next frame minus this one",
 }
 
 
@@ -47,21 +49,22 @@ def streams_figure(
 ) -> Figure:
     """Draw the streams of a clip side by side: one frame on the body, one coordinate over time.
 
-    Above, a stream's vectors as arrows (motion is small: how many times it is drawn larger is
-    written below). Below, a row per joint and a column per frame, colours centred at 0.
+    Above, a stream's vectors are arrows; motion is small and drawn larger, by the factor written
+    below. In the lower row, each heatmap has a row per joint and a column per frame, with colours
+    centred at 0.
 
     Args:
-        streams: stream name -> (M, T, V, C), as `make_stream` gives them; "joint" must be there.
+        streams: stream name -> (M, T, V, C), as `make_stream` returns them; "joint" must be there.
         skeleton: the joint layout.
-        person: which one.
-        frame: the frame drawn above; by default the one with most motion.
-        coordinate: which one is drawn below; 2 is height after `prepare_3d`.
+        person: which person.
+        frame: the frame drawn above. Default: the one with most motion.
+        coordinate: the coordinate drawn below; 2 is height after `prepare_3d`.
         unit: of the coordinates.
-        title: what it shows.
+        title: of the figure.
 
     Raises:
-        ValueError: an unknown stream or none of "joint", different shapes, or no such person,
-            frame or coordinate; or as in `to_view`.
+        ValueError: an unknown stream or no "joint", different shapes, or no such person, frame or
+            coordinate; or as in `to_view`.
     """
     unknown = [name for name in streams if name not in _MEANING]
     shapes = {np.shape(stream) for stream in streams.values()}
@@ -72,7 +75,8 @@ def streams_figure(
         )
     M, T, _, C = next(iter(shapes))
     joint = np.asarray(streams["joint"], dtype=float)
-    dimensions = 2 if skeleton.up is None or C == 2 else 3  # what follows is a score
+    # The third channel of a 2D layout is a score.
+    dimensions = 2 if skeleton.up is None or C == 2 else 3
     if frame is None:
         steps = np.diff(joint[person % M, ..., :dimensions], axis=0)
         moved = np.linalg.norm(steps, axis=-1).sum(axis=-1)
@@ -121,8 +125,7 @@ def streams_figure(
         bar.outline.set_visible(False)
         bar.locator = MaxNLocator(4, symmetric=True)
         bar.update_ticks()
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    add_figure_title(figure, title)
     return figure
 
 
@@ -140,13 +143,11 @@ def _draw_vectors(
     else:
         lines = [points[0, list(edge), :2] for edge in skeleton.edges]
         ax.add_collection(LineCollection(lines, colors=FAINT, linewidths=2, zorder=0))
-        sides = np.full(skeleton.num_joints, CENTER, dtype=object)
-        for left, right in skeleton.mirror:
-            sides[left], sides[right] = LEFT, RIGHT
+        colors = [(CENTER, LEFT, RIGHT)[side] for side in joint_sides(skeleton)]
         ax.quiver(
             *points[1, :, :2].T,
             *(points[2] - points[1])[:, :2].T,
-            color=list(sides),
+            color=colors,
             angles="xy",
             scale_units="xy",
             scale=1,
@@ -169,7 +170,7 @@ def _draw_vectors(
 
 
 def _round_down(value: float) -> float:
-    """The largest of 1, 2, 5, 10, 20, ... that is not above the value; at least 1."""
+    """The largest of 1, 2, 5, 10, 20, ... up to the value; at least 1."""
     if value < 1:
         return 1.0
     power = 10.0 ** np.floor(np.log10(value))
@@ -177,7 +178,7 @@ def _round_down(value: float) -> float:
 
 
 def _by_part(skeleton: Skeleton) -> tuple[list[int], list[tuple[str, int]]]:
-    """Joints part by part, those in none at the end; and the name and size of each part."""
+    """Joints in the order of the parts, those of no part last; and each part's name and size."""
     parts = {name: list(joints) for name, joints in skeleton.parts.items()}
     named = {joint for joints in parts.values() for joint in joints}
     rest = [joint for joint in range(skeleton.num_joints) if joint not in named]

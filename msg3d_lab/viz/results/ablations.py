@@ -1,4 +1,4 @@
-"""What ablations found: accuracy by scales, differences with their intervals, cost."""
+"""Results of ablations: accuracy by number of scales, differences with intervals, cost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator
 
-from msg3d_lab.viz.style import CATEGORIES, FAINT, INK, MUTED, new_axes, styled
+from msg3d_lab.viz.elements import add_grid, check_columns
+from msg3d_lab.viz.style import CATEGORIES, FAINT, INK, MUTED, new_axes, series_colors, styled
 
 __all__ = ["accuracy_by_scales", "cost_accuracy", "forest_plot"]
 
@@ -31,36 +32,31 @@ def accuracy_by_scales(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the accuracy against the number of scales, with the spread of the seeds.
+    """Draw the accuracy against the number of scales, with the spread over seeds.
 
-    A small point is a run; a line joins the means over seeds, a bar goes from the worst to the best
-    seed. Lines stand a little beside each other, so that bars do not hide one another.
+    A small point is a run; a line joins the means over seeds, a bar goes from the lowest to the
+    highest seed. Lines are shifted sideways a little, so that bars do not hide each other.
 
     Args:
-        runs: a row per run: columns `x`, `line` and top1, a share of 1. Runs without one are left
+        runs: a row per run: columns `x`, `line` and top1, a fraction. Runs without top1 are left
             out.
         x: the column of the horizontal axis, numbers.
-        line: the column whose values are a line each.
-        xlabel: of the axis; the column's name if left out.
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        line: the column with one line per value.
+        xlabel: of the axis. Default: the column's name.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
-        ValueError: a column is missing, or there is no run with a top1.
+        ValueError: a column is missing, or no run has a top1.
     """
-    missing = [name for name in (x, line, "top1") if name not in runs]
-    known = runs.dropna(subset=["top1"]) if not missing else runs
-    if missing or known.empty:
-        raise ValueError(
-            f"expected runs with columns {x}, {line}, top1 and at least one top1, found "
-            f"{len(runs)} runs, missing columns {missing}"
-        )
+    known = _rows_with(runs, (x, line, "top1"), "top1")
     ax = new_axes(ax, (6.4, 3.8))
     values = sorted(known[x].unique())
     names = list(dict.fromkeys(known[line]))
     gap = min(np.diff(values), default=1.0)
-    for number, name in enumerate(names):
-        color, marker = CATEGORIES[number % 6], _MARKERS[number % 6]
+    colors = series_colors([str(name) for name in names])
+    for number, (name, color) in enumerate(zip(names, colors, strict=True)):
+        marker = _MARKERS[number % len(_MARKERS)]
         own = known[known[line] == name]
         percent = 100 * own["top1"]
         aside = 0.1 * gap * (number - (len(names) - 1) / 2)
@@ -70,8 +66,7 @@ def accuracy_by_scales(
         ax.plot(at, spread["mean"], color=color, marker=marker, ms=7, lw=1.8, label=str(name))
         ax.plot(own[x] + aside, percent, ls="", marker=".", ms=5, color=INK, alpha=0.55, zorder=4)
     ax.xaxis.set_major_locator(FixedLocator(values))
-    ax.grid(axis="y", color=FAINT, lw=0.7)
-    ax.set_axisbelow(True)
+    add_grid(ax)
     ax.margins(x=0.06, y=0.12)
     ax.legend(title=line.replace("_", " "), loc="best")
     label = x.replace("_", " ") if xlabel is None else xlabel
@@ -83,34 +78,28 @@ def accuracy_by_scales(
 def forest_plot(table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Axes:
     """Draw every difference with its interval and its corrected p-value.
 
-    A filled point is a difference that its p-value supports (below 0.05), a hollow one is not.
+    Filled points are significant (corrected p-value below 0.05).
 
     Args:
         table: a row per variant, named by the index: columns compare_with, difference, low, high
-            (shares of 1) and p_holm. Rows without a difference are left out.
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+            (fractions) and p_holm. Rows without a difference are left out.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: a column is missing, or there is no difference.
     """
-    wanted = ["compare_with", "difference", "low", "high", "p_holm"]
-    missing = [name for name in wanted if name not in table]
-    rows = table.dropna(subset=["difference"]) if not missing else table
-    if missing or rows.empty:
-        raise ValueError(
-            f"expected a table with columns {', '.join(wanted)} and at least one difference, found "
-            f"{len(table)} rows, missing columns {missing}"
-        )
+    columns = ("compare_with", "difference", "low", "high", "p_holm")
+    rows = _rows_with(table, columns, "difference")
     ax = new_axes(ax, (8.2, 1.1 + 0.36 * len(rows)))
     numbers = rows[["difference", "low", "high"]].to_numpy(float)
     difference, low, high = 100 * numbers.T
     places = np.arange(len(rows))[::-1]
-    supported = rows["p_holm"].to_numpy(float) < _LEVEL
+    significant = rows["p_holm"].to_numpy(float) < _LEVEL
     ax.axvline(0, color=MUTED, lw=1)
     ax.hlines(places, low, high, color=CATEGORIES[0], lw=2)
-    for sure, face in ((True, CATEGORIES[0]), (False, "white")):
-        chosen = supported == sure
+    for filled, face in ((True, CATEGORIES[0]), (False, "white")):
+        chosen = significant == filled
         ax.plot(
             difference[chosen], places[chosen], ls="", marker="o", ms=8, mec=CATEGORIES[0],
             mew=1.6, mfc=face, zorder=3,
@@ -129,8 +118,7 @@ def forest_plot(table: pd.DataFrame, *, title: str | None = None, ax: Axes | Non
     ax.set_yticks(places, names)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    ax.grid(axis="x", color=FAINT, lw=0.7)
-    ax.set_axisbelow(True)
+    add_grid(ax, "x")
     ax.set_ylim(-0.7, len(rows) - 0.3)
     ax.set(xlabel="difference in top-1 (percentage points, 95 % interval)", title=title or "")
     return ax
@@ -144,28 +132,23 @@ def cost_accuracy(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the accuracy of each variant against what it costs.
+    """Draw the accuracy of each variant against its cost.
 
-    The line joins the variants that nothing cheaper reaches. Bars are one sd over the seeds.
+    The line joins the variants that are more accurate than all cheaper ones. Bars are one standard
+    deviation over seeds.
 
     Args:
         table: a row per variant, named by the index: columns top1, sd and the cost.
         cost: "macs", "flops", "parameters" or "training_minutes".
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
-        ValueError: an unknown cost, a column is missing, or no row has both numbers.
+        ValueError: an unknown cost, a column is missing, or no row has top1 and cost.
     """
     if cost not in _COSTS:
         raise ValueError(f"expected a cost of {', '.join(_COSTS)}, found {cost!r}")
-    missing = [name for name in ("top1", "sd", cost) if name not in table]
-    rows = table.dropna(subset=["top1", cost]) if not missing else table
-    if missing or rows.empty:
-        raise ValueError(
-            f"expected a table with columns top1, sd, {cost} and at least one row with both, found "
-            f"{len(table)} rows, missing columns {missing}"
-        )
+    rows = _rows_with(table, ("top1", "sd", cost), "top1", cost)
     ax = new_axes(ax, (7.4, 4.4))
     label, unit = _COSTS[cost]
     rows = rows.sort_values([cost, "top1"], ascending=[True, False])
@@ -174,27 +157,37 @@ def cost_accuracy(
     ax.errorbar(
         x, y, yerr=100 * rows["sd"].fillna(0).to_numpy(float), ls="", ecolor=FAINT, elinewidth=2
     )
-    ax.plot(x[best], y[best], color=CATEGORIES[1], lw=1.4, label="nothing cheaper is as accurate")
+    ax.plot(x[best], y[best], color=CATEGORIES[1], lw=1.4, label="more accurate than all cheaper")
     ax.plot(x, y, ls="", marker="o", ms=6, color=CATEGORIES[0], zorder=3)
     if x.min() > 0 and x.max() > 20 * x.min():
         ax.set_xscale("log")
     ax.margins(x=0.14, y=0.1)
-    ax.grid(color=FAINT, lw=0.7)
-    ax.set_axisbelow(True)
+    add_grid(ax, "both")
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=9)
     ax.set(xlabel=label, ylabel="top-1 accuracy (%)", title=title or "")
     _name_points(ax, x, y, [str(name) for name in rows.index])
     return ax
 
 
+def _rows_with(table: pd.DataFrame, columns: tuple[str, ...], *needed: str) -> pd.DataFrame:
+    """The rows with a value in the needed columns; at least one."""
+    check_columns(table, *columns)
+    known = table.dropna(subset=list(needed))
+    if known.empty:
+        raise ValueError(
+            f"expected at least one row with {' and '.join(needed)}, found none of {len(table)}"
+        )
+    return known
+
+
 def _name_points(ax: Axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> None:
-    """Write each point's name beside it, moved up where another name is; equal points share one."""
+    """Write each point's name beside it, above other names; equal points share one text."""
     shared: dict[tuple[float, float], list[str]] = {}
     for place, name in zip(zip(x, y, strict=True), names, strict=True):
         shared.setdefault(place, []).append(name)
-    height, letter = 0.042, 0.0125  # of the axes, about
+    height, letter = 0.042, 0.0125  # of a name and a letter, as a fraction of the axes
     taken: list[tuple[float, float, float]] = []
-    ax.get_xlim(), ax.get_ylim()  # settles the limits, which the transform needs
+    ax.get_xlim(), ax.get_ylim()  # computes the limits, which the transform needs
     to_axes = ax.transData + ax.transAxes.inverted()
     for place, own in sorted(shared.items(), key=lambda item: item[0][1]):
         text = ", ".join(own)

@@ -1,4 +1,4 @@
-"""The confusion matrix and what it says about each class."""
+"""The confusion matrix, and a table of each class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from msg3d_lab.viz.style import FAINT, INK, new_axes, sequential, styled
+from msg3d_lab.viz.elements import write_cells
+from msg3d_lab.viz.style import FAINT, new_axes, sequential, styled
 
 __all__ = ["class_table", "confusion_matrix"]
 
@@ -21,15 +22,15 @@ def confusion_matrix(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw how often each class was taken for each other one, in percent of the true class.
+    """Draw how often each class was predicted as each class, in percent of the true class.
 
-    Below half a percent a cell stays white.
+    Cells below half a percent stay white.
 
     Args:
         counts: (K, K): row = true class, column = predicted class.
         labels: class names.
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: `counts` is not square or negative, or there is not one label per class.
@@ -43,13 +44,8 @@ def confusion_matrix(
     image = ax.imshow(np.ma.masked_less(share, 0.005), cmap=sequential(), vmin=0, vmax=1)
     if K <= 30:
         size = float(np.clip(9.5 - 0.1 * K, 6, 9))
-        for (true, predicted), value in np.ndenumerate(share):
-            if value >= 0.005:
-                red, green, blue, _ = image.cmap(image.norm(value))
-                dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
-                color = "white" if dark else INK
-                text = f"{100 * value:.0f}"
-                ax.text(predicted, true, text, ha="center", va="center", fontsize=size, color=color)
+        numbers = [[f"{100 * v:.0f}" if v >= 0.005 else "" for v in row] for row in share]
+        write_cells(ax, image, np.array(numbers, dtype=object), size=size)
     font = 9 if K <= 15 else 8 if K <= 30 else 6 if K <= 70 else 4.5
     many = K > 30
     ax.set_xticks(range(K), labels, rotation=90 if many else 45, ha="center" if many else "right")
@@ -68,9 +64,9 @@ def confusion_matrix(
 
 
 def class_table(counts: np.ndarray, *, labels: Sequence[str]) -> pd.DataFrame:
-    """Return per class: clips, recall, precision and the class it is most often taken for.
+    """Return per class: clips, recall, precision and the class it is most often confused with.
 
-    Shares without a single clip to count are NaN. Hardest classes first.
+    Recall and precision without a clip are NaN. The classes with the lowest recall come first.
 
     Args:
         counts: (K, K): row = true class, column = predicted class.

@@ -1,15 +1,14 @@
-"""What the network costs: by layer, by size, by trick."""
+"""Cost of the network: by layer, by size of the input, and measured times."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from msg3d_lab.viz.style import CATEGORIES, FAINT, INK, MUTED, new_axes, new_figure, styled
+from msg3d_lab.viz.elements import add_figure_title, add_grid, check_columns, hide_axes
+from msg3d_lab.viz.style import CATEGORIES, INK, MUTED, new_axes, new_figure, styled
 
 __all__ = ["cost_bars", "cost_growth", "cost_growth_figure", "timing_bars"]
 
@@ -22,18 +21,18 @@ def cost_bars(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw each layer's share of the network's cost.
+    """Draw each layer's fraction of the network's cost, in percent.
 
     Args:
-        parts: one row per layer in the order they run: `name` and the quantity's column.
+        parts: one row per layer, in running order: `name` and the quantity's column.
         quantity: a column: "macs", "flops" or "parameters".
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: a column is missing, a value is negative or all are zero.
     """
-    _check(parts, ["name", quantity], rows="layer")
+    check_columns(parts, "name", quantity, rows="layer")
     values = parts[quantity].to_numpy(dtype=float)
     if (values < 0).any() or values.sum() == 0:
         raise ValueError(f"expected {quantity} of 0 and more, not all 0, found {values.tolist()}")
@@ -64,18 +63,18 @@ def timing_bars(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw medians with their spread, and how many times as fast each is as the reference.
+    """Draw median times with their range, and the speed of each relative to the reference.
 
     Args:
         timings: one row per workload, its name in the index: `median ms`, `from` and `to`.
-        reference: the workload the others are compared with; the first if left out.
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        reference: the workload that the others are compared with. Default: the first.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: a column is missing, or there is no such workload.
     """
-    _check(timings, ["median ms", "from", "to"], rows="workload")
+    check_columns(timings, "median ms", "from", "to", rows="workload")
     name = timings.index[0] if reference is None else reference
     if name not in timings.index:
         raise ValueError(f"no workload {name!r}: there are {', '.join(map(str, timings.index))}")
@@ -105,22 +104,22 @@ def cost_growth(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw measured time beside what the count of multiplications predicts.
+    """Draw measured time beside the time predicted from the multiply-accumulates.
 
-    The prediction is the multiplications at the kind's own rate, the median over its rows. Where
-    the points leave it, something else takes the time.
+    The prediction uses one rate per kind, the median over its rows. Points above it take time for
+    something else than multiplications.
 
     Args:
-        table: one row per measurement: `x`'s column, `kind` (what was done, one colour each),
+        table: one row per measurement: `x`'s column, `kind` (one colour each),
             `seconds` (median), `low`, `high` and `macs`.
-        x: what was varied.
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        x: the column that was varied.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: a column is missing.
     """
-    _check(table, [x, "kind", "seconds", "low", "high", "macs"], rows="measurement")
+    check_columns(table, x, "kind", "seconds", "low", "high", "macs", rows="measurement")
     ax = new_axes(ax, (4.4, 3.4))
     for color, (kind, rows) in zip(CATEGORIES, table.groupby("kind", sort=False), strict=False):
         rows = rows.sort_values(x)
@@ -131,12 +130,11 @@ def cost_growth(
         ax.vlines(at, 1e3 * low, 1e3 * high, color=color, lw=1.4)
         ax.plot(at, 1e3 * seconds, "o", color=color, ms=5, label=f"{kind}, measured")
         rate = float(np.median(seconds / macs))
-        label = f"{kind}, as the multiplications grow"
+        label = f"{kind}, in proportion to multiplications"
         ax.plot(at, 1e3 * rate * macs, color=color, lw=1.4, ls="--", label=label)
     ax.set_ylim(bottom=0)
     ax.set_xlim(left=0)
-    ax.grid(axis="y", color=FAINT, lw=0.7)
-    ax.set_axisbelow(True)
+    add_grid(ax)
     ax.set(xlabel=x, ylabel="ms", title=title or "")
     return ax
 
@@ -145,12 +143,12 @@ def cost_growth(
 def cost_growth_figure(
     tables: dict[str, pd.DataFrame], *, columns: int = 3, title: str | None = None
 ) -> Figure:
-    """Draw `cost_growth` for everything that was varied, with one legend.
+    """Draw `cost_growth` for several columns that were varied, with one legend.
 
     Args:
-        tables: by what was varied, the column's name.
-        columns: panels side by side.
-        title: what it shows.
+        tables: column that was varied -> table.
+        columns: panels per row.
+        title: of the figure.
 
     Raises:
         ValueError: no tables, or a column is missing.
@@ -162,25 +160,14 @@ def cost_growth_figure(
     for ax, (x, table) in zip(axes.flat, tables.items(), strict=False):
         cost_growth(table, x=x, ax=ax)
         ax.set_ylabel("ms")
-    for ax in axes.flat[len(tables) :]:
-        ax.axis("off")
+    hide_axes(axes.flat[len(tables) :])
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    add_figure_title(figure, title)
     return figure
 
 
 _QUANTITIES = {"macs": "multiply-accumulates", "flops": "FLOPs", "parameters": "parameters"}
-
-
-def _check(table: pd.DataFrame, wanted: Sequence[str], *, rows: str) -> None:
-    missing = [name for name in wanted if name not in table]
-    if missing or table.empty:
-        raise ValueError(
-            f"expected a table with columns {', '.join(wanted)} and at least one {rows}, found "
-            f"{len(table)} rows, missing columns {missing}"
-        )
 
 
 def _short(value: float) -> str:

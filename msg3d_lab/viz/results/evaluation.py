@@ -1,4 +1,4 @@
-"""How good a network is: by class, by confidence, and beside another one."""
+"""Accuracy of a network by confidence and by class, and the difference of two networks."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from msg3d_lab.viz.elements import add_grid, check_columns
 from msg3d_lab.viz.style import ACCENT, CATEGORIES, FAINT, INK, MUTED, new_axes, styled
 
-__all__ = ["class_accuracy", "class_delta", "reliability_diagram"]
+__all__ = ["class_accuracy", "class_differences", "reliability_diagram"]
 
-_SEVERAL = 30  # classes up to which each bar has its number
+_MANY = 30  # classes; with more, bars have no numbers
 
 
 @styled
 def reliability_diagram(
     table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw how often a network is right against how sure it is of itself.
+    """Draw the accuracy against the confidence of the predictions.
 
-    On the diagonal it is right as often as it says; below it, it is too sure. The bars at the foot
-    are the share of samples in each bin of confidence.
+    On the diagonal both are equal; below it the network is overconfident. The bars at the bottom
+    are the fraction of samples in each bin of confidence.
 
     Args:
-        table: a row per bin: low, high, samples, confidence, accuracy; shares of 1.
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        table: a row per bin: low, high, samples, confidence, accuracy; fractions.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: a column is missing, or there are no bins.
     """
-    _check(table, "low", "high", "samples", "confidence", "accuracy")
+    check_columns(table, "low", "high", "samples", "confidence", "accuracy")
     ax = new_axes(ax, (4.6, 4.3))
     low, high, count, sure, right = (
         table[name].to_numpy(dtype=float)
@@ -48,11 +49,11 @@ def reliability_diagram(
     ax.set_xticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
     ax.set_yticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
     ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal", title=title or "")
-    ax.set_ylabel("right (%)")
+    ax.set_ylabel("accuracy (%)")
     ax.set_xlabel(
         "confidence (%); grey: samples per bin\n"
-        f"calibration error {100 * error:.1f} %: {100 * (share * sure).sum():.1f} % sure, "
-        f"{100 * (share * right).sum():.1f} % right"
+        f"calibration error {100 * error:.1f} %: confidence {100 * (share * sure).sum():.1f} %, "
+        f"accuracy {100 * (share * right).sum():.1f} %"
     )
     return ax
 
@@ -61,27 +62,27 @@ def reliability_diagram(
 def class_accuracy(
     table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw the share of each class that was found, the hardest class at the top.
+    """Draw the recall of each class, the lowest at the top.
 
     Args:
-        table: a row per class, indexed by its name: samples, recall (shares of 1; NaN is left out)
-            and, if it has it, taken_for.
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        table: a row per class, indexed by its name: samples, recall (fractions; NaN is left out)
+            and optionally taken_for, the class it is most often confused with.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
-        ValueError: a column is missing, or there are no classes with samples.
+        ValueError: a column is missing, or no class has samples.
     """
-    _check(table, "samples", "recall")
+    check_columns(table, "samples", "recall")
     table = table.dropna(subset="recall").sort_values("recall", kind="stable")
-    _check(table, "samples", "recall")
+    check_columns(table, "samples", "recall")
     ax = new_axes(ax, (6.4, _height(len(table))))
     recall = 100 * table["recall"].to_numpy(dtype=float)
     places = np.arange(len(table))
     mean = float(recall.mean())
     ax.barh(places, recall, color=[ACCENT if r < mean else CATEGORIES[0] for r in recall])
     ax.axvline(mean, color=INK, lw=1, ls="--")
-    if len(table) <= _SEVERAL:
+    if len(table) <= _MANY:
         mistaken = table["taken_for"] if "taken_for" in table else [""] * len(table)
         for place, value, other in zip(places, recall, mistaken, strict=True):
             text = f"{value:.0f}" + (f"  taken for {other}" if other and value < mean else "")
@@ -91,28 +92,30 @@ def class_accuracy(
             note.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
     _name_classes(ax, table)
     ax.set(xlim=(0, 100), title=title or "")
-    ax.set_xlabel(f"found (%); dashed: the mean of the classes, {mean:.1f}")
+    ax.set_xlabel(f"recall (%); dashed: the mean of the classes, {mean:.1f}")
     return ax
 
 
 @styled
-def class_delta(table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Axes:
-    """Draw how much better one network finds each class than another, the greatest gain at the top.
+def class_differences(
+    table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the difference in recall of two networks per class, the largest gain at the top.
 
-    Bars are differences in points, lines their intervals. A star marks a class whose difference
-    holds after correction for the number of classes (`p_holm` below 0.05).
+    Bars are differences in percentage points, lines their intervals. A star marks a significant
+    difference, corrected for the number of classes (`p_holm` below 0.05).
 
     Args:
-        table: a row per class, indexed by its name: samples, difference, low, high (shares of 1)
-            and p_holm.
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        table: a row per class, indexed by its name: samples, difference, low, high (fractions) and
+            p_holm.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: a column is missing, or there are no classes.
     """
     names = "samples", "difference", "low", "high", "p_holm"
-    _check(table, *names)
+    check_columns(table, *names)
     table = table.sort_values("difference", ascending=False, kind="stable")
     ax = new_axes(ax, (6.4, _height(len(table))))
     delta, low, high, p = (table[name].to_numpy(dtype=float) for name in names[1:])
@@ -130,29 +133,19 @@ def class_delta(table: pd.DataFrame, *, title: str | None = None, ax: Axes | Non
             fontweight="bold", fontsize=12,
         )  # fmt: skip
     _name_classes(ax, table)
-    ax.set(xlim=(-reach, reach), xlabel="found by a, less found by b (points)", title=title or "")
+    ax.set(xlim=(-reach, reach), xlabel="recall of a minus recall of b (points)", title=title or "")
     return ax
 
 
 def _height(count: int) -> float:
-    return max(1.2, count * (0.26 if count <= _SEVERAL else 0.19)) + 0.9
+    return max(1.2, count * (0.26 if count <= _MANY else 0.19)) + 0.9
 
 
 def _name_classes(ax: Axes, table: pd.DataFrame) -> None:
-    """Write each class and how many samples it has beside its bar, the first at the top."""
+    """Write each class and its number of samples beside its bar, the first at the top."""
     count = len(table)
     labels = [f"{name}  (n={n})" for name, n in zip(table.index, table["samples"], strict=True)]
     ax.set_yticks(range(count), labels)
     ax.set_ylim(count - 0.4, -0.6)
-    ax.tick_params(axis="y", length=0, labelsize=9 if count <= _SEVERAL else 7)
-    ax.grid(axis="x", color=FAINT, lw=0.7)
-    ax.set_axisbelow(True)
-
-
-def _check(table: pd.DataFrame, *columns: str) -> None:
-    missing = [name for name in columns if name not in table]
-    if missing or table.empty:
-        raise ValueError(
-            f"expected a table with columns {', '.join(columns)} and at least one row, found "
-            f"{len(table)} rows, missing columns {missing}"
-        )
+    ax.tick_params(axis="y", length=0, labelsize=9 if count <= _MANY else 7)
+    add_grid(ax, "x")

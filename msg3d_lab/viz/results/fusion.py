@@ -1,4 +1,4 @@
-"""Fusion: accuracy against weight, and the parts beside what became of them."""
+"""Fusion of networks: accuracy against the weight, and of each part beside their fusion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from msg3d_lab.viz.style import ACCENT, CATEGORIES, FAINT, INK, MUTED, new_axes, styled
+from msg3d_lab.viz.elements import add_grid, check_columns
+from msg3d_lab.viz.style import ACCENT, CATEGORIES, INK, MUTED, new_axes, styled
 
 __all__ = ["fusion_curve", "fusion_plot"]
 
@@ -22,30 +23,27 @@ def fusion_curve(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the accuracy of two networks' fusion against the share of the second.
+    """Draw the accuracy of the fusion of two networks against the weight of the second.
 
-    The band is the 95 % interval over samples. That one point is higher than its neighbour says
-    little where the band is wide; picking the highest would be choosing by these very samples.
+    The band is the 95 % interval over samples. Differences within a wide band mean little; choosing
+    the highest point would be choosing on these very samples.
 
     Args:
         curve: columns weight (of the second, 0 to 1, ascending), top1 and, for the band, low and
-            high; shares of 1.
+            high; fractions.
         names: of the two.
-        weight: a share to mark; the nearest row's accuracy is written beside it.
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        weight: a weight to mark; the nearest row's accuracy is written beside it.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
-        ValueError: fewer than two rows, a column is missing, a weight outside 0 to 1.
+        ValueError: fewer than two rows, a column is missing, or a weight outside 0 to 1.
     """
-    missing = [name for name in ("weight", "top1") if name not in curve]
-    if missing or len(curve) < 2:
-        raise ValueError(
-            f"expected a curve with columns weight and top1 and at least two rows, found "
-            f"{len(curve)} rows, missing columns {missing}"
-        )
+    check_columns(curve, "weight", "top1")
+    if len(curve) < 2:
+        raise ValueError(f"expected a curve of at least two rows, found {len(curve)} rows")
     if weight is not None and not 0 <= weight <= 1:
-        raise ValueError(f"a weight is a share from 0 to 1, found {weight}")
+        raise ValueError(f"expected a weight from 0 to 1, found {weight}")
     ax = new_axes(ax, (6.4, 3.6))
     x, y = curve["weight"].to_numpy(float), 100 * curve["top1"].to_numpy(float)
     color = CATEGORIES[0]
@@ -80,11 +78,10 @@ def fusion_curve(
             fontweight="bold",
             color=ACCENT,
         )
-    ax.grid(axis="y", color=FAINT, lw=0.7)
-    ax.set_axisbelow(True)
+    add_grid(ax)
     ax.set_xlim(0, 1)
     bottom, top = ax.get_ylim()
-    ax.set_ylim(bottom, top + 0.12 * (top - bottom))  # room for what is written at the top
+    ax.set_ylim(bottom, top + 0.12 * (top - bottom))  # room for the text at the top
     if {"low", "high"} <= set(curve):
         ax.legend(loc="lower center", fontsize=8)
     ax.set(xlabel=f"weight of {names[1]}", ylabel="top-1 accuracy (%)", title=title or "")
@@ -93,25 +90,20 @@ def fusion_curve(
 
 @styled
 def fusion_plot(table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Axes:
-    """Draw the accuracy of each part and of their fusion, with intervals, one below the other.
+    """Draw the accuracy of each part and of their fusion, with intervals, a row each.
 
     Args:
         table: indexed by name, the fusion last; columns "top-1 %", "low" and "high", in percent.
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: no rows, or a column is missing.
     """
-    wanted = ["top-1 %", "low", "high"]
-    missing = [name for name in wanted if name not in table]
-    if missing or table.empty:
-        raise ValueError(
-            f"expected a table with columns {', '.join(wanted)} and at least one row, found "
-            f"{len(table)} rows, missing columns {missing}"
-        )
+    columns = ["top-1 %", "low", "high"]
+    check_columns(table, *columns)
     ax = new_axes(ax, (6.4, 0.45 * len(table) + 1.1))
-    value, low, high = table[wanted].to_numpy(float).T
+    value, low, high = table[columns].to_numpy(float).T
     rows = np.arange(len(table))[::-1]
     colors = [MUTED] * (len(table) - 1) + [ACCENT]
     ax.hlines(rows, low, high, color=colors, lw=2)
@@ -130,7 +122,6 @@ def fusion_plot(table: pd.DataFrame, *, title: str | None = None, ax: Axes | Non
     ax.set_yticks(rows, [str(name) for name in table.index])
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(-0.6, len(table) - 0.3)
-    ax.grid(axis="x", color=FAINT, lw=0.7)
-    ax.set_axisbelow(True)
+    add_grid(ax, "x")
     ax.set(xlabel="top-1 accuracy (%), 95 % interval over samples", title=title or "")
     return ax

@@ -1,4 +1,4 @@
-"""A plot that follows a training in a notebook."""
+"""Learning curves that are redrawn during a training, in a notebook."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LiveCurves:
     Outside a notebook nothing is shown, but `figure` is there.
 
     Args:
-        title: above the curves; the name of the run's folder if left out.
+        title: above the curves. Default: the name of the run's folder.
         seconds: between two pictures within an epoch: each takes about a fifth of a second of the
             time for training.
 

@@ -1,4 +1,4 @@
-"""Learning curves."""
+"""Curves of a training: accuracy, loss and learning rate."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from msg3d_lab.viz.elements import add_figure_title, add_grid, check_columns
 from msg3d_lab.viz.style import CATEGORIES, FAINT, MUTED, new_axes, new_figure, styled
 
 __all__ = ["learning_curve", "learning_rate_curve", "overfit_curve", "training_figure"]
@@ -32,19 +33,19 @@ def learning_curve(
     Args:
         metrics: a run's `metrics.csv`: columns `epoch`, `train_<quantity>` and, once they were
             evaluated, `val_<quantity>` or `test_<quantity>`. Epochs without evaluation are NaN and
-            are bridged. Accuracies are fractions.
+            skipped. Accuracies are fractions.
         quantity: "top1" or "loss".
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: no epochs, or a column is missing.
     """
-    _check_columns(metrics, "epoch", f"train_{quantity}")
+    check_columns(metrics, "epoch", f"train_{quantity}")
     ax = new_axes(ax, (6, 3.6))
     factor = 100 if quantity == "top1" else 1
     ends: list[tuple[float, float, str, str]] = []
-    # Held-out clips are what counts: the stronger line, on top.
+    # The stronger line, on top, for validation or test.
     styles = (
         ("train", "training", CATEGORIES[0], 1.5, "--", None),
         ("val", "validation", CATEGORIES[1], 2.2, "-", "o"),
@@ -60,8 +61,7 @@ def learning_curve(
         ax.plot(x, y, color=color, lw=width, ls=dash, marker=few, ms=4, label=part)
         last = f"{y[-1]:.1f} %" if quantity == "top1" else f"{y[-1]:.2f}"
         ends.append((x[-1], y[-1], f"{name} {last}", color))
-    ax.grid(axis="y", color=FAINT, lw=0.7)
-    ax.set_axisbelow(True)
+    add_grid(ax)
     if quantity == "top1":
         ax.set_ylim(0, 104)
         ax.set_yticks(range(0, 101, 20))
@@ -80,7 +80,7 @@ def training_figure(metrics: pd.DataFrame, *, title: str | None = None) -> Figur
 
     Args:
         metrics: as in `learning_curve`, with `lr`.
-        title: what it shows.
+        title: of the figure.
 
     Raises:
         ValueError: as in `learning_curve`.
@@ -92,12 +92,11 @@ def training_figure(metrics: pd.DataFrame, *, title: str | None = None) -> Figur
     learning_curve(metrics, title="Accuracy", ax=accuracy)
     learning_curve(metrics, quantity="loss", title="Loss", ax=loss)
     rate.plot(metrics["epoch"], metrics["lr"], color=MUTED, lw=1.8)
-    rate.grid(axis="y", color=FAINT, lw=0.7)
+    add_grid(rate)
     rate.set(xlabel="epoch", title="Learning rate")
     rate.set_ylim(bottom=0)
     rate.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    add_figure_title(figure, title)
     return figure
 
 
@@ -109,29 +108,27 @@ def learning_rate_curve(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a learning rate range test: the loss over a growing rate.
+    """Draw a learning rate range test: the loss against a growing rate.
 
     Args:
         curve: columns `lr`, `loss`, `smoothed`; a row per step.
-        marks: rates to mark, by what they are, e.g. "steepest descent"; those that are not a
-            number are left out.
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        marks: rates to mark, by name, such as "steepest descent"; NaN is left out.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: no steps, or a column is missing.
     """
-    _check_columns(curve, "lr", "loss", "smoothed")
+    check_columns(curve, "lr", "loss", "smoothed")
     ax = new_axes(ax, (6, 3.6))
     ax.plot(curve["lr"], curve["loss"], color=FAINT, lw=1.2)
     ax.plot(curve["lr"], curve["smoothed"], color=CATEGORIES[0], lw=2.2)
     start, low = float(curve["smoothed"].iloc[0]), float(curve["smoothed"].min())
     fall = max(start - low, 1e-3)
-    # The last losses may be huge: how far it fell is the measure of what is worth seeing.
+    # The last losses may be huge; the range shown follows from the fall of the loss.
     ax.set_ylim(max(0.0, low - fall), start + 2.5 * fall)
     ax.set_xscale("log")
-    ax.grid(axis="y", color=FAINT, lw=0.7)
-    ax.set_axisbelow(True)
+    add_grid(ax)
     known = {name: rate for name, rate in (marks or {}).items() if np.isfinite(rate)}
     for number, (name, rate) in enumerate(sorted(known.items(), key=lambda mark: mark[1])):
         color = CATEGORIES[1 + number % (len(CATEGORIES) - 1)]
@@ -153,17 +150,17 @@ def learning_rate_curve(
 
 @styled
 def overfit_curve(curve: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Axes:
-    """Draw how a network learns a few clips by heart: loss and accuracy by step.
+    """Draw how a network overfits a few clips: loss and accuracy by step.
 
     Args:
-        curve: columns `step`, `loss`, `top1` (a share).
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        curve: columns `step`, `loss`, `top1` (a fraction).
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: no steps, or a column is missing.
     """
-    _check_columns(curve, "step", "loss", "top1")
+    check_columns(curve, "step", "loss", "top1")
     ax = new_axes(ax, (6, 3.6))
     loss, top1 = CATEGORIES[0], CATEGORIES[1]
     ax.plot(curve["step"], curve["loss"], color=loss, lw=2.2)
@@ -179,17 +176,8 @@ def overfit_curve(curve: pd.DataFrame, *, title: str | None = None, ax: Axes | N
     return ax
 
 
-def _check_columns(table: pd.DataFrame, *wanted: str) -> None:
-    missing = [name for name in wanted if name not in table]
-    if missing or table.empty:
-        raise ValueError(
-            f"expected columns {', '.join(wanted)} and at least one row, found {len(table)} rows, "
-            f"missing columns {missing}"
-        )
-
-
 def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
-    """Write each line's name at its end, apart from each other: no legend to look up."""
+    """Write each line's name at its end, without one name on another."""
     low, high = ax.get_ylim()
     gap = 0.08 * (high - low)
     places = np.array([y for _, y, _, _ in ends])

@@ -1,4 +1,3 @@
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,14 +6,13 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from msg3d_lab.data.datasets import DATASETS
-from msg3d_lab.viz.attribution.fidelity import deletion_plot, difference_plot
-from msg3d_lab.viz.attribution.importance import (
+from msg3d_lab.viz import (
     class_clustermap,
+    difference_plot,
     importance_body,
-    importance_filmstrip,
     joint_time_heatmap,
+    save_figure,
 )
-from msg3d_lab.viz.export import save_figure
 
 
 def test_importance_body_is_centred_at_zero(body):
@@ -36,19 +34,6 @@ def test_importance_body_without_negative_values_goes_from_light_to_dark(body):
     assert (dots.norm.vmin, dots.norm.vmax) == (0, 50)
     light, dark = (np.mean(dots.cmap(v)[:3]) for v in (0.0, 1.0))
     assert light > dark
-
-
-def test_importance_filmstrip_shows_the_values_of_its_frames(body, make_walk):
-    clip = make_walk(num_frames=9, persons=2)
-    values = np.arange(9 * 25.0).reshape(9, 25)
-    figure = importance_filmstrip(clip, values, body, frames=3, title="walk")
-    panels = figure.axes[:3]
-    assert [ax.get_title(loc="center") for ax in panels] == ["frame 0", "frame 4", "frame 8"]
-    for ax, frame in zip(panels, (0, 4, 8), strict=True):
-        assert len(ax.collections) == 2
-        np.testing.assert_allclose(ax.collections[0].get_array(), values[frame])
-    with pytest.raises(ValueError, match="expected a clip"):
-        importance_filmstrip(clip, values[:3], body)
 
 
 def test_joint_time_heatmap_has_readable_ticks_and_dots():
@@ -142,44 +127,6 @@ def test_class_clustermap_shows_all_of_the_names_of_ntu60(saved, body, tmp_path,
     assert f"{cut[:43]}\N{HORIZONTAL ELLIPSIS}" in seen
 
 
-def curves(methods=("occlusion", "shapley")):
-    rows = []
-    for method in methods:
-        for order in ("important first", "random", "important last"):
-            for clip in range(3):
-                for share in (0.0, 0.5, 1.0):
-                    probability = 1 - share if order == "random" else 1 - share**2
-                    rows.append(
-                        {
-                            "method": method,
-                            "kind": "deletion",
-                            "order": order,
-                            "clip": clip,
-                            "share": share,
-                            "probability": probability,
-                        }
-                    )
-    return pd.DataFrame(rows)
-
-
-def test_deletion_plot_draws_means_per_order_and_per_method():
-    ax = deletion_plot(curves(["occlusion"]))
-    assert [line.get_label() for line in ax.lines] == [
-        "important first",
-        "random",
-        "important last",
-    ]
-    np.testing.assert_allclose(ax.lines[0].get_ydata(), [1, 0.75, 0])
-    assert ax.get_ylabel() == "probability of the class (unitless)"
-    ax = deletion_plot(curves(), by="method")
-    assert [line.get_label() for line in ax.lines] == ["occlusion", "shapley", "random order"]
-    np.testing.assert_allclose(ax.lines[2].get_ydata(), [1, 0.5, 0])
-    # Lines differ in more than their colour.
-    assert len({str(line.get_linestyle()) + str(line._dash_pattern) for line in ax.lines}) == 3
-    with pytest.raises(ValueError, match="expected deletion or insertion"):
-        deletion_plot(curves(), kind="both")
-
-
 def test_difference_plot_fills_what_is_beyond_zero():
     table = pd.DataFrame(
         {"difference": [0.1, -0.3], "low": [-0.1, -0.5], "high": [0.3, -0.1]}, index=["a", "b"]
@@ -194,39 +141,6 @@ def test_difference_plot_fills_what_is_beyond_zero():
     assert all(to_hex(dot.get_markerfacecolor()) == "#ffffff" for dot in dots)
     with pytest.raises(ValueError, match="high"):
         difference_plot(table.drop(columns="high"))
-
-
-def test_save_figure_has_the_journals_width_and_readable_text(body, tmp_path):
-    ax = importance_body(np.arange(25.0), body, title="a title")
-    before, sizes = ax.figure.get_size_inches().copy(), [t.get_fontsize() for t in ax.texts]
-    pdf, svg = save_figure(ax, tmp_path / "figures" / "body.pdf", width="single")
-    assert (pdf.name, svg.name) == ("body.pdf", "body.svg")
-    text = svg.read_text(encoding="utf-8")
-    width = float(text.split('width="')[1].split("pt")[0])
-    assert width == pytest.approx(89 / 25.4 * 72, rel=1e-3)
-    assert "a title" in text  # text, not outlines
-    assert "dc:date" not in text
-    np.testing.assert_array_equal(ax.figure.get_size_inches(), before)
-    assert [t.get_fontsize() for t in ax.texts] == sizes
-    with pytest.raises(FileExistsError, match=r"body\.pdf, .*body\.svg exists already"):
-        save_figure(ax, tmp_path / "figures" / "body", width="single")
-    with pytest.raises(ValueError, match="width is 'single'"):
-        save_figure(ax, tmp_path / "other", width="wide")
-    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["body.pdf", "body.svg"]
-
-
-def test_save_figure_never_goes_below_six_points(body, tmp_path, monkeypatch):
-    ax = importance_body(np.arange(25.0), body)
-    seen = []
-    savefig = Figure.savefig
-
-    def watched(self, *words, **options):
-        seen.extend(t.get_fontsize() for t in self.findobj(Text))
-        return savefig(self, *words, **options)
-
-    monkeypatch.setattr(mpl.figure.Figure, "savefig", watched)
-    save_figure(ax, tmp_path / "small", width=40, formats=["svg"])
-    assert min(seen) == 6
 
 
 @pytest.mark.parametrize("values", [np.ones(3), np.full(25, np.nan)])

@@ -2,9 +2,12 @@ from pathlib import Path
 
 import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 
 from msg3d_lab import graph, viz
+from msg3d_lab.viz import style
 
 
 @pytest.mark.parametrize("aggregation", ["powers", "disentangled"])
@@ -47,15 +50,19 @@ def test_hop_share_table_refuses(body, scales):
         viz.hop_share_table(scales, body)
 
 
-def test_hop_share_writes_the_percentages(body):
+def test_share_heatmap_of_hops_writes_the_percentages(body):
     table = viz.hop_share_table(graph.scale_adjacencies(body.adjacency, 2), body)
-    texts = [text.get_text() for text in viz.hop_share(table).texts]
+    ax = viz.share_heatmap(table)
+    texts = [text.get_text() for text in ax.texts]
     assert texts == ["100", f"{100 * table.loc[1, 0]:.0f}", f"{100 * table.loc[1, 1]:.0f}"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("hops away", "k")
 
 
 def test_hop_figure_bars_are_the_shares(body):
     figure = viz.hop_figure(body, 4, focus=6)
     powers, disentangled = figure.axes[2].containers
+    assert to_hex(powers[0].get_facecolor()) == style.POWERS
+    assert to_hex(disentangled[0].get_facecolor()) == style.DISENTANGLED
     assert sum(bar.get_height() for bar in powers) == pytest.approx(100)
     heights = [bar.get_height() for bar in disentangled]
     assert heights[0] + heights[4] == pytest.approx(100)
@@ -97,3 +104,49 @@ def test_readme_figure_is_what_the_function_draws(body, tmp_path):
             np.asarray(image.convert("L").resize((60, 30)), dtype=float) for image in (then, now)
         ]
     assert np.abs(small[0] - small[1]).mean() < 3
+
+
+def test_hop_bars_draw_percentages_side_by_side():
+    shares = pd.DataFrame({"designed": [0.5, 0.5], "learned": [0.2, 0.8]}, index=[0, 1])
+    ax = viz.hop_bars(shares, title="Reach")
+    assert [[bar.get_height() for bar in bars] for bars in ax.containers] == [[50, 50], [20, 80]]
+    lefts = sorted(bar.get_x() for bars in ax.containers for bar in bars)
+    assert np.diff(lefts).min() >= 0.4 - 1e-9
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["designed", "learned"]
+    assert ax.get_ylabel() == "share of the weight (%)"
+    assert viz.hop_bars(shares, label="of the gradient").get_ylabel() == "of the gradient"
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        (pd.DataFrame(index=[0, 1]), "1 to 6 columns to compare, found 0"),
+        (pd.DataFrame(np.ones((2, 7))), "found 7"),
+        (pd.DataFrame({"a": [-0.5]}), "0 or more, found -0.5"),
+    ],
+)
+def test_hop_bars_refuse(shares, message):
+    with pytest.raises(ValueError, match=message):
+        viz.hop_bars(shares)
+
+
+def test_share_heatmap_writes_percentages_and_leaves_gaps():
+    table = pd.DataFrame({0: [0.25, 0.5], 1: [0.75, np.nan]}, index=["g3d", "factorized"])
+    table.columns.name = "scale"
+    ax = viz.share_heatmap(table)
+    assert [text.get_text() for text in ax.texts] == ["25", "75", "50"]
+    assert ax.images[0].get_clim() == (0, 75)
+    assert ax.get_xlabel() == "scale"
+    signed = viz.share_heatmap(pd.DataFrame([[-0.2, 1.2]]))
+    assert signed.images[0].get_clim() == (-120, 120)
+    assert signed.texts[0].get_text() == "\N{MINUS SIGN}20"
+    with pytest.raises(ValueError, match="found none"):
+        viz.share_heatmap(pd.DataFrame([[np.nan]]))
+
+
+def test_axes_level_functions_draw_where_they_are_told():
+    import matplotlib.pyplot as plt
+
+    _, (left, right) = plt.subplots(1, 2)
+    assert viz.hop_bars(pd.DataFrame({"a": [1.0]}), ax=left) is left
+    assert viz.share_heatmap(pd.DataFrame([[1.0]]), ax=right) is right

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from msg3d_lab.viz.results.ablations import accuracy_by_scales, cost_accuracy, forest_plot
+from msg3d_lab.viz import accuracy_by_scales, cost_accuracy, forest_plot
+from msg3d_lab.viz.style import DISENTANGLED, POWERS
 
 
 @pytest.fixture
@@ -41,6 +42,7 @@ def test_accuracy_by_scales_draws_means_and_every_run(runs):
     means = [line for line in ax.lines if line.get_marker() != "."]
     points = [line for line in ax.lines if line.get_marker() == "."]
     assert [line.get_label() for line in means] == ["powers", "disentangled"]
+    assert [line.get_color() for line in means] == [POWERS, DISENTANGLED]
     np.testing.assert_allclose(means[1].get_ydata(), [53.5, 59.5, 67.5])
     np.testing.assert_allclose(means[0].get_ydata()[0], 54)  # the seed that is tested
     assert [len(line.get_ydata()) for line in points] == [5, 6]
@@ -52,12 +54,12 @@ def test_accuracy_by_scales_draws_means_and_every_run(runs):
     assert 0 < means[1].get_xdata()[0] - means[0].get_xdata()[0] < 1
 
 
-@pytest.mark.parametrize(
-    "broken", [lambda r: r.drop(columns="K"), lambda r: r.assign(top1=np.nan), lambda r: r.iloc[:0]]
-)
-def test_accuracy_by_scales_says_what_is_missing(runs, broken):
-    with pytest.raises(ValueError, match="columns K, aggregation, top1 and at least one top1"):
-        accuracy_by_scales(broken(runs))
+def test_accuracy_by_scales_says_what_is_missing(runs):
+    for broken in (runs.drop(columns="K"), runs.iloc[:0]):
+        with pytest.raises(ValueError, match="columns K, aggregation, top1 and at least one row"):
+            accuracy_by_scales(broken)
+    with pytest.raises(ValueError, match="one row with top1, found none of 12"):
+        accuracy_by_scales(runs.assign(top1=np.nan))
 
 
 def test_forest_plot_has_a_row_per_difference(table):
@@ -75,13 +77,13 @@ def test_forest_plot_has_a_row_per_difference(table):
 def test_forest_plot_says_what_is_missing(table):
     with pytest.raises(ValueError, match=r"missing columns \['low'\]"):
         forest_plot(table.drop(columns="low"))
-    with pytest.raises(ValueError, match="at least one difference"):
+    with pytest.raises(ValueError, match="at least one row with difference, found none of 1"):
         forest_plot(table.loc[["a"]])
 
 
 def test_cost_accuracy_joins_what_nothing_cheaper_reaches(table):
     ax = cost_accuracy(table, title="t")
-    front = next(line for line in ax.lines if line.get_label().startswith("nothing"))
+    front = next(line for line in ax.lines if line.get_label().startswith("more accurate"))
     np.testing.assert_allclose(front.get_xydata(), [[2, 80], [4, 83.1]])
     assert [t.get_text() for t in ax.texts] == ["c", "a", "b"]  # from below
 
@@ -100,5 +102,5 @@ def test_cost_accuracy_says_what_is_wrong(table):
         cost_accuracy(table, cost="watts")
     with pytest.raises(ValueError, match=r"missing columns \['parameters'\]"):
         cost_accuracy(table, cost="parameters")
-    with pytest.raises(ValueError, match="at least one row with both"):
+    with pytest.raises(ValueError, match="at least one row with top1 and macs"):
         cost_accuracy(table.loc[["d"]])

@@ -45,7 +45,7 @@ def test_reliability_diagram_shows_the_gap():
     line = ax.lines[-1]
     np.testing.assert_allclose(line.get_xydata(), [[0.5, 1.0], [0.9, 0.7]])
     # (1 * 0.5 + 3 * 0.2) / 4, (0.5 + 3 * 0.9) / 4, (1 + 3 * 0.7) / 4
-    assert "calibration error 27.5 %: 80.0 % sure, 77.5 % right" in ax.get_xlabel()
+    assert "calibration error 27.5 %: confidence 80.0 %, accuracy 77.5 %" in ax.get_xlabel()
     bars = [patch.get_height() for patch in ax.patches]
     assert bars[1] == pytest.approx(3 * bars[0])
     assert [patch.get_x() for patch in ax.patches] == [0.4, 0.8]
@@ -65,8 +65,8 @@ def test_class_accuracy_has_the_hardest_first_and_leaves_out_what_never_occurs()
     assert texts(without) == ["25", "50", "90"]
 
 
-def test_class_delta_marks_what_holds():
-    ax = viz.class_delta(DELTA)
+def test_class_differences_marks_what_holds():
+    ax = viz.class_differences(DELTA)
     labels = [tick.get_text() for tick in ax.get_yticklabels()]
     assert labels == ["wave  (n=6)", "sit  (n=10)", "stand  (n=4)"]
     np.testing.assert_allclose([patch.get_width() for patch in ax.patches], [30, 10, -50])
@@ -85,11 +85,11 @@ def test_figures_of_any_number_of_classes_can_be_drawn(count):
     delta = pd.DataFrame(dict.fromkeys(["difference", "low", "high"], 0.0), index=names)
     for ax in (
         viz.class_accuracy(classes),
-        viz.class_delta(delta.assign(samples=3, p_holm=1.0)),
+        viz.class_differences(delta.assign(samples=3, p_holm=1.0)),
     ):
         ax.figure.canvas.draw()
         assert len(ax.get_yticklabels()) == count
-        assert len(ax.texts) == (1 if count == 1 and ax.get_xlabel().startswith("found (") else 0)
+        assert len(ax.texts) == (1 if count == 1 and ax.get_xlabel().startswith("recall (") else 0)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_figures_of_any_number_of_classes_can_be_drawn(count):
     [
         (viz.reliability_diagram, BINS),
         (viz.class_accuracy, CLASSES),
-        (viz.class_delta, DELTA),
+        (viz.class_differences, DELTA),
     ],
 )
 def test_figures_draw_where_they_are_told_and_refuse_other_tables(draw, table):

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from matplotlib.patches import FancyArrowPatch
 
-from msg3d_lab.viz import body_layout
-from msg3d_lab.viz.graphs.edges import learned_edges
+from msg3d_lab import graph, viz
+from msg3d_lab.viz import body_layout, learned_edges
 
 
 def edge(receiver, sender, mean, *, frames=(0, 0), p_holm=np.nan):
@@ -106,3 +106,38 @@ def test_learned_edges_of_an_empty_table_are_a_body(body):
 def test_learned_edges_refuse(body, table, options, message):
     with pytest.raises(ValueError, match=message):
         learned_edges(pd.DataFrame(table), body, **options)
+
+
+@pytest.mark.parametrize("labels", ["names", "numbers", None])
+def test_body_graph_draws_every_edge_and_label(body, labels):
+    ax = viz.body_graph(body, labels=labels)
+    assert len(ax.lines) == len(body.edges)
+    assert len(ax.texts) == (25 if labels else 0)
+
+
+def test_body_weights_sizes_grow_with_the_weight_and_zeros_stay_apart(body):
+    weights = np.zeros(25)
+    weights[[3, 4, 5]] = 0.1, 0.2, 0.4
+    ax = viz.body_weights(weights, body, focus=5, colorbar=True)
+    none, some, ring = ax.collections
+    assert len(none.get_offsets()) == 22
+    sizes = some.get_sizes()
+    assert sizes[0] < sizes[1] < sizes[2]
+    np.testing.assert_allclose(ring.get_offsets()[0], viz.body_layout(body)[5])
+
+
+@pytest.mark.parametrize("weights", [np.ones(24), -np.ones(25)])
+def test_body_weights_refuses_other_shapes_and_negative_weights(body, weights):
+    with pytest.raises(ValueError, match="25 weights of 0 or more"):
+        viz.body_weights(weights, body)
+
+
+@pytest.mark.parametrize(("edges", "links"), [("grid", 2), ("dense", 6)])
+def test_window_weights_links_the_other_frames(body, edges, links):
+    wrist = 6
+    row = graph.window_graph(body.adjacency, 3, edges=edges)[25 + wrist]
+    ax = viz.window_weights(row.reshape(3, 25), body, focus=(1, wrist))
+    arrows = [text for text in ax.texts if getattr(text, "arrow_patch", None) is not None]
+    assert len(arrows) == links
+    with pytest.raises(ValueError, match="window_size, V"):
+        viz.window_weights(row, body, focus=(1, wrist))

@@ -66,7 +66,7 @@ def test_frames_of_a_window_are_those_it_sees(body, steps, dilation, expected):
     assert [tick.get_text() for tick in ax.get_xticklabels()] == expected
     figure = viz.scales_figure({"k = 1": A}, blocks=25, dilation=dilation)
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == expected
-    ax = viz.window_heat(A[30].reshape(steps, 25), body, focus=(1, 5), dilation=dilation)
+    ax = viz.window_weights(A[30].reshape(steps, 25), body, focus=(1, 5), dilation=dilation)
     shown = [text.get_text() for text in ax.texts if text.get_text()]
     assert shown == [f"frame {name}" for name in expected]
     # Where the network's padding puts the first of them.
@@ -77,7 +77,7 @@ def test_frames_of_a_window_are_those_it_sees(body, steps, dilation, expected):
 def test_weights_have_a_unit(body):
     bar = viz.adjacency_heatmap(body.adjacency).figure.axes[-1]
     assert bar.get_ylabel() == "weight (unitless)"
-    bar = viz.body_heat(np.ones(25), body, colorbar=True).figure.axes[-1]
+    bar = viz.body_weights(np.ones(25), body, colorbar=True).figure.axes[-1]
     assert bar.get_ylabel() == "weight (unitless)"
     assert viz.scales_figure({"A": body.adjacency}).axes[-1].get_ylabel() == "weight (unitless)"
 
@@ -93,36 +93,72 @@ def test_scales_figure_shares_one_scale_that_self_loops_do_not_set(body):
         viz.scales_figure({})
 
 
-@pytest.mark.parametrize("labels", ["names", "numbers", None])
-def test_body_graph_draws_every_edge_and_label(body, labels):
-    ax = viz.body_graph(body, labels=labels)
-    assert len(ax.lines) == len(body.edges)
-    assert len(ax.texts) == (25 if labels else 0)
+@pytest.fixture
+def scales(body):
+    return graph.scale_adjacencies(body.adjacency, 4)
 
 
-def test_body_heat_sizes_grow_with_the_weight_and_zeros_stay_apart(body):
-    weights = np.zeros(25)
-    weights[[3, 4, 5]] = 0.1, 0.2, 0.4
-    ax = viz.body_heat(weights, body, focus=5, colorbar=True)
-    none, some, ring = ax.collections
-    assert len(none.get_offsets()) == 22
-    sizes = some.get_sizes()
-    assert sizes[0] < sizes[1] < sizes[2]
-    np.testing.assert_allclose(ring.get_offsets()[0], viz.body_layout(body)[5])
+def test_learned_graph_figure_draws_the_sum_and_centres_signed_panels(body, scales):
+    mask = np.random.default_rng(0).normal(0, 0.01, (25, 25))
+    figure = viz.learned_graph_figure(scales[2], mask, joints=body.joints, title="Block 1")
+    panels = [ax for ax in figure.axes if ax.images]
+    titles = [ax.get_title(loc="left") for ax in panels]
+    assert titles == ["designed, A", "added, A_res", "used"]
+    designed, added, used = (ax.images[0] for ax in panels)
+    np.testing.assert_allclose(used.get_array().filled(0), scales[2] + mask)
+    assert designed.get_clim() == (0, scales[2].max())
+    for image in (added, used):
+        low, high = image.get_clim()
+        assert low == -high
+    assert added.get_clim()[1] == np.abs(mask).max()
+    assert [tick.get_text() for tick in panels[0].get_yticklabels()] == list(body.joints)
+    assert figure.get_suptitle() == "Block 1"
 
 
-@pytest.mark.parametrize("weights", [np.ones(24), -np.ones(25)])
-def test_body_heat_refuses_other_shapes_and_negative_weights(body, weights):
-    with pytest.raises(ValueError, match="25 weights of 0 or more"):
-        viz.body_heat(weights, body)
+def test_learned_graph_figure_refuses_other_shapes(scales):
+    with pytest.raises(ValueError, match=r"one shape, found \(25, 25\) and \(4, 25, 25\)"):
+        viz.learned_graph_figure(scales[0], scales)
 
 
-@pytest.mark.parametrize(("edges", "links"), [("grid", 2), ("dense", 6)])
-def test_window_heat_links_the_other_frames(body, edges, links):
-    wrist = 6
-    row = graph.window_graph(body.adjacency, 3, edges=edges)[25 + wrist]
-    ax = viz.window_heat(row.reshape(3, 25), body, focus=(1, wrist))
-    arrows = [text for text in ax.texts if getattr(text, "arrow_patch", None) is not None]
-    assert len(arrows) == links
-    with pytest.raises(ValueError, match="window_size, V"):
-        viz.window_heat(row, body, focus=(1, wrist))
+def test_mask_figure_has_one_scale_around_zero_that_few_edges_do_not_set(scales):
+    scales[0, 0, 0] = 50
+    figure = viz.mask_figure(scales)
+    images = [image for ax in figure.axes for image in ax.images]
+    limit = np.quantile(scales, 0.995)
+    assert limit < 2
+    assert {image.get_clim() for image in images} == {(-limit, limit)}
+    assert [ax.get_title(loc="left") for ax in figure.axes[:4]] == [f"k = {k}" for k in range(4)]
+    colorbar = figure.axes[-1]
+    assert "unitless" in colorbar.get_ylabel()
+
+
+def test_mask_figure_of_windows_names_their_steps():
+    figure = viz.mask_figure(np.ones((5, 12, 12)), blocks=4, columns=3, names=list("abcde"))
+    first = figure.axes[0]
+    steps = ["t\N{MINUS SIGN}1", "t", "t+1"]
+    assert [tick.get_text() for tick in first.get_yticklabels()] == steps
+    assert len(first.lines) == 4
+    assert not figure.axes[5].axison
+    figure = viz.mask_figure(np.ones((1, 12, 12)), blocks=4, dilation=2)
+    steps = ["t\N{MINUS SIGN}2", "t", "t+2"]
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == steps
+    figure = viz.learned_graph_figure(np.eye(12), np.eye(12), blocks=4, dilation=2)
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == steps
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        (np.ones((3, 3)), {}, r"expected masks \(K\+1, V, V\), found shape \(3, 3\)"),
+        (np.ones((0, 3, 3)), {}, "expected masks"),
+        (np.ones((2, 3, 3)), {"names": ["a"]}, "expected 2 names, one per mask, found 1"),
+    ],
+)
+def test_mask_figure_refuses(values, options, message):
+    with pytest.raises(ValueError, match=message):
+        viz.mask_figure(values, **options)
+
+
+def test_mask_figure_of_an_untrained_network_can_be_drawn():
+    figure = viz.mask_figure(np.zeros((2, 3, 3)))
+    assert figure.axes[0].images[0].get_clim() == (-1, 1)

@@ -1,4 +1,4 @@
-"""From a recording to a clip: who is tracked when, and where bodies are before and after."""
+"""Recordings: which body is tracked when, and a clip before and after preparation."""
 
 from __future__ import annotations
 
@@ -12,54 +12,47 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from msg3d_lab.skeletons import Skeleton
-from msg3d_lab.viz.motion.skeleton import draw_person, to_view
-from msg3d_lab.viz.style import (
-    ACCENT,
-    CATEGORIES,
-    FAINT,
-    INK,
-    MUTED,
-    new_axes,
-    new_figure,
-    styled,
-)
+from msg3d_lab.viz.elements import add_figure_title, add_grid
+from msg3d_lab.viz.motion.layout import to_view, vertical_axis
+from msg3d_lab.viz.motion.skeleton import draw_person
+from msg3d_lab.viz.style import ACCENT, CATEGORIES, INK, MUTED, new_axes, new_figure, styled
 
-__all__ = ["before_after", "body_timeline", "fates", "heading", "runs"]
+__all__ = ["body_outcomes", "body_timeline", "heading", "preparation_figure", "true_spans"]
 
 _MINUS = "\N{MINUS SIGN}"
 # Behind text that may lie on a body.
-_PAPER: Any = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
+_TEXT_BOX: Any = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
 _DROPPED: Any = {"facecolor": "white", "edgecolor": MUTED, "hatch": "////"}
-_BAR = 0.42  # height, of 1 between two bodies
+_BAR = 0.42  # height; bodies are 1 apart
 
 
-def runs(seen: np.ndarray) -> list[tuple[int, int]]:
+def true_spans(values: np.ndarray) -> list[tuple[int, int]]:
     """Return where a row of truth values is true: (start, stop) pairs, stop excluded.
 
     Example:
-        >>> runs([True, True, False, True])
+        >>> true_spans([True, True, False, True])
         [(0, 2), (3, 4)]
     """
-    steps = np.flatnonzero(np.diff(np.asarray(seen, dtype=int), prepend=0, append=0))
+    steps = np.flatnonzero(np.diff(np.asarray(values, dtype=int), prepend=0, append=0))
     return [(int(start), int(stop)) for start, stop in steps.reshape(-1, 2)]
 
 
-def fates(
+def body_outcomes(
     bodies: Sequence[int], *, kept: Sequence[Sequence[int]], dropped: Sequence[tuple[int, str]]
 ) -> list[tuple[tuple[int, ...], str]]:
-    """Say for each body which person it becomes (by some rules more than one), or why none.
+    """Return for each body which persons it becomes (some rules allow two), or why none.
 
     Args:
         bodies: numbers of the bodies.
-        kept: for each person, the bodies it was put together from.
+        kept: for each person, the bodies it is made of.
         dropped: (body, reason).
 
     Example:
-        >>> fates([7, 8, 9], kept=[[7, 8]], dropped=[(9, "short")])
+        >>> body_outcomes([7, 8, 9], kept=[[7, 8]], dropped=[(9, "short")])
         [((0,), 'person 0, part 1 of 2'), ((0,), 'person 0, part 2 of 2'), ((), 'dropped, short')]
     """
     reasons = dict(dropped)
-    told: list[tuple[tuple[int, ...], str]] = []
+    outcomes: list[tuple[tuple[int, ...], str]] = []
     for body in bodies:
         texts = {
             m: f"person {m}"
@@ -68,8 +61,8 @@ def fates(
             if body in parts
         }
         why = f"dropped, {reasons.get(body, 'no reason given')}"
-        told.append((tuple(texts), " and ".join(texts.values()) or why))
-    return told
+        outcomes.append((tuple(texts), " and ".join(texts.values()) or why))
+    return outcomes
 
 
 @styled
@@ -82,18 +75,18 @@ def body_timeline(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw which body of a recording is tracked when, and what becomes of it.
+    """Draw in which frames each body of a recording is tracked, and which person it becomes.
 
-    Bodies that become the same person have the same colour; hatched ones are dropped. A bar of two
-    colours is a body that a rule by places in the list makes part of two persons.
+    Bodies of the same person have the same colour; dropped ones are hatched. A bar of two colours
+    is a body that becomes part of two persons.
 
     Args:
         frames: number of the body -> the frames it is tracked in.
         num_frames: the recording's length.
-        kept: for each person, the bodies it was put together from.
+        kept: for each person, the bodies it is made of.
         dropped: (body, reason) of the others.
-        title: what it shows.
-        ax: where to draw; without it on a new figure.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: no bodies, or a body in frames that the recording does not have.
@@ -101,19 +94,19 @@ def body_timeline(
     if not frames:
         raise ValueError("expected at least one body, found none")
     seen = np.zeros((len(frames), num_frames), dtype=bool)
-    for row, (body, there) in zip(seen, frames.items(), strict=True):
-        there = np.asarray(there)
-        if not len(there) or there.min() < 0 or there.max() >= num_frames:
-            raise ValueError(f"expected body {body} in some of {num_frames} frames, found {there}")
-        row[there] = True
+    for row, (body, own) in zip(seen, frames.items(), strict=True):
+        own = np.asarray(own)
+        if not len(own) or own.min() < 0 or own.max() >= num_frames:
+            raise ValueError(f"expected body {body} in some of {num_frames} frames, found {own}")
+        row[own] = True
     ax = new_axes(ax, (8.6, 0.52 * len(frames) + 1.0))
-    what = fates(list(frames), kept=kept, dropped=dropped)
-    for place, (persons, text) in enumerate(what):
-        bars = [(start - 0.5, stop - start) for start, stop in runs(seen[place])]
-        looks = [{"color": CATEGORIES[(0, 2, 3, 4)[person % 4]]} for person in persons]
-        for i, look in enumerate(looks or [_DROPPED]):
-            height = _BAR / max(len(looks), 1)
-            ax.broken_barh(bars, (place - 0.02 + i * height, height), linewidth=1, **look)
+    outcomes = body_outcomes(list(frames), kept=kept, dropped=dropped)
+    for place, (persons, text) in enumerate(outcomes):
+        bars = [(start - 0.5, stop - start) for start, stop in true_spans(seen[place])]
+        styles = [{"color": CATEGORIES[(0, 2, 3, 4)[person % 4]]} for person in persons]
+        for i, style in enumerate(styles or [_DROPPED]):
+            height = _BAR / max(len(styles), 1)
+            ax.broken_barh(bars, (place - 0.02 + i * height, height), linewidth=1, **style)
         start, stop = bars[0][0], sum(bars[-1])
         late = start > 0.6 * num_frames
         ax.annotate(
@@ -132,32 +125,31 @@ def body_timeline(
     ax.set_yticks(np.arange(len(frames)) + 0.19, _short_names(list(frames)))
     ax.tick_params(axis="y", length=0)
     ax.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-    ax.grid(axis="x", color=FAINT, lw=0.7)
-    ax.set_axisbelow(True)
+    add_grid(ax, "x")
     ax.spines["left"].set_visible(False)
     return ax
 
 
 def heading(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Return the level direction a body faces, at right angles to its shoulders.
+    """Return the horizontal direction that a body faces, at right angles to its shoulders.
 
     Args:
         keypoints: (V, 3), in a camera's frame (y up) or prepared (z up).
         skeleton: a layout with `up` and `across`.
 
     Shapes:
-        (V, 3) -> (3,), of length 1; zeros where the body has no width.
+        (V, 3) -> (3,), of length 1; zeros if the shoulders coincide.
 
     Raises:
-        ValueError: the layout does not say what is up and across.
+        ValueError: the layout has no `up` and `across`.
     """
     if skeleton.up is None or skeleton.across is None:
         raise ValueError(
-            f"layout {skeleton.name} has no `align` entry, so that it is unknown where a body faces"
+            f"layout {skeleton.name} has no `align` entry, which tells where a body faces"
         )
     keypoints = np.asarray(keypoints, dtype=float)
     up = np.zeros(3)
-    up[_vertical(keypoints, skeleton)] = 1
+    up[vertical_axis(keypoints, skeleton)] = 1
     right, left = skeleton.across
     facing = np.cross(up, keypoints[right] - keypoints[left])
     length = float(np.linalg.norm(facing))
@@ -165,7 +157,7 @@ def heading(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
 
 
 @styled
-def before_after(
+def preparation_figure(
     before: np.ndarray,
     after: np.ndarray,
     skeleton: Skeleton,
@@ -175,18 +167,18 @@ def before_after(
 ) -> Figure:
     """Draw a 3D clip as recorded and as prepared, from the front and from above.
 
-    The body of one frame, the way of every joint over the clip (thin), and an arrow where the first
-    person faces. Ticks are the coordinates of the arrays, in metres.
+    Each panel shows the body in one frame, the path of every joint over the clip (thin), and from
+    above an arrow where the first person faces. Ticks are the arrays' coordinates, in metres.
 
     Args:
         before: (M, T, V, 3) in the camera's frame.
         after: (M, T', V, 3) prepared.
         skeleton: a layout with `up` and `across`.
-        frame: which frame, counted from the first in which somebody is there.
-        title: what it shows.
+        frame: which frame, counted among those in which a person is present.
+        title: of the figure.
 
     Raises:
-        ValueError: not 3D clips of this layout, nobody there, or as in `heading`.
+        ValueError: not 3D clips of this layout, no person, or as in `heading`.
     """
     figure, axes = new_figure((8.8, 7.6), 2, 2, height_ratios=[1, 1])
     for column, (name, clip) in enumerate((("Before", before), ("After", after))):
@@ -196,22 +188,21 @@ def before_after(
                 f"expected clips (M, T, {skeleton.num_joints}, 3) for {skeleton.label}, found "
                 f"{clip.shape}"
             )
-        there = np.flatnonzero(clip.any(axis=(0, 2, 3)))
-        if frame >= len(there):
+        present = np.flatnonzero(clip.any(axis=(0, 2, 3)))
+        if frame >= len(present):
             raise ValueError(
-                f"expected somebody in at least {frame + 1} frames, found {len(there)}"
+                f"expected a person in at least {frame + 1} frames, found {len(present)}"
             )
         for ax, view in zip(axes[:, column], ("front", "top"), strict=True):
-            _draw_view(ax, clip, skeleton, frame=int(there[frame]), view=view)
+            _draw_view(ax, clip, skeleton, frame=int(present[frame]), view=view)
             where = "from the front" if view == "front" else "from above"
             ax.set_title(f"{name}, {where}")
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    add_figure_title(figure, title)
     return figure
 
 
 def _short_names(bodies: Sequence[int]) -> list[str]:
-    """Names of bodies; a sensor's long numbers by their last digits, if these tell them apart."""
+    """Names of bodies; long numbers by their last four digits, if those are unique."""
     ends = [str(body)[-4:] for body in bodies]
     long = max(len(str(body)) for body in bodies) > 6
     if not long or len(set(ends)) < len(ends):
@@ -219,25 +210,18 @@ def _short_names(bodies: Sequence[int]) -> list[str]:
     return [f"body …{end}" for end in ends]
 
 
-def _vertical(keypoints: np.ndarray, skeleton: Skeleton) -> int:
-    """1 in a camera's frame, 2 after `prepare_3d`; the rule of `to_view`."""
-    start, end = skeleton.up or (0, 0)
-    line = (keypoints[..., end, :] - keypoints[..., start, :]).reshape(-1, 3).mean(axis=0)
-    return 2 if abs(line[2]) > abs(line[1]) else 1
-
-
 def _draw_view(ax: Axes, clip: np.ndarray, skeleton: Skeleton, *, frame: int, view: str) -> None:
-    """Draw a frame and the joints' ways; label the axes with the clip's own coordinates."""
+    """Draw a frame and the joints' paths; label the axes with the clip's own coordinates."""
     points, seen = to_view(clip, skeleton, view=view)
     for person in range(len(clip)):
-        ways = np.where(seen[person, ..., None], points[person, ..., :2], np.nan).swapaxes(0, 1)
+        paths = np.where(seen[person, ..., None], points[person, ..., :2], np.nan).swapaxes(0, 1)
         ax.add_collection(
-            LineCollection(list(ways), colors=MUTED, linewidths=0.5, alpha=0.45, zorder=0)
+            LineCollection(list(paths), colors=MUTED, linewidths=0.5, alpha=0.45, zorder=0)
         )
         draw_person(ax, points[person, frame], seen[person, frame], skeleton, hollow=person > 0)
-    recorded = _vertical(clip, skeleton) == 1
-    # On the page, right is -x in both frames; up is the vertical or, seen from above, what lies
-    # behind a body that faces the camera: z of a recording, -y once prepared.
+    recorded = vertical_axis(clip, skeleton) == 1
+    # On the page, right is -x in both frames. Up is the vertical or, from above, the direction away
+    # from the camera: z of a recording, -y after preparation.
     minus = FuncFormatter(lambda value, _: f"{0 - round(value, 6):g}".replace("-", _MINUS))
     ax.xaxis.set_major_formatter(minus)
     if view == "front":
@@ -257,13 +241,12 @@ def _draw_view(ax: Axes, clip: np.ndarray, skeleton: Skeleton, *, frame: int, vi
             textcoords="offset points",
             fontsize=8.5,
             color=ACCENT,
-            bbox=_PAPER,
+            bbox=_TEXT_BOX,
             zorder=4,
         )
     ax.set_aspect("equal", adjustable="datalim")
     ax.margins(0.1)
-    ax.grid(color=FAINT, lw=0.6)
-    ax.set_axisbelow(True)
+    add_grid(ax, "both")
 
 
 def _draw_heading(ax: Axes, clip: np.ndarray, skeleton: Skeleton, *, frame: int) -> None:
@@ -274,7 +257,7 @@ def _draw_heading(ax: Axes, clip: np.ndarray, skeleton: Skeleton, *, frame: int)
     start, end = points[:, first, frame, list(skeleton.across or ())].mean(axis=1)[:, :2]
     ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 2}, zorder=5)
     ax.update_datalim([end])
-    # The word continues the arrow, whichever way that points.
+    # The word stands at the arrow's head.
     right, up = 11 * (end - start) / max(float(np.linalg.norm(end - start)), 1e-9)
     ax.annotate(
         "faces",

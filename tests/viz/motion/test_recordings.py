@@ -5,7 +5,7 @@ from msg3d_lab import skeletons, viz
 from msg3d_lab.data import prepare_3d
 from msg3d_lab.data.formats.bodies import Track, select_bodies
 from msg3d_lab.data.synthetic import dataset as synthetic
-from msg3d_lab.viz.motion.bodies import fates, heading, runs
+from msg3d_lab.viz.motion.recordings import body_outcomes, heading, true_spans
 
 FRAMES = {
     72057594037931101: np.arange(20),
@@ -18,19 +18,19 @@ FATES = {"kept": ((FIRST, SECOND), (FOURTH,)), "dropped": ((THIRD, "short: 6 fra
 TEXTS = ["person 0, part 1 of 2", "person 0, part 2 of 2", "dropped, short: 6 frames", "person 1"]
 
 
-def test_runs_finds_starts_and_stops():
-    assert runs([0, 1, 1, 0, 0, 1]) == [(1, 3), (5, 6)]
-    assert runs(np.ones(3)) == [(0, 3)]
-    assert runs(np.zeros(3)) == []
+def test_true_spans_are_starts_and_stops():
+    assert true_spans([0, 1, 1, 0, 0, 1]) == [(1, 3), (5, 6)]
+    assert true_spans(np.ones(3)) == [(0, 3)]
+    assert true_spans(np.zeros(3)) == []
 
 
-def test_fates_of_a_body_in_two_persons_and_of_a_forgotten_one():
-    told = fates([1, 2, 3], kept=[[1], [2, 1]], dropped=[])
+def test_body_outcomes_of_a_body_in_two_persons_and_of_a_forgotten_one():
+    told = body_outcomes([1, 2, 3], kept=[[1], [2, 1]], dropped=[])
     assert told[0] == ((0, 1), "person 0 and person 1, part 2 of 2")
     assert told[2] == ((), "dropped, no reason given")
 
 
-def test_fates_reads_what_select_bodies_returns():
+def test_body_outcomes_reads_what_select_bodies_returns():
     """The plain tuples of a `Selection` fit, whatever class they come in."""
     rng = np.random.default_rng(0)
     standing = rng.uniform(0, 1, (25, 3)) * [0.4, 1.7, 0.2]
@@ -39,7 +39,7 @@ def test_fates_reads_what_select_bodies_returns():
         for body, there in FRAMES.items()
     ]
     selection = select_bodies(tracks, 50)
-    told = fates(list(FRAMES), kept=selection.kept, dropped=selection.dropped)
+    told = body_outcomes(list(FRAMES), kept=selection.kept, dropped=selection.dropped)
     assert [persons for persons, _ in told] == [(0,), (0,), (), ()]
     assert told[2][1] == "dropped, short: 6 frames"
 
@@ -107,8 +107,8 @@ def recorded():
     return synthetic.record("S001C003P003R001A015")[0]
 
 
-def test_before_after_shows_two_views_with_the_arrays_coordinates(body, recorded):
-    figure = viz.before_after(recorded, prepare_3d(recorded, body), body, title="Clip")
+def test_preparation_figure_shows_two_views_with_the_arrays_coordinates(body, recorded):
+    figure = viz.preparation_figure(recorded, prepare_3d(recorded, body), body, title="Clip")
     figure.canvas.draw()
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles == [
@@ -130,18 +130,18 @@ def test_before_after_shows_two_views_with_the_arrays_coordinates(body, recorded
     assert {text.get_text() for text in above.texts} >= {"faces", "camera"}
 
 
-def test_before_after_skips_frames_in_which_nobody_is(body, recorded):
+def test_preparation_figure_skips_frames_in_which_nobody_is(body, recorded):
     late = recorded.copy()
     late[:, :5] = 0
-    figure = viz.before_after(late, prepare_3d(recorded, body), body)
+    figure = viz.preparation_figure(late, prepare_3d(recorded, body), body)
     dots = figure.axes[0].collections[1].get_offsets()
     np.testing.assert_allclose(-dots[:, 0], late[0, 5, :, 0], atol=1e-5)
 
 
-def test_before_after_says_what_is_wrong(body, recorded):
+def test_preparation_figure_says_what_is_wrong(body, recorded):
     with pytest.raises(ValueError, match=r"expected clips \(M, T, 25, 3\)"):
-        viz.before_after(recorded[0], recorded, body)
-    with pytest.raises(ValueError, match="somebody in at least 1 frames, found 0"):
-        viz.before_after(recorded, 0 * recorded, body)
+        viz.preparation_figure(recorded[0], recorded, body)
+    with pytest.raises(ValueError, match="a person in at least 1 frames, found 0"):
+        viz.preparation_figure(recorded, 0 * recorded, body)
     with pytest.raises(ValueError, match="found"):
-        viz.before_after(recorded, recorded, skeletons.get("coco17"))
+        viz.preparation_figure(recorded, recorded, skeletons.get("coco17"))

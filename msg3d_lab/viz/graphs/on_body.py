@@ -1,0 +1,375 @@
+"""Graphs on the body: joints, weights of joints, and learned edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, ListedColormap, Normalize
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch
+
+from msg3d_lab.skeletons import Skeleton
+from msg3d_lab.viz.elements import add_colorbar, draw_bones, draw_values
+from msg3d_lab.viz.graphs.matrices import frame_name, frame_names
+from msg3d_lab.viz.motion.layout import body_layout
+from msg3d_lab.viz.style import (
+    ACCENT,
+    CENTER,
+    FAINT,
+    INK,
+    MUTED,
+    diverging,
+    new_axes,
+    sequential,
+    styled,
+)
+
+__all__ = ["body_graph", "body_weights", "learned_edges", "window_weights"]
+
+_EDGE_COLUMNS = ("receiver", "sender", "receiver_frame", "sender_frame", "mean")
+_BODY_HEIGHT, _WIDEST = 2.9, 9.0  # inches
+_LABEL_GAP = 0.048  # of the body's height: two lines of text
+
+
+@styled
+def body_graph(
+    skeleton: Skeleton,
+    *,
+    labels: Literal["names", "numbers"] | None = "names",
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the body graph, facing the reader, with the joints' names or numbers.
+
+    Args:
+        skeleton: the joint layout.
+        labels: what to write beside the joints.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
+    """
+    ax = new_axes(ax, (6.6, 4.8))
+    xy = body_layout(skeleton)
+    draw_bones(ax, skeleton, xy)
+    ax.margins(0.09)
+    ax.scatter(xy[:, 0], xy[:, 1], s=150 if labels == "numbers" else 36, color=CENTER, zorder=3)
+    middle = xy[:, 0].mean()
+    for v, (x, y) in enumerate(xy):
+        if labels == "numbers":
+            ax.text(x, y, str(v), color="white", fontsize=7.5, ha="center", va="center", zorder=4)
+        elif labels == "names":
+            side = 1 if x >= middle - 1e-9 else -1
+            ax.annotate(
+                skeleton.joints[v],
+                (x, y),
+                (7 * side, 0),
+                textcoords="offset points",
+                ha="left" if side > 0 else "right",
+                va="center",
+                fontsize=8,
+            )
+    ax.set_title(title or "")
+    if labels == "names":
+        ax.margins(x=0.22, y=0.04)
+    return ax
+
+
+@styled
+def body_weights(
+    weights: np.ndarray,
+    skeleton: Skeleton,
+    *,
+    focus: int | None = None,
+    vmax: float | None = None,
+    colorbar: bool = False,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a weight per joint on the body: larger and darker dots are larger weights.
+
+    Args:
+        weights: (V,), 0 or more; a joint with exactly 0 is a small grey dot.
+        skeleton: the joint layout.
+        focus: the joint that receives these weights (the row of an adjacency); it gets a ring.
+        vmax: weight of the largest dot. Default: the largest weight.
+        colorbar: whether to draw the colour bar.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
+
+    Raises:
+        ValueError: not one weight per joint, or a negative one.
+    """
+    weights = _check_weights(weights, skeleton)
+    ax = new_axes(ax, (3.6, 3.8))
+    xy = body_layout(skeleton)
+    norm = Normalize(0, float(weights.max() if vmax is None else vmax) or 1.0)
+    _draw_weights(ax, skeleton, xy, weights, norm=norm, focus=focus)
+    if colorbar:
+        add_colorbar(ScalarMappable(norm, sequential()), ax, "weight (unitless)", shrink=0.7)
+    ax.set_title(title or "")
+    return ax
+
+
+@styled
+def window_weights(
+    weights: np.ndarray,
+    skeleton: Skeleton,
+    *,
+    focus: tuple[int, int],
+    dilation: int = 1,
+    vmax: float | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a weight per joint and window step, one body per step, linked to the focus joint.
+
+    Args:
+        weights: (window_size, V): a row of the window's adjacency, folded.
+        skeleton: the joint layout.
+        focus: (step, joint) that receives these weights.
+        dilation: frames between two steps of the window.
+        vmax: weight of the largest dot. Default: the largest weight.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
+
+    Raises:
+        ValueError: the shape does not match, or a weight is negative.
+    """
+    weights = np.asarray(weights, dtype=float)
+    if weights.ndim != 2:
+        raise ValueError(f"expected weights (window_size, V), found shape {weights.shape}")
+    steps = len(weights)
+    rows = [_check_weights(row, skeleton) for row in weights]
+    ax = new_axes(ax, (2.2 * steps + 0.4, 2.7))
+    norm = Normalize(0, float(weights.max() if vmax is None else vmax) or 1.0)
+    xy = body_layout(skeleton)
+    width = np.ptp(xy[:, 0]) * 1.25
+    start = xy[focus[1]] + np.array([focus[0] * width, 0])
+    names = frame_names(steps, dilation=dilation)
+    for step, row in enumerate(rows):
+        own = xy + np.array([step * width, 0])
+        _draw_weights(
+            ax,
+            skeleton,
+            own,
+            row,
+            norm=norm,
+            focus=focus[1] if step == focus[0] else None,
+            largest=110,
+        )
+        if step != focus[0]:
+            # Curved, so that links to the same joint of other frames do not lie on bones.
+            bow = "arc3,rad=-0.18" if step > focus[0] else "arc3,rad=0.18"
+            arrow: dict[str, Any] = {"arrowstyle": "-", "color": ACCENT, "lw": 1, "alpha": 0.75}
+            for v in np.flatnonzero(row):
+                ax.annotate(
+                    "", own[v], start, arrowprops={**arrow, "connectionstyle": bow}, zorder=2
+                )
+        ax.text(
+            own[:, 0].mean(),
+            -0.08,
+            f"frame {names[step]}",
+            ha="center",
+            va="top",
+            fontsize=9,
+            color=MUTED,
+        )
+    ax.set_title(title or "")
+    return ax
+
+
+@styled
+def learned_edges(
+    edges: pd.DataFrame,
+    skeleton: Skeleton,
+    *,
+    frames: Sequence[int] | None = None,
+    alpha: float = 0.05,
+    vmax: float | None = None,
+    colorbar: bool = True,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw learned edges as arrows from the sending to the receiving joint, also across frames.
+
+    Wider and stronger coloured arrows are larger changes. Solid arrows are significant, dashed ones
+    are not; without a test, all are solid and the legend says so.
+
+    Args:
+        edges: rows of `analysis.mask_change`, such as `analysis.strongest_edges` returns.
+        skeleton: the joint layout.
+        frames: the window's frames, one body each. Default: the frames of the edges.
+        alpha: adjusted p-value below which an edge is significant.
+        vmax: the change of the strongest colour and widest arrow. Default: the largest.
+        colorbar: whether to draw the colour bar.
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
+
+    Raises:
+        ValueError: a column is missing, a joint is not the skeleton's, or a frame is not drawn.
+    """
+    missing = [column for column in _EDGE_COLUMNS if column not in edges]
+    if missing:
+        raise ValueError(f"the table of edges has no column {', '.join(missing)}: see mask_change")
+    joined = sorted({*edges["receiver_frame"], *edges["sender_frame"]}) or [0]
+    frames = joined if frames is None else list(frames)
+    outside = set(joined) - set(frames)
+    if len(edges) and outside:
+        raise ValueError(f"an edge ends at frame {min(outside)}, but drawn are {frames}")
+    unknown = {*edges["receiver"], *edges["sender"]} - set(skeleton.joints)
+    if unknown:
+        raise ValueError(f"{skeleton.label} has no joint {sorted(unknown)[0]!r}")
+    xy = body_layout(skeleton)
+    width = float(np.ptp(xy[:, 0])) * 1.15 or 1.0
+    across = width * (len(frames) - 1) + float(np.ptp(xy[:, 0]))
+    inches = min(_BODY_HEIGHT, _WIDEST / max(across, 1e-6))
+    ax = new_axes(ax, (across * inches + 3.0, inches + 0.9))
+    bodies = [xy + np.array([column * width, 0]) for column in range(len(frames))]
+    for own, frame in zip(bodies, frames, strict=True):
+        draw_bones(ax, skeleton, own, width=2.2)
+        ax.scatter(own[:, 0], own[:, 1], s=11, color=MUTED, zorder=2)
+        if len(frames) > 1:
+            style: Any = {"ha": "center", "va": "top", "color": MUTED, "fontsize": 10}
+            ax.text(own[:, 0].mean(), xy[:, 1].min() - 0.06, frame_name(frame), **style)
+    limit = float(edges["mean"].abs().max() if vmax is None else vmax) if len(edges) else 1.0
+    limit = limit or 1.0
+    nodes = _draw_arrows(ax, edges, skeleton, bodies, frames, limit=limit, alpha=alpha)
+    _draw_names(ax, skeleton, bodies, nodes)
+    ax.margins(x=0.1, y=0.05)
+    ax.set_title(title or "")
+    if colorbar:
+        scale = ScalarMappable(Normalize(-limit, limit), _arrow_colors())
+        add_colorbar(scale, ax, "change of the weight (unitless)")
+    _draw_edge_legend(ax, edges, alpha)
+    return ax
+
+
+def _check_weights(weights: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    weights, V = np.asarray(weights, dtype=float), skeleton.num_joints
+    if weights.shape != (V,) or (weights < 0).any():
+        raise ValueError(
+            f"expected {V} weights of 0 or more, one per joint, found shape {weights.shape}, "
+            f"smallest {weights.min(initial=0):g}"
+        )
+    return weights
+
+
+def _draw_weights(
+    ax: Axes,
+    skeleton: Skeleton,
+    xy: np.ndarray,
+    weights: np.ndarray,
+    *,
+    norm: Normalize,
+    focus: int | None,
+    largest: float = 210,
+) -> None:
+    """Draw a body with a dot per weight, and a ring around the focus joint."""
+    draw_bones(ax, skeleton, xy)
+    ax.margins(0.09)
+    none = weights == 0
+    ax.scatter(xy[none, 0], xy[none, 1], s=10, color=FAINT, zorder=3)
+    draw_values(ax, xy[~none], weights[~none], cmap=sequential(), norm=norm, largest=largest)
+    if focus is not None:
+        size = 14 + (largest - 14) * min(weights[focus] / float(norm.vmax or 1), 1) + 90
+        style: Any = {"facecolors": "none", "edgecolors": ACCENT, "linewidths": 1.8, "zorder": 4}
+        ax.scatter(xy[focus, 0], xy[focus, 1], s=size, **style)
+
+
+def _arrow_colors() -> Colormap:
+    """The diverging map without its pale middle, which would not be seen on white."""
+    both = np.concatenate([np.linspace(0, 0.3, 128), np.linspace(0.7, 1, 128)])
+    return ListedColormap(diverging()(both), name="lab_arrows")
+
+
+def _draw_arrows(
+    ax: Axes,
+    edges: pd.DataFrame,
+    skeleton: Skeleton,
+    bodies: Sequence[np.ndarray],
+    frames: Sequence[int],
+    *,
+    limit: float,
+    alpha: float,
+) -> set[tuple[int, int]]:
+    """Draw the arrows; return the nodes (body, joint) at their ends."""
+    colors, number = _arrow_colors(), {name: v for v, name in enumerate(skeleton.joints)}
+    repeats: dict[tuple[Any, ...], int] = {}
+    ends: set[tuple[int, int]] = set()
+    p_values = edges["p_holm"] if "p_holm" in edges else pd.Series(np.nan, index=edges.index)
+    tested = bool(p_values.notna().any())
+    rows = zip(*(edges[column] for column in _EDGE_COLUMNS), p_values, strict=True)
+    # The strongest are drawn last, on top.
+    for receiver, sender, to, start, change, p in reversed(list(rows)):
+        nodes = (frames.index(start), number[sender]), (frames.index(to), number[receiver])
+        places = [bodies[column][v] for column, v in nodes]
+        ends.update(nodes)
+        # The same edge at another scale gets another arc.
+        repeats[nodes] = repeats.get(nodes, -1) + 1
+        relative = float(np.clip(change / limit, -1, 1))
+        color, line_width = colors((relative + 1) / 2), 0.8 + 1.7 * abs(relative)
+        if nodes[0] == nodes[1]:  # a self-loop
+            ax.plot(
+                *places[0],
+                marker="o",
+                markersize=10,
+                markerfacecolor="none",
+                markeredgecolor=color,
+                markeredgewidth=line_width,
+            )
+            continue
+        arrow = FancyArrowPatch(
+            *places,
+            connectionstyle=f"arc3,rad={0.22 + 0.13 * repeats[nodes]}",
+            arrowstyle="-|>,head_length=5,head_width=2.6",
+            color=color,
+            linewidth=line_width,
+            linestyle="-" if not tested or p < alpha else (0, (4, 2)),
+            shrinkA=3,
+            shrinkB=3,
+            zorder=3,
+        )
+        ax.add_patch(arrow)
+    return ends
+
+
+def _draw_names(
+    ax: Axes, skeleton: Skeleton, bodies: Sequence[np.ndarray], nodes: set[tuple[int, int]]
+) -> None:
+    """Write the names of joints beside them, without one name on another."""
+    xy = bodies[0]
+    middle, last = xy[:, 0].mean(), dict[tuple[int, int], float]()
+    for column, v in sorted(nodes, key=lambda node: (-xy[node[1], 1], node)):
+        x, y = bodies[column][v]
+        side = 1 if xy[v, 0] >= middle - 1e-9 else -1
+        height = min(y + 0.02, last.get((column, side), np.inf) - _LABEL_GAP)
+        last[column, side] = height
+        ax.scatter(x, y, s=24, color=CENTER, zorder=2.5)
+        ax.text(
+            x + 0.03 * side,
+            height,
+            skeleton.joints[v],
+            ha="left" if side > 0 else "right",
+            va="center",
+            fontsize=8,
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.4},
+            zorder=5,
+        )
+
+
+def _draw_edge_legend(ax: Axes, edges: pd.DataFrame, alpha: float) -> None:
+    tested = "p_holm" in edges and bool(edges["p_holm"].notna().any())
+    lines: list[tuple[str, Any]] = [("sends to" + " (not tested)" * bool(len(edges)), "-")]
+    if tested:
+        lines = [(f"p < {alpha:g}, adjusted", "-"), ("not significant", (0, (4, 2)))]
+    ax.legend(
+        handles=[Line2D([], [], color=INK, lw=1.6, ls=ls, label=name) for name, ls in lines],
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.04),
+        ncols=len(lines),
+        fontsize=8.5,
+    )
