@@ -36,7 +36,7 @@ ALLOWED = {
         "training",
         "evaluation",
     },
-    "analysis": {"skeletons", "graph", "files", "model"},
+    "analysis": {"skeletons", "graph", "model", "evaluation"},
     "explain": {"skeletons", "files", "model", "data", "training", "analysis", "viz"},
     "viz": {"skeletons", "graph"},
     "widgets": {"skeletons", "graph", "viz"},

@@ -1,6 +1,6 @@
-"""Looking inside a network: what happens at its points, where a logit comes from, learned graphs.
+"""Look inside a network: activations, interventions, exact decompositions, learned graphs, reach.
 
-Functions here take a network or any callable, and arrays; runs and files are in
+Functions here take networks and arrays. Attribution over the clips of a run is in
 `msg3d_lab.explain`.
 """
 

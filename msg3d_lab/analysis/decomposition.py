@@ -1,8 +1,8 @@
-"""Where a logit comes from, exactly: sums that are the network's own arithmetic, no estimates.
+"""Decompose logits and sums inside MS-G3D into parts, exactly.
 
 Two places of MS-G3D are linear. After the last block come means and a matrix, so that a logit is
 the mean of one number per person, frame and joint. Inside a block, the pathways are added before
-the sum is rectified.
+the activation.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ def class_activation(
     *,
     frames: Literal["clip", "network"] = "clip",
 ) -> Tensor:
-    """Return what every person, frame and joint gives to a logit.
+    """Return the contribution of every person, frame and joint to a logit.
 
-    The mean over persons, frames and joints is the class's logit less its bias
-    (`model.fc.bias[class]`), to round-off. Every value counts, also those of an absent person, to
-    whom the network gives activations like to everybody else.
+    The mean over persons, frames and joints is the class's logit minus its bias
+    (`model.fc.bias[class]`), up to rounding errors. Absent persons count as well: the network
+    computes activations for them too.
 
-    A value is of a joint's place in the last block, which has seen all the joints within reach and
-    many frames: it says where the network keeps the evidence, not which input it came from.
+    A value belongs to a place of the last block, which has seen all joints within reach and many
+    frames: it tells where the network keeps the evidence, not which input it came from.
 
     Args:
         model: the network, in evaluation mode.
         x: a batch.
-        classes: the class to explain: one for all clips, or one per clip; the predicted ones if
-            left out.
-        frames: "clip" gives T frames, where each of the last block's is spread over the frames that
-            it stands for (see `spread_over_frames`); "network" gives that block's own frames.
+        classes: the class that is explained: one for all clips, or one per clip. Default: the
+            predicted classes.
+        frames: "clip" returns T frames, with each frame of the last block spread over the frames
+            it stands for (see `spread_over_frames`); "network" returns that block's own frames.
 
     Shapes:
         x: (N, M, T, V, C) -> (N, M, T, V); with frames="network" (N, M, T', V), T' about T / 4.
     Units: of logits.
 
     Raises:
-        ValueError: a class that is not there, not one class per clip, unknown `frames`, or the
-            network is in training mode, where every run changes it.
+        ValueError: no such class, not one class per clip, unknown `frames`, or a network in
+            training mode.
 
     Source: class activation maps, Zhou et al., CVPR 2016 (arXiv 1512.04150), which upsample; for
         skeletons and ST-GCN, Song et al. 2019 (arXiv 1905.06774).
@@ -77,11 +77,12 @@ def class_activation(
 
 
 def spread_over_frames(values: Tensor, clip_len: int) -> Tensor:
-    """Give the values of a layer with fewer frames to the frames of the clip.
+    """Spread the values of a layer with fewer frames over the frames of the clip.
 
-    Frame t of the clip gets the value of the layer's frame t * T' // T, times T / (T' * n) where n
-    frames share that value: the mean over frames stays what it was. With T a multiple of T', the
-    factor is 1. What the layer's frame sees is centred on about the first of its n frames.
+    Frame t of the clip gets the value of the layer's frame t * T' // T, times T / (T' * n) if n
+    frames share that value, so that the mean over frames does not change. If T is a multiple of T',
+    the factor is 1. The receptive field of the layer's frame is centred near the first of its n
+    frames.
 
     Shapes:
         (N, M, T', V) -> (N, M, clip_len, V).
@@ -101,22 +102,22 @@ def spread_over_frames(values: Tensor, clip_len: int) -> Tensor:
 def pathway_contributions(
     model: MSG3D, x: Tensor, *, rectified: bool = False
 ) -> dict[str, dict[str, Tensor]]:
-    """Return what each pathway adds to each block's sum.
+    """Return the contribution of each pathway to each block's sum.
 
-    The pathways' outputs are the terms of the sum that the block rectifies. With `rectified`, each
-    is set to zero where the sum is negative: then they add up to the rectified sum, which is all
-    that goes on.
+    A block adds its pathways' outputs and applies a ReLU. With `rectified`, each output is set to
+    zero where the sum is negative: then they add up to the rectified sum, which the next layer
+    sees.
 
     Args:
         model: the network, in evaluation mode.
         x: a batch.
-        rectified: whether to count only what passes.
+        rectified: whether to count only what passes the ReLU.
 
     Returns:
         For each block its pathways, "factorized" and one per G3D window ("g3d.window3").
 
     Shapes:
-        x: (N, M, T, V, C) -> (N, M, T', V, C'), a term per pathway, with the block's T' and C'.
+        x: (N, M, T, V, C) -> (N, M, T', V, C') per pathway, with the block's T' and C'.
 
     Source: Liu et al., CVPR 2020, figure 3: pathways are added before the activation.
     """
@@ -140,19 +141,19 @@ def pathway_contributions(
 
 
 def pathway_shares(model: MSG3D, x: Tensor, *, batch_size: int = 4) -> pd.DataFrame:
-    """Return how much each pathway gives to each block, in three ways, each exact.
+    """Return how much each pathway contributes to each block, in three exact measures.
 
     Args:
         model: the network, in evaluation mode.
         x: a batch.
-        batch_size: clips at a time; what is returned is of all of them.
+        batch_size: clips at a time; the result is of all clips.
 
     Returns:
         A row per block and pathway, with `mean`, its mean contribution to the rectified sum (the
-        rows of a block add up to that sum's mean); `share`, that mean as a share of the sum's; and
-        `variance_share`, the covariance with the sum before it is rectified, over that sum's
-        variance, both within channels and then summed over them: a constant offset gets none of
-        it. Shares of a block add up to 1; what works against the rest has a negative one.
+        rows of a block add up to that sum's mean); `share`, the fraction of that sum; and
+        `variance_share`, the covariance with the sum before the ReLU over that sum's variance,
+        both within channels and then summed over channels, so that a constant offset has none.
+        Shares of a block add up to 1; a pathway that counteracts the others has a negative one.
 
     Raises:
         ValueError: the network is in training mode, or a batch size below 1.
@@ -184,20 +185,20 @@ def pathway_shares(model: MSG3D, x: Tensor, *, batch_size: int = 4) -> pd.DataFr
 
 
 def scale_shares(model: MSG3D, x: Tensor, *, batch_size: int = 4) -> pd.DataFrame:
-    """Return how much each scale, that is each hop, gives to each graph convolution; exact.
+    """Return how much each scale (each hop) contributes to each graph convolution; exact.
 
-    A graph convolution adds one term per scale, `(A_k + A_res_k) x W_k`, normalises the sum, which
-    is linear in evaluation, and rectifies it. All terms of a graph are kept for `batch_size` clips
-    at a time; a clip of 100 frames of NTU RGB+D needs some 0.2 GB.
+    A graph convolution adds one term per scale, `(A_k + A_res_k) x W_k`, then normalises the sum,
+    which is linear in evaluation mode, and applies a ReLU. The terms of a graph are kept for
+    `batch_size` clips at a time; a clip of 100 frames of NTU RGB+D needs about 0.2 GB.
 
     Args:
         model: the network, in evaluation mode; it runs once per graph.
         x: a batch.
-        batch_size: clips at a time; what is returned is of all of them.
+        batch_size: clips at a time; the result is of all clips.
 
     Returns:
         A row per `graph` ("block1.factorized", "block1.g3d.window3") and `scale`, with its `share`:
-        the covariance of its term with the normalised sum, over the sum's variance, as
+        the covariance of its term with the normalised sum over the sum's variance, as
         `variance_share` in `pathway_shares`. Shares of a graph add up to 1.
 
     Raises:
@@ -217,7 +218,7 @@ def scale_shares(model: MSG3D, x: Tensor, *, batch_size: int = 4) -> pd.DataFram
 
 @torch.no_grad()
 def _scale_terms(model: MSG3D, x: Tensor, graph: str, layer: MSGCN | G3D) -> Tensor:
-    """A graph convolution's normalised sum by scale, but for its constant: (K + 1, ..., C)."""
+    """A graph convolution's normalised sum by scale, without its constant: (K + 1, ..., C)."""
     K, conv, bn = len(layer.adjacency.A), layer.mlp.conv, cast(Any, layer.mlp.bn)
     _, cache = run_with_cache(model, x, names=[f"{graph}.scale{k}" for k in range(K)])
     terms = list(cache.values())
@@ -235,21 +236,21 @@ def point_importance(
     interventions: Mapping[str, Intervention],
     classes: int | Sequence[int] | Tensor | None = None,
 ) -> pd.DataFrame:
-    """Return how much a logit falls when the network goes on without one thing at a time.
+    """Return how much a logit falls under each of several interventions.
 
     With `{f"block1.factorized.scale{k}": zero for k in range(13)}` it is the importance of every
-    scale, that is of every hop. Unlike the sums above it is no decomposition: what is gone in one
-    place may be there in another, and the falls add up to nothing in particular.
+    scale, that is of every hop. Unlike the functions above it is no decomposition: evidence removed
+    at one point may be present at another, and the falls do not add up to the logit.
 
     Args:
         model: the network, in evaluation mode; it runs once per intervention, and once without.
         x: a batch.
-        interventions: name or pattern of points -> change; each is made alone.
-        classes: as in `class_activation`; predicted ones are those of the unchanged network.
+        interventions: name or pattern of points -> change; each is applied alone.
+        classes: as in `class_activation`; predicted by the unchanged network.
 
     Returns:
         A row per intervention: its `point`, the `mean` fall of the logit and its `sd` over clips,
-        and the share of clips whose prediction `changed`.
+        and the fraction of clips whose prediction `changed`.
     Units: of logits.
     """
     import pandas as pd
@@ -275,22 +276,22 @@ def point_importance(
 
 
 class _Sums:
-    """Means and shares of the variance of a sum's terms, batch after batch: (terms, ..., C)."""
+    """Means and shares of the variance of a sum's terms, over batches: (terms, ..., C)."""
 
     def __init__(self) -> None:
         self.count = 0
         self.origin = self.sums = self.products = torch.zeros(())
 
     def add(self, terms: Tensor) -> None:
-        """Count the places of another batch."""
+        """Add the places of a batch."""
         flat = terms.flatten(1, -2)
         if not self.count:
-            # Counted from near the means, little is lost where products are subtracted.
+            # Values relative to about their mean lose less precision in the products.
             self.origin = torch.stack([_double(term).mean(dim=0) for term in flat])
             self.sums = self.products = torch.zeros_like(self.origin)
 
         def moved() -> Iterator[Tensor]:
-            # One after another: all of them at once in double precision fill the memory.
+            # One term at a time: all of them in double precision would fill the memory.
             return (_double(term) - start for term, start in zip(flat, self.origin, strict=True))
 
         total = cast(Tensor, sum(moved()))
@@ -318,7 +319,7 @@ def _parts(x: Tensor, batch_size: int) -> tuple[Tensor, ...]:
 
 
 def _double(values: Tensor) -> Tensor:
-    """In double precision, which Apple's GPUs do not have."""
+    """In double precision, on the CPU if the device is Apple's GPU, which has none."""
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 
@@ -326,8 +327,8 @@ def check_mode(network: object) -> None:
     """Raise ValueError if a network is in training mode; other callables have no mode."""
     if getattr(network, "training", False):
         raise ValueError(
-            "the network is in training mode, where every run changes it and depends on the whole "
-            "batch: call model.eval() first"
+            "the network is in training mode, where each forward pass changes it and depends on "
+            "the whole batch: call model.eval() first"
         )
 
 

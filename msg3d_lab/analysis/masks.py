@@ -1,8 +1,8 @@
-"""Learned graphs: what training added to the body's adjacencies.
+"""Learned graphs: the residual masks that training added to the body's adjacencies.
 
-Every scale of every graph convolution aggregates with A + A_res, of which A is designed and A_res,
-the residual mask, is learned from a start within 1e-6 of zero. One weight of a mask serves all
-channels, and A gives it a unit, so that an edge can be compared between networks trained alike.
+Every scale of every graph convolution aggregates with A + A_res: A is designed, and the residual
+mask A_res is learned from values within 1e-6 of zero. One weight of a mask serves all channels and
+is on the scale of A, so that an edge can be compared between networks trained alike.
 
 In every matrix a row receives and a column sends, as in `msg3d_lab.graph`. Weights have no unit.
 """
@@ -39,10 +39,10 @@ class LearnedGraph:
     """The adjacencies of one graph convolution.
 
     Args:
-        name: as its point is called: "block1.factorized", "block1.g3d.window3".
-        A: what was designed.
-        A_res: what was learned; zeros where the network has no masks.
-        skeleton: the joints.
+        name: of its point: "block1.factorized", "block1.g3d.window3".
+        A: designed.
+        A_res: learned; zeros if the network has no masks.
+        skeleton: the joint layout.
         window_size: W, steps of a G3D window; 1 for the graph of single frames.
         window_dilation: frames between two steps.
 
@@ -59,16 +59,16 @@ class LearnedGraph:
 
     @property
     def total(self) -> np.ndarray:
-        """A + A_res, with which the network aggregates."""
+        """A + A_res, which the network aggregates with."""
         return self.A + self.A_res
 
     @property
     def frames(self) -> np.ndarray:
-        """(W * V,) the frame of every node, counted from the frame whose value they make.
+        """(W * V,) the frame of every node, relative to the frame of the output.
 
-        That is the middle of the window, or the earlier one of two in the middle. They are frames
-        of the block's input, of which blocks with a stride before them have fewer than the clip: in
-        block 3 of the paper's network, a step from one to the next is two frames of the clip.
+        That is the middle of the window, or the earlier of two middle frames. Frames are those of
+        the block's input; after strides they are farther apart than the clip's: in block 3 of the
+        paper's network, by two frames of the clip.
         """
         steps = np.arange(self.window_size) * self.window_dilation
         before = self.window_dilation * (self.window_size - 1) // 2
@@ -76,7 +76,7 @@ class LearnedGraph:
 
     @property
     def hops(self) -> np.ndarray:
-        """(W * V, W * V) edges of the body between the joints of two nodes, whatever the frames."""
+        """(W * V, W * V) hops between the joints of two nodes, in any frames."""
         W = self.window_size
         return np.tile(hop_distance(self.skeleton.adjacency), (W, W))
 
@@ -109,26 +109,28 @@ def learned_graphs(model: MSG3D) -> dict[str, LearnedGraph]:
 def mask_change(
     models: MSG3D | Sequence[MSG3D], untrained: MSG3D | Sequence[MSG3D] | None = None
 ) -> pd.DataFrame:
-    """Return what training added to every edge, over networks that differ in their seed only.
+    """Return what training added to every edge, over networks that differ only in their seed.
 
     Args:
         models: one trained network, or one per seed.
-        untrained: the networks they started from, in the same order, or one for all. Left out, the
-            change is counted from 0, where masks start but for 1e-6.
+        untrained: the networks they started from, in the same order, or one for all. Default:
+            changes are relative to 0; masks start within 1e-6 of it.
 
     Returns:
         A row per `graph`, `scale`, `receiver` and `sender` (names of joints), with
-        `receiver_frame` and `sender_frame`, counted from the middle of the window; `hops`, edges
-        of the body between the two joints; `A`, what was designed; the `mean` change and its `sd`
-        over seeds; `p_value` of a t-test that the mean is 0; `p_holm`, adjusted for all edges and
-        scales of the graph (Holm 1979). One seed has no sd and no p-values (nan). Few seeds find
-        few edges: with thousands of edges adjusted for, only a change many times its sd is left.
+        `receiver_frame` and `sender_frame`, relative to the middle of the window; `hops` between
+        the two joints; `A`, as designed; the `mean` change and its `sd` over seeds; `p_value` of a
+        t-test that the mean is 0; `p_holm`, adjusted for all edges and scales of the graph (Holm
+        1979). One seed has no sd and no p-values (NaN). With few seeds, few edges are significant:
+        adjusted for thousands of edges, a change must be many times its sd.
 
     Raises:
-        ValueError: no network, networks whose graphs differ, networks without masks, or not as many
-            untrained as trained ones.
+        ValueError: no network, networks with different graphs, networks without masks, or not one
+            untrained network per trained one.
     """
     import pandas as pd
+
+    from msg3d_lab.evaluation.statistics import holm
 
     trained = _matching(models)
     if untrained is not None:
@@ -162,7 +164,7 @@ def mask_change(
             "mean": masks.mean(axis=0).ravel(),
             "sd": sd.ravel(),
             "p_value": p.ravel(),
-            "p_holm": _holm(p.ravel()),
+            "p_holm": holm(p.ravel()),
         }
         parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
@@ -177,10 +179,10 @@ def mask_summary(changes: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
 
     Returns:
         A row per `graph` and `scale`, with `designed` and `added`, the root of the sum of squares
-        of A and of the mean change; `ratio`, added over designed; `new`, the share of the squared
-        change on edges that A does not have; `far`, the share on edges of two hops or more;
-        `changed`, the number of edges with an adjusted p-value below alpha, and `edges`, of how
-        many.
+        of A and of the mean change; `ratio`, added over designed; `new`, the fraction of the
+        squared change on edges that A does not have; `far`, the fraction on edges of two hops or
+        more; `changed`, the number of edges with an adjusted p-value below alpha, and `edges`, the
+        number of all edges.
     """
     table = changes.assign(
         designed=changes["A"] ** 2,
@@ -200,18 +202,18 @@ def mask_summary(changes: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
 
 
 def mask_agreement(models: Sequence[MSG3D]) -> pd.DataFrame:
-    """Return whether networks trained from several seeds learned the same edges.
+    """Return how similar the masks of networks trained from several seeds are.
 
     Args:
-        models: two networks or more that differ in their seed only.
+        models: two networks or more that differ only in their seed.
 
     Returns:
         A row per `graph` and `scale`, with the mean, `lowest` and `highest` Pearson `correlation`
-        of the masks of two networks, over all pairs. Untrained networks are at 0, but for chance;
-        a mask whose weights are all equal has none (nan).
+        of the masks of two networks, over all pairs. Untrained networks are near 0; a mask whose
+        weights are all equal has no correlation (NaN).
 
     Raises:
-        ValueError: fewer than two networks, networks whose graphs differ, or without masks.
+        ValueError: fewer than two networks, networks with different graphs, or without masks.
     """
     import pandas as pd
 
@@ -248,22 +250,22 @@ def strongest_edges(
     alpha: float | None = None,
     one_per_pair: bool = False,
 ) -> pd.DataFrame:
-    """Return the edges to which training added, or from which it took, the most.
+    """Return the edges with the largest changes, positive or negative.
 
     Args:
         changes: from `mask_change`.
         top: how many.
-        min_hops: edges of the body between the joints, at least; 2 leaves out a joint itself and
-            its neighbours.
-        min_frames: frames between the two ends, at least.
+        min_hops: least number of hops between the joints; 2 leaves out a joint itself and its
+            neighbours.
+        min_frames: least number of frames between the two ends.
         graph: name or pattern, such as "block1.*" or "*.g3d.*".
-        scale: this scale only.
-        alpha: adjusted p-value that an edge must be below; all edges if left out.
-        one_per_pair: whether two joints count once, with their strongest edge in this direction,
-            rather than at every scale, in every graph and between all frames.
+        scale: a scale. Default: all.
+        alpha: limit of the adjusted p-value. Default: all edges.
+        one_per_pair: whether to keep only the strongest edge from one joint to another, over all
+            scales, graphs and frames.
 
     Returns:
-        The rows of `changes`, by the size of the mean change, the largest first.
+        Rows of `changes`, by the absolute mean change, the largest first.
 
     Raises:
         ValueError: no graph of this name.
@@ -288,27 +290,27 @@ def strongest_edges(
 def _matching(
     models: MSG3D | Sequence[MSG3D], *, like: dict[str, LearnedGraph] | None = None
 ) -> list[dict[str, LearnedGraph]]:
-    """The graphs of networks that were designed alike."""
+    """The graphs of networks with the same designed adjacencies."""
     networks = [models] if isinstance(models, MSG3D) else list(models)
     if not networks:
         raise ValueError("expected at least one network, found none")
     for network in networks:
         if not network.arguments["residual_mask"]:
-            raise ValueError("a network was built with residual_mask=False: it learned no graph")
+            raise ValueError("a network was built with residual_mask=False: it has no masks")
     found = [learned_graphs(network) for network in networks]
     first = found[0] if like is None else like
     for graphs in found:
         other = [n for n in first if n not in graphs or not np.array_equal(first[n].A, graphs[n].A)]
         if other or graphs.keys() != first.keys():
             raise ValueError(
-                "the networks were designed with different graphs, so that their edges cannot be "
-                f"compared: {', '.join((other or list(graphs.keys() - first.keys()))[:5])} differ"
+                "the networks have different graphs, so that their edges cannot be compared: "
+                f"{', '.join((other or list(graphs.keys() - first.keys()))[:5])} differ"
             )
     return found
 
 
 def _t_test(values: np.ndarray) -> np.ndarray:
-    """Two-sided p-values that the mean over the first axis is 0; nan where that is not known."""
+    """Two-sided p-values that the mean over the first axis is 0; NaN where unknown."""
     from scipy import stats
 
     n = len(values)
@@ -317,15 +319,5 @@ def _t_test(values: np.ndarray) -> np.ndarray:
     mean, sd = values.mean(axis=0), values.std(axis=0, ddof=1)
     t = np.divide(mean, sd / np.sqrt(n), out=np.full_like(mean, np.nan), where=sd > 0)
     p: np.ndarray = 2 * stats.t.sf(np.abs(t), n - 1)
-    # An edge that nobody changed did not change; one that all changed alike is no sample.
+    # An edge without any change has p = 1; equal changes in all seeds allow no test.
     return np.where((sd == 0) & (mean == 0), 1.0, p)
-
-
-def _holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjustment of the p-values that are known."""
-    adjusted = np.full_like(p, np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1) if len(order) else steps
-    return adjusted

@@ -1,4 +1,4 @@
-"""How far a network reaches over the body: by its graphs, and by its gradients."""
+"""The reach of a network over the body: by its graphs, and by its gradients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["effective_reach", "receptive_field_by_hop"]
 
 
 def receptive_field_by_hop(model: MSG3D) -> pd.DataFrame:
-    """Return how the weight of every graph spreads over hops: as designed, and as learned.
+    """Return how the weight of every graph spreads over hops, as designed and as learned.
 
     Every row of `|A|` is divided by its sum; the share of hop d is what a row gives to joints at d
     edges of the body, averaged over rows. The same for `|A + A_res|`.
@@ -31,8 +31,8 @@ def receptive_field_by_hop(model: MSG3D) -> pd.DataFrame:
         model: any MSG3D; compare one with aggregation "disentangled" to one with "powers".
 
     Returns:
-        A row per `graph`, `scale` and `hops`, with the shares `designed` and `learned`; those of a
-        scale add up to 1. The mean over scales is the share of the whole layer.
+        A row per `graph`, `scale` and `hops`, with the shares `designed` and `learned`, which add
+        up to 1 over hops. The mean over scales is the share of the whole layer.
 
     Source: Liu et al., CVPR 2020, section 3.2, on the bias of powers towards near joints.
     """
@@ -58,17 +58,17 @@ def receptive_field_by_hop(model: MSG3D) -> pd.DataFrame:
 def effective_reach(
     model: MSG3D, x: Tensor, *, point: str = "block1", seed: int = 0
 ) -> pd.DataFrame:
-    """Return from how many hops away a value inside the network is moved.
+    """Return from how many hops away a value inside the network is influenced.
 
     For every joint, the gradient of its value in the middle frame (its channels summed with random
-    signs) with respect to the normalised input; the share of hop d is what the squared gradient has
-    on joints at d hops, averaged over receiving joints. It counts all layers up to the point, with
-    their activations as this batch sets them.
+    signs) with respect to the normalised input is taken; the share of hop d is the fraction of the
+    squared gradient at joints at d hops, averaged over receiving joints. It includes all layers up
+    to the point, with the activations of this batch.
 
     Args:
         model: the network, in evaluation mode.
         x: a batch; a handful of clips is enough.
-        point: a name from `points(model)` with joints; one pass back per joint.
+        point: a name from `points(model)` with joints; one backward pass per joint.
         seed: of the signs.
 
     Returns:

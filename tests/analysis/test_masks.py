@@ -2,12 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from msg3d_lab import analysis, graph
-from msg3d_lab.analysis.masks import _holm
 from msg3d_lab.analysis.points import graph_layers
 
 
@@ -149,25 +146,6 @@ def test_mask_change_refuses(network, make_network):
 def test_networks_of_other_widths_and_classes_can_be_compared(network, make_network):
     other = make_network(base_channels=11, num_classes=7)
     assert len(analysis.mask_change([network, other])) == len(analysis.mask_change(network))
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_is_the_step_by_step_procedure(p):
-    """Go up from the smallest p; every step divides by one less; the first miss ends it."""
-    p = np.array(p)
-    adjusted = _holm(p)
-    for alpha in (0.01, 0.05, 0.3):
-        rejected = np.zeros(len(p), dtype=bool)
-        for step, i in enumerate(np.argsort(p, kind="stable")):
-            if p[i] * (len(p) - step) >= alpha:
-                break
-            rejected[i] = True
-        assert ((adjusted < alpha) == rejected).all()
-
-
-def test_holm_keeps_what_is_not_known():
-    np.testing.assert_array_equal(_holm(np.array([np.nan, 0.01, 0.04])), [np.nan, 0.02, 0.04])
-    assert np.isnan(_holm(np.full(3, np.nan))).all()
 
 
 def test_mask_summary_is_closed_forms_for_a_planted_mask(network):

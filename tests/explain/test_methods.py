@@ -119,10 +119,13 @@ def test_importance_sums_to_the_difference_of_the_scores(
     method, score, ask, clips, network, toy_skeleton
 ):
     features = make_features("joint_x_segment", toy_skeleton, num_frames=T, num_segments=2)
-    baseline = make_baseline(clips, "first_frame")
-    found = attribute(network, ask(features=features, baseline=baseline, score=score), method)
+    x, classes, baseline = clips[:2], CLASSES[:2], make_baseline(clips[:2], "first_frame")
+    asked = ask(x=x, classes=classes, features=features, baseline=baseline, score=score)
+    found = attribute(network, asked, method)
     with torch.no_grad():
-        whole, nothing = (class_scores(network(x), CLASSES, score=score) for x in (clips, baseline))
+        whole, nothing = (
+            class_scores(network(each), classes, score=score) for each in (x, baseline)
+        )
     difference = (whole - nothing).numpy()
     assert np.abs(difference).max() > 0.01
     # A rectifier is not smooth: the sum over 100 points is good to a few per cent, not to the bit.

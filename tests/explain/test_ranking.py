@@ -21,7 +21,7 @@ CONTROL_NAMES = ["motion", "random"]
 @pytest.fixture(scope="module")
 def ranking(run):
     methods = [*METHODS[:2], IntegratedGradients(steps=2), Occlusion(), Shapley(samples=1)]
-    return rank_methods(run, methods, others=[run], num_clips=6, repeats=6, **QUICK)
+    return rank_methods(run, methods, others=[run], num_clips=4, repeats=4, **QUICK)
 
 
 def test_ranking_has_every_method_and_the_controls_last(ranking):

@@ -28,7 +28,7 @@ def learning_curve(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the accuracy or the loss per epoch, on training and held-out clips.
+    """Draw the accuracy or the loss per epoch, on training and validation or test clips.
 
     Args:
         metrics: a run's `metrics.csv`: columns `epoch`, `train_<quantity>` and, once they were

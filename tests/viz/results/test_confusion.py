@@ -14,7 +14,7 @@ def test_confusion_matrix_is_in_percent_of_the_true_class():
     assert [tick.get_text() for tick in ax.get_xticklabels()] == LABELS
 
 
-@pytest.mark.parametrize("K", [1, 35, 120])
+@pytest.mark.parametrize("K", [1, 35])
 def test_confusion_matrix_of_many_classes_has_no_numbers(K):
     ax = viz.confusion_matrix(np.eye(K), labels=[f"c{i}" for i in range(K)])
     assert len(ax.texts) == (1 if K == 1 else 0)

@@ -78,7 +78,7 @@ def test_class_differences_marks_what_holds():
     assert low == -high < -80
 
 
-@pytest.mark.parametrize("count", [1, 60, 120])
+@pytest.mark.parametrize("count", [1, 120])
 def test_figures_of_any_number_of_classes_can_be_drawn(count):
     names = [f"c{i}" for i in range(count)]
     classes = pd.DataFrame({"samples": 3, "recall": 0.5}, index=names)
