@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from msg3d_lab.model.kernels.matmul import body_slices, from_image, image, outer, project
 
-__all__ = ["FRAME", "Window", "aggregate_project", "graph_conv", "project_aggregate"]
+__all__ = ["FRAME", "Window", "graph_conv"]
 
 
 class Window(NamedTuple):
@@ -92,75 +92,21 @@ def graph_conv(
     K, W = len(A), window.size
     V = A.shape[-1] // W
     by_step = A.view(K, W, V, W, V)  # (k, w, v, s, u)
-    if project_first:
-        rows = by_step.permute(2, 1, 3, 4, 0).reshape(V * W, W * V * K)
-        matrices = weight.view(len(weight), K, -1).transpose(0, 1)
-        return project_aggregate(rows, x, matrices.reshape(-1, x.shape[-1]), bias, window=window)
-    rows = by_step.permute(2, 1, 0, 3, 4).reshape(V * W * K, W * V)
-    return aggregate_project(rows, x, weight.flatten(1), bias, window=window)
-
-
-def aggregate_project(
-    A: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, *, window: Window = FRAME
-) -> Tensor:
-    """Aggregate over the neighbours at every scale, then project all scales together.
-
-    `out[b, t, r] = sum_k weight[k] sum_(w, s) A[(r, k), (w, s)] x[b, stride * t + d * w, s]`.
-
-    Args:
-        A: the graph all windows share: rows by receiver and scale, columns by window step and
-            sender.
-        x: activations.
-        weight: of all scales side by side.
-        bias: added to the sum, if any.
-        window: which frames a window has.
-
-    Shapes:
-        A: (R * K, size * S), x: (B, T, S, C), weight: (O, K * C) ->
-        (B, ceil(T / stride), R, O).
-    """
-    return _two_products(A, x, weight, bias, window, False)
-
-
-def project_aggregate(
-    A: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, *, window: Window = FRAME
-) -> Tensor:
-    """Project every frame for every scale, then aggregate over the neighbours.
-
-    `out[b, t, r] = sum_(w, s, k) A[r, (w, s, k)] weight[k] x[b, stride * t + d * w, s]`.
-
-    Args:
-        A: the graph: rows by receiver, columns by window step, sender and scale.
-        x: activations.
-        weight: of the scales one below another.
-        bias: added to the sum, if any.
-        window: which frames a window has.
-
-    Shapes:
-        A: (R, size * S * K), x: (B, T, S, C), weight: (K * O, C) -> (B, ceil(T / stride), R, O).
-    """
-    return _two_products(A, x, weight, bias, window, True)
-
-
-def _two_products(
-    A: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    window: Window,
-    project_first: bool,
-) -> Tensor:
+    if project_first:  # rows (v, w), columns (s, u, k); the scales' matrices one below another
+        graph = by_step.permute(2, 1, 3, 4, 0).reshape(V * W, W * V * K)
+        matrix = weight.view(len(weight), K, -1).transpose(0, 1).reshape(-1, x.shape[-1])
+    else:  # rows (v, w, k), columns (s, u); the scales' matrices side by side
+        graph = by_step.permute(2, 1, 0, 3, 4).reshape(V * W * K, W * V)
+        matrix = weight.flatten(1)
     # All in the type that convolutions compute in: autocast's, or the activations'.
     device = x.device.type
     mixed = torch.is_autocast_enabled(device) and x.dtype != torch.float64
     dtype = torch.get_autocast_dtype(device) if mixed else x.dtype
-    A, x, weight = A.to(dtype), x.to(dtype).contiguous(), weight.to(dtype)
+    graph, x, matrix = graph.to(dtype), x.to(dtype).contiguous(), matrix.to(dtype)
     bias = None if bias is None else bias.to(dtype)
-    learnt = torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad for tensor in (A, x, weight, bias)
-    )
-    inputs = (A, x, weight, bias, window, project_first)
-    if not learnt:
+    inputs = (graph, x, matrix, bias, window, project_first)
+    learned = any(t is not None and t.requires_grad for t in (graph, x, matrix, bias))
+    if not (learned and torch.is_grad_enabled()):
         return _TwoProducts.run(*inputs)
     return cast(Tensor, _TwoProducts.apply(*inputs))  # type: ignore[no-untyped-call]
 
