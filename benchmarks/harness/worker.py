@@ -218,7 +218,7 @@ def _refine_graphs(model: MSG3D) -> None:
     for _, _, layer in adjacencies(model, prefix=""):
         graph, scales = model.skeleton.adjacency, a["num_gcn_scales"]
         if isinstance(layer, G3D):
-            graph = window_graph(graph, layer.window_size, edges=a["window_edges"])
+            graph = window_graph(graph, layer.window.size, edges=a["window_edges"])
             scales = a["num_g3d_scales"]
         exact = torch.from_numpy(scale_adjacencies(graph, scales, **kinds))
         layer.adjacency.A = exact.to(layer.adjacency.A)

@@ -15,7 +15,7 @@ from reference import ReferenceMSG3D
 from torch import Tensor
 
 from msg3d_lab.model import MSG3D
-from msg3d_lab.model.fuse import fuse
+from msg3d_lab.model.fused import fuse
 
 Precision = Literal["fp32", "tf32", "bf16"]
 Form = Literal["reference", "ours", "fused", "compiled"]

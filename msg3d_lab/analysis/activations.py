@@ -1,21 +1,22 @@
-"""Run a network and look inside, or change what happens there, by name.
+"""Run a network and read, or change, the values at its named points.
 
-Nothing is left behind: hooks exist while a function here runs, and the network is then as before.
+Hooks exist only while a function here runs; afterwards the network is as before.
 """
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from msg3d_lab.analysis.interventions import Intervention, mean, only, replace, zero
-from msg3d_lab.analysis.points import POOLED, Point, list_points, opened
+from msg3d_lab.analysis.points import POOLED, Point, list_points
 from msg3d_lab.model import MSG3D
 
 __all__ = [
@@ -31,7 +32,7 @@ __all__ = [
 
 
 class Cache(Mapping[str, Tensor]):
-    """Values of named points, in the order in which the network came by them.
+    """Values of named points, in the order in which the network computes them.
 
     Shapes:
         (N, M, T, V, C) each, with the point's own T and C; "pooled" is (N, C).
@@ -92,17 +93,18 @@ def run_with_cache(
     interventions: Mapping[str, Intervention] | None = None,
     gradients: bool = False,
 ) -> tuple[Tensor, Cache]:
-    """Run a network and keep what happens at named points.
+    """Run a network and keep the values at named points.
 
-    The network runs as it is, in training or evaluation mode, and only values asked for are kept.
-    What is kept is the network's own value, not a later state of the same memory.
+    The network runs as it is, in training or evaluation mode, but without its switches that save
+    memory and time (`recompute`, `share_empty`, `by_clip`), so that every value is of the whole
+    batch. Only values asked for are kept.
 
     Args:
         model: any MSG3D; `points(model)` lists its points.
         x: a batch.
-        names: names of points or patterns, such as "block2.g3d.*"; all points if left out, which
-            for a wide network takes many times the batch's memory.
-        interventions: changes, as in `run_with_interventions`; a changed point is kept as changed.
+        names: names of points or patterns, such as "block2.g3d.*". Default: all points, which for
+            a wide network takes many times the batch's memory.
+        interventions: as in `run_with_interventions`; the cache then holds the changed values.
         gradients: whether derivatives can be asked for: see `Cache.gradients`.
 
     Shapes:
@@ -124,7 +126,7 @@ def run_with_cache(
 def run_with_interventions(
     model: MSG3D, x: Tensor, interventions: Mapping[str, Intervention]
 ) -> Tensor:
-    """Run a network in which the values of named points are changed on the way.
+    """Run a network in which the values at named points are changed.
 
     Args:
         model: any MSG3D; `points(model)` lists its points.
@@ -183,85 +185,44 @@ def _run(
             changes[name] = change
     N, M = x.shape[0], model.num_persons
 
-    def visit(point: Point, value: Tensor) -> Tensor:
-        flat = point.name == POOLED
-        value = value if flat else value.reshape(N, M, *value.shape[1:])
-        if point.name in changes:
-            changed = changes[point.name](value)
+    def visit(name: str, value: Tensor) -> Tensor:
+        pooled = name == POOLED
+        value = value if pooled else value.reshape(N, M, *value.shape[1:])
+        if name in changes:
+            changed = changes[name](value)
             if changed.shape != value.shape:
                 raise ValueError(
-                    f"the intervention at {point.name} must keep the shape {tuple(value.shape)}, "
+                    f"the intervention at {name} must keep the shape {tuple(value.shape)}, "
                     f"but returned {tuple(changed.shape)}"
                 )
             value = changed.to(value)
-        if point.name in keep:
+        if name in keep:
             if torch.is_grad_enabled() and not value.requires_grad:
                 value = value.detach().requires_grad_()
-            values[point.name] = value
+            values[name] = value
         # A copy goes on: no layer can write into what was kept, or into what was put in.
-        return (value if flat else value.flatten(0, 1)).clone()
+        return (value if pooled else value.flatten(0, 1)).clone()
 
-    wanted = [point for name, point in there.items() if name in changes or name in keep]
-    with _plainly(model), ExitStack() as stack:
-        for module in dict.fromkeys(point.module for point in wanted):
-            here = {point.slot: point for point in wanted if point.module is module}
-            _watch(module, here, visit, stack)
+    with _whole_batches(model), ExitStack() as stack:
+        for name, point in there.items():
+            if name in changes or name in keep:
+                for handle in point.watch(partial(visit, name)):
+                    stack.callback(handle.remove)
         return model(x)
 
 
-def _watch(
-    module: nn.Module,
-    here: Mapping[str, Point],
-    visit: Callable[[Point, Tensor], Tensor],
-    stack: ExitStack,
-) -> None:
-    """Call `visit` at the points of one module, until the stack is closed."""
-    if "input" in here:
-
-        def before(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return visit(here["input"], arguments[0]), *arguments[1:]
-
-        stack.enter_context(_removed_after(module.register_forward_pre_hook(before)))
-    if "output" in here:
-
-        def after(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return visit(here["output"], output)
-
-        stack.enter_context(_removed_after(module.register_forward_hook(after)))
-    if here.keys() - {"input", "output"}:
-
-        def part(slot: str, value: Tensor) -> Tensor:
-            return visit(here[slot], value) if slot in here else value
-
-        # A module's own attribute comes before its class's method.
-        module.__dict__["forward"] = opened(module, part)
-        stack.callback(module.__dict__.pop, "forward")
-
-
 @contextmanager
-def _removed_after(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()
+def _whole_batches(model: MSG3D) -> Iterator[None]:
+    """Run every layer once per batch, with every person in it.
 
-
-@contextmanager
-def _plainly(model: MSG3D) -> Iterator[None]:
-    """Run the whole batch at once, every person in it.
-
-    Recomputation would come by every point twice, clip by clip once per clip; shared empty persons
-    would be missing from the batch.
+    Recomputation would run layers twice, `by_clip` once per clip; `share_empty` leaves out persons.
     """
-    switches = ("recompute", "share_empty", "by_clip")
-    before = {name: getattr(model, name) for name in switches if hasattr(model, name)}
-    for name in before:
-        setattr(model, name, False)
+    before = model.recompute, model.share_empty, model.by_clip
+    model.recompute = model.share_empty = model.by_clip = False
     try:
         yield
     finally:
-        for name, value in before.items():
-            setattr(model, name, value)
+        model.recompute, model.share_empty, model.by_clip = before
 
 
 def _some(names: Sequence[str]) -> str:

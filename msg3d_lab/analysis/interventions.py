@@ -27,7 +27,7 @@ def replace(other: Tensor) -> Intervention:
 def mean(*, over: Sequence[str] = ("clips", "persons", "frames", "joints")) -> Intervention:
     """Return the intervention that puts a value's mean in its place.
 
-    Unlike `zero`, it keeps what the next layer sees within the range that it knows.
+    Unlike `zero`, it keeps the next layer's input within the range that it was trained on.
 
     Args:
         over: what to average over: "clips" of the batch, "persons", "frames", "joints", "channels".
@@ -61,14 +61,14 @@ def only(
 
     Args:
         intervention: what happens there.
-        clips: numbers in the batch; all if left out, and so for the others.
+        clips: numbers in the batch. Default here and below: all.
         persons: numbers of bodies.
-        frames: the point's own frames, of which later blocks have fewer than the clip.
+        frames: numbers of the point's own frames; later blocks have fewer than the clip.
         joints: numbers of joints.
         channels: numbers of channels.
 
     Raises:
-        ValueError: when it is used at "pooled", persons, frames or joints, which that has not.
+        ValueError: persons, frames or joints, when it is used at "pooled", which has none.
     """
     chosen = dict(zip(_AXES, (clips, persons, frames, joints, channels), strict=True))
 

@@ -100,9 +100,11 @@ def learned_graphs(model: MSG3D) -> dict[str, LearnedGraph]:
         own = layer.adjacency
         A = own.A.detach().double().cpu().numpy()
         mask = None if own.A_res is None else own.A_res.detach().double().cpu().numpy()
-        window = (layer.window_size, layer.window_dilation) if isinstance(layer, G3D) else (1, 1)
+        size, dilation = (
+            (layer.window.size, layer.window.dilation) if isinstance(layer, G3D) else (1, 1)
+        )
         mask = np.zeros_like(A) if mask is None else mask
-        graphs[name] = LearnedGraph(name, A, mask, model.skeleton, *window)
+        graphs[name] = LearnedGraph(name, A, mask, model.skeleton, size, dilation)
     return graphs
 
 

@@ -17,32 +17,35 @@ Blocks are `block1`, `block2`, `block3`; in each, in this order, as far as the n
 
 Values are (N, M, T, V, C) with the point's own T and C; "pooled" is (N, C).
 
-Most points are a module's input or output. Scales and branches have no tensor of their own in the
-network, which computes all of them in a few large products; for these the module is opened: while
-somebody looks, it runs in a plain form that computes the same function part by part, from the same
-parameters.
+All points are reached by forward hooks on the network's own modules: what is read and changed is
+the network's own run. Most points are a module's input or output. The branches of an MSTCN are
+slices of what its module `branches` gets. Scales have no tensor in the network, which computes all
+of them in one product. A scale's term is computed again, and what changed in it is added to the sum
+over scales, which the module `scale_sum` gets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from msg3d_lab.model import G3D, MSG3D, MSGCN, MSTCN, STGCBlock
+from msg3d_lab.model.kernels.graph_conv import graph_conv
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["POOLED", "Point", "graph_layers", "list_points", "opened", "points"]
+__all__ = ["POOLED", "Point", "Visit", "graph_layers", "list_points", "points"]
 
 # The one point without persons, frames and joints.
 POOLED = "pooled"
-Visit = Callable[[str, Tensor], Tensor]
+Visit = Callable[[Tensor], Tensor]
+Watch = Callable[[Visit], list[RemovableHandle]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,16 +55,15 @@ class Point:
     Args:
         name: e.g. "block2.g3d.window5".
         what: what its value is.
-        module: the module it belongs to.
-        slot: "input", "output", or the name of a part that `opened` computes.
+        watch: takes a function of the value that returns the value to go on with, and calls it
+            whenever the network comes by, until the handles it returns are removed.
         stride: frames of the clip between two of its frames.
         channels: channels of its value.
     """
 
     name: str
     what: str
-    module: nn.Module
-    slot: str
+    watch: Watch
     stride: int
     channels: int
 
@@ -105,22 +107,15 @@ def list_points(model: MSG3D) -> list[Point]:
     Raises:
         ValueError: not an MSG3D: wrapped, compiled, exported or fused networks have other insides.
     """
-    fused = getattr(model, "fused", False)
-    if not isinstance(model, MSG3D) or fused:
-        raise ValueError(
-            f"expected an MSG3D, found a {'fused ' * fused}{type(model).__name__}: look into the "
-            "network itself, as load_model gives it, not into a wrapped, compiled, exported or "
-            "fused one"
-        )
-    first: STGCBlock = model.blocks[0]  # type: ignore[assignment]
-    found = [Point("input", "the normalised input", first, "input", 1, model.in_channels)]
+    blocks = _blocks(model)
+    what = "the normalised input"
+    found = [Point("input", what, _input_of(blocks[0]), 1, model.in_channels)]
     stride = 1
-    for number, block in enumerate(model.blocks, start=1):
-        assert isinstance(block, STGCBlock)
+    for number, block in enumerate(blocks, start=1):
         found += _block_points(block, f"block{number}", stride)
         stride = found[-1].stride
     what = "the mean of all places, which the classifier sees"
-    found.append(Point(POOLED, what, model.fc, "input", stride, model.fc.in_features))
+    found.append(Point(POOLED, what, _input_of(model.fc), stride, model.fc.in_features))
     return found
 
 
@@ -130,72 +125,85 @@ def graph_layers(model: MSG3D) -> dict[str, MSGCN | G3D]:
     Raises:
         ValueError: not an MSG3D.
     """
-    return {
-        point.name.removesuffix(".scale0"): point.module
-        for point in list_points(model)
-        if point.slot == "scale0" and isinstance(point.module, MSGCN | G3D)
-    }
+    layers: dict[str, MSGCN | G3D] = {}
+    for number, block in enumerate(_blocks(model), start=1):
+        if block.factorized is not None:
+            layers[f"block{number}.factorized"] = cast(MSGCN, block.factorized[0])
+        layers |= {f"block{number}.g3d.{name}": layer for name, layer in _windows(block)}
+    return layers
+
+
+def _blocks(model: MSG3D) -> list[STGCBlock]:
+    fused = getattr(model, "fused", False)
+    if not isinstance(model, MSG3D) or fused:
+        raise ValueError(
+            f"expected an MSG3D, found a {'fused ' * fused}{type(model).__name__}: look into the "
+            "network itself, as load_model gives it, not into a wrapped, compiled, exported or "
+            "fused one"
+        )
+    return [cast(STGCBlock, block) for block in model.blocks]
+
+
+def _windows(block: STGCBlock) -> list[tuple[str, G3D]]:
+    """The block's G3D layers by name: "window3", "window5d2" and so on."""
+    layers = [cast(G3D, layer) for layer in block.g3d.windows] if block.g3d is not None else []
+    names = [
+        f"window{layer.window.size}"
+        + (f"d{layer.window.dilation}" if layer.window.dilation > 1 else "")
+        for layer in layers
+    ]
+    return list(zip(unique(names), layers, strict=True))
 
 
 def _block_points(block: STGCBlock, name: str, stride: int) -> Iterator[Point]:
     after = stride
     if block.factorized is not None:
-        gcn, tcn1, tcn2 = block.factorized
-        assert isinstance(gcn, MSGCN)
-        assert isinstance(tcn1, MSTCN)
-        assert isinstance(tcn2, MSTCN)
+        gcn, tcn1, tcn2 = cast(tuple[MSGCN, MSTCN, MSTCN], tuple(block.factorized))
         after = stride * tcn1.stride
         inner = f"{name}.factorized"
         K, width = len(gcn.adjacency.A), gcn.mlp.conv.in_channels
         for k in range(K):
             what = f"(A + A_res) x of scale {k}, before the projection"
-            yield Point(f"{inner}.scale{k}", what, gcn, f"scale{k}", stride, width // K)
+            yield Point(f"{inner}.scale{k}", what, _scale_of_gcn(gcn, k), stride, width // K)
         what, width = "the multi-scale graph convolution, rectified", gcn.mlp.conv.out_channels
-        yield Point(f"{inner}.gcn", what, gcn, "output", stride, width)
+        yield Point(f"{inner}.gcn", what, _output_of(gcn), stride, width)
         yield from _branch_points(tcn1, f"{inner}.tcn1", after)
-        what, width = "the pathway's first temporal convolution, rectified", _width(tcn1)
-        yield Point(f"{inner}.tcn1", what, tcn1, "output", after, width)
+        what = "the pathway's first temporal convolution, rectified"
+        yield Point(f"{inner}.tcn1", what, _output_of(tcn1), after, sum(_widths(tcn1)))
         yield from _branch_points(tcn2, f"{inner}.tcn2", after)
         what = "the factorized pathway, a term of the sum that is rectified"
-        yield Point(inner, what, tcn2, "output", after, _width(tcn2))
+        yield Point(inner, what, _output_of(tcn2), after, sum(_widths(tcn2)))
     if block.g3d is not None:
-        windows: Any = block.g3d.windows
-        sizes = [(w.window_size, w.window_dilation) for w in windows]
-        names = unique([f"window{s}" + (f"d{d}" if d > 1 else "") for s, d in sizes])
-        for window, (size, dilation), own in zip(windows, sizes, names, strict=True):
-            after = stride * window.window_stride
-            inner, mid = f"{name}.g3d.{own}", window.mlp.conv.out_channels
-            for k in range(window.num_scales):
+        for own, layer in _windows(block):
+            size = layer.window.size
+            after = stride * layer.window.stride
+            inner, mid = f"{name}.g3d.{own}", layer.mlp.conv.out_channels
+            for k in range(len(layer.adjacency.A)):
                 what = f"(A + A_res) x W of scale {k}, {size} window steps of {mid} channels"
-                yield Point(f"{inner}.scale{k}", what, window, f"scale{k}", after, size * mid)
-            what = f"the G3D pathway with windows of {size} steps, {dilation} apart"
-            width = window.collapse.conv.out_channels
-            yield Point(inner, what, window, "output", after, width)
+                yield Point(f"{inner}.scale{k}", what, _scale_of_g3d(layer, k), after, size * mid)
+            what = f"the G3D pathway with windows of {size} steps, {layer.window.dilation} apart"
+            width = layer.collapse.conv.out_channels
+            yield Point(inner, what, _output_of(layer), after, width)
         what = "the sum of the G3D pathways, a term of the sum that is rectified"
-        yield Point(f"{name}.g3d", what, block.g3d, "output", after, width)
+        yield Point(f"{name}.g3d", what, _output_of(block.g3d), after, width)
     yield from _branch_points(block.tcn, f"{name}.tcn", after)
-    yield Point(name, "the block's output", block, "output", after, _width(block.tcn))
+    yield Point(name, "the block's output", _output_of(block), after, sum(_widths(block.tcn)))
 
 
 def _branch_points(tcn: MSTCN, name: str, stride: int) -> Iterator[Point]:
-    dilations = [int(conv.dilation[0]) for conv in tcn.temporal]  # type: ignore[index]
-    slots = _branch_slots(tcn)
+    dilations = [cast(nn.Conv2d, conv).dilation[0] for conv in tcn.temporal]
+    slots = [*unique([f"dilation{d}" for d in dilations]), "max", "pointwise"]
     whats = [f"the branch of dilation {d}, normalised" for d in dilations]
     whats += ["the branch of maxima over 3 frames, normalised", "the 1 x 1 branch, normalised"]
-    widths = [tcn.width] * (len(dilations) + 1) + [tcn.pointwise.conv.out_channels]
-    for slot, what, width in zip(slots, whats, widths, strict=True):
-        yield Point(f"{name}.{slot}", what, tcn, slot, stride, width)
+    for i, (slot, what, width) in enumerate(zip(slots, whats, _widths(tcn), strict=True)):
+        yield Point(f"{name}.{slot}", what, _branch_of(tcn, i), stride, width)
     what = "the shortcut around the branches, to which they are added"
-    yield Point(f"{name}.residual", what, tcn, "residual", stride, _width(tcn))
+    yield Point(f"{name}.residual", what, _output_of(tcn.residual), stride, sum(_widths(tcn)))
 
 
-def _branch_slots(tcn: MSTCN) -> list[str]:
-    dilations = [int(conv.dilation[0]) for conv in tcn.temporal]  # type: ignore[index]
-    return [*unique([f"dilation{d}" for d in dilations]), "max", "pointwise"]
-
-
-def _width(tcn: MSTCN) -> int:
-    return tcn.width * (len(tcn.temporal) + 1) + tcn.pointwise.conv.out_channels
+def _widths(tcn: MSTCN) -> list[int]:
+    """Channels of the branches, in their order."""
+    return [tcn.width] * (len(tcn.temporal) + 1) + [tcn.pointwise.conv.out_channels]
 
 
 def unique(names: list[str]) -> list[str]:
@@ -208,67 +216,82 @@ def unique(names: list[str]) -> list[str]:
     return result
 
 
-def opened(module: nn.Module, visit: Visit) -> Callable[..., Tensor]:
-    """Return a forward of the module that hands each of its parts to `visit(slot, value)`.
+def _input_of(module: nn.Module) -> Watch:
+    def watch(visit: Visit) -> list[RemovableHandle]:
+        def hook(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return visit(arguments[0]), *arguments[1:]
 
-    It computes the module's own function; `visit` returns what to go on with.
+        return [module.register_forward_pre_hook(hook)]
 
-    Raises:
-        TypeError: the module has no parts to show.
-    """
-    # The network may tell its layers how to run, as in `copies`; here they run in one way.
-    if isinstance(module, MSGCN):
-        return lambda x, **_: _opened_gcn(module, x, visit)
-    if isinstance(module, G3D):
-        return lambda x, **_: _opened_g3d(module, x, visit)
-    if isinstance(module, MSTCN):
-        return lambda x, **_: _opened_tcn(module, x, visit)
-    raise TypeError(f"{type(module).__name__} has no parts to show")
+    return watch
 
 
-def _opened_gcn(gcn: MSGCN, x: Tensor, visit: Visit) -> Tensor:
-    A = gcn.adjacency().to(x.dtype)
-    scales = [visit(f"scale{k}", torch.einsum("vu,btuc->btvc", A_k, x)) for k, A_k in enumerate(A)]
-    return torch.relu(gcn.mlp(torch.cat(scales, dim=-1)))
+def _output_of(module: nn.Module) -> Watch:
+    def watch(visit: Visit) -> list[RemovableHandle]:
+        return [module.register_forward_hook(lambda _, __, output: visit(output))]
+
+    return watch
 
 
-def _opened_g3d(g3d: G3D, x: Tensor, visit: Visit) -> Tensor:
-    K, W, V, C = g3d.num_scales, g3d.window_size, x.shape[2], x.shape[3]
-    before, odd = divmod(g3d.window_dilation * (W - 1), 2)
-    x = F.pad(x, (0, 0, 0, 0, before, before + odd))
-    last = x.shape[1] - g3d.window_dilation * (W - 1)  # where no window begins any more
-    starts = [g3d.window_dilation * step for step in range(W)]
-    steps = [x[:, start : start + last : g3d.window_stride] for start in starts]
-    windows = torch.stack(steps, dim=2)  # (b, t, step w, joint u, channel)
-    A = g3d.adjacency().to(x.dtype).view(K, W, V, W, V)
-    weight = g3d.mlp.conv.weight.view(-1, K, C).unbind(dim=1)
-    total: Tensor | float = 0.0
-    for k in range(K):
-        aggregated = torch.einsum("svwu,btwuc->btvsc", A[k], windows)
-        total = total + visit(f"scale{k}", (aggregated @ weight[k].T).flatten(3))
-    assert isinstance(total, Tensor)
-    total = total.reshape(*total.shape[:3], W, -1)  # (b, t, joint v, step s, channel)
-    if g3d.mlp.conv.bias is not None:
-        total = total + g3d.mlp.conv.bias.to(total.dtype)
-    y = torch.relu(_normalised(g3d.mlp.bn, total.flatten(2, 3)))
-    out: Tensor = g3d.collapse(y.reshape(*y.shape[:2], V, -1))
-    return out
+def _branch_of(tcn: MSTCN, branch: int) -> Watch:
+    def watch(visit: Visit) -> list[RemovableHandle]:
+        def hook(_: nn.Module, __: tuple[Tensor, ...], normalized: Tensor) -> Tensor:
+            parts = list(torch.split(normalized, _widths(tcn), dim=-1))
+            parts[branch] = visit(parts[branch].contiguous())
+            return torch.cat(parts, dim=-1)
+
+        return [tcn.branches.register_forward_hook(hook)]
+
+    return watch
 
 
-def _opened_tcn(tcn: MSTCN, x: Tensor, visit: Visit) -> Tensor:
-    *convolved, pooled = torch.split(torch.relu(tcn.reduce(x)), tcn.width, dim=-1)
-    branches = [conv(h) for conv, h in zip(tcn.temporal, convolved, strict=True)]
-    frames = pooled.permute(0, 3, 1, 2)
-    maxima = F.max_pool2d(frames, (3, 1), stride=(tcn.stride, 1), padding=(1, 0))
-    branches.append(maxima.permute(0, 2, 3, 1))
-    normalised = _normalised(tcn.bn, torch.cat(branches, dim=-1))
-    parts = [*torch.split(normalised, tcn.width, dim=-1), tcn.pointwise(x)]
-    slots = _branch_slots(tcn)
-    out = torch.cat([visit(s, part) for s, part in zip(slots, parts, strict=True)], dim=-1)
-    out = out + visit("residual", tcn.residual(x))
-    return torch.relu(out) if tcn.activation else out
+def _scale_of_gcn(gcn: MSGCN, k: int) -> Watch:
+    def value(x: Tensor) -> Tensor:
+        return torch.einsum("vu,btuc->btvc", gcn.adjacency()[k].to(x.dtype), x)
+
+    def projected(change: Tensor) -> Tensor:
+        return change @ _weight_of(gcn, k).T.to(change.dtype)
+
+    return _term_of(gcn, value, projected)
 
 
-def _normalised(norm: nn.Module, x: Tensor) -> Tensor:
-    y: Tensor = norm(x.permute(0, 3, 1, 2))
-    return y.permute(0, 2, 3, 1)
+def _scale_of_g3d(g3d: G3D, k: int) -> Watch:
+    def value(x: Tensor) -> Tensor:
+        A, weight = g3d.adjacency()[k : k + 1], _weight_of(g3d, k)[..., None, None]
+        y = graph_conv(A, x, weight, None, window=g3d.window, project_first=g3d.project_first)
+        return y.reshape(*y.shape[:2], x.shape[2], -1)  # the channels of all steps of a joint
+
+    return _term_of(g3d, value, lambda change: change)
+
+
+def _weight_of(layer: MSGCN | G3D, k: int) -> Tensor:
+    """The weights of one scale: (O, C)."""
+    K = len(layer.adjacency.A)
+    return layer.mlp.conv.weight.view(layer.mlp.conv.out_channels, K, -1)[:, k]
+
+
+def _term_of(
+    layer: MSGCN | G3D,
+    value: Callable[[Tensor], Tensor],
+    projected: Callable[[Tensor], Tensor],
+) -> Watch:
+    """Watch a term of the sum over scales: `projected(value(x))`, with x the layer's input."""
+
+    def watch(visit: Visit) -> list[RemovableHandle]:
+        inputs: list[Tensor] = []
+
+        def remember(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            inputs.append(arguments[0])
+
+        def hook(_: nn.Module, __: tuple[Tensor, ...], total: Tensor) -> Tensor:
+            term = value(inputs.pop())
+            # Derivatives with respect to the value must not see the term that is taken away.
+            change = projected(visit(term.clone()) - term)
+            return total + change.reshape(total.shape).to(total.dtype)
+
+        return [
+            layer.register_forward_pre_hook(remember),
+            layer.scale_sum.register_forward_hook(hook),
+        ]
+
+    return watch

@@ -1,8 +1,8 @@
-"""MS-G3D's layers, the network and its checkpoints."""
+"""MS-G3D: its layers, the network and its checkpoints."""
 
 from msg3d_lab.model.block import STGCBlock
 from msg3d_lab.model.checkpoints import convert, load_model, save_model
-from msg3d_lab.model.fuse import fuse
+from msg3d_lab.model.fused import fuse
 from msg3d_lab.model.g3d import G3D, MultiWindowG3D
 from msg3d_lab.model.ms_gcn import MSGCN
 from msg3d_lab.model.ms_tcn import MSTCN

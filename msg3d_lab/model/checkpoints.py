@@ -16,7 +16,7 @@ from torch import Tensor
 
 from msg3d_lab.files import write_aside
 from msg3d_lab.model import upstream
-from msg3d_lab.model.fuse import fuse
+from msg3d_lab.model.fused import fuse
 from msg3d_lab.model.msg3d import MSG3D
 from msg3d_lab.safe_pickle import load_torch
 from msg3d_lab.skeletons import Skeleton

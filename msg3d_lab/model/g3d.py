@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
-import numpy as np
+import torch
 from torch import Tensor, nn
 
-from msg3d_lab.graph import Aggregation, Normalization, WindowEdges, window_graph
-from msg3d_lab.model.kernels.graph_conv import Window, aggregate_project, project_aggregate
+from msg3d_lab.model.adjacency import ScaleAdjacency
+from msg3d_lab.model.conv import ConvBN
+from msg3d_lab.model.kernels.graph_conv import Window, graph_conv
 from msg3d_lab.model.kernels.norm import batch_norm, norm_relu_project
-from msg3d_lab.model.layers import ConvBN
-from msg3d_lab.model.ms_gcn import ScaleAdjacency
 
 __all__ = ["G3D", "MultiWindowG3D"]
 
@@ -19,34 +19,28 @@ __all__ = ["G3D", "MultiWindowG3D"]
 class G3D(nn.Module):
     """Multi-scale graph convolution over sliding space-time windows, then the window's collapse.
 
-    Every joint of a window reaches every joint within K hops in every frame of the window in one
-    layer. The collapse, a convolution over the window's steps, gives one output per window; no
-    activation follows, because the block adds its pathways first.
+    `out = BN(collapse(ReLU(BN(sum_k (A_k + A_res_k) x_window W_k))))`. Every joint of a window
+    reaches every joint within K hops in every frame of the window in one layer. The collapse, a
+    convolution over the window's steps, gives one output per window. No activation follows, because
+    the block adds its pathways first.
 
-    The order of the two products follows the cost. With as many channels inside as outside, every
-    frame is projected once and windows of projections are aggregated (windows overlap, so this
-    saves up to `window_size` times the projection). Where the input is much thinner than the
-    inside (the network's first block), windows are aggregated first.
+    The order of the two matrix products follows their cost. With as many channels inside as
+    outside, every frame is projected once and then aggregated in every window that it is in
+    (windows overlap, so this saves up to `window.size` times the projection). With fewer channels
+    outside, in the network's first block, windows are aggregated first.
 
     Args:
         in_channels: C.
         mid_channels: channels between graph convolution and collapse.
         out_channels: O.
-        A: (V, V) body adjacency.
-        num_scales: K + 1, hops 0 to K on the window's graph.
-        window_size: tau, steps of a window.
-        window_stride: frames between two windows.
-        window_dilation: d, frames between two steps.
-        window_edges: "dense" (cross-space-time edges) or "grid".
-        aggregation: "disentangled" or "powers".
-        normalization: "symmetric" (author) or "column" (mmaction2, pyskl).
-        residual_mask: whether a learnable mask is added to every scale.
+        adjacency: the graph of the window at every scale; see `msg3d_lab.graph.window_graph`.
+        window: size tau, stride and dilation d of the windows.
 
     Shapes:
-        x: (B, T, V, C) -> (B, ceil(T / window_stride), V, O).
+        x: (B, T, V, C) -> (B, ceil(T / window.stride), V, O).
 
-    Source: Liu et al., CVPR 2020, section 3.3; mid_channels = C except in the
-    first block as in kenziyuliu/MS-G3D.
+    Source: Liu et al., CVPR 2020, section 3.3. As in kenziyuliu/MS-G3D, mid_channels is C except in
+        the first block.
     """
 
     def __init__(
@@ -55,113 +49,47 @@ class G3D(nn.Module):
         in_channels: int,
         mid_channels: int,
         out_channels: int,
-        A: np.ndarray,
-        num_scales: int,
-        window_size: int = 3,
-        window_stride: int = 1,
-        window_dilation: int = 1,
-        window_edges: WindowEdges = "dense",
-        aggregation: Aggregation = "disentangled",
-        normalization: Normalization = "symmetric",
-        residual_mask: bool = True,
+        adjacency: ScaleAdjacency,
+        window: Window,
     ) -> None:
         super().__init__()
-        self.num_scales = num_scales
-        self.window_size = window_size
-        self.window_stride = window_stride
-        self.window_dilation = window_dilation
-        self.adjacency = ScaleAdjacency(
-            window_graph(A, window_size, edges=window_edges),
-            num_scales=num_scales,
-            aggregation=aggregation,
-            normalization=normalization,
-            residual_mask=residual_mask,
-        )
-        self.mlp = ConvBN(num_scales * in_channels, mid_channels)
-        self.collapse = ConvBN(window_size * mid_channels, out_channels)
+        self.window = window
+        self.adjacency = adjacency
+        self.mlp = ConvBN(len(adjacency.A) * in_channels, mid_channels)
+        self.collapse = ConvBN(window.size * mid_channels, out_channels)
         self.project_first = in_channels >= mid_channels
+        self.scale_sum = nn.Identity()  # hooks on it see the sum over scales
 
-    def forward(self, x: Tensor, *, copies: Sequence[int] = ()) -> Tensor:
-        """Convolve; see the class, and `batch_norm` for `copies`."""
-        V, C = x.shape[2:]
-        K, W = self.num_scales, self.window_size
-        window = Window(W, self.window_stride, self.window_dilation)
-        A = self.adjacency().view(K, W, V, W, V)  # (k, step and joint v, step and joint u)
-        conv = self.mlp.conv
-        weight = conv.weight.view(-1, K, C)
-        # Rows in the order (v, step): the collapse finds the steps of a joint side by side.
-        if self.project_first:
-            rows = A.permute(2, 1, 3, 4, 0).reshape(V * W, W * V * K)
-            stacked = weight.transpose(0, 1).reshape(-1, C)
-            y = project_aggregate(rows, x, stacked, conv.bias, window=window)
-        else:
-            rows = A.permute(2, 1, 0, 3, 4).reshape(V * W * K, W * V)
-            y = aggregate_project(rows, x, weight.flatten(1), conv.bias, window=window)
-        y = norm_relu_project(self.mlp.bn, y, self.collapse.conv, copies=copies)
-        return batch_norm(self.collapse.bn, y, copies=copies)
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve; see the class."""
+        y = graph_conv(
+            self.adjacency(),
+            x,
+            self.mlp.conv.weight,
+            self.mlp.conv.bias,
+            window=self.window,
+            project_first=self.project_first,
+        )
+        y = norm_relu_project(self.mlp.bn, self.scale_sum(y), self.collapse.conv)
+        return batch_norm(self.collapse.bn, y)
 
 
 class MultiWindowG3D(nn.Module):
-    """The sum of G3D pathways with different windows.
+    """The sum of G3D layers with different windows.
 
     Args:
-        window_sizes: tau of each pathway.
-        window_dilations: d of each pathway, as many.
-        others: see `G3D`.
+        windows: one layer per window.
 
     Shapes:
-        x: (B, T, V, C) -> (B, ceil(T / window_stride), V, O).
-
-    Raises:
-        ValueError: not as many dilations as sizes, or none.
+        x: (B, T, V, C) -> (B, ceil(T / stride), V, O).
 
     Source: Liu et al., CVPR 2020, section 3.4.
     """
 
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        mid_channels: int,
-        out_channels: int,
-        A: np.ndarray,
-        num_scales: int,
-        window_sizes: Sequence[int] = (3, 5),
-        window_dilations: Sequence[int] = (1, 1),
-        window_stride: int = 1,
-        window_edges: WindowEdges = "dense",
-        aggregation: Aggregation = "disentangled",
-        normalization: Normalization = "symmetric",
-        residual_mask: bool = True,
-    ) -> None:
+    def __init__(self, windows: Sequence[G3D]) -> None:
         super().__init__()
-        if len(window_sizes) != len(window_dilations) or not window_sizes:
-            raise ValueError(
-                f"expected one window dilation per window size, found sizes {list(window_sizes)} "
-                f"and dilations {list(window_dilations)}"
-            )
-        self.windows = nn.ModuleList(
-            G3D(
-                in_channels=in_channels,
-                mid_channels=mid_channels,
-                out_channels=out_channels,
-                A=A,
-                num_scales=num_scales,
-                window_size=size,
-                window_stride=window_stride,
-                window_dilation=dilation,
-                window_edges=window_edges,
-                aggregation=aggregation,
-                normalization=normalization,
-                residual_mask=residual_mask,
-            )
-            for size, dilation in zip(window_sizes, window_dilations, strict=True)
-        )
+        self.windows = nn.ModuleList(windows)
 
-    def forward(self, x: Tensor, *, copies: Sequence[int] = ()) -> Tensor:
-        """Convolve; see the class, and `batch_norm` for `copies`."""
-        first, *others = self.windows
-        out: Tensor = first(x, copies=copies)
-        for window in others:
-            out = out + window(x, copies=copies)
-        return out
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sum; see the class."""
+        return reduce(torch.add, [window(x) for window in self.windows])

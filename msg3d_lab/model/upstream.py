@@ -128,7 +128,7 @@ def _collapse(own: str, theirs: str, layer: G3D) -> Iterator[Rule]:
         return t[0][:, :, 0, :, 0].transpose(1, 2).flatten(1)[:, :, None, None]
 
     def write(t: Tensor) -> list[Tensor]:
-        steps = t.view(t.shape[0], layer.window_size, -1).transpose(1, 2)
+        steps = t.view(t.shape[0], layer.window.size, -1).transpose(1, 2)
         return [steps[:, :, None, :, None].contiguous()]
 
     weight, *others = _conv_bn(own, f"{theirs}.out_conv", f"{theirs}.out_bn")

@@ -25,19 +25,20 @@ VARIANTS = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("training", [False, True])
-def test_the_opened_network_is_the_network(make_network, variant, training):
-    """Logits, running statistics and the shapes that `points` promises."""
+def test_the_watched_network_is_the_network(make_network, variant, training):
+    """Logits and running statistics to the bit, and the shapes that `points` promises."""
     arguments = VARIANTS[variant]
     model, same = (make_network(**arguments).train(training) for _ in range(2))
     x = torch.randn(3, model.num_persons, 9, 5, model.in_channels, dtype=torch.float64)
+    same.by_clip = False
     with torch.no_grad():
         expected = same(x)
     logits, cache = analysis.run_with_cache(model, x)
-    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-12)
+    assert torch.equal(logits, expected)
     for (name, mine), other in zip(
         model.state_dict().items(), same.state_dict().values(), strict=True
     ):
-        torch.testing.assert_close(mine, other, rtol=0, atol=1e-12, msg=name)
+        assert torch.equal(mine, other), name
 
     table = analysis.points(model, clip_len=9)
     assert list(cache) == list(table.index)
@@ -48,16 +49,16 @@ def test_the_opened_network_is_the_network(make_network, variant, training):
         assert tuple(value.shape) == (3, *places, row.channels), name
 
 
-def test_the_opened_network_has_the_network_s_gradients(make_network):
+def test_the_watched_network_has_the_network_s_gradients(make_network):
     # No absent person: her frames are all alike, and which of them a maximum takes is round-off.
     batch = torch.randn(3, 2, 9, 5, 3, dtype=torch.float64)
-    opened, plain = make_network().train(), make_network().train()
+    watched, plain = make_network().train(), make_network().train()
     mine, theirs = batch.clone().requires_grad_(), batch.clone().requires_grad_()
-    logits, _ = analysis.run_with_cache(opened, mine, gradients=True)
+    logits, _ = analysis.run_with_cache(watched, mine, gradients=True)
     logits.square().sum().backward()
     plain(theirs).square().sum().backward()
     torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-9, atol=1e-12)
-    for (name, a), b in zip(opened.named_parameters(), plain.parameters(), strict=True):
+    for (name, a), b in zip(watched.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-9, atol=1e-12, msg=name)
 
 

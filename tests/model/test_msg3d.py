@@ -67,8 +67,8 @@ def with_exact_graphs(model):
     A = model.skeleton.adjacency
     for _, _, layer in upstream.adjacencies(model, prefix=""):
         graph, scales = A, a["num_gcn_scales"]
-        if hasattr(layer, "window_size"):
-            graph = window_graph(A, layer.window_size, edges=a["window_edges"])
+        if hasattr(layer, "window"):
+            graph = window_graph(A, layer.window.size, edges=a["window_edges"])
             scales = a["num_g3d_scales"]
         layer.adjacency.A = torch.from_numpy(scale_adjacencies(graph, scales, **kinds))
     return model

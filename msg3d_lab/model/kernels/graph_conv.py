@@ -1,10 +1,10 @@
-"""Products with a graph and with weights, over space-time windows.
+"""Multi-scale graph convolution over space-time windows: products with a graph and with weights.
 
-A plain `einsum` unfolds the windows, expands the graph to a batch in backward, and keeps what lies
-between the two products: K + 1 times the activations. Here the graph of a window is the kernel of a
-convolution over frames whose channels are the joints, bodies go through both products one after
-another, and backward computes the first product again. Windows are copied for the gradient of the
-graph alone, those of one body at a time.
+A plain `einsum` copies the windows, expands the graph to a batch in backward, and keeps the result
+of the first of its two products: K + 1 times the activations. Here the graph of a window is the
+kernel of a convolution over frames whose channels are the joints, the two products are computed
+body by body, and backward computes the first product again. Windows are copied only for the
+gradient of the graph, those of one body at a time.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from msg3d_lab.model.kernels.matmul import from_image, image, outer, project
-from msg3d_lab.model.kernels.norm import pieces
+from msg3d_lab.model.kernels.matmul import body_slices, from_image, image, outer, project
 
-__all__ = ["FRAME", "Window", "aggregate_project", "project_aggregate"]
+__all__ = ["FRAME", "Window", "graph_conv"]
 
 
 class Window(NamedTuple):
-    """Windows over frames; by default every frame is one.
+    """Sliding windows over frames. Default: every frame is a window.
 
     Attributes:
         size: tau, steps of a window.
         stride: frames between the starts of two windows.
-        dilation: d, frames between two steps.
+        dilation: d, frames between two steps of a window.
     """
 
     size: int = 1
@@ -37,20 +36,20 @@ class Window(NamedTuple):
     dilation: int = 1
 
     def padding(self) -> tuple[int, int]:
-        """Frames of zeros before and after, for ceil(T / stride) windows.
+        """Frames of zeros before and after a clip, for ceil(T / stride) windows.
 
-        An even extent gets the odd frame at the end.
+        Where the two cannot be equal, there is one more after.
         """
         before, odd = divmod(self.dilation * (self.size - 1), 2)
         return before, before + odd
 
     def padded(self, x: Tensor) -> Tensor:
-        """Add the odd frame to (B, T, S, C); `padding()[0]` each way are left to add."""
+        """Append the one more frame after, if there is one, to (B, T, S, C)."""
         before, after = self.padding()
         return F.pad(x, (0, 0, 0, 0, 0, after - before)) if after > before else x
 
     def of(self, across: Tensor) -> Tensor:
-        """Copy what `padded` returns, as (B, T, C, S), by window: (B, T', C, size * S)."""
+        """Copy what `padded` returns window by window: (B, T, C, S) -> (B, T', C, size * S)."""
         before = self.padding()[0]
         frames = F.pad(across, (0, 0, 0, 0, before, before)) if before else across
         steps = frames.unfold(1, self.dilation * (self.size - 1) + 1, self.stride)
@@ -58,78 +57,62 @@ class Window(NamedTuple):
 
 
 FRAME = Window()
-_NARROW = 16  # channels from which on a product per frame is quicker than one of all frames
+_NARROW = 16  # channels from which on a product per frame is faster than one of all frames
 
 
-def aggregate_project(
-    A: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, *, window: Window = FRAME
-) -> Tensor:
-    """Gather from the neighbours at every scale, then project all scales together.
-
-    `out[b, t, r] = sum_k weight[k] sum_(w, s) A[(r, k), (w, s)] x[b, stride * t + d * w, s]`. It is
-    the better order where a projection would not have fewer channels than there are.
-
-    Args:
-        A: the graph all windows share: rows by receiver and scale, columns by window step and
-            sender.
-        x: activations.
-        weight: of all scales side by side.
-        bias: added to the sum, if any.
-        window: which frames go together.
-
-    Shapes:
-        A: (R * K, size * S), x: (B, T, S, C), weight: (O, K * C) ->
-        (B, ceil(T / stride), R, O).
-    """
-    return _graph_conv(A, x, weight, bias, window, False)
-
-
-def project_aggregate(
-    A: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, *, window: Window = FRAME
-) -> Tensor:
-    """Project every frame for every scale, then gather from the neighbours.
-
-    `out[b, t, r] = sum_(w, s, k) A[r, (w, s, k)] weight[k] x[b, stride * t + d * w, s]`. It is the
-    better order where windows overlap: a frame is projected once for all windows that see it.
-
-    Args:
-        A: the graph: rows by receiver, columns by window step, sender and scale.
-        x: activations.
-        weight: of the scales one below another.
-        bias: added to the sum, if any.
-        window: which frames go together.
-
-    Shapes:
-        A: (R, size * S * K), x: (B, T, S, C), weight: (K * O, C) -> (B, ceil(T / stride), R, O).
-    """
-    return _graph_conv(A, x, weight, bias, window, True)
-
-
-def _graph_conv(
+def graph_conv(
     A: Tensor,
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    window: Window,
-    project_first: bool,
+    *,
+    window: Window = FRAME,
+    project_first: bool = False,
 ) -> Tensor:
+    """Return the multi-scale graph convolution of every window.
+
+    `out[b, t, v, w] = bias + sum_k weight[k] sum_(s, u) A[k, (w, v), (s, u)] x[b, stride * t +
+    dilation * s, u]`, with v and u the receiving and sending joint, w and s their steps in the
+    window.
+
+    Args:
+        A: the graph of a window at every scale, receiver first; joint v in step w is w * V + v.
+        x: activations.
+        weight: a matrix per scale, side by side: those of a 1 x 1 convolution of K * C channels.
+        bias: added to the sum, if any.
+        window: which frames a window has. Default: every frame is a window.
+        project_first: whether to multiply by the weights first; the result is the same. It is
+            faster where windows overlap, because a frame is projected once for all of them, unless
+            the projection has many more channels than x.
+
+    Shapes:
+        A: (K, size * V, size * V), x: (B, T, V, C), weight: (O, K * C, 1, 1), bias: (O,) ->
+        (B, ceil(T / stride), V * size, O), the steps of a joint side by side.
+    """
+    K, W = len(A), window.size
+    V = A.shape[-1] // W
+    by_step = A.view(K, W, V, W, V)  # (k, w, v, s, u)
+    if project_first:  # rows (v, w), columns (s, u, k); the scales' matrices one below another
+        graph = by_step.permute(2, 1, 3, 4, 0).reshape(V * W, W * V * K)
+        matrix = weight.view(len(weight), K, -1).transpose(0, 1).reshape(-1, x.shape[-1])
+    else:  # rows (v, w, k), columns (s, u); the scales' matrices side by side
+        graph = by_step.permute(2, 1, 0, 3, 4).reshape(V * W * K, W * V)
+        matrix = weight.flatten(1)
     # All in the type that convolutions compute in: autocast's, or the activations'.
     device = x.device.type
     mixed = torch.is_autocast_enabled(device) and x.dtype != torch.float64
     dtype = torch.get_autocast_dtype(device) if mixed else x.dtype
-    A, x, weight = A.to(dtype), x.to(dtype).contiguous(), weight.to(dtype)
+    graph, x, matrix = graph.to(dtype), x.to(dtype).contiguous(), matrix.to(dtype)
     bias = None if bias is None else bias.to(dtype)
-    learnt = torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad for tensor in (A, x, weight, bias)
-    )
-    inputs = (A, x, weight, bias, window, project_first)
-    if not learnt:
-        return _GraphConv.run(*inputs)
-    return cast(Tensor, _GraphConv.apply(*inputs))  # type: ignore[no-untyped-call]
+    inputs = (graph, x, matrix, bias, window, project_first)
+    learned = any(t is not None and t.requires_grad for t in (graph, x, matrix, bias))
+    if not (learned and torch.is_grad_enabled()):
+        return _TwoProducts.run(*inputs)
+    return cast(Tensor, _TwoProducts.apply(*inputs))  # type: ignore[no-untyped-call]
 
 
-class _GraphConv(torch.autograd.Function):
-    """Both products, in either order. Of the activations, x alone is kept."""
+class _TwoProducts(torch.autograd.Function):
+    """Both products, in either order. Of the activations, backward needs x alone."""
 
     @staticmethod
     def run(
@@ -146,13 +129,13 @@ class _GraphConv(torch.autograd.Function):
             y = _aggregate(A, _by_sender(project(x, weight), A, window), window)
             return y if bias is None else y.add_(bias)
 
-        return _piece_by_piece(work, x)
+        return _body_by_body(work, x)
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         A, x, weight, _, ctx.window, ctx.project_first = inputs
         ctx.save_for_backward(A, x, weight)
-        return _GraphConv.run(*inputs)
+        return _TwoProducts.run(*inputs)
 
     @staticmethod
     @once_differentiable
@@ -162,7 +145,7 @@ class _GraphConv(torch.autograd.Function):
         need_A, need_x, need_weight, need_bias = ctx.needs_input_grad[:4]
         grad_A, grad_weight = _sums(need_A, A), _sums(need_weight, weight)
         grad_x = torch.empty_like(x) if need_x else None
-        for i in pieces(x):
+        for i in body_slices(x):
             xi, g = x[i], grad[i].contiguous()
             by_A: Tensor | None
             back: Tensor | None
@@ -198,12 +181,12 @@ class _GraphConv(torch.autograd.Function):
 
 
 def _wide(x: Tensor, channels: int) -> Tensor:
-    """Take the features of several joints as those of one; a view."""
+    """View the features of several joints as those of one."""
     return x.view(*x.shape[:2], -1, channels)
 
 
 def _by_sender(projected: Tensor, A: Tensor, window: Window) -> Tensor:
-    """Take the scales of a joint as senders of their own: (B, T, S, K * O) -> (B, T, S * K, O)."""
+    """View every scale of a joint as a sender: (B, T, S, K * O) -> (B, T, S * K, O)."""
     return projected.view(*projected.shape[:2], A.shape[1] // window.size, -1)
 
 
@@ -250,7 +233,7 @@ def _aggregate_backward(
 def _as_convolution(
     A: Tensor, window: Window
 ) -> tuple[Tensor, tuple[list[int], list[int], list[int]]]:
-    """Take a graph over windows as a kernel over frames whose channels are the joints.
+    """Return a graph over windows as a kernel over frames whose channels are the joints.
 
     Returns:
         The kernel (R, S, size, 1); stride, padding and dilation.
@@ -259,13 +242,13 @@ def _as_convolution(
     return kernel, ([window.stride, 1], [window.padding()[0], 0], [window.dilation, 1])
 
 
-def _piece_by_piece(work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`work(x)`, whose bodies do not know of each other, in pieces."""
-    parts = pieces(x)
-    if len(parts) == 1:
+def _body_by_body(work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return `work(x)`, computed in slices of bodies, which do not depend on each other."""
+    slices = body_slices(x)
+    if len(slices) == 1:
         return work(x)
     out = x.new_empty(0)
-    for i in parts:
+    for i in slices:
         y = work(x[i])
         if i.start == 0:
             out = y.new_empty(len(x), *y.shape[1:])
@@ -274,6 +257,6 @@ def _piece_by_piece(work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def _sums(needed: bool, like: Tensor) -> Tensor | None:
-    """Where a gradient is added up over bodies: in single precision at least."""
+    """Zeros to add up a gradient over bodies, in single precision at least."""
     precision = torch.promote_types(like.dtype, torch.float32)
     return torch.zeros_like(like, dtype=precision) if needed else None

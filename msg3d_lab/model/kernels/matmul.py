@@ -1,9 +1,9 @@
-"""Products with weight matrices, through the convolutions of PyTorch.
+"""Matrix products with weights, computed by PyTorch's convolutions.
 
 A matrix product and a 1 x 1 convolution of channels-last activations are the same sums. On CPUs,
-PyTorch gives the first to MKL and the second to oneDNN, which is twice as quick where MKL does not
+PyTorch gives the first to MKL and the second to oneDNN, which is twice as fast where MKL does not
 use all of the processor: in float32 and the sizes of this network, 350 against 165 GFLOP/s (two
-threads of an AMD Zen 5). In bfloat16 the two are alike.
+threads of an AMD Zen 5). In bfloat16 the two are equally fast.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["from_image", "image", "outer", "project"]
+__all__ = ["body_slices", "from_image", "image", "outer", "project"]
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -40,12 +40,12 @@ def outer(g: Tensor, x: Tensor) -> Tensor:
     O, C = g.shape[-1], x.shape[-1]  # noqa: E741
     if not x.is_cpu:
         return g.reshape(-1, O).mT @ x.reshape(-1, C)
-    if C > O:  # oneDNN is quicker with the wider one as the output
+    if C > O:  # oneDNN is faster with the wider one as the output
         return outer(x, g).mT
     _, grad, _ = torch.ops.aten.convolution_backward(
         image(g),
         image(x),
-        x.new_empty(O, C, 1, 1),  # of which only the shape counts
+        x.new_empty(O, C, 1, 1),  # only its shape is used
         None,
         [1, 1],
         [0, 0],
@@ -74,3 +74,15 @@ def from_image(x: Tensor) -> Tensor:
         x: (B, C, T, V) -> (B, T, V, C), contiguous.
     """
     return x.permute(0, 2, 3, 1).contiguous()
+
+
+def body_slices(x: Tensor) -> list[slice]:
+    """Return slices of a batch to compute one after another.
+
+    On a CPU a slice is one body, which fits into the caches. On a GPU, and while a program is
+    traced, there is one slice of the whole batch.
+    """
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+    if x.device.type != "cpu" or traced:
+        return [slice(None)]
+    return [slice(i, i + 1) for i in range(len(x))]

@@ -1,25 +1,58 @@
-"""Batch normalisation with what follows it, of batches in which one body may stand for several.
+"""Batch normalisation, with the ReLU and the addition that follow it in the same backward pass.
 
-PyTorch's own module would do, but for two things: bodies that are all alike are carried once (see
-`bodies.py`) and have to count as often as they occur, and the ReLU and the addition that follow a
-normalisation belong into the same backward pass.
+PyTorch's own module would do, but for two things. The empty bodies of a batch are computed once
+(see `bodies.py`) and have to count as often as they occur. And keeping what lies between a
+normalisation and a ReLU would take as much memory again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from msg3d_lab.model.kernels.matmul import outer, project
+from msg3d_lab.model.kernels.matmul import body_slices, outer, project
 
-__all__ = ["batch_norm", "by_batch", "counts_copies", "norm_relu_project", "pieces"]
+__all__ = [
+    "BatchNorm",
+    "batch_norm",
+    "counted",
+    "counts_multiplicity",
+    "norm_relu_project",
+    "uses_batch_statistics",
+]
 
 _WITH_MOMENTS = ("cpu", "cuda")  # devices that PyTorch has `batch_norm_update_stats` for
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """PyTorch's batch normalisation, of batches in which a body may stand for several equal ones.
+
+    Attributes:
+        multiplicity: the last `len(multiplicity)` bodies of the batch stand for so many equal
+            bodies each; see `counted`. In training the statistics, and with them the gradients, are
+            those of the whole batch. Empty: every body stands for itself.
+    """
+
+    multiplicity: tuple[int, ...] = ()
+
+
+@contextmanager
+def counted(module: nn.Module, multiplicity: tuple[int, ...]) -> Iterator[None]:
+    """In the block, let a module's batch normalisations count the last bodies so often each."""
+    norms = [norm for norm in module.modules() if isinstance(norm, BatchNorm)]
+    for norm in norms:
+        norm.multiplicity = multiplicity
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.multiplicity = ()
 
 
 def batch_norm(
@@ -28,19 +61,19 @@ def batch_norm(
     *,
     residual: Tensor | None = None,
     relu: bool = False,
-    copies: Sequence[int] = (),
+    normalized: nn.Module | None = None,
 ) -> Tensor:
     """Return `relu(norm(x) + residual)` of channels-last activations.
 
     Args:
         norms: the batch normalisation, or several that share the channels in their order. An
-            `nn.Identity` stands for one that was folded into its convolution. Those that are not
-            alike, one frozen in evaluation mode for example, are applied one by one.
+            `nn.Identity` stands for one that was folded into its convolution. Those that differ in
+            kind, for example because one is frozen in evaluation mode, are applied one by one.
         x: activations.
         residual: added after the normalisation.
         relu: whether the sum is rectified.
-        copies: the last `len(copies)` bodies of the batch stand for so many equal bodies each. In
-            training the statistics, and with them the gradients, are those of the whole batch.
+        normalized: a module whose forward hooks see `norm(x)`, and may change it. Without hooks it
+            is not called.
 
     Shapes:
         x, residual: (B, T, V, C) -> (B, T, V, C).
@@ -49,40 +82,41 @@ def batch_norm(
         ValueError: in training, a single value per channel.
     """
     norms = [norms] if isinstance(norms, nn.Module) else list(norms)
-    own = counts_copies(norms[0])
-    kinds = {(counts_copies(n), n.training, getattr(n, "eps", None)) for n in norms}
+    if normalized is not None and normalized._forward_hooks:
+        y = normalized(batch_norm(norms, x))
+        y = y if residual is None else y + residual
+        return torch.relu(y) if relu else y
+    own = [norm for norm in norms if counts_multiplicity(norm)]
+    kinds = {(norm.training, norm.eps) for norm in own}
+    alike = len(own) == len(norms) and len(kinds) == 1
     if all(isinstance(norm, nn.Identity) for norm in norms):
         y = x
-    elif len(norms) > 1 and not (own and len(kinds) == 1):
+    elif len(norms) > 1 and not alike:
         parts = torch.split(x, [cast(int, norm.num_features) for norm in norms], dim=-1)
-        each = zip(norms, parts, strict=True)
-        y = torch.cat([batch_norm(norm, part, copies=copies) for norm, part in each], dim=-1)
-    elif own and norms[0].training:
-        ours = cast(list[nn.BatchNorm2d], norms)
-        count, *statistics = _batch_statistics(ours, x, copies)
-        affine, _ = _joined(ours)
+        y = torch.cat([batch_norm(n, part) for n, part in zip(norms, parts, strict=True)], dim=-1)
+    elif alike and own[0].training:
+        count, mean, var = _batch_statistics(own, x)
+        (weight, bias), _ = _joined(own)
+        options = own[0].eps, relu, count, own[0].multiplicity
         return cast(
             Tensor,
-            _Normalise.apply(  # type: ignore[no-untyped-call]
-                x, residual, *affine, *statistics, ours[0].eps, relu, count, tuple(copies)
-            ),
+            _Normalise.apply(x, residual, weight, bias, mean, var, *options),  # type: ignore[no-untyped-call]
         )
-    elif own:
-        (weight, bias), (mean, var) = _joined(cast(list[nn.BatchNorm2d], norms))
-        y = _normalised(x, mean, var, weight, bias, cast(float, norms[0].eps))
-    else:  # a module put in the place of ours
+    elif alike:
+        (weight, bias), (mean, var) = _joined(own)
+        y = _normalised(x, mean, var, weight, bias, own[0].eps)
+    else:  # a module that was put in the place of ours
         y = norms[0](x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    free = own and not torch.is_grad_enabled()  # nobody else holds y
+    in_place = alike and not torch.is_grad_enabled()  # nothing else holds y
     if residual is not None:
-        y, free = (y.add_(residual) if free else y + residual), not torch.is_grad_enabled()
+        y = y.add_(residual) if in_place else y + residual
+        in_place = not torch.is_grad_enabled()
     if relu:
-        y = y.relu_() if free else torch.relu(y)
+        y = y.relu_() if in_place else torch.relu(y)
     return y
 
 
-def norm_relu_project(
-    norm: nn.Module, x: Tensor, conv: nn.Conv2d, *, copies: Sequence[int] = ()
-) -> Tensor:
+def norm_relu_project(norm: nn.Module, x: Tensor, conv: nn.Conv2d) -> Tensor:
     """Return `conv(relu(norm(x)))` of a 1 x 1 convolution, keeping x alone for backward.
 
     What lies between is large and cheap, so backward computes it again.
@@ -91,68 +125,46 @@ def norm_relu_project(
         norm: the batch normalisation, of C channels.
         x: activations.
         conv: takes g * C channels, those of g joints side by side.
-        copies: see `batch_norm`.
 
     Shapes:
         x: (B, T, g * V, C) -> (B, T, V, O).
     """
     matrix, offset = conv.weight.flatten(1), conv.bias
-    if not (counts_copies(norm) and norm.training):
-        y = batch_norm(norm, x, relu=True, copies=copies)
+    if not (counts_multiplicity(norm) and norm.training):
+        y = batch_norm(norm, x, relu=True)
         return project(y.view(*x.shape[:2], -1, matrix.shape[1]), matrix, offset)
-    ours = cast(nn.BatchNorm2d, norm)
-    count, *statistics = _batch_statistics([ours], x, copies)
+    count, mean, var = _batch_statistics([norm], x)
+    matrix = matrix.to(x.dtype)
+    offset = None if offset is None else offset.to(x.dtype)
+    options = norm.eps, count, norm.multiplicity
     return cast(
         Tensor,
-        _NormaliseProject.apply(  # type: ignore[no-untyped-call]
-            x,
-            ours.weight,
-            ours.bias,
-            *statistics,
-            matrix.to(x.dtype),
-            None if offset is None else offset.to(x.dtype),
-            ours.eps,
-            count,
-            tuple(copies),
-        ),
+        _NormaliseProject.apply(x, norm.weight, norm.bias, mean, var, matrix, offset, *options),  # type: ignore[no-untyped-call]
     )
 
 
-def counts_copies(norm: nn.Module) -> bool:
-    """Whether a normalisation is PyTorch's own, none put in its place, so that copies count."""
+def counts_multiplicity(norm: nn.Module) -> TypeGuard[BatchNorm]:
+    """Whether a normalisation is ours, as it was built, and none put in its place."""
     return (
-        type(norm) is nn.BatchNorm2d
+        type(norm) is BatchNorm
         and norm.affine
         and norm.track_running_stats
         and norm.running_mean is not None
     )
 
 
-def by_batch(module: nn.Module) -> bool:
-    """Whether a module is a batch normalisation that goes by the statistics of its own batch.
+def uses_batch_statistics(module: nn.Module) -> bool:
+    """Whether a module is a batch normalisation that uses the statistics of its own batch.
 
     That is every one in training, and in evaluation one without running statistics.
     """
     return isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
 
 
-def pieces(x: Tensor) -> list[slice]:
-    """Slices of a batch to be worked on one after another: bodies, which fit into a CPU's caches.
-
-    A GPU, and whoever traces the program, takes the batch as a whole.
-    """
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
-    if x.device.type != "cpu" or traced:
-        return [slice(None)]
-    return [slice(i, i + 1) for i in range(len(x))]
-
-
-def _batch_statistics(
-    norms: list[nn.BatchNorm2d], x: Tensor, copies: Sequence[int]
-) -> tuple[int, Tensor, Tensor]:
+def _batch_statistics(norms: list[BatchNorm], x: Tensor) -> tuple[int, Tensor, Tensor]:
     """Values per channel, their mean and variance, which the running statistics then follow."""
     with torch.no_grad():
-        count, mean, var = _statistics(x, copies)
+        count, mean, var = _statistics(x, norms[0].multiplicity)
         widths = [norm.num_features for norm in norms]
         parts = torch.split(mean, widths), torch.split(var, widths)
         for norm, *own in zip(norms, *parts, strict=True):
@@ -160,15 +172,14 @@ def _batch_statistics(
     return count, mean, var
 
 
-def _joined(norms: list[nn.BatchNorm2d]) -> tuple[list[Tensor], list[Tensor]]:
+def _joined(norms: list[BatchNorm]) -> tuple[list[Tensor], list[Tensor]]:
     """(weight, bias) and (running mean, running variance) of all channels."""
-    names = ("weight", "bias"), ("running_mean", "running_var")
 
     def joined(name: str) -> Tensor:
         tensors = [cast(Tensor, getattr(norm, name)) for norm in norms]
         return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
-    return [joined(name) for name in names[0]], [joined(name) for name in names[1]]
+    return [joined("weight"), joined("bias")], [joined("running_mean"), joined("running_var")]
 
 
 def _normalised(
@@ -179,16 +190,17 @@ def _normalised(
     return y.permute(0, 2, 3, 1)
 
 
-def _statistics(x: Tensor, copies: Sequence[int]) -> tuple[int, Tensor, Tensor]:
-    """Values per channel, mean and biased variance, copies counted.
+def _statistics(x: Tensor, multiplicity: Sequence[int]) -> tuple[int, Tensor, Tensor]:
+    """Values per channel, mean and biased variance, of all bodies that those in x stand for.
 
-    The bodies without copies, and each that has some, are measured apart and put together by their
-    means and variances, which loses no digits; sums of squares would.
+    The bodies that count once, and each that counts more often, are measured apart and put together
+    by their means and variances. This is as exact as measuring all at once; sums of squares would
+    lose digits.
     """
     B, T, V = x.shape[:3]
-    once = B - len(copies)
+    once = B - len(multiplicity)
     groups = [(once, x[:once])] if once else []
-    groups += [(n, x[i : i + 1]) for n, i in zip(copies, range(once, B), strict=True)]
+    groups += [(n, x[i : i + 1]) for n, i in zip(multiplicity, range(once, B), strict=True)]
     count = sum(n for n, _ in groups) * T * V
     if count <= 1:
         raise ValueError(
@@ -200,9 +212,9 @@ def _statistics(x: Tensor, copies: Sequence[int]) -> tuple[int, Tensor, Tensor]:
         return count, *found[0]
     precision = torch.float32 if x.is_mps else torch.float64  # Apple's GPUs have no other
     means, variances = (torch.stack(values).to(precision) for values in zip(*found, strict=True))
-    shares = means.new_tensor([n * T * V / count for n, _ in groups])
-    mean = shares @ means
-    var = shares @ (variances + (means - mean).square())
+    fractions = means.new_tensor([n * T * V / count for n, _ in groups])
+    mean = fractions @ means
+    var = fractions @ (variances + (means - mean).square())
     return count, mean.to(found[0][0].dtype), var.to(found[0][0].dtype)
 
 
@@ -216,15 +228,15 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, var
 
 
-def _follow(norm: nn.BatchNorm2d, count: int, mean: Tensor, var: Tensor) -> None:
+def _follow(norm: BatchNorm, count: int, mean: Tensor, var: Tensor) -> None:
     """Move the running statistics as PyTorch does: the variance is the unbiased one."""
     running_mean, running_var = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
     tracked = cast(Tensor, norm.num_batches_tracked)
     tracked.add_(1)
     # Without a momentum, the plain average over all batches.
-    share = 1.0 / float(tracked) if norm.momentum is None else norm.momentum
-    running_mean.lerp_(mean.to(running_mean.dtype), share)
-    running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), share)
+    momentum = 1.0 / float(tracked) if norm.momentum is None else norm.momentum
+    running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+    running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), momentum)
 
 
 class _Normalise(torch.autograd.Function):
@@ -242,7 +254,7 @@ class _Normalise(torch.autograd.Function):
         eps: float,
         relu: bool,
         count: int,
-        copies: tuple[int, ...],
+        multiplicity: tuple[int, ...],
     ) -> Tensor:
         y = _normalised(x, mean, var, weight, bias, eps)
         if residual is not None:
@@ -251,7 +263,7 @@ class _Normalise(torch.autograd.Function):
             y.relu_()
         # y costs no memory: the next layer keeps it anyway.
         ctx.save_for_backward(x, weight, mean, var, y if relu else None)
-        ctx.eps, ctx.count, ctx.copies = eps, count, copies
+        ctx.eps, ctx.count, ctx.multiplicity = eps, count, multiplicity
         return y
 
     @staticmethod
@@ -281,10 +293,10 @@ class _NormaliseProject(torch.autograd.Function):
         offset: Tensor | None,
         eps: float,
         count: int,
-        copies: tuple[int, ...],
+        multiplicity: tuple[int, ...],
     ) -> Tensor:
         ctx.save_for_backward(x, weight, bias, mean, var, matrix)
-        ctx.eps, ctx.count, ctx.copies = eps, count, copies
+        ctx.eps, ctx.count, ctx.multiplicity = eps, count, multiplicity
         y = _normalised(x, mean, var, weight, bias, eps).relu_()
         return project(y.view(*x.shape[:2], -1, matrix.shape[1]), matrix, offset)
 
@@ -295,7 +307,7 @@ class _NormaliseProject(torch.autograd.Function):
         precision = torch.promote_types(matrix.dtype, torch.float32)
         grad_matrix = torch.zeros_like(matrix, dtype=precision)
         inner = torch.empty_like(x)  # the gradient behind the normalisation, then that of x
-        for i in pieces(x):
+        for i in body_slices(x):
             y = _normalised(x[i], mean, var, weight, bias, ctx.eps).relu_()
             g = grad[i].contiguous()
             grad_matrix += outer(g, y.view(*g.shape[:3], -1))
@@ -317,11 +329,11 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     """Write the gradient of x, which may be where `grad` is; return weight's and bias's.
 
-    `mean` and `var` are functions of all of x. With n values per channel, m copies of a body and
-    G the sum of the gradients of those copies, which is what arrives here,
+    `mean` and `var` are functions of all of x. With n values per channel, m bodies that one stands
+    for and G the sum of the gradients of those bodies, which is what arrives here,
     `grad_x = weight / sigma * (G - m / n * (sum G + x_hat * sum (G x_hat)))`.
     """
-    # The sums alone: with statistics that are given, its gradient of x would be another one.
+    # Only the sums: its gradient of x would take the statistics as given.
     _, along_x_hat, total = torch.ops.aten.native_batch_norm_backward(
         grad.permute(0, 3, 1, 2),
         x.permute(0, 3, 1, 2),
@@ -340,11 +352,11 @@ def _backward(
         slope = weight * inverse
         linear = -slope * inverse * along_x_hat / ctx.count
         constant = -slope * total / ctx.count - linear * mean
-        once = len(x) - len(ctx.copies)
+        once = len(x) - len(ctx.multiplicity)
         m = mean.new_ones(len(x), 1, 1, 1)
-        for body, n in enumerate(ctx.copies, once):
+        for body, n in enumerate(ctx.multiplicity, once):
             m[body].fill_(n)
-        for i in pieces(x):
+        for i in body_slices(x):
             rest = torch.addcmul(m[i] * constant, x[i], m[i] * linear)
             grad_x[i] = rest.addcmul_(grad[i], slope)
     return along_x_hat, total

@@ -16,7 +16,7 @@ from msg3d_lab.data.batches.loader import Batch, TrainBatches, prefetch
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.data.store import Store, open_store, write_store
-from msg3d_lab.model.predict import predict
+from msg3d_lab.model.prediction import predict
 from msg3d_lab.training.distributed.processes import Precision, launch
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.setup import build_batches

@@ -1,4 +1,4 @@
-"""Batch normalisation with copies equals batch normalisation of the copies."""
+"""Batch normalisation with multiplicities equals that of the repeated bodies."""
 
 import pytest
 import torch
@@ -6,15 +6,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from msg3d_lab.model.kernels import norm as norm_module
-from msg3d_lab.model.kernels.norm import batch_norm, norm_relu_project
+from msg3d_lab.model.kernels.norm import BatchNorm, batch_norm, counted, norm_relu_project
 
-BODIES, COPIES = 5, (3, 2)  # the last two bodies stand for three and two
+BODIES, MULTIPLICITY = 5, (3, 2)  # the last two bodies stand for three and two
 
 
 def norms(*widths, momentum=0.1):
     made = []
     for width in widths:
-        norm = nn.BatchNorm2d(width, momentum=momentum).double()
+        norm = BatchNorm(width, momentum=momentum).double()
         nn.init.uniform_(norm.weight, -1, 1)
         nn.init.normal_(norm.bias)
         nn.init.uniform_(norm.running_var, 0.5, 2)
@@ -30,10 +30,14 @@ def twins(*widths, **options):
     return one, norms(*widths, **options)
 
 
+def counting(*layers):
+    return counted(nn.ModuleList(layers), MULTIPLICITY)
+
+
 def written_out(x):
-    once = len(x) - len(COPIES)
+    once = len(x) - len(MULTIPLICITY)
     return torch.cat(
-        [x[:once], *(x[once + i].expand(n, *x.shape[1:]) for i, n in enumerate(COPIES))]
+        [x[:once], *(x[once + i].expand(n, *x.shape[1:]) for i, n in enumerate(MULTIPLICITY))]
     )
 
 
@@ -51,12 +55,12 @@ def plain(layers, x, residual, relu):
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("widths", [(6,), (4, 2)])
 @pytest.mark.parametrize("momentum", [0.1, None])
-def test_batch_norm_counts_copies(with_residual, relu, widths, momentum):
+def test_batch_norm_counts_multiplicity(with_residual, relu, widths, momentum):
     (mine, theirs), channels = twins(*widths, momentum=momentum), sum(widths)
     x = torch.randn(BODIES, 3, 4, channels, dtype=torch.float64) + 5
     inputs = [x, torch.randn_like(x) if with_residual else None]
     inputs = [t if t is None else t.requires_grad_() for t in inputs]
-    weights = torch.randn(BODIES + sum(COPIES) - len(COPIES), 3, 4, channels).double()
+    weights = torch.randn(BODIES + sum(MULTIPLICITY) - len(MULTIPLICITY), 3, 4, channels).double()
 
     def gradients(out, layers):
         wanted = [t for t in inputs if t is not None]
@@ -64,7 +68,8 @@ def test_batch_norm_counts_copies(with_residual, relu, widths, momentum):
         return torch.autograd.grad((out * weights).sum(), wanted)
 
     for _ in range(2):  # the second batch tells averages from replacements
-        out = batch_norm(mine, inputs[0], residual=inputs[1], relu=relu, copies=COPIES)
+        with counting(*mine):
+            out = batch_norm(mine, inputs[0], residual=inputs[1], relu=relu)
         whole = [t if t is None else written_out(t) for t in inputs]
         expected = plain(theirs, *whole, relu)
         torch.testing.assert_close(written_out(out), expected, rtol=0, atol=1e-12)
@@ -76,13 +81,14 @@ def test_batch_norm_counts_copies(with_residual, relu, widths, momentum):
 
 
 @pytest.mark.parametrize("frozen", [0, 1])
-def test_batch_norm_of_different_kinds_counts_copies(frozen):
+def test_batch_norm_of_different_kinds_counts_multiplicity(frozen):
     """One of two is frozen, and has an epsilon of its own."""
     mine, theirs = twins(4, 2)
     for layers in (mine, theirs):
         layers[frozen].eval().eps = 0.1
     x = torch.randn(BODIES, 3, 4, 6, dtype=torch.float64, requires_grad=True)
-    out = written_out(batch_norm(mine, x, residual=x, relu=True, copies=COPIES))
+    with counting(*mine):
+        out = written_out(batch_norm(mine, x, residual=x, relu=True))
     whole = written_out(x)
     expected = plain(theirs, whole, whole, True)
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
@@ -108,9 +114,11 @@ def test_batch_norm_without_the_quick_moments_is_the_same(monkeypatch):
     """As on Apple's GPUs, for which PyTorch has no `batch_norm_update_stats`."""
     x = torch.randn(BODIES, 3, 4, 6) + 5
     (quick,), (other,) = twins(6)
-    expected = batch_norm(quick.float(), x, copies=COPIES)
+    with counting(quick):
+        expected = batch_norm(quick.float(), x)
     monkeypatch.setattr(norm_module, "_WITH_MOMENTS", ())
-    torch.testing.assert_close(batch_norm(other.float(), x, copies=COPIES), expected)
+    with counting(other):
+        torch.testing.assert_close(batch_norm(other.float(), x), expected)
     torch.testing.assert_close(other.running_var, quick.running_var)
 
 
@@ -157,7 +165,8 @@ def test_norm_relu_project_is_three_steps(training):
     (mine,), (theirs,) = twins(6)
     conv = nn.Conv2d(2 * 6, 5, 1).double()
     x = torch.randn(BODIES, 3, 8, 6, dtype=torch.float64, requires_grad=True)
-    out = norm_relu_project(mine.train(training), x, conv, copies=COPIES)
+    with counting(mine):
+        out = norm_relu_project(mine.train(training), x, conv)
     y = plain([theirs.train(training)], written_out(x), None, True)
     expected = F.linear(y.reshape(len(y), 3, 4, 12), conv.weight.flatten(1), conv.bias)
     torch.testing.assert_close(written_out(out), expected, rtol=0, atol=1e-12)
@@ -177,4 +186,4 @@ def test_norm_relu_project_is_three_steps(training):
 
 def test_batch_norm_needs_more_than_one_value():
     with pytest.raises(ValueError, match="more than one value per channel"):
-        batch_norm(nn.BatchNorm2d(3), torch.randn(1, 1, 1, 3))
+        batch_norm(BatchNorm(3), torch.randn(1, 1, 1, 3))

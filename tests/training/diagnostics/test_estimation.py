@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from msg3d_lab.model.kernels.empty_bodies import share_empty
+from msg3d_lab.model.kernels.bodies import find_empty_bodies
 from msg3d_lab.training import estimate, recipes
 from msg3d_lab.training.diagnostics import estimation, trial
 from msg3d_lab.training.diagnostics.estimation import (
@@ -105,7 +105,7 @@ def test_estimate_knows_how_many_bodies_are_computed(batch, toy_store, toy_recip
     batches, bodies, clips = build_batches(recipe, toy_store)[0], 0, 0
     for i in range(len(batches)):
         x = torch.from_numpy(batches.batch(i, epoch=0).x)
-        shared = share_empty(x)
+        shared = find_empty_bodies(x)
         bodies += len(x) * 2 if shared is None else len(shared.kept)
         clips += len(x)
     # Half of the clips have a second body. Two in a hundred: batches are drawn at random.

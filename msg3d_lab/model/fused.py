@@ -1,8 +1,8 @@
-"""The form of a network for evaluation: normalisations in the convolutions, masks in the graphs.
+"""A network for evaluation only: normalisations in the convolutions, masks in the graphs.
 
 In evaluation a batch normalisation is a scale and a shift per channel, which the convolution before
-it can do. The one exception follows a maximum, and keeps its scale and shift. The layers are the
-same ones, with an `nn.Identity` where a normalisation was.
+it can do. The one that follows a maximum keeps its scale and shift. The layers are the same, with
+an `nn.Identity` where a normalisation was.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from msg3d_lab.model.layers import ConvBN
-from msg3d_lab.model.ms_gcn import ScaleAdjacency
+from msg3d_lab.model.adjacency import ScaleAdjacency
+from msg3d_lab.model.conv import ConvBN
 from msg3d_lab.model.ms_tcn import MSTCN
 from msg3d_lab.model.msg3d import MSG3D
 
@@ -23,14 +23,14 @@ __all__ = ["fuse"]
 
 
 def fuse(model: MSG3D) -> MSG3D:
-    """Return a copy of a network for evaluation alone: the same logits, sooner.
+    """Return a copy of a network for evaluation only: the same logits, faster.
 
     The copy has no gradients and cannot be trained or saved; keep the network it was made of. It
     may be moved, converted (`.to(torch.bfloat16)`), compiled (`.compile()`) and exported like any
     other.
 
     Args:
-        model: a network, in any mode; it is left as it is. Its running statistics are used.
+        model: a network, in any mode; it does not change. Its running statistics are used.
 
     Raises:
         ValueError: the network is fused already, or a normalisation has no running statistics.
@@ -85,7 +85,7 @@ def _fuse_temporal(layer: MSTCN) -> None:
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """What a normalisation multiplies by and adds in evaluation, in double precision."""
+    """The scale and the shift of a normalisation in evaluation, in double precision."""
     if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:
         raise ValueError(
             f"expected batch normalisations with running statistics, found {norm}: fuse a network "
@@ -101,7 +101,7 @@ def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def _scale(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> None:
-    """Let a convolution's output be scaled and shifted."""
+    """Scale and shift the output of a convolution by changing its weights."""
     weight = conv.weight
     bias = torch.zeros_like(scale) if conv.bias is None else conv.bias.double()
     scaled = weight.double() * scale[:, None, None, None]

@@ -1,23 +1,21 @@
-"""The convolutions that everything here is made of.
+"""The convolutions of MS-G3D: a 1 x 1 or temporal one, and a 1 x 1 one with its normalisation.
 
-Activations are (B, T, V, C) with channels last, contiguous. PyTorch's convolutions and batch
+Activations are (B, T, V, C), contiguous, with channels last. PyTorch's convolutions and batch
 normalisations see the same memory as (B, C, T, V) in `channels_last` format, so no layer copies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msg3d_lab.model.kernels.norm import batch_norm
+from msg3d_lab.model.kernels.norm import BatchNorm, batch_norm
 
 __all__ = ["ConvBN", "TemporalConv"]
 
 
 class TemporalConv(nn.Conv2d):
-    """A convolution over frames that leaves joints alone, on channels-last activations.
+    """A convolution over frames, the same for every joint, on channels-last activations.
 
     Shapes:
         x: (B, T, V, C) -> (B, ceil(T / stride), V, O).
@@ -45,8 +43,8 @@ class TemporalConv(nn.Conv2d):
         """Convolve; see the class."""
         if self.kernel_size[0] == 1 and self.stride[0] > 1 and self.in_channels < 32:
             # Torch 2.13's backward of a strided 1 x 1 convolution of few channels writes outside
-            # its memory on the CPU (seen below 16 channels from 64 frames on). Wide ones are safe,
-            # and quicker left alone.
+            # its memory on the CPU (seen below 16 channels from 64 frames on). With more channels
+            # it is correct, and faster than this.
             frames = x[:, :: self.stride[0]].permute(0, 3, 1, 2)
             return F.conv2d(frames, self.weight, self.bias).permute(0, 2, 3, 1)
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -59,11 +57,14 @@ class ConvBN(nn.Module):
         x: (B, T, V, C) -> (B, ceil(T / stride), V, O).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, stride: int = 1, relu: bool = False
+    ) -> None:
         super().__init__()
+        self.relu = relu
         self.conv = TemporalConv(in_channels, out_channels, stride=stride)
-        self.bn: nn.Module = nn.BatchNorm2d(out_channels)
+        self.bn: nn.Module = BatchNorm(out_channels)
 
-    def forward(self, x: Tensor, *, relu: bool = False, copies: Sequence[int] = ()) -> Tensor:
-        """Convolve and normalise; see the class, and `batch_norm` for the rest."""
-        return batch_norm(self.bn, self.conv(x), relu=relu, copies=copies)
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve, normalise and, with `relu`, rectify."""
+        return batch_norm(self.bn, self.conv(x), relu=self.relu)

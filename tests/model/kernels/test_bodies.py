@@ -12,7 +12,8 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from msg3d_lab import MSG3D
-from msg3d_lab.model.kernels.empty_bodies import share_empty
+from msg3d_lab.model.kernels.bodies import find_empty_bodies
+from msg3d_lab.model.kernels.norm import BatchNorm
 
 TINY = {"num_classes": 3, "base_channels": 6, "num_gcn_scales": 2, "num_g3d_scales": 2}
 
@@ -81,23 +82,25 @@ def test_empty_bodies_count_as_often_as_they_occur(toy_skeleton, pattern, traini
     assert_close(*found)
 
 
-def test_share_empty_keeps_one_body_per_person_slot():
+def test_find_empty_bodies_keeps_one_body_per_person():
     x = clips([[True, False], [False, False], [False, True], [True, False]])
-    shared = share_empty(x)
+    shared = find_empty_bodies(x)
     assert shared.kept.tolist() == [0, 5, 6, 2, 1]
-    assert shared.copies == (2, 3)
+    assert shared.multiplicity == (2, 3)
     flat = x.flatten(0, 1)
     assert torch.equal(flat[shared.kept][shared.place], flat)
-    assert not (shared.place[[1, 3, 7]] - 4).any()  # the second slot's, none of the first's
+    assert not (shared.place[[1, 3, 7]] - 4).any()  # the second person's, none of the first's
 
 
-def test_share_empty_leaves_alone_what_is_not_empty():
-    assert share_empty(clips([[True, False], [True, True]])) is None  # one alone saves nothing
+def test_find_empty_bodies_finds_nothing_that_is_not_empty():
+    assert (
+        find_empty_bodies(clips([[True, False], [True, True]])) is None
+    )  # one alone saves nothing
     x = clips([[True, False], [True, False]])
     x[0, 1, -1, -1, -1] = 1e-30
-    assert share_empty(x) is None
+    assert find_empty_bodies(x) is None
     x[0, 1, -1, -1, -1] = float("nan")
-    assert share_empty(x) is None
+    assert find_empty_bodies(x) is None
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -192,7 +195,7 @@ class Other(nn.BatchNorm2d):
 
 def with_other_norms(model):
     for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
+        if type(module) is BatchNorm:
             module.__class__ = Other
     return model
 
@@ -201,7 +204,7 @@ def with_other_norms(model):
     ("change", "reason"),
     [
         (lambda model: model, None),
-        (with_other_norms, "batch normalisation that does not count copies"),
+        (with_other_norms, "batch normalisation was put in that does not count"),
         (lambda model: built(model.skeleton, dropout=0.1), "dropout makes them differ"),
     ],
 )

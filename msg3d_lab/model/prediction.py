@@ -1,4 +1,4 @@
-"""Running a model over batches without gradients."""
+"""Run a model over batches without gradients."""
 
 from __future__ import annotations
 

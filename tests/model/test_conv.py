@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from msg3d_lab.model.layers import TemporalConv
+from msg3d_lab.model.conv import TemporalConv
 
 
 @pytest.mark.parametrize("channels", [6, 31, 32, 40])
