@@ -33,7 +33,7 @@ from torch import Tensor
 from msg3d_lab import load_model, tune_allocator
 from msg3d_lab.data import load_synthetic
 from msg3d_lab.demo import open_demo
-from msg3d_lab.model.predict import predict
+from msg3d_lab.model.prediction import predict
 from msg3d_lab.training.setup import build_test_batches
 
 RESULTS = Path(__file__).parent / "results"

@@ -17,7 +17,7 @@ from msg3d_lab.evaluation.partial_scores import PartialScores
 from msg3d_lab.evaluation.scores import Kind, Scores, write_scores
 from msg3d_lab.evaluation.statistics import accuracy_interval
 from msg3d_lab.model import MSG3D
-from msg3d_lab.model.predict import predict
+from msg3d_lab.model.prediction import predict
 from msg3d_lab.training.distributed.collectives import gather
 from msg3d_lab.training.distributed.processes import launch
 from msg3d_lab.training.runs import Run, open_run

@@ -12,7 +12,7 @@ from torch import nn
 
 from msg3d_lab.data.batches.loader import TestBatches, prefetch
 from msg3d_lab.data.store import Store
-from msg3d_lab.model.predict import predict
+from msg3d_lab.model.prediction import predict
 from msg3d_lab.training.distributed.collectives import sum_over_processes
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.settings import Training
