@@ -195,7 +195,7 @@ def test_msg3d_arguments_build_it_again():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"skeleton": "ntu26"}, "unknown layout 'ntu26'"),
+        ({"skeleton": "ntu26"}, "unknown joint layout 'ntu26'"),
         ({"edge_set": "ring"}, "unknown edge set 'ring'"),
         ({"skeleton": skeletons.get("ntu25"), "edge_set": "star"}, r"ntu25 \(chain\)"),
         ({"pathways": ()}, "pathways are"),
