@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from msg3d_lab import allocator as allocator
     from msg3d_lab import analysis as analysis
     from msg3d_lab import data as data
     from msg3d_lab import evaluation as evaluation

@@ -12,12 +12,14 @@ ROOT = Path(__file__).parents[1]
 LISTS = """
 import json, msg3d_lab as lab
 from msg3d_lab.experiments import grids
+from msg3d_lab.reporting import read_published
 from msg3d_lab.training import recipes
 print(json.dumps({
     "file": lab.__file__,
     "recipes": recipes.names(),
     "layouts": lab.skeletons.names(),
     "grids": grids.names(),
+    "published": len(read_published()),
 }))
 """
 
@@ -51,6 +53,7 @@ def run_away(installed, folder, *command):
 def test_installed_package_has_its_data(installed, tmp_path):
     from msg3d_lab import skeletons
     from msg3d_lab.experiments import grids
+    from msg3d_lab.reporting import read_published
     from msg3d_lab.training import recipes
 
     found = json.loads(run_away(installed, tmp_path, "-c", LISTS))
@@ -58,6 +61,7 @@ def test_installed_package_has_its_data(installed, tmp_path):
     assert found["recipes"] == recipes.names()
     assert found["layouts"] == skeletons.names()
     assert found["grids"] == grids.names()
+    assert found["published"] == len(read_published())
     assert (installed / "msg3d_lab/py.typed").is_file()
 
 
