@@ -1,7 +1,9 @@
-"""How well the time of training is predicted: python benchmarks/estimate.py
+"""How well is the time of training predicted?
 
-`fit` on the embedded data, against `Estimate.seconds`; by the processor's time unless --wall is
-given, so that what else the machine does is in neither. The allocator is tuned, as in the shell.
+    python benchmarks/estimate.py
+
+The time of `fit` on the embedded data, against `Estimate.seconds`. Default: CPU time, which other
+programs do not change. The allocator is tuned, as in the shell.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ def time_rows(*, wall, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--wall", action="store_true", help="time by the clock on the wall")
-    parser.add_argument("--seconds", type=float, default=20, help="that a calibration may take")
+    parser.add_argument("--wall", action="store_true", help="wall-clock time")
+    parser.add_argument("--seconds", type=float, default=20, help="of the calibration")
     options = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     print("| synthetic-joint with | predicted | measured | difference |\n|---|---|---|---|")

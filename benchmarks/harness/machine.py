@@ -57,7 +57,11 @@ def describe_machine(facts: dict[str, Any]) -> str:
 
 
 def matmul_rate(
-    *, dtype: torch.dtype = torch.float32, device: str = "cpu", seconds: float = 1.0
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    seconds: float = 1.0,
+    size: int | None = None,
 ) -> float:
     """Measure the highest rate of large matrix products, in FLOP per second.
 
@@ -68,18 +72,20 @@ def matmul_rate(
         dtype: of the arithmetic.
         device: "cpu" or "cuda".
         seconds: for each of the two.
+        size: of the square matrices. Default: 2048, on CUDA 8192.
     """
-    size = 2048 if device == "cpu" else 8192
+    size = size or (2048 if device == "cpu" else 8192)
 
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, device=device).to(dtype)
 
     a, b = random(size, size), random(size, size)
-    image = random(16, 384, 100, 25).contiguous(memory_format=torch.channels_last)
-    weight = random(768, 384, 1, 1)
+    channels = min(384, 3 * size // 16)
+    image = random(16, channels, 100, 25).contiguous(memory_format=torch.channels_last)
+    weight = random(2 * channels, channels, 1, 1)
     candidates: list[tuple[float, Callable[[], torch.Tensor]]] = [
         (2 * size**3, lambda: a @ b),
-        (2 * 16 * 100 * 25 * 384 * 768, lambda: F.conv2d(image, weight)),
+        (2 * 16 * 100 * 25 * channels * 2 * channels, lambda: F.conv2d(image, weight)),
     ]
     best = 0.0
     with torch.inference_mode():

@@ -287,21 +287,20 @@ class Store:
     def keypoints(self, i: int) -> np.ndarray:
         """Return clip `i`: (M, T, V, C) float32, read-only.
 
-        The clip is read, not memory-mapped: mapped pages count as this process's memory, which
-        batch systems limit, and a mapped file that is cut short ends the process.
-
         Raises:
             ValueError: the clip is damaged.
         """
-        start, stop = self._offsets[:, i].tolist()
-        content = self._read_bytes(start, stop)
-        if len(content) != stop - start or not (self._verified[i] or self._verify(i, content)):
-            raise self._damaged(i)
         shape = (self.persons[i], self.frames[i], self.skeleton.num_joints, self.channels)
-        return np.frombuffer(content, dtype="<f4").reshape(shape)
+        out = np.empty(shape, dtype="<f4")
+        self.read_into(out, i)
+        out.flags.writeable = False
+        return out
 
     def read_into(self, out: np.ndarray, i: int) -> None:
-        """Read clip `i` into an array, without a copy in between.
+        """Read clip `i` into an array. Several threads may read at once.
+
+        The clip is read, not memory-mapped: mapped pages count as this process's memory, which
+        batch systems limit, and a mapped file that is cut short ends the process.
 
         Args:
             out: float32, C-contiguous, of as many numbers as the clip.
@@ -313,13 +312,18 @@ class Store:
         start, stop = self._offsets[:, i].tolist()
         if out.nbytes != stop - start:
             raise ValueError(f"expected room for {(stop - start) // 4} numbers, found {out.size}")
-        if not hasattr(os, "preadv"):  # Windows
-            out.reshape(-1)[:] = self.keypoints(i).reshape(-1)
-            return
         view = out.data.cast("B")
-        read = os.preadv(self._file.fileno(), [view], start)
+        if hasattr(os, "preadv"):
+            read = os.preadv(self._file.fileno(), [view], start)
+        else:  # Windows
+            with self.path.open("rb") as file:
+                file.seek(start)
+                read = file.readinto(view)
         if read != out.nbytes or not (self._verified[i] or self._verify(i, view)):
-            raise self._damaged(i)
+            raise ValueError(
+                f"clip {self.ids[i]} of {self.path} is damaged (its checksum is wrong): import the "
+                "data set again"
+            )
 
     def clip(self, i: int) -> Clip:
         """Return clip `i` with all that is known about it.
@@ -344,22 +348,9 @@ class Store:
                 damaged.append(self.ids[i])
         return damaged
 
-    def _verify(self, i: int, content: bytes | memoryview) -> bool:
+    def _verify(self, i: int, content: memoryview) -> bool:
         self._verified[i] = zlib.crc32(content) == self._checksums[i]
         return bool(self._verified[i])
-
-    def _damaged(self, i: int) -> ValueError:
-        return ValueError(
-            f"clip {self.ids[i]} of {self.path} is damaged (its checksum is wrong): import the "
-            "data set again"
-        )
-
-    def _read_bytes(self, start: int, stop: int) -> bytes:
-        if hasattr(os, "pread"):  # several threads may read at once
-            return os.pread(self._file.fileno(), stop - start, start)
-        with self.path.open("rb") as file:
-            file.seek(start)
-            return file.read(stop - start)
 
 
 def store_document(

@@ -4,7 +4,14 @@ import torch
 from harness.worker import Measurements
 from harness.workloads import Case
 
-NETWORK = {"num_classes": 3, "base_channels": 6, "num_gcn_scales": 2, "num_g3d_scales": 2}
+NETWORK = {
+    "num_classes": 3,
+    "base_channels": 6,
+    "num_gcn_scales": 2,
+    "num_g3d_scales": 2,
+    "window_sizes": (3,),
+    "window_dilations": (1,),
+}
 
 
 class WorkerInThisProcess:
@@ -29,6 +36,7 @@ class WorkerInThisProcess:
 
 def test_measure_speed_measures_every_form_as_it_is_shipped(monkeypatch):
     monkeypatch.setattr(speed, "Worker", WorkerInThisProcess)
+    monkeypatch.setattr("harness.worker.matmul_rate", lambda **_: 1e9)
     monkeypatch.setattr(WorkerInThisProcess, "started", [])
     lines = []
     result = speed.measure_speed(
@@ -36,7 +44,7 @@ def test_measure_speed_measures_every_form_as_it_is_shipped(monkeypatch):
         memory_cases=[Case("train", 2, 0.5)],
         precisions=["fp32"],
         network=NETWORK,
-        clip_len=8,
+        clip_len=4,
         rounds=2,
         threads=1,
         quick=True,

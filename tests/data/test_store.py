@@ -335,13 +335,6 @@ def test_read_into_notices_damage(tmp_path, monkeypatch, way):
         store.read_into(room, 0)
 
 
-def test_a_store_can_be_read_without_pread(tmp_path, monkeypatch):
-    """As on Windows."""
-    store = open_store(write_store(tmp_path / "s.arrow", [clip("a"), clip("b")], **FACTS))
-    monkeypatch.delattr(os, "pread")
-    np.testing.assert_array_equal(store.keypoints(1), clip("b").keypoints)
-
-
 def test_package_and_store_import_nothing_that_is_slower_than_opening(whole):
     code = f"""
 import sys, msg3d_lab.data
