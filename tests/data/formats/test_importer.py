@@ -12,7 +12,7 @@ from msg3d_lab.data import import_dataset, open_store
 from msg3d_lab.data.formats import registry
 from msg3d_lab.data.preprocess import center_on
 
-EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "importer" / "moves.py"
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "importer.py"
 
 
 @pytest.fixture
