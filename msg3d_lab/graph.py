@@ -8,13 +8,15 @@ Source: Liu et al., CVPR 2020 (arXiv 2003.14111), sections 3.1 to 3.3.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-import networkx as nx
 import numpy as np
 from numpy.typing import DTypeLike
 
 from msg3d_lab.skeletons import Skeleton
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = [
     "AGGREGATIONS",
@@ -226,6 +228,8 @@ def window_graph(A: np.ndarray, window_size: int, *, edges: WindowEdges = "dense
 
 def to_networkx(skeleton: Skeleton) -> nx.Graph:
     """Return the body graph with joint numbers as nodes and `name`, `part` as attributes."""
+    import networkx as nx
+
     part_of = {joint: part for part, joints in skeleton.parts.items() for joint in joints}
     graph: nx.Graph = nx.Graph(name=skeleton.label)
     for joint, name in enumerate(skeleton.joints):
@@ -241,6 +245,8 @@ def window_to_networkx(
 
     Units: `frame` in frames; steps are `window_dilation` frames apart.
     """
+    import networkx as nx
+
     V, before = skeleton.num_joints, window_dilation * (window_size - 1) // 2
     graph = nx.from_numpy_array(window_graph(skeleton.adjacency, window_size, edges=edges))
     for node, attributes in graph.nodes(data=True):

@@ -94,6 +94,7 @@ def test_model_is_quick_to_import_beyond_torch():
     runs = [run_python(code) for _ in range(3)]
     assert min(float(seconds) for seconds, *_ in runs) < 0.3
     slow = {
+        "networkx",
         "pandas",
         "pyarrow",
         "matplotlib",
