@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from msg3d_lab import allocator as allocator
     from msg3d_lab import analysis as analysis
     from msg3d_lab import data as data
+    from msg3d_lab import demo as demo
     from msg3d_lab import evaluation as evaluation
     from msg3d_lab import experiments as experiments
     from msg3d_lab import explain as explain
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from msg3d_lab.data import import_dataset as import_dataset
     from msg3d_lab.data import load_synthetic as load_synthetic
     from msg3d_lab.data import open_store as open_store
+    from msg3d_lab.demo import open_demo as open_demo
+    from msg3d_lab.demo import run_demo as run_demo
     from msg3d_lab.evaluation import evaluate as evaluate
     from msg3d_lab.experiments import ablate as ablate
     from msg3d_lab.experiments import fit_seeds as fit_seeds
@@ -52,6 +55,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "allocator": ("tune_allocator",),
     "analysis": (),
     "data": ("Store", "import_dataset", "load_synthetic", "open_store"),
+    "demo": ("open_demo", "run_demo"),
     "evaluation": ("evaluate",),
     "experiments": ("ablate", "fit_seeds"),
     "explain": (),

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import re
 import runpy
 from pathlib import Path
@@ -47,6 +48,9 @@ def test_python_in_guides_uses_names_that_exist(page):
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute):
                 resolve(node, names)
+            if isinstance(node, ast.Call) and callable(function := resolve(node.func, names)):
+                known = inspect.signature(function).parameters
+                assert {keyword.arg for keyword in node.keywords} <= set(known), ast.unparse(node)
 
 
 @every_page
