@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msg3d_lab.data.batches.sampling import replay, resize, uniform_sample
+from msg3d_lab.data.batches.sampling import choose_test_frames
 from msg3d_lab.data.store import Store
 from msg3d_lab.explain.baselines import make_baseline, mean_pose
 from msg3d_lab.explain.features import Features, make_features
@@ -260,9 +260,7 @@ def planted_features(ids: Sequence[str], frames: np.ndarray, features: Features)
 
 def sampled_frames(num_frames: int, *, sampling: str, clip_len: int) -> np.ndarray:
     """Return the frames that `TestBatches` takes of a recording of this length: (T,)."""
-    if sampling == "uniform":
-        return uniform_sample(num_frames, clip_len=clip_len, num_clips=1)[0]
-    return (replay if sampling == "replay" else resize)(num_frames, clip_len)
+    return choose_test_frames(num_frames, sampling=sampling, clip_len=clip_len)[0]
 
 
 def repeats_frames(num_frames: np.ndarray, *, sampling: str, clip_len: int) -> np.ndarray:

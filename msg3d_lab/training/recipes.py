@@ -16,6 +16,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from msg3d_lab.data.batches.streams import STREAMS
 from msg3d_lab.data.datasets import default_store
 from msg3d_lab.training.settings import OLD_NAMES, Data, Model, Section, Training
 from msg3d_lab.yaml_library import YamlLibrary, explain_errors, read_mapping
@@ -33,7 +34,6 @@ __all__ = [
     "with_settings",
 ]
 
-_STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 _NTU_SPLITS = (("ntu60", "xsub"), ("ntu60", "xview"), ("ntu120", "xsub"), ("ntu120", "xset"))
 _PAPER_SPLITS = _NTU_SPLITS[:2]  # its milestones are those of NTU60
 
@@ -216,7 +216,7 @@ def _siblings(recipe: Recipe) -> Iterator[Recipe]:
     if data.dataset == "ntu60":
         splits = _PAPER_SPLITS if recipe.name.endswith("-paper") else _NTU_SPLITS
     for dataset, split in splits:
-        for stream in _STREAMS:
+        for stream in STREAMS:
             name = recipe.name.replace(f"{own[0]}-{own[1]}", f"{dataset}-{split}")
             name = name.replace("-joint", f"-{stream.replace('_', '-')}")
             change = {

@@ -11,7 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from msg3d_lab.data.batches.assemble import Rescale
 from msg3d_lab.data.batches.augment import Augment
+from msg3d_lab.data.batches.sampling import Sampling
+from msg3d_lab.data.batches.streams import Stream
 from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
 from msg3d_lab.model.msg3d import Pathway
 
@@ -24,8 +27,6 @@ OLD_NAMES = {
     "watch_every": "validate_every",
 }
 
-Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
-Sampling = Literal["uniform", "replay", "resize"]
 Count = Annotated[int, Field(ge=1)]
 Angle = Annotated[float, Field(ge=0, le=180)]
 Factor = Annotated[float, Field(gt=0)]
@@ -75,7 +76,7 @@ class Data(Section):
     stream: Stream
     clip_len: int = Field(ge=1)
     sampling: Sampling
-    rescale: Literal["none", "minmax"]
+    rescale: Rescale
     rotation: tuple[Angle, Angle, Angle]
     scale: tuple[Factor, Factor]
     shear: float = Field(default=0.0, ge=0)

@@ -227,7 +227,7 @@ def test_with_settings_takes_yaml_values_and_short_names():
         ("flip=2", r"data\.flip.*less than or equal to 1"),
         ("joint_masking=1", r"data\.joint_masking.*less than 1"),
         ("frame_masking=-1", r"data\.frame_masking.*greater than or equal to 0"),
-        ("crop=[0.9, 0.5]", r"crop \(smallest, largest share\).*found \(0\.9, 0\.5\)"),
+        ("crop=[0.9, 0.5]", r"crop \(smallest, largest fraction\).*found \(0\.9, 0\.5\)"),
         ("crop=[0, 1]", r"data\.crop\.0.*greater than 0"),
         ("optimizer=adam", r"training\.optimizer.*'sgd' or 'adamw'"),
         ("betas=[0.9, 1]", r"training\.betas\.1.*less than 1"),
