@@ -139,8 +139,8 @@ def _load_torch(file: IO[bytes]) -> Any:
 class _Unpickler(pickle._Unpickler):
     def __init__(self, file: IO[bytes], *, tensors: bool) -> None:
         super().__init__(file, encoding="latin1")  # Python 2's bytes and text
-        self._unused = os.fstat(file.fileno()).st_size
-        self._functions = {**_NUMPY, **_PYTHON, ("_codecs", "encode"): _Function(self._encode)}
+        encode = _encoder(os.fstat(file.fileno()).st_size)
+        self._functions = {**_NUMPY, **_PYTHON, ("_codecs", "encode"): _Function(encode)}
         if tensors:
             self._functions |= {
                 ("torch._utils", "_rebuild_tensor_v2"): _Function(_rebuild_tensor),
@@ -162,15 +162,6 @@ class _Unpickler(pickle._Unpickler):
     def get_extension(self, code: int) -> None:
         """Refuse objects that a program has registered under a number."""
         raise _RefusedError("the pickle asks for an object that is not in it")
-
-    def _encode(self, text: Any, encoding: Any) -> bytes:
-        """How pickles of protocol 2 and below spell bytes."""
-        if not (isinstance(text, str) and encoding == "latin1"):
-            raise _RefusedError("the pickle asks for another text encoding than latin1")
-        self._unused -= len(text)
-        if self._unused < 0:
-            raise _RefusedError("the pickle asks for more bytes than its file has")
-        return text.encode("latin1")
 
 
 class _Function(NamedTuple):
@@ -266,8 +257,23 @@ def _not_callable(*args: Any) -> Any:
     raise _RefusedError("the pickle calls numpy.ndarray")
 
 
+def _encoder(size: int) -> Callable[[Any, Any], bytes]:
+    """How pickles of protocol 2 and below spell bytes; no more than `size` in all."""
+
+    def encode(text: Any, encoding: Any) -> bytes:
+        nonlocal size
+        if not (isinstance(text, str) and encoding == "latin1"):
+            raise _RefusedError("the pickle asks for another text encoding than latin1")
+        size -= len(text)
+        if size < 0:
+            raise _RefusedError("the pickle asks for more bytes than its file has")
+        return text.encode("latin1")
+
+    return encode
+
+
 def _no_bytes() -> bytes:
-    """How pickles of protocol 2 and below spell empty bytes."""
+    """How they spell empty bytes."""
     return b""
 
 

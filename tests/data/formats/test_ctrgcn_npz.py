@@ -231,12 +231,21 @@ def test_damage_in_the_coordinates_ends_the_import(tmp_path, save):
         list(read_clips(path, dataset=NTU60).clips)
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The bytes of two small files, stored and compressed, and where to write damaged ones."""
+    path = tmp_path_factory.mktemp("small") / "NTU60_CS.npz"
+    contents = []
+    for save in (np.savez, np.savez_compressed):
+        write_npz(path, [walk(1, 3)], [walk(2, 2)], frames=5, save=save)
+        contents.append(path.read_bytes())
+    return path, contents
+
+
 @given(st.data())
-def test_one_wrong_byte_in_an_npz_is_left_out_or_refused(tmp_path_factory, data):
-    path = tmp_path_factory.mktemp("byte") / "NTU60_CS.npz"
-    save = data.draw(st.sampled_from([np.savez, np.savez_compressed]))
-    write_npz(path, [walk(1, 3)], [walk(2, 2)], frames=5, save=save)
-    content = bytearray(path.read_bytes())
+def test_one_wrong_byte_in_an_npz_is_left_out_or_refused(small, data):
+    path, contents = small
+    content = bytearray(data.draw(st.sampled_from(contents)))
     content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     try:
@@ -247,10 +256,8 @@ def test_one_wrong_byte_in_an_npz_is_left_out_or_refused(tmp_path_factory, data)
 
 
 @given(st.floats(0, 0.999))
-def test_an_npz_that_is_cut_short_is_refused(tmp_path_factory, share):
-    path = tmp_path_factory.mktemp("cut") / "NTU60_CS.npz"
-    write_npz(path, [walk(1, 3)], [walk(2, 2)], frames=5)
-    content = path.read_bytes()
+def test_an_npz_that_is_cut_short_is_refused(small, share):
+    path, (content, _) = small
     path.write_bytes(content[: int(share * len(content))])
     assert not ctrgcn_npz.is_source(path)
     with pytest.raises(ValueError, match="cut short or damaged"):

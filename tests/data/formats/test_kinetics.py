@@ -381,18 +381,22 @@ def test_one_wrong_byte_is_a_clip_or_a_value_error(at, value):
         assert np.isfinite(clip.keypoints).all()
 
 
-@given(st.floats(0, 0.999))
-def test_a_zip_that_is_cut_short_is_refused(tmp_path_factory, share):
-    folder = tmp_path_factory.mktemp("cut")
-    whole, cut = folder / "whole.zip", folder / "cut.zip"
-    with zipfile.ZipFile(whole, "w") as archive:
+@pytest.fixture(scope="module")
+def small_zip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("small") / "small.zip"
+    with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("kinetics_train/a.json", TEXT)
         archive.writestr("kinetics_train_label.json", "{}")
-    content = whole.read_bytes()
-    cut.write_bytes(content[: int(share * len(content))])
-    assert not kinetics.is_source(cut)
+    return path, path.read_bytes()
+
+
+@given(st.floats(0, 0.999))
+def test_a_zip_that_is_cut_short_is_refused(small_zip, share):
+    path, content = small_zip
+    path.write_bytes(content[: int(share * len(content))])
+    assert not kinetics.is_source(path)
     with pytest.raises(ValueError, match="is not a zip, or it is damaged or cut short"):
-        read_clips(cut, dataset=KINETICS)
+        read_clips(path, dataset=KINETICS)
 
 
 def test_a_damaged_zip_entry_is_left_out_and_a_damaged_label_file_refused(save):

@@ -357,12 +357,18 @@ def test_a_file_that_differs_from_the_record_beside_it_is_refused(save, tmp_path
         assert read_clips(source, dataset=NTU60).preparation["sha256"] == found
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One folder for all examples of a property."""
+    return tmp_path_factory.mktemp("folder")
+
+
 @given(st.data())
-def test_one_wrong_byte_is_left_out_or_refused(tmp_path_factory, data):
+def test_one_wrong_byte_is_left_out_or_refused(folder, data):
     make = data.draw(st.sampled_from([document_3d, document_2d]))
     content = bytearray(pickle.dumps(make(), data.draw(st.sampled_from([2, 4]))))
     content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.mktemp("byte") / "file.pkl"
+    path = folder / "file.pkl"
     path.write_bytes(content)
     try:
         found = read_clips(path, dataset=NTU60)
