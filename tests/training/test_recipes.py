@@ -292,7 +292,7 @@ def test_hash_of_every_recipe_and_variant_is_what_earlier_versions_found():
 
     assert digest({name: recipes.get(name).hash for name in recipes.names()}) == "ad4ad63ed27e"
     variants = {
-        f"{name}/{variant.name}": grids.recipe_of(grids.get(name), variant).hash
+        f"{name}/{variant.name}": grids.build_recipe(grids.get(name), variant).hash
         for name in grids.names()
         for variant in grids.get(name).variants
     }
