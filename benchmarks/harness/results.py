@@ -79,7 +79,7 @@ class SpeedResult:
         facts: of the machine and the measuring: versions, threads, rounds.
         network: what was measured, in words.
         matmul_rates: FLOP per second of large products, by precision.
-        differences: of logits in evaluation, relative, by form and arithmetic.
+        differences: of logits in evaluation in float32, relative, by form.
         times: one row per case, setting, form and precision.
         memory: one row per case, form and precision.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -146,12 +146,3 @@ def in_precision(precision: Precision, *, device: str) -> AbstractContextManager
     """Return a context for a forward pass; TF32 is switched for the whole process."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     return torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext()
-
-
-def logit_differences(
-    model: MSG3D, forms: Mapping[Form, Callable[[Tensor], Tensor]], x: Tensor
-) -> dict[Form, float]:
-    """Return how far each form's logits are from the model's own, relative to their norm."""
-    with torch.inference_mode():
-        own = model(x)
-        return {name: ((net(x) - own).norm() / own.norm()).item() for name, net in forms.items()}

@@ -229,6 +229,11 @@ class Store:
         """Whether the last channel is a confidence score (2D) rather than a coordinate."""
         return bool(self.preparation.get("scored", False))
 
+    @property
+    def dimensions(self) -> int:
+        """Coordinates per joint: 2 or 3, without a score."""
+        return self.channels - self.scored
+
     @cached_property
     def labels(self) -> np.ndarray:
         """Class numbers: (clips,) int64."""

@@ -54,7 +54,7 @@ def test_measure_speed_measures_every_form_as_it_is_shipped(monkeypatch):
     found = [(time.setting, time.form) for time in result.times]
     assert found == [(setting, form) for setting in ("same", "shipped") for form in forms]
     assert all(len(t.seconds) == 2 and min(t.seconds) > 0 and t.flop > 0 for t in result.times)
-    assert result.differences["reference, float64"] < 1e-10
+    assert max(result.differences.values()) < 1e-6
     assert [(row.form, row.kept is not None) for row in result.memory] == [
         ("reference", True),
         ("ours", True),

@@ -55,14 +55,10 @@ def test_measurements_count_bf16_and_training_as_well(measurements):
     assert measurements.prepare(case=Case("train", 2), form="ours", precision="fp32") > 2 * fp32
 
 
-def test_measurements_find_the_forms_alike_in_double_precision(measurements):
+def test_measurements_find_the_forms_alike(measurements):
     found = measurements.differences(("reference", "fused"))
-    assert set(found) == {
-        f"{form}, {dtype}" for form in ("reference", "fused") for dtype in ("float64", "float32")
-    }
-    assert found["reference, float64"] < 1e-10
-    assert found["fused, float64"] < 1e-10
-    assert found["reference, float32"] < 1e-6
+    assert set(found) == {"reference", "fused"}
+    assert max(found.values()) < 1e-6
 
 
 def test_measurements_measure_memory(measurements):

@@ -68,7 +68,6 @@ class Assembler:
                 raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(known)}")
         self.store, self.stream, self.sampling = store, stream, sampling
         self.clip_len, self.num_persons, self.rescale = clip_len, num_persons, rescale
-        self.dimensions = store.channels - store.scored  # coordinates per joint, without a score
 
     def __call__(
         self, indices: np.ndarray, chosen: np.ndarray, draws: Draws | None = None
@@ -137,7 +136,7 @@ class Assembler:
         Shapes:
             rows: (R, V, C), owner: (R,)
         """
-        points = rows[..., : self.dimensions]
+        points = rows[..., : self.store.dimensions]
         present = np.any(rows, axis=(1, 2))
         mask, start = present[:, None, None], np.flatnonzero(np.diff(owner, prepend=-1))
         low = np.minimum.reduceat(np.where(mask, points, np.inf), start).min(axis=1)

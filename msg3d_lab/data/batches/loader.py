@@ -102,7 +102,7 @@ class TrainBatches:
                 "use fewer"
             )
         if augment is not None:
-            augment.check(store.skeleton, dimensions=self._assemble.dimensions)
+            augment.check(store.skeleton, dimensions=store.dimensions)
         self.store, self.batch_size, self.sampling = store, batch_size, sampling
         self.augment, self.repeat = augment, repeat
         self.seed, self.rank, self.world_size = seed, rank, world_size
@@ -169,7 +169,7 @@ class TrainBatches:
             skeleton=self.store.skeleton,
             clip_len=self._assemble.clip_len,
             channels=self.store.channels,
-            dimensions=self._assemble.dimensions,
+            dimensions=self.store.dimensions,
         )
 
 

@@ -67,7 +67,7 @@ def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
 
     findings = Findings()
     preparation = str(store.preparation.get("name", "none"))
-    axes = store.channels - store.scored
+    axes = store.dimensions
     coordinates = CoordinateCheck(findings, store.skeleton, axes=axes, preparation=preparation)
     seen: set[str] = set()
     ids = tqdm(store.ids, desc="check", unit="clip", disable=not progress)

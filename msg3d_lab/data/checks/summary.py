@@ -61,5 +61,5 @@ def _describe_left_out(store: Store) -> list[str]:
 
 
 def _channels(store: Store) -> str:
-    axes = "xyz"[: store.channels - store.scored]
+    axes = "xyz"[: store.dimensions]
     return f"{store.channels} channels ({', '.join([*axes, *(['score'] * store.scored)])})"
