@@ -91,8 +91,11 @@ def test_model_is_quick_to_import_beyond_torch():
         "lab.MSG3D, lab.load_model, lab.Skeleton, lab.graph, lab.tune_allocator; "
         "print(time.process_time() - start, *sys.modules)"
     )
-    runs = [run_python(code) for _ in range(3)]
-    assert min(float(seconds) for seconds, *_ in runs) < 0.3
+    for _ in range(3):  # another program may have slowed it down
+        seconds, *loaded = run_python(code)
+        if float(seconds) < 0.3:
+            break
+    assert float(seconds) < 0.3
     slow = {
         "networkx",
         "pandas",
@@ -103,7 +106,7 @@ def test_model_is_quick_to_import_beyond_torch():
         "torchmetrics",
         "scipy",
     }
-    assert not slow & set(runs[0])
+    assert not slow & set(loaded)
 
 
 def test_public_names_are_there():
