@@ -59,11 +59,11 @@ def hop_distance(A: np.ndarray) -> np.ndarray:
         >>> hop_distance(np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]]))[0]
         array([0., 1., 2.])
     """
-    edges = _binary(A)
+    edges = _binary(A).astype(np.float32)  # products of booleans are slow
     distance = np.where(np.eye(len(edges), dtype=bool), 0.0, np.inf)
     reached = frontier = np.eye(len(edges), dtype=bool)
     for hop in range(1, len(edges)):
-        frontier = (frontier @ edges) & ~reached
+        frontier = (frontier @ edges > 0) & ~reached
         if not frontier.any():
             break
         distance[frontier] = hop

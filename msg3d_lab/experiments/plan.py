@@ -10,7 +10,7 @@ from typing import Any, Literal
 from msg3d_lab.data.store import Store
 from msg3d_lab.evaluation.scores import Scores, read_scores
 from msg3d_lab.experiments.grids import Grid, Variant, build_recipe
-from msg3d_lab.training.recipes import Recipe, with_settings
+from msg3d_lab.training.recipes import Recipe, differing_settings, with_settings
 from msg3d_lab.training.runs import Run, open_run
 
 __all__ = ["PlannedRun", "Progress", "State", "failure_path", "plan_runs", "read_progress"]
@@ -164,19 +164,8 @@ def _difference(run: Run, planned: PlannedRun, store: Store) -> str:
     found = run.environment["data"]["fingerprint"]
     if found != store.fingerprint:
         return f"another store (fingerprint {found}, not {store.fingerprint})"
-    if run.recipe == planned.recipe:
-        return ""
-    old, new = (r.model_dump(mode="json") for r in (run.recipe, planned.recipe))
-    return "another recipe: " + "; ".join(_changes(old, new))
-
-
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return each setting that differs, with both values."""
-    found = []
-    for name in {**old, **new}:
-        a, b = old.get(name), new.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _changes(a, b, f"{name}.")
-        elif a != b:
-            found.append(f"{prefix}{name} is {a!r} there and {b!r} here")
-    return found
+    changes = [
+        f"{name} is {there!r} there and {here!r} here"
+        for name, there, here in differing_settings(run.recipe, planned.recipe)
+    ]
+    return f"another recipe: {'; '.join(changes)}" if changes else ""

@@ -16,7 +16,7 @@ from msg3d_lab.evaluation.statistics import difference, holm
 from msg3d_lab.experiments import grids
 from msg3d_lab.experiments.grids import Grid, Variant
 from msg3d_lab.experiments.plan import PlannedRun, Progress, plan_runs, read_progress
-from msg3d_lab.training.recipes import Recipe
+from msg3d_lab.training.recipes import get_setting
 from msg3d_lab.training.runs import open_run
 from msg3d_lab.training.setup import open_store_for
 
@@ -172,7 +172,7 @@ class AblationResults:
                 row |= {"top1": found["top1"], "mean_class": found["mean_class"]}
                 row["samples"] = len(now.scores.ids)
             row |= _run_facts(run) if now.state in ("tested", "trained") else {}
-            settings = {key.rpartition(".")[2]: _setting(run.recipe, key) for key in changed}
+            settings = {key.rpartition(".")[2]: get_setting(run.recipe, key) for key in changed}
             row |= {name: _cell(value) for name, value in settings.items() if name not in row}
             rows.append({**row, "folder": f"{run.path.parent.name}/{run.path.name}"})
         return pd.DataFrame(rows)
@@ -219,16 +219,6 @@ def _reasons(own: pd.DataFrame) -> str:
         f"seed {', '.join(map(str, untested['seed'][texts == text]))}: {text}"
         for text in dict.fromkeys(texts)
     )
-
-
-def _setting(recipe: Recipe, key: str) -> Any:
-    """Return a recipe's value for a key of `--set`."""
-    section, _, name = key.rpartition(".")
-    document = recipe.model_dump(mode="json")
-    if section:
-        return document[section][name]
-    sections = [value for value in document.values() if isinstance(value, dict)]
-    return next(values[name] for values in [document, *sections] if name in values)
 
 
 def _cell(value: Any) -> Any:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from msg3d_lab.files import sync, write_aside
-from msg3d_lab.training.recipes import Recipe
+from msg3d_lab.training.recipes import Recipe, differing_settings
 from msg3d_lab.training.runs import NEWEST, PREVIOUS, Run
 
 __all__ = [
@@ -130,9 +130,7 @@ def check_resumable(run: Run, recipe: Recipe, environment: Mapping[str, Any]) ->
     """
     wrong = [
         f"{name} is {before!r} in the run and {now!r} now"
-        for name, before, now in _differences(
-            run.recipe.model_dump(mode="json"), recipe.model_dump(mode="json")
-        )
+        for name, before, now in differing_settings(run.recipe, recipe)
     ]
     old = run.environment
     kinds = (
@@ -151,14 +149,3 @@ def check_resumable(run: Run, recipe: Recipe, environment: Mapping[str, Any]) ->
     packages = old.get("packages", {})
     minor += [(name, packages.get(name), v) for name, v in environment["packages"].items()]
     return [f"{name} {a} before, {b} now" for name, a, b in minor if a != b]
-
-
-def _differences(
-    one: Mapping[str, Any], other: Mapping[str, Any]
-) -> Iterator[tuple[str, Any, Any]]:
-    for name in one:
-        if isinstance(one[name], dict):
-            for key, a, b in _differences(one[name], other[name]):
-                yield f"{name}.{key}", a, b
-        elif one[name] != other[name]:
-            yield name, one[name], other[name]

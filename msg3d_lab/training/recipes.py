@@ -26,7 +26,9 @@ __all__ = [
     "Model",
     "Recipe",
     "Training",
+    "differing_settings",
     "get",
+    "get_setting",
     "load",
     "names",
     "save",
@@ -168,6 +170,32 @@ def with_settings(recipe: Recipe, settings: Sequence[str] | Mapping[str, Any]) -
         section, key = _find(document, name)
         section[key] = value
     return _validated(document, origin="the settings")
+
+
+def get_setting(recipe: Recipe, name: str) -> Any:
+    """Return the value of a setting by its name, as `with_settings` takes it.
+
+    Raises:
+        ValueError: an unknown setting.
+    """
+    section, key = _find(recipe.model_dump(mode="json"), name)
+    return section[key]
+
+
+def differing_settings(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:
+    """Return the name and both values of each setting that differs."""
+    return list(_differences(one.model_dump(mode="json"), other.model_dump(mode="json")))
+
+
+def _differences(
+    one: Mapping[str, Any], other: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    for name in one:
+        if isinstance(one[name], dict):
+            for key, a, b in _differences(one[name], other[name]):
+                yield f"{name}.{key}", a, b
+        elif one[name] != other[name]:
+            yield name, one[name], other[name]
 
 
 def _parsed(setting: str) -> tuple[str, Any]:

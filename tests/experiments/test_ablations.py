@@ -1,9 +1,12 @@
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -17,11 +20,17 @@ from msg3d_lab.experiments import (
     ablate,
     submit_ablation,
 )
-from msg3d_lab.experiments.ablations import _ProgressBar, _run_cost, train_and_test
+from msg3d_lab.experiments.ablations import (
+    _count_epochs,
+    _ProgressBar,
+    _run_cost,
+    train_and_test,
+)
 from msg3d_lab.experiments.plan import failure_path, plan_runs, read_progress
 from msg3d_lab.experiments.workers import Failure
 from msg3d_lab.training import open_run, recipes
 from msg3d_lab.training.distributed import slurm as cluster
+from msg3d_lab.training.signals import Requeue
 
 QUIET = {"device": "cpu", "progress": False}
 
@@ -263,46 +272,86 @@ def test_the_bar_does_not_take_what_failed_for_done(toy_grid, toy_store, tmp_pat
     assert "seed-1: no luck" in capsys.readouterr().out
 
 
-SCRIPT = """
-import signal
-import sys
-from msg3d_lab.experiments import Grid, ablate
+@contextmanager
+def signal_after_epochs(number, metrics, epochs):
+    """Send this process a signal once a run has been trained for some epochs."""
+    left = threading.Event()
 
-if __name__ == "__main__":
-    # Tests that were started in the background hand down that SIGINT is ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    grid = Grid.model_validate_json(sys.argv[1])
-    ablate(grid, seeds=[1, 2], runs=sys.argv[2], data=sys.argv[3], jobs=1, device="cpu",
-           settings=["epochs=400"], variants=["k1"], progress=False)
-"""
+    def watch():
+        while not left.wait(0.05):
+            if _count_epochs(metrics) >= epochs:
+                os.kill(os.getpid(), number)
+                return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no signals; un-skip never")
-@pytest.mark.parametrize(
-    "how",
-    [
-        "SIGTERM",
-        pytest.param("SIGINT", marks=pytest.mark.slow),
-        pytest.param("SIGKILL", marks=pytest.mark.slow),
-    ],
-)
-def test_a_stopped_ablation_leaves_checkpoints_and_no_process(toy_grid, toy_store, tmp_path, how):
-    """Told to stop, asked by Ctrl-C or killed: the training below it writes its checkpoint."""
-    script, runs = tmp_path / "script.py", tmp_path / "runs"
-    script.write_text(SCRIPT)
-    words = [sys.executable, script, toy_grid.model_dump_json(), runs, toy_store.path]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+def check_stopped(runs):
+    """The training of the first run has written a checkpoint, the next one has not begun."""
     folder = runs / "powers-k1" / "seed-1"
-    while process.poll() is None and not (folder / "metrics.csv").exists():
-        time.sleep(0.1)
-    process.send_signal(signal.Signals[how])
-    _, errors = process.communicate(timeout=100)  # the pipe closes when no worker has it any more
-    expected = {"SIGTERM": 75, "SIGINT": -signal.SIGINT, "SIGKILL": -signal.SIGKILL}[how]
-    assert process.returncode == expected, errors
     assert (folder / "resume.pt").is_file()
     assert not (folder / ".lock").exists()
     assert not [p for p in runs.rglob("*") if p.name.endswith(".part")]
     assert not (runs / "k1").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals; un-skip never")
+def test_a_stopped_ablation_leaves_checkpoints_and_no_process(toy_grid, toy_store, tmp_path):
+    """SIGTERM, then Ctrl-C: the training in the worker writes its checkpoint; it is resumed."""
+    # Tests that were started in the background inherit that SIGINT is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    folder = tmp_path / "powers-k1" / "seed-1"
+    trained = 0
+    try:
+        for number, error in ((signal.SIGTERM, Requeue), (signal.SIGINT, KeyboardInterrupt)):
+            with (
+                signal_after_epochs(number, folder / "metrics.csv", trained + 1),
+                pytest.raises(error),
+            ):
+                ablate(
+                    toy_grid, runs=tmp_path, data=toy_store, settings=["epochs=4000"],
+                    variants=["k1"], **QUIET,
+                )  # fmt: skip
+            check_stopped(tmp_path)
+            assert _count_epochs(folder / "metrics.csv") > trained
+            trained = _count_epochs(folder / "metrics.csv")
+            assert multiprocessing.active_children() == []
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+SCRIPT = """
+import sys
+from msg3d_lab.experiments import Grid, ablate
+
+if __name__ == "__main__":
+    grid = Grid.model_validate_json(sys.argv[1])
+    ablate(grid, runs=sys.argv[2], data=sys.argv[3], device="cpu", settings=["epochs=4000"],
+           variants=["k1"], progress=False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="no signals; un-skip never")
+def test_a_killed_ablation_leaves_checkpoints_and_no_process(toy_grid, toy_store, tmp_path):
+    """The worker sees that its parent is gone, and its training writes a checkpoint."""
+    script, runs = tmp_path / "script.py", tmp_path / "runs"
+    script.write_text(SCRIPT)
+    words = [sys.executable, script, toy_grid.model_dump_json(), runs, toy_store.path]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    metrics = runs / "powers-k1" / "seed-1" / "metrics.csv"
+    while process.poll() is None and not metrics.exists():
+        time.sleep(0.1)
+    process.kill()
+    _, errors = process.communicate(timeout=100)  # the pipe closes when no worker has it any more
+    assert process.returncode == -signal.SIGKILL, errors
+    check_stopped(runs)
 
 
 def test_submit_ablation_asks_for_a_job_per_untrained_run(copied, toy_grid, toy_store, monkeypatch):

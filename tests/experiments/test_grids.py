@@ -1,4 +1,5 @@
 import pytest
+import torch
 import yaml
 
 from msg3d_lab.experiments import Grid, grids
@@ -53,8 +54,9 @@ def test_the_librarys_grids_ask_the_questions_of_the_paper():
 @pytest.mark.parametrize("name", grids.names())
 def test_variants_of_the_library_can_be_built(name):
     for variant in grids.get(name).variants:
-        recipe = grids.build_recipe(grids.get(name), variant, settings={"base_channels": 12})
-        model = MSG3D(num_classes=3, **recipe.model.model_dump())
+        recipe = grids.build_recipe(grids.get(name), variant)
+        with torch.device("meta"):  # without memory for the weights
+            model = MSG3D(num_classes=3, **recipe.model.model_dump())
         assert sum(p.numel() for p in model.parameters()) > 0
 
 

@@ -9,38 +9,37 @@ import pytest
 from msg3d_lab.experiments.workers import in_processes
 
 
-def test_in_processes_no_task_takes_another_with_it():
-    """One raises, one's process is killed: both say so, and the others are done."""
+def test_in_processes_no_task_takes_another_with_it_and_all_stop_with_the_caller():
+    """One raises, one's process is killed: both say so, and the next is done.
+
+    Then a tick that raises ends the worker in the middle of what it does.
+    """
     ticks = []
+
+    def tick(running):
+        ticks.append(running)
+        if ticks.count(["long"]) == 8:
+            raise KeyboardInterrupt
+
     tasks = {
         "raises": partial(int, "x\ny"),
         "killed": partial(os._exit, 9),
         "fine": partial(math.sqrt, 4),
+        "long": partial(time.sleep, 300),
+        "never": partial(os._exit, 0),
     }
-    found = list(in_processes(tasks, jobs=1, threads=1, tick=ticks.append, seconds=0.1))
-    assert [key for key, _ in found] == list(tasks)
-    failures = dict(found)
+    failures = {}
+    with pytest.raises(KeyboardInterrupt):
+        for key, failure in in_processes(tasks, jobs=1, threads=1, tick=tick, seconds=0.1):
+            failures[key] = failure
+    assert list(failures) == ["raises", "killed", "fine"]
     assert failures["fine"] is None
     assert failures["raises"].message.startswith("ValueError: invalid literal for int()")
     assert "\n" not in failures["raises"].message
     assert "Traceback" in failures["raises"].details
     assert failures["killed"].message.startswith("its process was killed")
     assert ["raises"] in ticks
-
-
-def test_in_processes_stops_when_the_caller_does():
-    """A tick that raises ends the workers in the middle of what they do."""
-    ticks = []
-
-    def tick(running):
-        ticks.append(running)
-        if len(ticks) == 8:
-            raise KeyboardInterrupt
-
-    tasks = {"long": partial(time.sleep, 300), "never": partial(os._exit, 0)}
-    with pytest.raises(KeyboardInterrupt):
-        list(in_processes(tasks, jobs=1, threads=1, tick=tick, seconds=0.1))
-    assert ticks == [["long"]] * 8
+    assert ticks[-8:] == [["long"]] * 8
     assert multiprocessing.active_children() == []
 
 
