@@ -42,7 +42,7 @@ class Site:
     etag: str | None = '"one"'
     modified: str | None = None
     ranges: bool = True  # whether it knows Range
-    heeds_if_range: bool = True
+    knows_if_range: bool = True
     announced: int | str | None = None  # instead of the true length of the whole; -1: nothing
     chunked: bool = False
     piece: int | None = None  # the most one 206 brings
@@ -105,7 +105,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def start_of(self, site):
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         mark = self.headers.get("If-Range")
-        fresh = not site.heeds_if_range or mark in (None, site.etag, site.modified)
+        fresh = not site.knows_if_range or mark in (None, site.etag, site.modified)
         return int(asked[1]) if asked and site.ranges and fresh else 0
 
     def send_body(self, site, body, *, whole):
@@ -240,7 +240,7 @@ def test_the_next_call_continues(site, get, tmp_path):
     assert ranges(site) == [0, 10_000, 12_000]
 
 
-def test_headway_renews_the_patience(site, get):
+def test_progress_resets_the_count_of_failures(site, get):
     site.content = pickle_like(5 << 20)
     site.block = 1 << 20
     site.drops = [1 << 20] * 4
@@ -295,11 +295,11 @@ def test_any_drops_give_the_file(server, drops, etag, supported, chunked, stops)
 @settings(max_examples=12)
 @given(
     steps=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2_500)), max_size=6),
-    heeds=st.booleans(),
+    knows_if_range=st.booleans(),
     supported=st.booleans(),
 )
-def test_any_changes_at_the_source_give_one_version(server, steps, heeds, supported):
-    """Each call meets some version and is cut off; the last one meets the last version in peace."""
+def test_any_changes_at_the_source_give_one_version(server, steps, knows_if_range, supported):
+    """Each call meets some version and is cut off; the last call is not."""
     versions = [pickle_like(2_000 + 100 * (i // 2), i) for i in range(3)]
     with tempfile.TemporaryDirectory() as folder:
         for version, cut in [*steps, (1, -1)]:
@@ -307,7 +307,7 @@ def test_any_changes_at_the_source_give_one_version(server, steps, heeds, suppor
                 versions[version],
                 f'"{version}"',
                 ranges=supported,
-                heeds_if_range=heeds,
+                knows_if_range=knows_if_range,
                 drops=[] if cut < 0 else [cut, cut],
                 block=700,
             )
@@ -360,11 +360,12 @@ def test_only_strong_validators_are_asked_about(site, get, etag, modified, mark)
     assert ranges(site) == [0, 10_000 if mark else 0]
 
 
-@pytest.mark.parametrize("heeds", [True, False], ids=["200", "206 of another version"])
+@pytest.mark.parametrize("knows_if_range", [True, False], ids=["200", "206 of another version"])
 @pytest.mark.parametrize("size", [30_000, 40_000, 50_000])
-def test_a_changed_file_is_never_spliced(site, get, tmp_path, heeds, size):
+def test_a_changed_file_is_never_spliced(site, get, tmp_path, knows_if_range, size):
     begin(site, get, 35_000)
-    site.content, site.etag, site.heeds_if_range = pickle_like(size, 1), '"two"', heeds
+    site.content, site.etag = pickle_like(size, 1), '"two"'
+    site.knows_if_range = knows_if_range
     assert get().read_bytes() == site.content
     assert {p.name for p in tmp_path.iterdir()} == {FILE, FILE + ".sha256"}
 

@@ -1,4 +1,4 @@
-"""Import of Kinetics-Skeleton as ST-GCN distributes it: a folder or zips of JSON files.
+"""Import Kinetics-Skeleton as ST-GCN distributes it: a folder or zips of JSON files.
 
 `kinetics_train/` and `kinetics_val/` hold one file per clip: `data`, a list of frames with
 `frame_index` and `skeleton`, whose items have `pose` (x, y of 18 OpenPose joints, from the upper
@@ -38,9 +38,9 @@ _LAYOUT = "openpose18"
 _JOINTS, _PERSONS_SEEN, _PERSONS = 18, 5, 2
 _SPLITS = ("kinetics_train", "kinetics_val")
 _LABEL_FILES = {f"{split}_label.json": split for split in _SPLITS}
-_LARGEST_CLIP, _LARGEST_LABELS = 16 << 20, 64 << 20  # bytes, several times those of Kinetics
-_MOST_CLASSES = 100_000
-_MOST_FRAMES = 10_000  # Kinetics has 300
+_MAX_CLIP_SIZE, _MAX_LABELS_SIZE = 16 << 20, 64 << 20  # bytes, several times those of Kinetics
+_MAX_CLASSES = 100_000
+_MAX_FRAMES = 10_000  # Kinetics has 300
 
 
 def is_source(path: str | Path) -> bool:
@@ -57,7 +57,7 @@ def read_clips(source: str | Path | Sequence[str | Path], *, dataset: Dataset) -
     person can change places. x and y go to [-0.5, 0.5] with y up, the score is the third channel;
     a joint with score 0 is zero. A clip reaches from the first to the last frame that its file
     lists; a frame in between that it does not list is empty. A clip that a label file lists with
-    a skeleton and that is nowhere is left out by name.
+    a skeleton and that has no file is left out by name.
 
     Args:
         source: the folder that holds `kinetics_train` or `kinetics_val` or both with their label
@@ -88,7 +88,7 @@ def read_clips(source: str | Path | Sequence[str | Path], *, dataset: Dataset) -
         raise ValueError(
             f"{where}: expected clips in folders kinetics_train and kinetics_val with their label "
             f"files beside them, found {len(found)} clips"
-            + (f" but no {missing[0]}_label.json: get it from where they are from" if found else "")
+            + (f" but no {missing[0]}_label.json: download it too" if found else "")
         )
     entries: list[_Listed | LeftOut] = [_entry(m, split, labels[split]) for m, split in found]
     entries += _lost(labels, {(split, member.id) for member, split in found})
@@ -131,7 +131,7 @@ class _Listed(NamedTuple):
 
 
 def _read(listed: _Listed) -> Clip | LeftOut:
-    clip = _parse(listed.id, read_member(listed.member, limit=_LARGEST_CLIP))
+    clip = _parse(listed.id, read_member(listed.member, limit=_MAX_CLIP_SIZE))
     if isinstance(clip, LeftOut):
         return clip
     if clip.label not in (-1, listed.label):
@@ -141,7 +141,7 @@ def _read(listed: _Listed) -> Clip | LeftOut:
 
 
 def _split(member: Member) -> str | None:
-    """The split that a clip's folder stands for; None for other files."""
+    """Return the split that a clip's folder is named after; None for other files."""
     path = PurePosixPath(member.name)
     return path.parent.name if path.parent.name in _SPLITS else None
 
@@ -149,7 +149,7 @@ def _split(member: Member) -> str | None:
 def _lost(
     labels: Mapping[str, dict[str, _Label]], found: set[tuple[str, str]]
 ) -> Iterator[LeftOut]:
-    """What should be there by the label files, and is not."""
+    """Recordings that the label files list with a skeleton and that have no file."""
     for split, part in sorted(labels.items()):
         for name, label in part.items():
             if label.has_skeleton and (split, name) not in found:
@@ -173,7 +173,7 @@ def _labels(member: Member) -> dict[str, _Label]:
         ValueError: it is not one.
     """
     try:
-        document = json.loads(read_member(member, limit=_LARGEST_LABELS))
+        document = json.loads(read_member(member, limit=_MAX_LABELS_SIZE))
         if not isinstance(document, dict):
             raise ValueError("no dict")
         labels = {
@@ -184,7 +184,7 @@ def _labels(member: Member) -> dict[str, _Label]:
             if not clip_id.isprintable() or not 0 < len(clip_id) <= 255:
                 raise ValueError(f"unexpected name {clip_id!r:.200}")
             fits = type(label.name) is str and type(label.has_skeleton) is bool
-            if not fits or type(label.index) is not int or not 0 <= label.index < _MOST_CLASSES:
+            if not fits or type(label.index) is not int or not 0 <= label.index < _MAX_CLASSES:
                 raise ValueError(f"unexpected {label!r:.200}")
     except DAMAGE as error:
         raise ValueError(
@@ -211,7 +211,7 @@ def _names(labels: dict[str, dict[str, _Label]], where: str) -> tuple[str, ...]:
 
 
 def _parse(clip_id: str, content: bytes) -> Clip | LeftOut:
-    """Read a clip's file; its class is what the file says, -1 if nothing."""
+    """Read a clip's file. Its class is the file's `label_index`, or -1 without one."""
     try:
         document = json.loads(content)
         keypoints = _keypoints(document["data"])
@@ -229,7 +229,7 @@ def _parse(clip_id: str, content: bytes) -> Clip | LeftOut:
 
 
 def _keypoints(frames: Any) -> np.ndarray:
-    """Choose and prepare: (M, T, 18, 3) float32, M at most 2."""
+    """Select persons and scale coordinates: (M, T, 18, 3) float32, M at most 2."""
     numbers, slots, rows = [], [], []
     for frame in frames:
         number = frame["frame_index"]
@@ -248,8 +248,8 @@ def _keypoints(frames: Any) -> np.ndarray:
     if not rows:
         return np.zeros((0, 0, _JOINTS, 3), dtype=np.float32)
     first, last = min(numbers), max(numbers)
-    if last - first >= _MOST_FRAMES:
-        raise ValueError(f"frames {first} to {last}: expected at most {_MOST_FRAMES}")
+    if last - first >= _MAX_FRAMES:
+        raise ValueError(f"frames {first} to {last}: expected at most {_MAX_FRAMES}")
     values = np.array(rows, dtype=np.float64)
     if not np.isfinite(values).all():
         raise ValueError(f"{int((~np.isfinite(values)).sum())} numbers are NaN or infinite")

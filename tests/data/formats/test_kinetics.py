@@ -259,7 +259,7 @@ def test_the_data_set_brings_no_names_of_its_own():
 def test_a_missing_label_file_is_named(save, missing):
     documents, labels = made(4)
     labels[missing] = None
-    with pytest.raises(ValueError, match=f"but no {missing}_label.json: get it"):
+    with pytest.raises(ValueError, match=f"but no {missing}_label.json: download it"):
         read_clips(save(documents, labels), dataset=KINETICS)
 
 

@@ -335,7 +335,7 @@ def test_order_needs_a_file_of_names(ntu, dump, tmp_path, content):
         )
 
 
-def test_shell_writes_foreign_scores_as_ours(ntu, dump, tmp_path, monkeypatch, capsys):
+def test_shell_writes_external_scores_as_ours(ntu, dump, tmp_path, monkeypatch, capsys):
     from msg3d_lab.cli import main
 
     monkeypatch.chdir(tmp_path)
