@@ -15,15 +15,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from harness.machine import describe_machine, machine_facts, num_cores
 from harness.timing import compare
 from harness.workloads import Case, make_clips, make_work
+from matplotlib.figure import Figure
 
-from msg3d_lab import MSG3D, skeletons, tune_allocator, viz
+from msg3d_lab import MSG3D, skeletons, tune_allocator
 from msg3d_lab.model.cost import network_cost
-from msg3d_lab.viz.style import png
+from msg3d_lab.viz.elements import add_figure_title, add_grid, hide_axes
+from msg3d_lab.viz.style import CATEGORIES, new_figure, png, styled
 
 RESULTS = Path(__file__).parent / "results"
 BATCH, CLIP_LEN, JOINTS = 4, 100, 25
@@ -125,6 +128,41 @@ def page(tables: dict[str, pd.DataFrame], *, network: str, rounds: int) -> str:
     return "\n".join([*lines, ""])
 
 
+@styled
+def draw_growth(
+    tables: dict[str, pd.DataFrame], *, columns: int = 3, title: str | None = None
+) -> Figure:
+    """Draw measured times (dots) beside the times predicted from the multiply-accumulates.
+
+    The prediction uses one rate per kind, the median over its rows.
+
+    Args:
+        tables: quantity that was varied -> one row per measurement: its value, `kind`, `seconds`,
+            `low`, `high` and `macs`.
+        columns: panels per row.
+        title: of the figure.
+    """
+    rows = -(-len(tables) // columns)
+    figure, axes = new_figure((3.5 * columns, 2.9 * rows + 0.7), rows, columns)
+    for ax, (x, table) in zip(axes.flat, tables.items(), strict=False):
+        for color, (kind, own) in zip(CATEGORIES, table.groupby("kind", sort=False), strict=False):
+            own = own.sort_values(x)
+            ax.vlines(own[x], 1e3 * own["low"], 1e3 * own["high"], color=color, lw=1.4)
+            ax.plot(own[x], 1e3 * own["seconds"], "o", color=color, ms=5, label=f"{kind}, measured")
+            predicted = 1e3 * float(np.median(own["seconds"] / own["macs"])) * own["macs"]
+            label = f"{kind}, in proportion to multiplications"
+            ax.plot(own[x], predicted, color=color, lw=1.4, ls="--", label=label)
+        ax.set_ylim(bottom=0)
+        ax.set_xlim(left=0)
+        add_grid(ax)
+        ax.set(xlabel=x, ylabel="ms")
+    hide_axes(axes.flat[len(tables) :])
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
+    add_figure_title(figure, title)
+    return figure
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a small network; saves nothing")
@@ -148,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.quick:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "curves.md").write_text(text, encoding="utf-8")
-        figure = viz.cost_growth_figure(tables, title="How the cost grows")
+        figure = draw_growth(tables, title="How the cost grows")
         (RESULTS / "curves.png").write_bytes(png(figure, dpi=110))
         print(f"saved to {RESULTS / 'curves.md'}")
 

@@ -2,7 +2,7 @@
 
 Every scale of every graph convolution aggregates with A + A_res: A is designed, and the residual
 mask A_res is learned from values within 1e-6 of zero. One weight of a mask serves all channels and
-is on the scale of A, so that an edge can be compared between networks trained alike.
+is on the scale of A, so that an edge can be compared between networks of one recipe.
 
 In every matrix a row receives and a column sends, as in `msg3d_lab.graph`. Weights have no unit.
 """

@@ -31,7 +31,6 @@ __all__ = [
     "predict_classes",
     "repeats_frames",
     "resolve_device",
-    "sampled_frames",
 ]
 
 _POSE_CLIPS = 256  # training clips in the mean pose
@@ -78,7 +77,7 @@ class Clips:
         seed: int = 0,
         batch_size: int = 64,
     ) -> Question:
-        """Return what an attribution method is asked about these clips.
+        """Return the question about these clips for an attribution method.
 
         Args:
             classes: (N,) the class that is explained, per clip.
@@ -167,7 +166,7 @@ def load_clips(
     x = _read(run, store, indices).to(device)
     sampling, clip_len = run.recipe.data.sampling, run.recipe.data.clip_len
     lengths = store.frames[indices].tolist()
-    frames = [sampled_frames(n, sampling=sampling, clip_len=clip_len) for n in lengths]
+    frames = [choose_test_frames(n, sampling=sampling, clip_len=clip_len)[0] for n in lengths]
     return Clips(run, store, np.asarray(indices), x, np.stack(frames), pose)
 
 
@@ -256,11 +255,6 @@ def planted_features(ids: Sequence[str], frames: np.ndarray, features: Features)
         during = (own >= event.frames[0]) & (own < event.frames[1])
         row[np.unique(features.index[during][:, list(event.joints)])] = True
     return truth
-
-
-def sampled_frames(num_frames: int, *, sampling: str, clip_len: int) -> np.ndarray:
-    """Return the frames that `TestBatches` takes of a recording of this length: (T,)."""
-    return choose_test_frames(num_frames, sampling=sampling, clip_len=clip_len)[0]
 
 
 def repeats_frames(num_frames: np.ndarray, *, sampling: str, clip_len: int) -> np.ndarray:

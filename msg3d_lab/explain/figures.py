@@ -8,9 +8,10 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from msg3d_lab.data.batches.sampling import choose_test_frames
 from msg3d_lab.data.store import Store
 from msg3d_lab.explain import patterns
-from msg3d_lab.explain.clips import playback_fps, sampled_frames
+from msg3d_lab.explain.clips import playback_fps
 from msg3d_lab.explain.features import Features, make_features
 from msg3d_lab.explain.tables import Importance
 from msg3d_lab.files import write_aside
@@ -127,7 +128,9 @@ def importance_player(importance: Importance, name: str, data: Store) -> str:
     if name not in data.ids:
         raise ValueError(f"{name} is not in {data.path}")
     clip = data.keypoints(data.ids.index(name))
-    frames = sampled_frames(clip.shape[1], sampling=facts["sampling"], clip_len=facts["clip_len"])
+    (frames,) = choose_test_frames(
+        clip.shape[1], sampling=facts["sampling"], clip_len=facts["clip_len"]
+    )
     label, note = one.label_names[one.classes[0]], " (synthetic)" * data.synthetic
     return player_html(
         clip[:, frames],

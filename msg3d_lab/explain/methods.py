@@ -1,4 +1,4 @@
-"""Attribution methods: how much each joint, body part or stretch of time adds to a class's score.
+"""Attribution methods: how much each joint, body part or time segment adds to a class's score.
 
 Each method is one class with `attribute` and `cost`. All of them compare the clip with a baseline
 that replaces a feature. They work on any callable that takes clips (N, M, T, V, C) and returns

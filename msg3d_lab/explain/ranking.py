@@ -58,7 +58,7 @@ class Ranking:
         curves: deletion and insertion curves of every method: `curve_table` with a `method`.
         values: importance by the method's name, (N, F) each.
         clips: the clips.
-        question: what was asked about them.
+        question: the clips, classes, features and baseline of the comparison.
         methods: the methods that were compared.
     """
 
@@ -101,7 +101,7 @@ def rank_methods(
 
     Args:
         run: a run or its folder.
-        methods: which methods, each with a name of its own.
+        methods: which methods, each with its own name.
         others: runs of the same recipe with other seeds. Default: none, and no `stability`.
         by: the features.
         baseline: what replaces a feature, in the methods and in the checks.

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from msg3d_lab import graph, viz
 from msg3d_lab.data.store import Store
-from msg3d_lab.evaluation.metrics import confusion_counts
+from msg3d_lab.evaluation.metrics import confusion_counts, per_class
 from msg3d_lab.evaluation.scores import Scores, read_run_scores
 from msg3d_lab.files import write_aside
 from msg3d_lab.reporting.measured import results_table
@@ -42,7 +42,7 @@ def write_report(run: Run, *, out: str | Path | None = None, store: Store | None
     row, environment, recipe = table.iloc[0], run.environment, run.recipe
     skeleton = run.model().skeleton
     counts = confusion_counts(scores)
-    classes = viz.class_table(counts, labels=scores.label_names)
+    classes = per_class(scores)
     confusion = viz.confusion_matrix(counts, labels=scores.label_names).figure
     plt.close(cast(Figure, confusion))  # for the page, not for a screen
     page = render_report(

@@ -34,8 +34,8 @@ from msg3d_lab.viz.motion.sampling import sampling_figure, sampling_plot
 from msg3d_lab.viz.motion.skeleton import filmstrip, pose
 from msg3d_lab.viz.motion.streams import streams_figure
 from msg3d_lab.viz.results.ablations import accuracy_by_scales, cost_accuracy, forest_plot
-from msg3d_lab.viz.results.confusion import class_table, confusion_matrix
-from msg3d_lab.viz.results.cost import cost_bars, cost_growth, cost_growth_figure, timing_bars
+from msg3d_lab.viz.results.confusion import confusion_matrix
+from msg3d_lab.viz.results.cost import cost_bars, timing_bars
 from msg3d_lab.viz.results.evaluation import class_accuracy, class_differences, reliability_diagram
 from msg3d_lab.viz.results.fusion import fusion_curve, fusion_plot
 from msg3d_lab.viz.results.live import LiveCurves
@@ -58,12 +58,9 @@ __all__ = [
     "class_clustermap",
     "class_counts",
     "class_differences",
-    "class_table",
     "confusion_matrix",
     "cost_accuracy",
     "cost_bars",
-    "cost_growth",
-    "cost_growth_figure",
     "deletion_plot",
     "difference_plot",
     "disentangled_figure",

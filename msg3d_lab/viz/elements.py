@@ -26,8 +26,11 @@ __all__ = [
     "draw_values",
     "hide_axes",
     "shorten",
+    "write_beside",
     "write_cells",
 ]
+
+_BOX: Any = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
 
 
 def check_columns(table: pd.DataFrame, *columns: str, rows: str = "row") -> None:
@@ -70,6 +73,54 @@ def add_colorbar(
     bar.ax.tick_params(labelsize=min(size, 9))
     bar.outline.set_visible(False)
     return bar
+
+
+def write_beside(
+    ax: Axes,
+    text: str,
+    point: Any,
+    offset: tuple[float, float] = (0, 0),
+    *,
+    ha: Literal["left", "center", "right"] = "left",
+    va: Literal["top", "center", "bottom", "baseline"] = "center",
+    size: float = 9,
+    color: str = INK,
+    bold: bool = False,
+    boxed: bool = False,
+    coordinates: Any = "data",
+    zorder: float | None = None,
+) -> None:
+    """Write a text beside a point.
+
+    Args:
+        ax: where to write.
+        text: the text.
+        point: (x, y).
+        offset: from the point, in points of a font.
+        ha: which side of the text is at the point.
+        va: likewise, vertically.
+        size: of the font.
+        color: of the text.
+        bold: whether the text is bold.
+        boxed: whether it gets a white background, for text on other elements.
+        coordinates: of the point, as matplotlib's `xycoords`.
+        zorder: above what it is drawn.
+    """
+    ax.annotate(
+        text,
+        point,
+        offset,
+        xycoords=coordinates,
+        textcoords="offset points",
+        annotation_clip=False,
+        ha=ha,
+        va=va,
+        fontsize=size,
+        color=color,
+        fontweight="bold" if bold else "normal",
+        bbox=_BOX if boxed else None,
+        zorder=zorder,
+    )
 
 
 def write_cells(ax: Axes, image: AxesImage, texts: np.ndarray, *, size: float = 8) -> None:

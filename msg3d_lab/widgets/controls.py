@@ -192,8 +192,8 @@ def confusion_player(
             f"{len(predictions)} and {len(ids)}"
         )
     members: dict[tuple[int, int], list[str]] = {}
-    for true, said, name in zip(labels.tolist(), predictions.tolist(), ids, strict=True):
-        members.setdefault((true, said), []).append(name)
+    for true, predicted, name in zip(labels.tolist(), predictions.tolist(), ids, strict=True):
+        members.setdefault((true, predicted), []).append(name)
     order = sorted(members, key=lambda c: (c[0] == c[1], -len(members[c]), c))
     cells = [(_cell_text(cell, label_names, len(members[cell])), cell) for cell in order]
     wide = {"width": "36em", "max_width": "100%"}
@@ -205,8 +205,8 @@ def confusion_player(
     player = _described(ipywidgets.HTML, "The chosen clip, while a kernel runs.")()
 
     def show(_: Any = None) -> None:
-        true, said = (label_names[i] for i in cell.value)
-        title = f"{clip.value}: {true}" + ("" if true == said else f", taken for {said}")
+        true, predicted = (label_names[i] for i in cell.value)
+        title = f"{clip.value}: {true}" + ("" if true == predicted else f", taken for {predicted}")
         page = player_html(keypoints(clip.value), skeleton, title=title)
         # A script inserted into a page by another script does not run; inside a frame it does.
         player.value = (
@@ -224,8 +224,8 @@ def confusion_player(
 
 
 def _cell_text(cell: tuple[int, int], label_names: Sequence[str], count: int) -> str:
-    true, said = (label_names[i] for i in cell)
-    return f"{true}: {'recognised' if true == said else f'taken for {said}'} ({count})"
+    true, predicted = (label_names[i] for i in cell)
+    return f"{true}: {'recognised' if true == predicted else f'taken for {predicted}'} ({count})"
 
 
 def _picture(

@@ -21,9 +21,10 @@ def test_importance_writes_a_table_and_figures(shell, run, tmp_path):
     assert {"body.pdf", "body.svg"} <= {p.name for p in (tmp_path / "mine").iterdir()}
 
 
-def test_importance_works_as_the_readme_says(shell, run, tmp_path):
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (line,) = [line for line in readme.splitlines() if "msg3d-lab importance" in line]
+def test_importance_works_as_the_guide_says(shell, run, tmp_path):
+    guide = Path(__file__).parents[2] / "docs" / "explanations.md"
+    text = guide.read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if "msg3d-lab importance" in line]
     words = [str(run.path) if word == "RUN" else word for word in line.split()[1:]]
     code, out, err = shell(*words, "--clips", "3", "--steps", "1", "--device", "cpu")
     assert code == 0, err

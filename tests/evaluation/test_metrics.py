@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msg3d_lab import evaluation, viz
+from msg3d_lab import evaluation
 from msg3d_lab.evaluation import Scores, mcnemar
 
 
@@ -141,14 +141,11 @@ def test_per_class_by_hand():
     assert table["times"].tolist() == [1, 1, 0, 0]
 
 
-def test_per_class_agrees_with_the_other_routes():
+def test_per_class_agrees_with_the_accuracies():
     logits, labels = drawn(1, classes=7)
     scores = scores_of(logits, labels, kind="logits")
     table = evaluation.per_class(scores)
     assert table["recall"].mean() == pytest.approx(evaluation.accuracies(scores)["mean_class"])
-    drawn_one = viz.class_table(evaluation.confusion_counts(scores), labels=scores.label_names)
-    np.testing.assert_allclose(drawn_one.loc[table.index, "recall"], table["recall"])
-    np.testing.assert_allclose(drawn_one.loc[table.index, "precision"], table["precision"])
 
 
 def test_confused_pairs_by_hand():

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from msg3d_lab import explain, skeletons
+from msg3d_lab.data.batches.sampling import choose_test_frames
 from msg3d_lab.data.synthetic import dataset as synthetic
 from msg3d_lab.explain import (
     METHODS,
@@ -15,7 +16,7 @@ from msg3d_lab.explain import (
     playback_fps,
     predict_classes,
 )
-from msg3d_lab.explain.clips import repeats_frames, sampled_frames
+from msg3d_lab.explain.clips import repeats_frames
 from msg3d_lab.training.setup import build_test_batches
 
 
@@ -106,7 +107,7 @@ def test_planted_joints_and_frames_are_found_among_the_sampled_ones():
     ],
 )
 def test_playback_is_as_fast_as_the_recording(sampling, num_frames, expected):
-    frames = sampled_frames(num_frames, sampling=sampling, clip_len=100)
+    (frames,) = choose_test_frames(num_frames, sampling=sampling, clip_len=100)
     assert playback_fps(frames, num_frames) == pytest.approx(expected)
     assert playback_fps(frames, num_frames, fps=15) == pytest.approx(expected / 2)
     repeated = repeats_frames(np.array([num_frames]), sampling=sampling, clip_len=100)

@@ -10,8 +10,7 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 from msg3d_lab.viz.elements import add_colorbar, add_figure_title, hide_axes
@@ -120,25 +119,16 @@ def scales_figure(
     panels = {title: _check_square(A) for title, A in matrices.items()}
     off_diagonal = [(A * ~np.eye(len(A), dtype=bool)).max() for A in panels.values()]
     limit = float(max(off_diagonal) if vmax is None else vmax) or 1.0
-    columns = min(len(panels), 5) if columns is None else columns
-    rows = -(-len(panels) // columns)
-    panel = 2.05 if columns > 2 else 3.2
-    figure, axes = new_figure((panel * columns + 0.8, (panel + 0.2) * rows + 0.2), rows, columns)
-    for ax, (title, A) in zip(axes.flat, panels.items(), strict=False):
-        adjacency_heatmap(
-            A, blocks=blocks, dilation=dilation, vmax=limit, colorbar=False, title=title, ax=ax
-        )
-        ax.set(xlabel="", ylabel="")
-        ax.label_outer()
-    hide_axes(axes.flat[len(panels) :])
-    scale = ScalarMappable(Normalize(0, limit), sequential())
-    beyond = max(A.max() for A in panels.values()) > limit
-    add_colorbar(
-        scale, axes, "weight (unitless)", shrink=0.7, extend="max" if beyond else "neither"
+    zeros_masked = {title: np.ma.masked_equal(A, 0) for title, A in panels.items()}
+    return _draw_grid(
+        zeros_masked,
+        columns=min(len(panels), 5) if columns is None else columns,
+        blocks=blocks,
+        dilation=dilation,
+        cmap=sequential(),
+        norm=Normalize(0, limit),
+        label="weight (unitless)",
     )
-    figure.supylabel("receives (joint)", fontsize=10)
-    figure.supxlabel("sends (joint)", fontsize=10)
-    return figure
 
 
 @styled
@@ -218,28 +208,16 @@ def mask_figure(
     if len(names) != len(masks):
         raise ValueError(f"expected {len(masks)} names, one per mask, found {len(names)}")
     limit = float(np.quantile(np.abs(masks), 0.995) if vmax is None else vmax) or 1.0
-    columns = min(columns, len(masks))
-    rows = -(-len(masks) // columns)
-    panel = 2.05 if columns > 2 and blocks is None else 2.9
-    size = (panel * columns + 1.1, (panel + 0.25) * rows + 0.35 + 0.3 * bool(title))
-    figure, axes = new_figure(size, rows, columns)
-    for ax, name, mask in zip(axes.flat, names, masks, strict=False):
-        # Diverging colours also for a mask without a negative weight.
-        image = ax.imshow(mask, cmap=diverging(), vmin=-limit, vmax=limit, interpolation="nearest")
-        ax.set_title(name)
-        ax.spines[:].set_visible(True)
-        ax.tick_params(length=2, labelsize=8)
-        if blocks is not None:
-            _mark_frames(ax, len(mask), blocks, dilation=dilation)
-        ax.label_outer()
-    hide_axes(axes.flat[len(masks) :])
-    extend: Literal["both", "neither"] = "both" if np.abs(masks).max() > limit else "neither"
-    add_colorbar(image, axes, "learned weight (unitless)", shrink=0.7, extend=extend)
-    node = "joint" if blocks is None else "joints of each step"
-    figure.supylabel(f"receives ({node})", fontsize=10)
-    figure.supxlabel(f"sends ({node})", fontsize=10)
-    add_figure_title(figure, title)
-    return figure
+    return _draw_grid(
+        dict(zip(names, masks, strict=True)),
+        columns=min(columns, len(masks)),
+        blocks=blocks,
+        dilation=dilation,
+        cmap=diverging(),
+        norm=Normalize(-limit, limit),
+        label="learned weight (unitless)",
+        title=title,
+    )
 
 
 def frame_names(steps: int, *, dilation: int = 1) -> list[str]:
@@ -258,6 +236,41 @@ def frame_names(steps: int, *, dilation: int = 1) -> list[str]:
 def frame_name(offset: int) -> str:
     """Return the name of a frame by its distance from t."""
     return "t" if offset == 0 else f"t{offset:+d}".replace("-", "\N{MINUS SIGN}")
+
+
+def _draw_grid(
+    panels: Mapping[str, np.ndarray],
+    *,
+    columns: int,
+    blocks: int | None,
+    dilation: int,
+    cmap: Colormap,
+    norm: Normalize,
+    label: str,
+    title: str | None = None,
+) -> Figure:
+    """Draw matrices in a grid, with one colour bar."""
+    rows = -(-len(panels) // columns)
+    panel = 2.05 if columns > 2 and blocks is None else 2.9
+    size = (panel * columns + 1.1, (panel + 0.25) * rows + 0.35 + 0.3 * bool(title))
+    figure, axes = new_figure(size, rows, columns)
+    for ax, (name, matrix) in zip(axes.flat, panels.items(), strict=False):
+        image = ax.imshow(matrix, cmap=cmap, norm=norm, interpolation="nearest")
+        ax.set_title(name)
+        ax.spines[:].set_visible(True)
+        ax.tick_params(length=2, labelsize=8)
+        if blocks is not None:
+            _mark_frames(ax, len(matrix), blocks, dilation=dilation)
+        ax.label_outer()
+    hide_axes(axes.flat[len(panels) :])
+    beyond = max(np.abs(matrix).max() for matrix in panels.values()) > float(norm.vmax or 0)
+    extend: Literal["neither", "both", "max"] = "both" if norm.vmin else "max"
+    add_colorbar(image, axes, label, shrink=0.7, extend=extend if beyond else "neither")
+    node = "joint" if blocks is None else "joints of each step"
+    figure.supylabel(f"receives ({node})", fontsize=10)
+    figure.supxlabel(f"sends ({node})", fontsize=10)
+    add_figure_title(figure, title)
+    return figure
 
 
 def _mark_frames(ax: Axes, nodes: int, blocks: int, *, dilation: int) -> None:

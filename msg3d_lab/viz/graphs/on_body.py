@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
 from msg3d_lab.skeletons import Skeleton
-from msg3d_lab.viz.elements import add_colorbar, draw_bones, draw_values
+from msg3d_lab.viz.elements import add_colorbar, draw_bones, draw_values, write_beside
 from msg3d_lab.viz.graphs.matrices import frame_name, frame_names
 from msg3d_lab.viz.motion.layout import body_layout
 from msg3d_lab.viz.style import (
@@ -63,15 +63,8 @@ def body_graph(
             ax.text(x, y, str(v), color="white", fontsize=7.5, ha="center", va="center", zorder=4)
         elif labels == "names":
             side = 1 if x >= middle - 1e-9 else -1
-            ax.annotate(
-                skeleton.joints[v],
-                (x, y),
-                (7 * side, 0),
-                textcoords="offset points",
-                ha="left" if side > 0 else "right",
-                va="center",
-                fontsize=8,
-            )
+            ha: Literal["left", "right"] = "left" if side > 0 else "right"
+            write_beside(ax, skeleton.joints[v], (x, y), (7 * side, 0), ha=ha, size=8)
     ax.set_title(title or "")
     if labels == "names":
         ax.margins(x=0.22, y=0.04)
@@ -169,15 +162,8 @@ def window_weights(
                 ax.annotate(
                     "", own[v], start, arrowprops={**arrow, "connectionstyle": bow}, zorder=2
                 )
-        ax.text(
-            own[:, 0].mean(),
-            -0.08,
-            f"frame {names[step]}",
-            ha="center",
-            va="top",
-            fontsize=9,
-            color=MUTED,
-        )
+        place = (own[:, 0].mean(), -0.08)
+        write_beside(ax, f"frame {names[step]}", place, ha="center", va="top", color=MUTED)
     ax.set_title(title or "")
     return ax
 

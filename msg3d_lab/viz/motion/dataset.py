@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from msg3d_lab.viz.elements import add_grid, shorten
+from msg3d_lab.viz.elements import add_grid, shorten, write_beside
 from msg3d_lab.viz.style import CATEGORIES, INK, MUTED, new_axes, styled
 
 __all__ = ["class_counts", "length_histogram"]
@@ -68,15 +68,14 @@ def length_histogram(
     for level, (x, text, strong) in enumerate(sorted(marks)):
         ax.axvline(x, color=INK if strong else MUTED, lw=1.6, ls="-" if strong else "--")
         # At three heights, so that marks close to each other can still be read.
-        ax.annotate(
+        write_beside(
+            ax,
             text,
             (x, top * (1.21 - 0.09 * (level % 3))),
             (-4 if x > late else 4, 0),
-            textcoords="offset points",
             ha="right" if x > late else "left",
             va="top",
-            fontsize=9,
-            fontweight="bold" if strong else "normal",
+            bold=strong,
             color=INK if strong else MUTED,
         )
     ax.set_ylim(0, top * 1.22)
@@ -128,15 +127,7 @@ def class_counts(counts: pd.DataFrame, *, title: str | None = None, ax: Axes | N
         done += values
     size = float(np.clip(72 * per_class * 0.8, 5.5, 9))
     for row, total in enumerate(done):
-        ax.annotate(
-            f"{total:,.0f}",
-            (total, row),
-            (3, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=size,
-            color=MUTED,
-        )
+        write_beside(ax, f"{total:,.0f}", (total, row), (3, 0), size=size, color=MUTED)
     names = [shorten(str(name), _LONGEST_NAME) for name in counts.index]
     ax.set_yticks(range(K), names, fontsize=size)
     ax.set(ylim=(K - 0.4, -0.6), xlabel="clips", title=title or "")

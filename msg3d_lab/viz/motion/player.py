@@ -41,9 +41,9 @@ def player_html(
         skeleton: the joint layout.
         title: of the player; also read to readers who cannot see it.
         fps: frames per second of the recording.
-        values: (M, T, V), or (T, V) for all persons alike: joints are coloured and sized by them,
-            signed values with 0 in the middle of the colours. The background is then always white,
-            because dark joints could not be seen on a dark page.
+        values: (M, T, V), or (T, V) the same for all persons: joints are coloured and sized by
+            them, signed values with 0 in the middle of the colours. The background is then always
+            white, because dark joints could not be seen on a dark page.
         label: what the values are, with their unit.
 
     Raises:

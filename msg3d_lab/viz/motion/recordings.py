@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from msg3d_lab.skeletons import Skeleton
-from msg3d_lab.viz.elements import add_figure_title, add_grid
+from msg3d_lab.viz.elements import add_figure_title, add_grid, write_beside
 from msg3d_lab.viz.motion.layout import to_view, vertical_axis
 from msg3d_lab.viz.motion.skeleton import draw_person
 from msg3d_lab.viz.style import ACCENT, CATEGORIES, INK, MUTED, new_axes, new_figure, styled
@@ -20,8 +20,6 @@ from msg3d_lab.viz.style import ACCENT, CATEGORIES, INK, MUTED, new_axes, new_fi
 __all__ = ["body_outcomes", "body_timeline", "heading", "preparation_figure", "true_spans"]
 
 _MINUS = "\N{MINUS SIGN}"
-# Behind text that may lie on a body.
-_TEXT_BOX: Any = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
 _DROPPED: Any = {"facecolor": "white", "edgecolor": MUTED, "hatch": "////"}
 _BAR = 0.42  # height; bodies are 1 apart
 
@@ -109,15 +107,14 @@ def body_timeline(
             ax.broken_barh(bars, (place - 0.02 + i * height, height), linewidth=1, **style)
         start, stop = bars[0][0], sum(bars[-1])
         late = start > 0.6 * num_frames
-        ax.annotate(
+        write_beside(
+            ax,
             text,
             (stop if late else start, place - 0.02),
             (0, 2.5),
-            textcoords="offset points",
             ha="right" if late else "left",
             va="bottom",
-            fontsize=9,
-            fontweight="bold" if persons else "normal",
+            bold=bool(persons),
             color=INK if persons else MUTED,
         )
     ax.set(xlim=(-0.5, num_frames - 0.5), ylim=(len(frames) - 0.4, -0.55))
@@ -234,15 +231,8 @@ def _draw_view(ax: Axes, clip: np.ndarray, skeleton: Skeleton, *, frame: int, vi
     name, marker = ("camera", "^") if recorded else ("origin", "+")
     if view == "top" or not recorded:
         ax.plot(0, 0, marker=marker, ms=9, mew=2, color=ACCENT, ls="none", zorder=4)
-        ax.annotate(
-            name,
-            (0, 0),
-            (9, -12),
-            textcoords="offset points",
-            fontsize=8.5,
-            color=ACCENT,
-            bbox=_TEXT_BOX,
-            zorder=4,
+        write_beside(
+            ax, name, (0, 0), (9, -12), va="baseline", size=8.5, color=ACCENT, boxed=True, zorder=4
         )
     ax.set_aspect("equal", adjustable="datalim")
     ax.margins(0.1)
@@ -259,14 +249,5 @@ def _draw_heading(ax: Axes, clip: np.ndarray, skeleton: Skeleton, *, frame: int)
     ax.update_datalim([end])
     # The word stands at the arrow's head.
     right, up = 11 * (end - start) / max(float(np.linalg.norm(end - start)), 1e-9)
-    ax.annotate(
-        "faces",
-        end,
-        (right, up),
-        textcoords="offset points",
-        ha="left" if right > 4 else "right" if right < -4 else "center",
-        va="center",
-        fontsize=8.5,
-        fontweight="bold",
-        zorder=5,
-    )
+    ha: Any = "left" if right > 4 else "right" if right < -4 else "center"
+    write_beside(ax, "faces", end, (right, up), ha=ha, size=8.5, bold=True, zorder=5)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from msg3d_lab.viz.elements import add_figure_title
+from msg3d_lab.viz.elements import add_figure_title, write_beside
 from msg3d_lab.viz.style import CATEGORIES, new_axes, new_figure, styled
 
 __all__ = ["chosen_frames", "sampling_figure", "sampling_plot"]
@@ -102,14 +102,8 @@ def sampling_plot(
         )
     for start in range(num_frames, width, num_frames):
         ax.axvline(start - 0.5, color=CATEGORIES[1], lw=1.6)
-        ax.annotate(
-            "again",
-            (start - 0.5, -0.5),
-            (4, 1),
-            textcoords="offset points",
-            fontsize=8,
-            color=CATEGORIES[1],
-        )
+        place = (start - 0.5, -0.5)
+        write_beside(ax, "again", place, (4, 1), va="baseline", size=8, color=CATEGORIES[1])
     ax.set(xlim=(-0.5, width - 0.5), ylim=(rows - 0.5, -0.5))
     ax.set_title(title or "", pad=17 if width > num_frames else None)
     ax.set_yticks(range(rows), [f"clip {row}" for row in range(rows)])

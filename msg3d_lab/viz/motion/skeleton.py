@@ -87,8 +87,8 @@ def filmstrip(
         skeleton: the joint layout.
         frames: how many; all of them if the clip is shorter.
         view: see `to_view`.
-        values: (M, T, V), or (T, V) for all persons alike, such as importance: joints are coloured
-            and sized by them. Default: left, right and middle have their colours.
+        values: (M, T, V), or (T, V) the same for all persons, such as importance: joints are
+            coloured and sized by them. Default: left, right and middle have their colours.
         label: what the values are, with their unit.
         title: of the figure.
 

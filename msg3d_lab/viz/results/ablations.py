@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator
 
-from msg3d_lab.viz.elements import add_grid, check_columns
+from msg3d_lab.viz.elements import add_grid, check_columns, write_beside
 from msg3d_lab.viz.style import CATEGORIES, FAINT, INK, MUTED, new_axes, series_colors, styled
 
 __all__ = ["accuracy_by_scales", "cost_accuracy", "forest_plot"]
@@ -106,14 +106,8 @@ def forest_plot(table: pd.DataFrame, *, title: str | None = None, ax: Axes | Non
         )  # fmt: skip
     for place, mean, p in zip(places, difference, rows["p_holm"], strict=True):
         tail = "p unknown" if np.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-        ax.annotate(
-            f"{mean:+.1f}   {tail}".replace("-", "−"),
-            (1.02, place),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=9,
-            annotation_clip=False,
-        )
+        text = f"{mean:+.1f}   {tail}".replace("-", "−")
+        write_beside(ax, text, (1.02, place), coordinates=("axes fraction", "data"))
     names = [f"{name} − {row['compare_with']}" for name, row in rows.iterrows()]
     ax.set_yticks(places, names)
     ax.tick_params(axis="y", length=0)
@@ -197,7 +191,4 @@ def _name_points(ax: Axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> No
             if left < other_right and other_left < right and abs(bottom - other) < height:
                 bottom = other + height
         taken.append((left, right, bottom))
-        ax.annotate(
-            text, (left, bottom), (6, 0), xycoords="axes fraction", textcoords="offset points",
-            fontsize=8, va="center",
-        )  # fmt: skip
+        write_beside(ax, text, (left, bottom), (6, 0), size=8, coordinates="axes fraction")

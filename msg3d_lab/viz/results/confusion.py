@@ -1,17 +1,16 @@
-"""The confusion matrix, and a table of each class."""
+"""The confusion matrix."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 
 from msg3d_lab.viz.elements import write_cells
 from msg3d_lab.viz.style import FAINT, new_axes, sequential, styled
 
-__all__ = ["class_table", "confusion_matrix"]
+__all__ = ["confusion_matrix"]
 
 
 @styled
@@ -35,8 +34,12 @@ def confusion_matrix(
     Raises:
         ValueError: `counts` is not square or negative, or there is not one label per class.
     """
-    counts = _checked(counts, labels)
-    K = len(counts)
+    counts, K = np.asarray(counts, dtype=float), len(labels)
+    if counts.shape != (K, K) or not K or (counts < 0).any():
+        raise ValueError(
+            f"expected counts of 0 or more, shape ({K}, {K}) for {K} labels, found shape "
+            f"{counts.shape}, smallest {counts.min(initial=0):g}"
+        )
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
     side = float(np.clip(0.42 * K, 2.2, 11))
@@ -61,48 +64,3 @@ def confusion_matrix(
     ax.spines[:].set_visible(False)
     ax.set(xlabel="predicted", ylabel="true", title=title or "")
     return ax
-
-
-def class_table(counts: np.ndarray, *, labels: Sequence[str]) -> pd.DataFrame:
-    """Return per class: clips, recall, precision and the class it is most often confused with.
-
-    Recall and precision without a clip are NaN. The classes with the lowest recall come first.
-
-    Args:
-        counts: (K, K): row = true class, column = predicted class.
-        labels: class names.
-
-    Raises:
-        ValueError: as in `confusion_matrix`.
-
-    Example:
-        >>> table = class_table(np.array([[8, 2], [0, 5]]), labels=["sit", "stand"])
-        >>> f"{table.recall['sit']:.0%} of the clips; else {table['taken for']['sit']}"
-        '80% of the clips; else stand'
-    """
-    counts = _checked(counts, labels)
-    hits, true, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    unknown = np.full(len(counts), np.nan)
-    wrong = counts - np.diag(hits)
-    taken_for = [labels[int(row.argmax())] if row.any() else "" for row in wrong]
-    table = pd.DataFrame(
-        {
-            "clips": true.astype(int),
-            "recall": np.divide(hits, true, out=unknown.copy(), where=true > 0),
-            "precision": np.divide(hits, predicted, out=unknown.copy(), where=predicted > 0),
-            "taken for": taken_for,
-            "times": wrong.max(axis=1).astype(int),
-        },
-        index=pd.Index(list(labels), name="class"),
-    )
-    return table.sort_values("recall", kind="stable")
-
-
-def _checked(counts: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-    counts = np.asarray(counts, dtype=float)
-    if counts.shape != (len(labels), len(labels)) or not len(labels) or (counts < 0).any():
-        raise ValueError(
-            f"expected counts of 0 or more, shape ({len(labels)}, {len(labels)}) for "
-            f"{len(labels)} labels, found shape {counts.shape}, smallest {counts.min(initial=0):g}"
-        )
-    return counts

@@ -1,16 +1,18 @@
-"""Cost of the network: by layer, by size of the input, and measured times."""
+"""Cost of the network by layer, and measured times."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from msg3d_lab.viz.elements import add_figure_title, add_grid, check_columns, hide_axes
-from msg3d_lab.viz.style import CATEGORIES, INK, MUTED, new_axes, new_figure, styled
+from msg3d_lab.viz.elements import (
+    check_columns,
+    write_beside,
+)
+from msg3d_lab.viz.style import CATEGORIES, INK, MUTED, new_axes, styled
 
-__all__ = ["cost_bars", "cost_growth", "cost_growth_figure", "timing_bars"]
+__all__ = ["cost_bars", "timing_bars"]
 
 
 @styled
@@ -46,7 +48,7 @@ def cost_bars(
     ax.barh(places, share, color=colors, height=0.74)
     for place, part, value in zip(places, share, values, strict=True):
         text = f"{part:.1f} %  ({_short(value)})"
-        ax.annotate(text, (part, place), (4, 0), textcoords="offset points", va="center", size=8)
+        write_beside(ax, text, (part, place), (4, 0), size=8)
     ax.set_yticks(places, [str(name) for name in parts["name"]])
     ax.invert_yaxis()
     ax.set_xlim(0, 1.3 * share.max())
@@ -87,84 +89,13 @@ def timing_bars(
     base = float(median[same][0])
     for place, value, end in zip(places, median, np.maximum(median, high), strict=True):
         text = f"{_milliseconds(value)}  {'' if same[place] else f'{base / value:.2f}x as fast'}"
-        ax.annotate(text, (end, place), (5, 0), textcoords="offset points", va="center", size=9)
+        write_beside(ax, text, (end, place), (5, 0))
     ax.set_yticks(places, [str(label) for label in timings.index])
     ax.invert_yaxis()
     ax.set_xlim(0, 1.4 * float(np.maximum(median, high).max()))
     ax.tick_params(axis="y", length=0)
     ax.set(xlabel="milliseconds, median and range", title=title or "")
     return ax
-
-
-@styled
-def cost_growth(
-    table: pd.DataFrame,
-    *,
-    x: str,
-    title: str | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw measured time beside the time predicted from the multiply-accumulates.
-
-    The prediction uses one rate per kind, the median over its rows. Points above it take time for
-    something else than multiplications.
-
-    Args:
-        table: one row per measurement: `x`'s column, `kind` (one colour each),
-            `seconds` (median), `low`, `high` and `macs`.
-        x: the column that was varied.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: a column is missing.
-    """
-    check_columns(table, x, "kind", "seconds", "low", "high", "macs", rows="measurement")
-    ax = new_axes(ax, (4.4, 3.4))
-    for color, (kind, rows) in zip(CATEGORIES, table.groupby("kind", sort=False), strict=False):
-        rows = rows.sort_values(x)
-        at = rows[x].to_numpy(dtype=float)
-        seconds, low, high, macs = (
-            rows[c].to_numpy(dtype=float) for c in ("seconds", "low", "high", "macs")
-        )
-        ax.vlines(at, 1e3 * low, 1e3 * high, color=color, lw=1.4)
-        ax.plot(at, 1e3 * seconds, "o", color=color, ms=5, label=f"{kind}, measured")
-        rate = float(np.median(seconds / macs))
-        label = f"{kind}, in proportion to multiplications"
-        ax.plot(at, 1e3 * rate * macs, color=color, lw=1.4, ls="--", label=label)
-    ax.set_ylim(bottom=0)
-    ax.set_xlim(left=0)
-    add_grid(ax)
-    ax.set(xlabel=x, ylabel="ms", title=title or "")
-    return ax
-
-
-@styled
-def cost_growth_figure(
-    tables: dict[str, pd.DataFrame], *, columns: int = 3, title: str | None = None
-) -> Figure:
-    """Draw `cost_growth` for several columns that were varied, with one legend.
-
-    Args:
-        tables: column that was varied -> table.
-        columns: panels per row.
-        title: of the figure.
-
-    Raises:
-        ValueError: no tables, or a column is missing.
-    """
-    if not tables:
-        raise ValueError("expected at least one table, found none")
-    rows = -(-len(tables) // columns)
-    figure, axes = new_figure((3.5 * columns, 2.9 * rows + 0.7), rows, columns)
-    for ax, (x, table) in zip(axes.flat, tables.items(), strict=False):
-        cost_growth(table, x=x, ax=ax)
-        ax.set_ylabel("ms")
-    hide_axes(axes.flat[len(tables) :])
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
-    add_figure_title(figure, title)
-    return figure
 
 
 _QUANTITIES = {"macs": "multiply-accumulates", "flops": "FLOPs", "parameters": "parameters"}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from msg3d_lab.viz.elements import add_grid, check_columns
+from msg3d_lab.viz.elements import add_grid, check_columns, write_beside
 from msg3d_lab.viz.style import ACCENT, CATEGORIES, FAINT, INK, MUTED, new_axes, styled
 
 __all__ = ["class_accuracy", "class_differences", "reliability_diagram"]
@@ -86,10 +86,7 @@ def class_accuracy(
         mistaken = table["taken_for"] if "taken_for" in table else [""] * len(table)
         for place, value, other in zip(places, recall, mistaken, strict=True):
             text = f"{value:.0f}" + (f"  taken for {other}" if other and value < mean else "")
-            note = ax.annotate(
-                text, (value, place), (3, 0), textcoords="offset points", va="center", size=8
-            )
-            note.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+            write_beside(ax, text, (value, place), (3, 0), size=8, boxed=True)
     _name_classes(ax, table)
     ax.set(xlim=(0, 100), title=title or "")
     ax.set_xlabel(f"recall (%); dashed: the mean of the classes, {mean:.1f}")
@@ -128,10 +125,7 @@ def class_differences(
     for place in np.flatnonzero(p < 0.05):
         end = 100 * (max(high[place], 0) if delta[place] >= 0 else min(low[place], 0))
         side = 1 if delta[place] >= 0 else -1
-        ax.annotate(
-            "*", (end, place), (5 * side, -3), textcoords="offset points", ha="center", va="center",
-            fontweight="bold", fontsize=12,
-        )  # fmt: skip
+        write_beside(ax, "*", (end, place), (5 * side, -3), ha="center", size=12, bold=True)
     _name_classes(ax, table)
     ax.set(xlim=(-reach, reach), xlabel="recall of a minus recall of b (points)", title=title or "")
     return ax

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from msg3d_lab.viz.elements import add_grid, check_columns
+from msg3d_lab.viz.elements import add_grid, check_columns, write_beside
 from msg3d_lab.viz.style import ACCENT, CATEGORIES, INK, MUTED, new_axes, styled
 
 __all__ = ["fusion_curve", "fusion_plot"]
@@ -51,32 +52,26 @@ def fusion_curve(
         low, high = (100 * curve[name].to_numpy(float) for name in ("low", "high"))
         ax.fill_between(x, low, high, color=color, alpha=0.15, lw=0, label="95 % interval")
     ax.plot(x, y, color=color, lw=2.2, solid_joinstyle="round")
-    for end, name, side in ((0, names[0], "left"), (-1, names[1], "right")):
+    sides: Any = ((0, names[0], "left", 8), (-1, names[1], "right", -8))
+    for end, name, ha, dx in sides:
         ax.plot(x[end], y[end], "o", color=INK, ms=5, clip_on=False, zorder=3)
-        ax.annotate(
-            f"{name} alone {y[end]:.2f} %",
-            (x[end], y[end]),
-            (8 if side == "left" else -8, -14),
-            textcoords="offset points",
-            ha=side,
-            fontsize=9,
-            color=INK,
-        )
+        text = f"{name} alone {y[end]:.2f} %"
+        write_beside(ax, text, (x[end], y[end]), (dx, -14), ha=ha, va="baseline")
     if weight is not None:
         row = int(np.abs(x - weight).argmin())
         ax.axvline(x[row], color=ACCENT, lw=1.2, ls="--", zorder=1)
         ax.plot(x[row], y[row], "D", color=ACCENT, ms=7, clip_on=False, zorder=4)
-        ax.annotate(
+        left = x[row] < 0.5
+        write_beside(
+            ax,
             f"{names[0]} {1 - x[row]:.3g}, {names[1]} {x[row]:.3g}: {y[row]:.2f} %",
             (x[row], 1),
-            (6 if x[row] < 0.5 else -6, -4),
-            xycoords=ax.get_xaxis_transform(),
-            textcoords="offset points",
-            ha="left" if x[row] < 0.5 else "right",
+            (6 if left else -6, -4),
+            ha="left" if left else "right",
             va="top",
-            fontsize=9,
-            fontweight="bold",
+            bold=True,
             color=ACCENT,
+            coordinates=ax.get_xaxis_transform(),
         )
     add_grid(ax)
     ax.set_xlim(0, 1)
@@ -109,15 +104,9 @@ def fusion_plot(table: pd.DataFrame, *, title: str | None = None, ax: Axes | Non
     ax.hlines(rows, low, high, color=colors, lw=2)
     ax.scatter(value, rows, s=[36] * (len(table) - 1) + [64], color=colors, zorder=3)
     for x, y, color in zip(value, rows, colors, strict=True):
-        ax.annotate(
-            f"{x:.2f}",
-            (x, y),
-            (0, 6),
-            textcoords="offset points",
-            ha="center",
-            fontsize=9,
-            color=color,
-            fontweight="bold" if color == ACCENT else "normal",
+        bold = color == ACCENT
+        write_beside(
+            ax, f"{x:.2f}", (x, y), (0, 6), ha="center", va="baseline", color=color, bold=bold
         )
     ax.set_yticks(rows, [str(name) for name in table.index])
     ax.tick_params(axis="y", length=0)

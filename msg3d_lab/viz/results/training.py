@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from msg3d_lab.viz.elements import add_figure_title, add_grid, check_columns
+from msg3d_lab.viz.elements import add_figure_title, add_grid, check_columns, write_beside
 from msg3d_lab.viz.style import CATEGORIES, FAINT, MUTED, new_axes, new_figure, styled
 
 __all__ = ["learning_curve", "learning_rate_curve", "overfit_curve", "training_figure"]
@@ -133,16 +133,16 @@ def learning_rate_curve(
     for number, (name, rate) in enumerate(sorted(known.items(), key=lambda mark: mark[1])):
         color = CATEGORIES[1 + number % (len(CATEGORIES) - 1)]
         ax.axvline(rate, color=color, lw=1.4, ls="--")
-        ax.annotate(
+        write_beside(
+            ax,
             f"{name} {rate:.2g}",
             (rate, 1),
             (4, -11 - 13 * number),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
+            va="baseline",
             color=color,
-            fontsize=9,
-            fontweight="bold",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+            bold=True,
+            boxed=True,
+            coordinates=("data", "axes fraction"),
         )
     ax.set(xlabel="learning rate", ylabel="loss (grey: each step)", title=title or "")
     return ax
@@ -186,14 +186,4 @@ def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
         places[above] = max(places[above], places[below] + gap)
     overflow = max(places.max(initial=low) - high, 0) if len(places) else 0
     for (x, _, text, color), y in zip(ends, places - overflow, strict=True):
-        ax.annotate(
-            text,
-            (x, y),
-            (8, 0),
-            textcoords="offset points",
-            color=color,
-            fontsize=9,
-            fontweight="bold",
-            va="center",
-            annotation_clip=False,
-        )
+        write_beside(ax, text, (x, y), (8, 0), color=color, bold=True)

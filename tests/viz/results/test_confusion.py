@@ -20,21 +20,9 @@ def test_confusion_matrix_of_many_classes_has_no_numbers(K):
     assert len(ax.texts) == (1 if K == 1 else 0)
 
 
-def test_class_table_in_closed_form():
-    table = viz.class_table(COUNTS, labels=LABELS)
-    assert table.index.tolist() == ["stand", "sit", "never"]
-    assert table["clips"].to_dict() == {"stand": 4, "sit": 10, "never": 0}
-    assert table.loc["sit", "precision"] == pytest.approx(8 / 9)
-    assert table.loc["stand", ["taken for", "times"]].tolist() == ["sit", 1]
-    assert np.isnan(table.loc["never", "recall"])
-    assert table.loc["never", "taken for"] == ""
-
-
 @pytest.mark.parametrize(
     ("counts", "labels"), [(COUNTS, LABELS[:2]), (-COUNTS, LABELS), (np.zeros((0, 0)), [])]
 )
 def test_confusion_refuses(counts, labels):
     with pytest.raises(ValueError, match="expected counts of 0 or more"):
         viz.confusion_matrix(counts, labels=labels)
-    with pytest.raises(ValueError, match="expected counts of 0 or more"):
-        viz.class_table(counts, labels=labels)

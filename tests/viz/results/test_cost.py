@@ -1,4 +1,3 @@
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,16 +13,6 @@ TIMINGS = pd.DataFrame(
     {"median ms": [2000.0, 500.0], "from": [1900.0, 450.0], "to": [2100.0, 600.0]},
     index=["plain", "ours"],
 )
-
-
-def growth(x="frames", kinds=("evaluation", "training step")):
-    """Invented: twice the time per multiplication in training, and a slow last row."""
-    rows = [
-        {x: n, "kind": kind, "seconds": s, "low": 0.9 * s, "high": 1.1 * s, "macs": 1000 * n}
-        for factor, kind in enumerate(kinds, start=1)
-        for n, s in ((10, factor * 1.0), (20, factor * 2.0), (40, factor * 9.0))
-    ]
-    return pd.DataFrame(rows)
 
 
 def test_cost_bars_draw_shares_and_name_them():
@@ -63,23 +52,3 @@ def test_timing_bars_compare_with_the_reference():
         viz.timing_bars(TIMINGS, reference="theirs")
     with pytest.raises(ValueError, match="missing columns"):
         viz.timing_bars(TIMINGS.drop(columns="to"))
-
-
-def test_cost_growth_draws_measurements_beside_the_prediction():
-    ax = viz.cost_growth(growth(), x="frames")
-    measured, predicted, *_ = ax.lines
-    np.testing.assert_allclose(measured.get_xydata(), [[10, 1000], [20, 2000], [40, 9000]])
-    # The median rate is that of the first two: the slow one stands out.
-    np.testing.assert_allclose(predicted.get_ydata(), [1000, 2000, 4000])
-    assert len(ax.lines) == 4
-    with pytest.raises(ValueError, match="missing columns"):
-        viz.cost_growth(growth(), x="joints")
-
-
-def test_cost_growth_figure_has_a_panel_each_and_one_legend():
-    figure = viz.cost_growth_figure({"frames": growth(), "joints": growth("joints")}, title="x")
-    assert [ax.get_xlabel() for ax in figure.axes[:2]] == ["frames", "joints"]
-    [legend] = figure.legends
-    assert len(legend.get_texts()) == 4
-    with pytest.raises(ValueError, match="at least one table"):
-        viz.cost_growth_figure({})
