@@ -21,7 +21,7 @@ def test_tune_allocator_keeps_freed_memory():
     But for a few times: what is small may come to lie where it was, and the heap grows once more.
     """
     code = """
-import resource, sys, torch
+import resource, sys, torch, msg3d_lab.training  # a heap as in use: small pieces are free
 from msg3d_lab.allocator import tune_allocator
 if sys.argv[1] == "tuned":
     tune_allocator()

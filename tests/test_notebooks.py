@@ -109,7 +109,9 @@ def small(tmp_path_factory):
             synthetic=True,
         )
     )
-    recipe = recipes.with_settings(recipes.get("synthetic-joint"), [*TINY, "num_gcn_scales=3"])
+    recipe = recipes.with_settings(
+        recipes.get("synthetic-joint"), [*TINY, "num_gcn_scales=3", "epochs=6"]
+    )
     for seed, name in ((1, "run"), (2, "second")):
         seeded = recipes.with_settings(recipe, [f"seed={seed}"])
         run = lab.fit(seeded, data=store, run=folder / name, device="cpu", progress=False)

@@ -64,12 +64,12 @@ def test_ablate_shows_what_is_missing(toy, toy_store):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nobody"], "unknown grid 'nobody': expected a YAML file's path or one of ntu60-"),
+        (["nobody"], "unknown grid 'nobody': expected one of ntu60-"),
         (["grid.yaml", "--variants", "three"], "no variant 'three': expected some of one-hop"),
         (["grid.yaml", "--seeds", "0"], "at least one seed, found '0'"),
         (["grid.yaml", "--set", "epoch=1"], "one-hop of toy-grid: unknown setting 'epoch'"),
         (["grid.yaml", "--slurm", "partition=gpu,gpus=1,hours=1", "--jobs", "2"], "goes without"),
-        (["grid.yaml", "--slurm", "gpus=1"], "--slurm needs partition, gpus, hours"),
+        (["grid.yaml", "--slurm", "gpus=1"], "--slurm: partition: Field required; hours: Field required"),
         (["grid.yaml", "--data", "gone.arrow"], "no store at gone.arrow"),
     ],
 )

@@ -89,7 +89,7 @@ def test_planted_joints_and_frames_are_found_among_the_sampled_ones():
         for joint in range(25):
             expected = joint in event.joints and start <= frame < stop
             assert both[features.index[t, joint]] == expected
-    with pytest.raises(ValueError, match="no clip of the synthetic data set"):
+    with pytest.raises(ValueError, match="is not a clip of the synthetic data set"):
         planted_features(["clip01"], frames, features)
 
 

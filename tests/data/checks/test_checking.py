@@ -567,7 +567,7 @@ def test_check_source_names_arrays_that_cannot_be_used(folder, layout):
     assert kinds[JOINTS] == ("p1-wave: 7 joints in (1, 6, 7, 3), stick9 has 9",)
     assert kinds[FINITE] == ("p2-jump: 162 numbers, e.g. person 0, frame 0, joint hip",)
     assert kinds["cannot be read"][0].startswith("p2-wave: ")
-    assert "not a .npy file" in kinds["cannot be read"][0]
+    assert "not an .npy file" in kinds["cannot be read"][0]
 
 
 def test_check_source_wants_the_same_channels_in_every_array(folder, layout):
