@@ -61,13 +61,12 @@ def hop_distance(A: np.ndarray) -> np.ndarray:
     """
     edges = _binary(A).astype(np.float32)  # products of booleans are slow
     distance = np.where(np.eye(len(edges), dtype=bool), 0.0, np.inf)
-    reached = frontier = np.eye(len(edges), dtype=bool)
+    frontier = np.eye(len(edges), dtype=bool)
     for hop in range(1, len(edges)):
-        frontier = (frontier @ edges > 0) & ~reached
+        frontier = (frontier @ edges > 0) & np.isinf(distance)
         if not frontier.any():
             break
         distance[frontier] = hop
-        reached = reached | frontier
     return distance
 
 
@@ -96,7 +95,11 @@ def k_adjacency(A: np.ndarray, k: int, *, self_loops: bool = True) -> np.ndarray
     """
     if k < 0:
         raise ValueError(f"k counts hops and must be 0 or more, found {k}")
-    exact = (hop_distance(A) == k).astype(float)
+    return _at_distance(hop_distance(A), k, self_loops=self_loops)
+
+
+def _at_distance(distance: np.ndarray, k: int, *, self_loops: bool = True) -> np.ndarray:
+    exact = (distance == k).astype(float)
     if k > 0 and self_loops:
         exact += np.eye(len(exact))
     return exact
@@ -185,7 +188,8 @@ def scale_adjacencies(
         )
     ks = range(num_scales)
     if aggregation == "disentangled":
-        scales = [normalize(k_adjacency(A, k), normalization, dtype=dtype) for k in ks]
+        distance = hop_distance(A)
+        scales = [normalize(_at_distance(distance, k), normalization, dtype=dtype) for k in ks]
     elif aggregation == "powers":
         scales = [adjacency_power(A, k, normalization=normalization, dtype=dtype) for k in ks]
     else:

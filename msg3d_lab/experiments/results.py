@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["COST_FILE", "AblationResults"]
 
 COST_FILE = "cost.json"  # in the run's folder: the cost of its network per clip
-_COSTS = ("parameters", "macs", "flops")
+_COSTS = ("parameters", "macs")
 
 
 class AblationResults:
@@ -69,7 +69,7 @@ class AblationResults:
 
         Returns:
             Columns variant, group, seed; state and why (see `plan.Progress`); top1, mean_class
-            (fractions of 1) and samples of the test; parameters, macs and flops per clip; epochs
+            (fractions of 1) and samples of the test; parameters and macs per clip; epochs
             (trained), training_minutes, synthetic, recipe_hash, data_fingerprint, commit, date,
             device, threads, folder; and a column for every other setting that some variant sets.
             What is not known yet is missing.
@@ -86,8 +86,8 @@ class AblationResults:
 
         Returns:
             Index variant; columns group, settings; seeds (tested ones), top1 and its sd over seeds;
-            compare_with, difference, difference_sd, low, high (95 %), p, p_holm; parameters, macs
-            and flops per clip; training_minutes per run; why (the reasons why runs are not tested)
+            compare_with, difference, difference_sd, low, high (95 %), p, p_holm; parameters and
+            macs per clip; training_minutes per run; why (the reasons why runs are not tested)
             and note. Accuracies and differences are fractions of 1.
         """
         import pandas as pd

@@ -7,7 +7,7 @@ files of others is run, see `load_torch`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,17 +32,23 @@ def load_model(
     *,
     skeleton: Skeleton | None = None,
     fused: bool = False,
-    **arguments: Any,
+    window_dilations: Sequence[int] | None = None,
+    tcn_dilations: Sequence[int] | None = None,
+    dropout: float | None = None,
 ) -> MSG3D:
-    """Return the model of a checkpoint, in eval mode, whatever wrote it.
+    """Return the model of a checkpoint, in eval mode, whichever program wrote it.
+
+    Our own files hold all arguments of the model. Of a published file the arguments are inferred;
+    the last three leave no trace in it.
 
     Args:
         path: our `model.safetensors` (or the run folder that holds it), the author's `.pt`, or a
             `.pth` of mmaction2 or pyskl. The content decides, not the name.
         skeleton: the joint layout, for published files on a layout that is not one of ours.
-        fused: whether to return the form for evaluation alone; see `fuse`.
-        arguments: arguments of `MSG3D` that a published file does not tell, such as
-            `window_dilations`; they overrule what was inferred.
+        fused: whether to return the form for evaluation only; see `fuse`.
+        window_dilations: see `MSG3D`. Default: all 1, as published.
+        tcn_dilations: see `MSG3D`. Default: 1, 2, 3 and so on, as published.
+        dropout: see `MSG3D`. Default: 0.
 
     Returns:
         A model that takes (N, M, T, V, C), float32, on the CPU.
@@ -53,16 +59,22 @@ def load_model(
             missing, left over or misshapen; the message lists them.
     """
     path = _checkpoint_path(path)
+    given = {
+        "window_dilations": window_dilations,
+        "tcn_dilations": tcn_dilations,
+        "dropout": dropout,
+    }
+    told = {name: value for name, value in given.items() if value is not None}
     try:
         if _is_safetensors(path):
-            if skeleton is not None or arguments:
+            if skeleton is not None or told:
                 raise ValueError("our own checkpoints know their arguments; give none")
             model = _load_own(path)
             return fuse(model) if fused else model
         state = _read_torch(path)
         dialect, head = upstream.recognise(state)
         inferred = upstream.infer_arguments(state, dialect=dialect, head=head, skeleton=skeleton)
-        model = MSG3D(**{**inferred, **arguments})
+        model = MSG3D(**{**inferred, **told})
         model.load_state_dict(_from_upstream(state, model, dialect, head))
     except ValueError as error:
         raise ValueError(f"cannot load {path}: {error}") from error
@@ -115,12 +127,12 @@ def read_notes(path: str | Path) -> dict[str, Any]:
 def convert(
     source: str | Path, target: str | Path, *, to: Format = "lab", overwrite: bool = False
 ) -> None:
-    """Write a checkpoint in another format; back and forth gives the same tensors, bit by bit.
+    """Write a checkpoint in another format. There and back gives the same tensors to the bit.
 
     Args:
         source: any file `load_model` reads.
         target: the file to write.
-        to: "lab", "mmaction2" (also for pyskl, but for the classifier's name) or "author".
+        to: "lab", "mmaction2" (pyskl's differs only in the classifier's name) or "author".
         overwrite: whether an existing file may be replaced.
 
     Raises:
@@ -147,14 +159,14 @@ def convert(
 
 
 def _check_expressible(model: MSG3D, to: Format) -> None:
-    """Refuse what the other implementation would compute differently."""
+    """Refuse a model that the other implementation would compute differently."""
     has = model.arguments
     windows = len(has["window_sizes"])
     needed: dict[str, Any] = {
         "residual_mask": True,
         "pathways": ("factorized", "g3d"),
-        # Dilations leave no trace in a file; the other side has these built in. It also pads
-        # windows on both sides alike, which an even number of steps does not allow.
+        # Dilations leave no trace in a file; the other implementation has these built in. It pads
+        # windows equally on both sides, which an even number of steps does not allow.
         "window_dilations": (1,) * windows,
         "tcn_dilations": tuple(range(1, 1 + len(has["tcn_dilations"]))),
         "window_sizes": tuple(size + (size + 1) % 2 for size in has["window_sizes"]),
@@ -166,7 +178,7 @@ def _check_expressible(model: MSG3D, to: Format) -> None:
             "normalization": "symmetric",
             "window_edges": "dense",
         }
-        # By the number of joints a reader takes a layout for the one of ours that has as many.
+        # A reader infers the layout from the number of joints.
         taken_for = upstream.author_layout(model.skeleton.num_joints) or model.skeleton
         needed["skeleton"] = taken_for
     wrong = {k: has[k] for k, v in needed.items() if has[k] != v}

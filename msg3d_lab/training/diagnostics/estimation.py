@@ -67,7 +67,7 @@ class Estimate:
             ("recipe", self.recipe.name),
             ("a clip", shape),
             ("parameters", f"{cost.parameters:,}"),
-            ("forward, per clip", f"{_giga(cost.macs)} GMACs, {_giga(cost.flops)} GFLOPs"),
+            ("forward, per clip", f"{_giga(cost.macs)} GMACs"),
             ("and backward", f"{_giga(cost.training_macs)} GMACs in all"),
             ("activations, per clip", _bytes(cost.activation_bytes)),
         ]

@@ -14,7 +14,6 @@ __all__ = ["accuracy_by_scales", "cost_accuracy", "forest_plot"]
 
 _COSTS = {
     "macs": ("multiply-accumulates per clip (millions)", 1e6),
-    "flops": ("floating-point operations per clip (millions)", 1e6),
     "parameters": ("parameters (thousands)", 1e3),
     "training_minutes": ("minutes of training", 1.0),
 }
@@ -133,7 +132,7 @@ def cost_accuracy(
 
     Args:
         table: a row per variant, named by the index: columns top1, sd and the cost.
-        cost: "macs", "flops", "parameters" or "training_minutes".
+        cost: "macs", "parameters" or "training_minutes".
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 

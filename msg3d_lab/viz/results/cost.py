@@ -27,7 +27,7 @@ def cost_bars(
 
     Args:
         parts: one row per layer, in running order: `name` and the quantity's column.
-        quantity: a column: "macs", "flops" or "parameters".
+        quantity: a column: "macs" or "parameters".
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
@@ -98,7 +98,7 @@ def timing_bars(
     return ax
 
 
-_QUANTITIES = {"macs": "multiply-accumulates", "flops": "FLOPs", "parameters": "parameters"}
+_QUANTITIES = {"macs": "multiply-accumulates", "parameters": "parameters"}
 
 
 def _short(value: float) -> str:
