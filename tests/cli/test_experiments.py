@@ -69,7 +69,10 @@ def test_ablate_shows_what_is_missing(toy, toy_store):
         (["grid.yaml", "--seeds", "0"], "at least one seed, found '0'"),
         (["grid.yaml", "--set", "epoch=1"], "one-hop of toy-grid: unknown setting 'epoch'"),
         (["grid.yaml", "--slurm", "partition=gpu,gpus=1,hours=1", "--jobs", "2"], "goes without"),
-        (["grid.yaml", "--slurm", "gpus=1"], "--slurm: partition: Field required; hours: Field required"),
+        (
+            ["grid.yaml", "--slurm", "gpus=1"],
+            "--slurm: partition: Field required; hours: Field required",
+        ),
         (["grid.yaml", "--data", "gone.arrow"], "no store at gone.arrow"),
     ],
 )
