@@ -58,7 +58,7 @@ def start_two(words):
 
     def start_two(folder):
         options = ["--run", folder, "--resume", "--checkpoint-minutes", "0"]
-        options += ["--set", "batch_size=4"]
+        options += ["--set", "batch_size=4", "repeat=1"]
         return launchers.start_group(2, "msg3d_lab", *words, *options)
 
     return start_two
@@ -164,7 +164,8 @@ def test_sigterm_leaves_a_checkpoint_and_says_requeue(start, undisturbed, tmp_pa
 
 
 def test_resume_of_adamw_with_accumulated_batches(start, tmp_path):
-    settings = ["--set", "optimizer=adamw", "learning_rate=0.001", "accumulate=2", "batch_size=3"]
+    settings = ["--set", "optimizer=adamw", "learning_rate=0.001", "accumulate=2", "batch_size=5"]
+    settings += ["repeat=1"]
     folders = tmp_path / "one", tmp_path / "other"
     process = start(folders[0], *settings)
     assert wait_for((folders[0] / "resume.pt").exists, process)
@@ -227,7 +228,7 @@ def test_finished_run_is_returned_as_it_is(undisturbed, start, words, toy_store,
 @pytest.fixture(scope="module")
 def small(toy_recipe):
     return recipes.with_settings(
-        toy_recipe, ["epochs=2", "repeat=1", "dropout=0.2", "validate_every=1"]
+        toy_recipe, ["epochs=2", "batch_size=12", "dropout=0.2", "validate_every=1"]
     )
 
 
@@ -553,7 +554,7 @@ def test_fp16_keeps_its_loss_scale_and_skips_a_step(
         fit(recipe, run=tmp_path / "run", **options)
     state, _ = read_checkpoint(tmp_path / "run")
     assert state["precision"]["growth_interval"] == 3
-    assert (state["epoch"], state["step"]) == (0, 4)  # all steps done, not validated yet
+    assert (state["epoch"], state["step"]) == (0, 3)  # all steps done, not validated yet
     monkeypatch.undo()
     monkeypatch.setattr(loop, "launch", launch)
     run = fit(recipe, run=tmp_path / "run", resume=True, **options)
@@ -570,10 +571,10 @@ def test_ctrl_c_leaves_a_checkpoint_and_interrupts(small, toy_store, tmp_path, m
 
     monkeypatch.setattr(loop, "validate", interrupt_and_validate)
     options = {"data": toy_store, "run": tmp_path / "run", "device": "cpu", "progress": False}
-    with pytest.raises(KeyboardInterrupt, match=r"checkpoint is of step 4 of epoch 1; .*--resume"):
+    with pytest.raises(KeyboardInterrupt, match=r"checkpoint is of step 3 of epoch 1; .*--resume"):
         fit(small, **options)
     state, _ = read_checkpoint(tmp_path / "run")
-    assert (state["epoch"], state["step"]) == (0, 4)
+    assert (state["epoch"], state["step"]) == (0, 3)
     monkeypatch.undo()
     assert fit(small, resume=True, **options).finished
 

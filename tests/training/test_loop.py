@@ -18,17 +18,19 @@ from msg3d_lab.training.distributed.processes import launch
 from msg3d_lab.training.setup import build_batches, build_model, build_test_batches
 from msg3d_lab.training.step import clips_per_step, train_step
 
+LEARNING = ["epochs=4", "repeat=3", "learning_rate=0.1"]
+
 
 @pytest.fixture(scope="module")
 def run(toy_store, toy_recipe, tmp_path_factory):
     path = tmp_path_factory.mktemp("fit") / "toy"
-    recipe = recipes.with_settings(toy_recipe, ["epochs=8", "repeat=4"])
+    recipe = recipes.with_settings(toy_recipe, LEARNING)
     return fit(recipe, data=toy_store, run=path, device="cpu", progress=False)
 
 
 def test_fit_learns(run):
     metrics = run.metrics
-    assert metrics["epoch"].tolist() == list(range(1, 9))
+    assert metrics["epoch"].tolist() == [1, 2, 3, 4]
     assert metrics["train_loss"].iloc[-1] < 0.8 * metrics["train_loss"].iloc[0]
     assert metrics["test_top1"].iloc[-1] > 0.8
     assert not any(column.startswith("val_") for column in metrics)
@@ -39,7 +41,7 @@ def test_fit_leaves_a_whole_run_folder(run, toy_store, toy_recipe):
     names = {p.name for p in run.path.iterdir()}
     assert names == {"recipe.yaml", "environment.json", "metrics.csv", "model.safetensors"}
     again = open_run(run.path)
-    assert again.recipe == recipes.with_settings(toy_recipe, ["epochs=8", "repeat=4"])
+    assert again.recipe == recipes.with_settings(toy_recipe, LEARNING)
     environment = again.environment
     assert environment["data"]["fingerprint"] == toy_store.fingerprint
     assert environment["synthetic"] is True
@@ -50,15 +52,10 @@ def test_fit_leaves_a_whole_run_folder(run, toy_store, toy_recipe):
     assert sum(p.numel() for p in model.parameters()) == environment["parameters"]
 
 
-def test_fit_is_the_same_every_time(run, toy_store, toy_recipe, tmp_path):
-    again = fit(
-        recipes.with_settings(toy_recipe, ["epochs=8", "repeat=4"]),
-        data=toy_store.path,
-        run=tmp_path / "again",
-        device="cpu",
-        progress=False,
-    )
-    one, other = (r.model().state_dict() for r in (run, again))
+def test_fit_is_the_same_every_time(toy_run, toy_store, toy_recipe, tmp_path):
+    run = tmp_path / "again"
+    again = fit(toy_recipe, data=toy_store.path, run=run, device="cpu", progress=False)
+    one, other = (r.model().state_dict() for r in (toy_run, again))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -76,7 +73,7 @@ def test_fit_another_seed_gives_another_network(run, toy_store, toy_recipe, tmp_
 
 
 def test_fit_validates_every_so_often(toy_store, toy_recipe, tmp_path):
-    recipe = recipes.with_settings(toy_recipe, ["epochs=3", "validate_every=2"])
+    recipe = recipes.with_settings(toy_recipe, ["epochs=3", "validate_every=2", "batch_size=36"])
     metrics = fit(recipe, data=toy_store, run=tmp_path / "r", device="cpu", progress=False).metrics
     assert metrics["test_top1"].isna().tolist() == [True, False, False]
 
@@ -261,7 +258,7 @@ def test_fit_evaluates_the_validation_part_and_trains_on_the_rest(toy_store, toy
 
 def test_fit_keeps_the_best_of_validation(toy_store, toy_recipe, tmp_path):
     settings = ["validation_subjects=[1]", "epochs=5", "validate_every=1", "schedule=cosine"]
-    settings += ["learning_rate=0.4", "warmup_epochs=0"]
+    settings += ["learning_rate=0.4", "warmup_epochs=0", "batch_size=16"]
     best = quick(toy_recipe, toy_store, tmp_path / "best", *settings, "keep=best")
     last = quick(toy_recipe, toy_store, tmp_path / "last", *settings)
     columns = ["epoch", "lr", "train_loss", "val_loss", "val_top1"]
@@ -275,14 +272,15 @@ def test_fit_keeps_the_best_of_validation(toy_store, toy_recipe, tmp_path):
 
 def test_fit_stops_when_patience_ends(toy_store, toy_recipe, tmp_path):
     settings = ["validation_subjects=[1]", "epochs=9", "validate_every=1", "learning_rate=1e-9"]
-    run = quick(toy_recipe, toy_store, tmp_path / "run", *settings, "patience=2")
+    settings += ["batch_size=16", "patience=2"]
+    run = quick(toy_recipe, toy_store, tmp_path / "run", *settings)
     top1 = run.metrics["val_top1"]
     assert len(run.metrics) == int(top1.idxmax()) + 3 < 9
     assert run.finished
 
 
 def test_fit_evaluates_and_keeps_the_average(toy_store, toy_recipe, tmp_path):
-    settings = ["epochs=1", "repeat=2"]
+    settings = ["epochs=1"]
     plain = quick(toy_recipe, toy_store, tmp_path / "plain", *settings)
     averaged = quick(toy_recipe, toy_store, tmp_path / "average", *settings, "ema_decay=0.9")
     assert averaged.metrics["train_loss"].equals(plain.metrics["train_loss"])
@@ -342,7 +340,7 @@ def test_fit_accumulates_over_the_same_clips(toy_store, toy_recipe, tmp_path):
 
 
 def test_fit_recomputes_to_the_same_result(toy_store, toy_recipe, tmp_path):
-    settings = ["epochs=1", "repeat=1", "dropout=0.2"]
+    settings = ["epochs=1", "batch_size=18", "dropout=0.2"]
     runs = [
         quick(toy_recipe, toy_store, tmp_path / f"{recompute}", *settings, f"recompute={recompute}")
         for recompute in ("true", "false")
@@ -352,7 +350,8 @@ def test_fit_recomputes_to_the_same_result(toy_store, toy_recipe, tmp_path):
 
 
 def test_fit_in_bf16(toy_store, toy_recipe, tmp_path):
-    run = quick(toy_recipe, toy_store, tmp_path / "run", "epochs=1", precision="bf16-mixed")
+    settings = ["epochs=1", "batch_size=18"]
+    run = quick(toy_recipe, toy_store, tmp_path / "run", *settings, precision="bf16-mixed")
     assert run.environment["precision"] == "bf16-mixed"
     assert run.metrics["train_loss"].iloc[0] < 2
 
@@ -360,7 +359,7 @@ def test_fit_in_bf16(toy_store, toy_recipe, tmp_path):
 def test_fit_does_not_look_at_the_clock_on_the_wall(toy_store, toy_recipe, tmp_path, monkeypatch):
     backwards = iter(range(10**6, 0, -1000))
     monkeypatch.setattr(time, "time", lambda: float(next(backwards)))
-    run = quick(toy_recipe, toy_store, tmp_path / "run")
+    run = quick(toy_recipe, toy_store, tmp_path / "run", "epochs=1", "batch_size=18")
     assert (run.metrics["seconds"] > 0).all()
     assert run.environment["seconds"] >= 0
 

@@ -35,35 +35,40 @@ def test_smoothed_loss_is_the_unbiased_average(curve):
     assert curve["smoothed"].iloc[0] == pytest.approx(curve["loss"].iloc[0])
 
 
+SHORT = {"device": "cpu", "steps": 10}
+
+
+@pytest.fixture(scope="module")
+def short(toy_store, toy_recipe):
+    return find_learning_rate(toy_recipe, data=toy_store, lowest=0.01, highest=0.1, **SHORT)
+
+
 def test_range_test_is_the_same_every_time_and_writes_nothing(
-    curve, toy_store, toy_recipe, tmp_path, monkeypatch
+    short, toy_store, toy_recipe, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     before = torch.get_rng_state()
-    again = find_learning_rate(
-        toy_recipe, data=toy_store, device="cpu", lowest=1e-3, highest=1e4, steps=40
-    )
-    pd.testing.assert_frame_equal(again, curve)
+    again = find_learning_rate(toy_recipe, data=toy_store, lowest=0.01, highest=0.1, **SHORT)
+    pd.testing.assert_frame_equal(again, short)
     assert torch.equal(before, torch.get_rng_state())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rates_are_the_recipes(toy_store, toy_recipe):
+def test_rates_are_the_recipes(short, toy_store, toy_recipe):
     """Twice the batch the rate is meant for, twice the rate in use: half of it is found."""
-    options = {"data": toy_store, "device": "cpu", "steps": 10}
-    one = find_learning_rate(toy_recipe, lowest=0.01, highest=0.1, **options)
     other = find_learning_rate(
         recipes.with_settings(toy_recipe, {"base_batch_size": 8}),
+        data=toy_store,
         lowest=0.005,
         highest=0.05,
-        **options,
+        **SHORT,
     )
-    assert other["lr"].to_numpy() == pytest.approx(one["lr"].to_numpy() / 2)
-    assert other["loss"].to_numpy() == pytest.approx(one["loss"].to_numpy(), rel=1e-5)
+    assert other["lr"].to_numpy() == pytest.approx(short["lr"].to_numpy() / 2)
+    assert other["loss"].to_numpy() == pytest.approx(short["loss"].to_numpy(), rel=1e-5)
 
 
 def test_range_test_has_the_steps_of_accumulated_batches(toy_store, toy_recipe):
-    options = {"data": toy_store, "device": "cpu", "steps": 10, "lowest": 1e-6, "highest": 2e-6}
+    options = {"data": toy_store, "lowest": 1e-6, "highest": 2e-6, **SHORT}
     accumulated = recipes.with_settings(toy_recipe, {"batch_size": 4, "accumulate": 2})
     one, other = (find_learning_rate(r, **options) for r in (toy_recipe, accumulated))
     # The same clips; only the normalisations see them in halves.
@@ -100,11 +105,8 @@ def test_suggest_takes_an_early_end_for_divergence():
     assert suggest(curve).diverged == curve["lr"].iloc[-1]
 
 
-def test_suggest_reads_a_real_test(toy_store, toy_recipe):
-    curve = find_learning_rate(
-        toy_recipe, data=toy_store, device="cpu", lowest=1e-3, highest=100, steps=80
-    )
-    assert curve.attrs["ended_early"] is (len(curve) < 80)
+def test_suggest_reads_a_real_test(curve):
+    assert curve.attrs["ended_early"] is (len(curve) < 40)
     found = suggest(curve)
     assert curve["lr"].iloc[0] < found.steepest < found.diverged <= curve["lr"].iloc[-1]
 
