@@ -18,7 +18,7 @@ from msg3d_lab.training.distributed.processes import launch
 from msg3d_lab.training.setup import build_batches, build_model, build_test_batches
 from msg3d_lab.training.step import clips_per_step, train_step
 
-LEARNING = ["epochs=4", "repeat=3", "learning_rate=0.1"]
+LEARNING = ["epochs=4", "repeat=4"]
 
 
 @pytest.fixture(scope="module")
