@@ -564,6 +564,15 @@ def test_fp16_keeps_its_loss_scale_and_skips_a_step(
 # Signals.
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C works as in a terminal; a process started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_leaves_a_checkpoint_and_interrupts(small, toy_store, tmp_path, monkeypatch):
     def interrupt_and_validate(*arguments, validate=loop.validate, **options):
         os.kill(os.getpid(), signal.SIGINT)
@@ -588,6 +597,7 @@ def test_stop_signal_gives_the_handler_back():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_stop_signal_leaves_ignored_signals_alone_and_a_second_ctrl_c_interrupts():
     with stop_signal(signal.SIGINT) as stop:
         signal.raise_signal(signal.SIGINT)
