@@ -160,7 +160,7 @@ def from_dict(document: Mapping[str, Any], *, edge_set: str | None = None) -> Sk
     Raises:
         ValueError: a missing, unknown or malformed entry, an unknown joint, a joint named twice, an
             edge from a joint to itself, joints that no edges connect, a bone parent missing or
-            given twice, bones that go round in a circle, mirror pairs that share a joint.
+            given twice, bones that form a cycle, mirror pairs that share a joint.
     """
     missing, unknown = _REQUIRED - set(document), set(document) - _REQUIRED - _OPTIONAL
     if missing or unknown:
@@ -284,8 +284,8 @@ def _parents_from_bones(joints: Sequence[str], bones: Sequence[tuple[int, int]])
     for _ in joints:
         rooted |= {v for v, parent in parent_of.items() if parent in rooted}
     if len(rooted) < len(joints):
-        circle = [joints[v] for v in range(len(joints)) if v not in rooted]
-        raise ValueError(f"bones go round in a circle at {circle}; a root is its own parent")
+        cycle = [joints[v] for v in range(len(joints)) if v not in rooted]
+        raise ValueError(f"bones form a cycle at {cycle}; a root is its own parent")
     return tuple(parent_of[v] for v in range(len(joints)))
 
 

@@ -114,7 +114,7 @@ def test_load_reads_names_and_numbers(tmp_path):
         (TWO + "edge_sets: [[a, b]]", "expected edge_sets to be a mapping"),
         (TWO + "edge_sets: {one: b}", "expected edge_sets.one to be a list"),
         (TWO + "bones: [[a, a], [b, a], [b, b]]", r"more than one parent for \['b'\]"),
-        (TWO + "bones: [[a, b], [b, a]]", r"in a circle at \['a', 'b'\]"),
+        (TWO + "bones: [[a, b], [b, a]]", r"form a cycle at \['a', 'b'\]"),
         (TWO + "bones: [a, b]", "expected a pair"),
         (TWO + "align: [a, b]", "expected align to be a mapping"),
         (TWO + "align: {y: [a, b]}", r"align to have z and x, found \['y'\]"),
