@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from msg3d_lab import experiments as experiments
     from msg3d_lab import explain as explain
     from msg3d_lab import graph as graph
+    from msg3d_lab import inference as inference
     from msg3d_lab import model as model
     from msg3d_lab import reporting as reporting
     from msg3d_lab import skeletons as skeletons
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from msg3d_lab.evaluation import evaluate as evaluate
     from msg3d_lab.experiments import ablate as ablate
     from msg3d_lab.experiments import fit_seeds as fit_seeds
+    from msg3d_lab.inference import Predictor as Predictor
     from msg3d_lab.model import MSG3D as MSG3D
     from msg3d_lab.model import load_model as load_model
     from msg3d_lab.model import save_model as save_model
@@ -60,6 +62,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "experiments": ("ablate", "fit_seeds"),
     "explain": (),
     "graph": (),
+    "inference": ("Predictor",),
     "model": ("MSG3D", "load_model", "save_model"),
     "reporting": (),
     "skeletons": ("Skeleton",),

@@ -167,3 +167,53 @@ def make_walk(body):
         return clip
 
     return make
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory):
+    """The clips of two synthetic subjects, one of them of the test split."""
+    from msg3d_lab import skeletons
+    from msg3d_lab.data import open_store, write_store
+    from msg3d_lab.data.synthetic.dataset import CLASSES, generate
+
+    path = tmp_path_factory.mktemp("inference") / "small.arrow"
+    return open_store(
+        write_store(
+            path,
+            generate(subjects=(1, 3)),
+            dataset="synthetic",
+            skeleton=skeletons.get("ntu25"),
+            label_names=[known.name for known in CLASSES],
+            channels=3,
+            preparation={"name": "prepare_3d", "scored": False},
+            synthetic=True,
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory, small_store):
+    """A run on them with random weights, of several test clips."""
+    import torch
+
+    from msg3d_lab import MSG3D, save_model
+    from msg3d_lab.training import recipes
+    from msg3d_lab.training.runs import create_run
+
+    tiny = ["base_channels=6", "num_gcn_scales=3", "num_g3d_scales=2", "clip_len=16"]
+    recipe = recipes.with_settings(recipes.get("synthetic-joint"), [*tiny, "test_clips=3"])
+    data = {
+        "path": str(small_store.path),
+        "fingerprint": small_store.fingerprint,
+        "label_names": small_store.label_names,
+        "preparation": small_store.preparation,
+    }
+    run = create_run(
+        tmp_path_factory.mktemp("runs") / "small", recipe, {"data": data, "synthetic": True}
+    )
+    torch.manual_seed(0)
+    net = MSG3D(num_classes=16, skeleton="ntu25", **recipe.model.model_dump())
+    for parameter in net.parameters():  # so that the classes differ
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    save_model(net, run.checkpoint)
+    return run

@@ -27,6 +27,7 @@ ALLOWED = {
     "data": {"skeletons", "files", "safe_pickle"},
     "training": {"skeletons", "graph", "files", "allocator", "yaml_library", "model", "data"},
     "evaluation": {"files", "safe_pickle", "model", "data", "training"},
+    "inference": {"skeletons", "safe_pickle", "model", "data", "training"},
     "experiments": {
         "allocator",
         "files",

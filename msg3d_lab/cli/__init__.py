@@ -14,6 +14,7 @@ from msg3d_lab.cli.data import DATA_COMMANDS, data_help
 from msg3d_lab.cli.evaluate import EVALUATE_COMMANDS
 from msg3d_lab.cli.experiments import EXPERIMENT_COMMANDS
 from msg3d_lab.cli.importance import IMPORTANCE_COMMANDS
+from msg3d_lab.cli.predict import PREDICT_COMMANDS
 from msg3d_lab.cli.tables import TABLE_COMMANDS
 from msg3d_lab.cli.train import TRAIN_COMMANDS
 
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     **TRAIN_COMMANDS,
     "data": data_help,
     **EVALUATE_COMMANDS,
+    **PREDICT_COMMANDS,
     **TABLE_COMMANDS,
     **EXPERIMENT_COMMANDS,
     **IMPORTANCE_COMMANDS,

@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msg3d_lab.data.store import Store
+from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.files import write_aside
 from msg3d_lab.model import MSG3D, load_model
 from msg3d_lab.training import recipes
@@ -77,6 +77,22 @@ class Run:
         if self.recipe.held_out == "test":  # earlier versions wrote val_* always
             table = table.rename(columns={"val_loss": "test_loss", "val_top1": "test_top1"})
         return table
+
+    def data_facts(self, data: Store | str | Path | None = None) -> dict[str, Any]:
+        """Return what the run knows of the data it was trained on: label_names and preparation.
+
+        Args:
+            data: the store, for runs of earlier versions, which do not know. Default: the path that
+                the run was trained on.
+
+        Raises:
+            FileNotFoundError: an older run, and its store is not there.
+        """
+        facts: dict[str, Any] = self.environment["data"]
+        if "preparation" in facts and data is None:
+            return facts
+        store = data if isinstance(data, Store) else open_store(data or facts["path"])
+        return {**facts, **_data_facts(store)}
 
     @property
     def checkpoint(self) -> Path:
@@ -169,12 +185,21 @@ def describe_environment(
         "device": str(fabric.device),
         "world_size": fabric.world_size,
         "precision": fabric.strategy.precision.precision,
-        "data": {"path": str(store.path), "fingerprint": store.fingerprint},
+        "data": _data_facts(store),
         "synthetic": store.synthetic,
         "recipe_hash": recipe.hash,
         "learning_rate": peak_lr(recipe.training, fabric.world_size),
         "parameters": sum(p.numel() for p in net.parameters()),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _data_facts(store: Store) -> dict[str, Any]:
+    return {
+        "path": str(store.path),
+        "fingerprint": store.fingerprint,
+        "label_names": store.label_names,
+        "preparation": store.preparation,
     }
 
 

@@ -39,6 +39,7 @@ from msg3d_lab.viz.results.cost import cost_bars, timing_bars
 from msg3d_lab.viz.results.evaluation import class_accuracy, class_differences, reliability_diagram
 from msg3d_lab.viz.results.fusion import fusion_curve, fusion_plot
 from msg3d_lab.viz.results.live import LiveCurves
+from msg3d_lab.viz.results.timeline import timeline_figure
 from msg3d_lab.viz.results.training import (
     learning_curve,
     learning_rate_curve,
@@ -90,6 +91,7 @@ __all__ = [
     "scales_figure",
     "share_heatmap",
     "streams_figure",
+    "timeline_figure",
     "timing_bars",
     "training_figure",
     "window_weights",

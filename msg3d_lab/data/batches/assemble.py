@@ -12,16 +12,16 @@ and zeros for absent persons.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
 from msg3d_lab.data.batches.augment import Draws
 from msg3d_lab.data.batches.sampling import SAMPLINGS
 from msg3d_lab.data.batches.streams import bones, check_stream, motion, motion_along_frames
-from msg3d_lab.data.store import Store
+from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["RESCALES", "Assembler", "Rescale"]
+__all__ = ["RESCALES", "Assembler", "Rescale", "StoredClips"]
 
 Rescale = Literal["none", "minmax"]
 RESCALES: tuple[str, ...] = get_args(Rescale)
@@ -29,11 +29,45 @@ _AT_ONCE = 16  # recordings: their rows, half a MB of NTU, stay in a core's cach
 _LONG = 4  # recordings longer than this times the chosen frames are read in part
 
 
+class StoredClips(Protocol):
+    """What is asked of a `Store`, or of recordings in memory."""
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The joint layout."""
+
+    @property
+    def channels(self) -> int:
+        """Numbers per joint."""
+
+    @property
+    def scored(self) -> bool:
+        """Whether the last channel is a score."""
+
+    @property
+    def dimensions(self) -> int:
+        """Coordinates per joint."""
+
+    @property
+    def persons(self) -> np.ndarray:
+        """Persons of each clip, (clips,)."""
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Frames of each clip, (clips,)."""
+
+    def keypoints(self, i: int) -> np.ndarray:
+        """Return clip `i`: (M, T, V, C)."""
+
+    def read_into(self, out: np.ndarray, i: int) -> None:
+        """Read clip `i` into an array of as many numbers."""
+
+
 class Assembler:
     """Computes clips of one stream, length and number of persons; for training and testing.
 
     Args:
-        store: an open store.
+        store: an open store, or clips in memory.
         stream: "joint", "bone", "joint_motion" or "bone_motion".
         clip_len: frames per clip.
         num_persons: persons per clip.
@@ -46,7 +80,7 @@ class Assembler:
 
     def __init__(
         self,
-        store: Store,
+        store: StoredClips,
         *,
         stream: str,
         clip_len: int,

@@ -1,0 +1,146 @@
+"""`msg3d-lab predict`."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tyro.conf import Positional
+
+if TYPE_CHECKING:
+    from msg3d_lab.inference import Predictor, Recording
+
+__all__ = ["PREDICT_COMMANDS"]
+
+
+def predict(
+    run: Positional[Path],
+    files: Positional[tuple[Path, ...]] = (),
+    image_size: tuple[int, int] | None = None,
+    top: int = 5,
+    json: Path | None = None,
+    report: Path | None = None,
+    windows: bool = False,
+    window: int | None = None,
+    stride: int | None = None,
+    fps: float = 30,
+    stream: bool = False,
+    every: int = 10,
+    clips: int | None = None,
+    data: Path | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+) -> None:
+    """Predict the action of recordings, of long recordings in windows, or of a stream of frames.
+
+    Files may be .skeleton, .npy, .csv, .parquet, .json or .pkl, or folders of JSON files with a
+    frame each (OpenPose, MediaPipe): docs/predict.md. They are prepared as the training data were.
+
+    Args:
+        run: the run's folder.
+        files: the recordings.
+        image_size: height and width of the images in pixels, for networks of 2D recordings.
+        top: how many classes are shown.
+        json: also write the result to this file.
+        report: also write a page with the moving skeletons and the importance of the joints.
+        windows: slide a window over each recording, and show the segments that were found.
+        window: frames per window. Default: the recipe's clip_len.
+        stride: frames from one window to the next. Default: an eighth of a window.
+        fps: frames per second of the recordings.
+        stream: read frames as lines of JSON from standard input, and answer with lines of JSON.
+        every: frames between two answers of a stream.
+        clips: test clips per recording. Default: the recipe's number.
+        data: the store the run was trained on, for runs of earlier versions.
+        device: where to compute.
+    """
+    from msg3d_lab.allocator import tune_allocator
+    from msg3d_lab.files import write_aside
+    from msg3d_lab.inference import Predictor
+
+    if stream == bool(files):
+        raise ValueError("expected recordings to predict, or --stream and frames on standard input")
+    if report is not None and (stream or windows):
+        raise ValueError("--report goes without --windows and --stream")
+    tune_allocator()
+    predictor = Predictor(run, data=data, num_clips=clips, device=device)
+    if stream:
+        _answer_stream(predictor, window=window, every=every, image_size=image_size)
+        return
+    results: list[dict[str, Any]] = []
+    shown: list[Recording] = []
+    failed: list[str] = []
+    for path in files:
+        try:
+            for recording in _recordings(predictor, path):
+                size = recording.image_size or image_size
+                if windows:
+                    found = predictor.windows(
+                        recording.keypoints, window=window, stride=stride, fps=fps, image_size=size
+                    )
+                    table = found.segments()
+                    print(f"{recording.id}: {len(table)} segments")
+                    key = "segments"
+                else:
+                    table = predictor(recording.keypoints, image_size=size).table(top)
+                    print(recording.id)
+                    key, shown = "classes", [*shown, recording]
+                if not table.empty:
+                    print(table.round(3).to_string(index=False))
+                results.append(
+                    {"id": recording.id, "file": str(path), key: table.to_dict("records")}
+                )
+        except (ValueError, OSError) as error:
+            failed.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+    if json is not None:
+        with write_aside(json, overwrite=True) as aside:
+            aside.write_text(json_format.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if report is not None and shown:
+        from msg3d_lab.reporting.prediction import write_prediction_report
+
+        print("Report:", write_prediction_report(predictor, shown, report, image_size=image_size))
+    if failed:
+        raise ValueError(
+            f"{len(failed)} of {len(files)} could not be predicted: {'; '.join(failed)}"
+        )
+
+
+def _recordings(predictor: Predictor, path: Path) -> Iterator[Recording]:
+    from msg3d_lab.inference import read_recordings
+
+    return read_recordings(
+        path,
+        skeleton=predictor.skeleton,
+        num_persons=predictor.num_persons,
+        bodies=predictor.preparation.bodies,
+    )
+
+
+def _answer_stream(
+    predictor: Predictor, *, window: int | None, every: int, image_size: tuple[int, int] | None
+) -> None:
+    from msg3d_lab.inference import read_frame
+
+    stream = predictor.stream(window=window, every=every, image_size=image_size)
+    for number, line in enumerate(sys.stdin):
+        if not line.strip():
+            continue
+        try:
+            document = json_format.loads(line)
+            frame = read_frame(document, predictor.skeleton, num_persons=predictor.num_persons)
+            prediction = stream.add(frame)
+        except ValueError as error:
+            raise ValueError(f"line {number + 1} of standard input: {error}") from error
+        if prediction is not None:
+            answer = {
+                "frame": stream.num_frames - 1,
+                "class": prediction.name,
+                "label": prediction.label,
+                "probability": round(prediction.probability, 4),
+                "latency_ms": round(stream.latency_ms[-1], 1),
+            }
+            print(json_format.dumps(answer), flush=True)
+
+
+PREDICT_COMMANDS: dict[str, Callable[..., None]] = {"predict": predict}
