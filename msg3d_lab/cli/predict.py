@@ -1,4 +1,4 @@
-"""`msg3d-lab predict`."""
+"""`msg3d-lab predict` and `export`."""
 
 from __future__ import annotations
 
@@ -143,4 +143,30 @@ def _answer_stream(
             print(json_format.dumps(answer), flush=True)
 
 
-PREDICT_COMMANDS: dict[str, Callable[..., None]] = {"predict": predict}
+def export(
+    run: Positional[Path],
+    out: Positional[Path],
+    data: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a run's network as ONNX or as a program of torch.export, for use without this library.
+
+    The file takes any number of clips and frames. It is run and compared with the network before it
+    is written; docs/examples/run_onnx.py uses one.
+
+    Args:
+        run: the run's folder.
+        out: the file, NAME.onnx or NAME.pt2.
+        data: the store the run was trained on, for runs of earlier versions.
+        overwrite: replace an existing file.
+    """
+    from msg3d_lab.inference import Predictor
+    from msg3d_lab.model.export import export_model
+
+    predictor = Predictor(run, data=data, device="cpu")
+    facts, length = predictor.facts(), predictor.run.recipe.data.clip_len
+    export_model(predictor.run.model(), out, facts=facts, num_frames=length, overwrite=overwrite)
+    print(f"{out}: takes x (clips, persons, frames, joints, channels), returns logits")
+
+
+PREDICT_COMMANDS: dict[str, Callable[..., None]] = {"predict": predict, "export": export}

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -206,6 +206,25 @@ class Predictor:
         """
         length = window or self.run.recipe.data.clip_len
         return Stream(self, window=length, every=every, image_size=image_size)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a user of the network alone must know, in plain types."""
+        recipe, skeleton = self.run.recipe, self.skeleton
+        return {
+            "label_names": list(self.label_names),
+            "preparation": self.preparation.record,
+            "layout": skeleton.name,
+            "joints": list(skeleton.joints),
+            "bones": [list(bone) for bone in skeleton.bones],
+            "up": skeleton.up,
+            "across": skeleton.across,
+            "stream": recipe.data.stream,
+            "clip_len": recipe.data.clip_len,
+            "sampling": recipe.data.sampling,
+            "rescale": recipe.data.rescale,
+            "num_persons": self.num_persons,
+            "recipe": recipe.name,
+        }
 
     def network_input(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """Return what the network sees of prepared recordings: (N, K, M, T, V, C) float32."""

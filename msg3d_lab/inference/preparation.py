@@ -26,6 +26,7 @@ class RecordedPreparation:
         channels: C of the prepared clips.
 
     Attributes:
+        record: as given.
         scored: whether the last channel is a confidence score.
         dimensions: coordinates per joint, 2 or 3.
         bodies: how persons of raw NTU files were selected.
@@ -36,6 +37,7 @@ class RecordedPreparation:
     """
 
     def __init__(self, record: Mapping[str, Any], *, skeleton: Skeleton, channels: int) -> None:
+        self.record = dict(record)
         self.name = str(record.get("name"))
         self.skeleton = skeleton
         self.scored = bool(record.get("scored", False))

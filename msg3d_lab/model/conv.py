@@ -6,6 +6,7 @@ normalisations see the same memory as (B, C, T, V) in `channels_last` format, so
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -45,7 +46,10 @@ class TemporalConv(nn.Conv2d):
             # Torch 2.13's backward of a strided 1 x 1 convolution of few channels writes outside
             # its memory on the CPU (seen below 16 channels from 64 frames on). With more channels
             # it is correct, and faster than this.
-            frames = x[:, :: self.stride[0]].permute(0, 3, 1, 2)
+            frames = x[:, :: self.stride[0]]
+            if torch.compiler.is_exporting():  # else the program is for an even T, or an odd T
+                frames = frames.contiguous()
+            frames = frames.permute(0, 3, 1, 2)
             return F.conv2d(frames, self.weight, self.bias).permute(0, 2, 3, 1)
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
