@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from msg3d_lab.training import Run as Run
     from msg3d_lab.training import fit as fit
     from msg3d_lab.training import open_run as open_run
+    from msg3d_lab.training import run_of_weights as run_of_weights
 
 __version__ = "0.1.0"
 
@@ -66,7 +67,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "model": ("MSG3D", "load_model", "save_model"),
     "reporting": (),
     "skeletons": ("Skeleton",),
-    "training": ("Recipe", "Run", "fit", "open_run"),
+    "training": ("Recipe", "Run", "fit", "open_run", "run_of_weights"),
     "viz": (),
     "widgets": (),
 }

@@ -17,6 +17,7 @@ from msg3d_lab.cli.importance import IMPORTANCE_COMMANDS
 from msg3d_lab.cli.predict import PREDICT_COMMANDS
 from msg3d_lab.cli.tables import TABLE_COMMANDS
 from msg3d_lab.cli.train import TRAIN_COMMANDS
+from msg3d_lab.cli.weights import WEIGHTS_COMMANDS
 
 __all__ = ["main"]
 
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "data": data_help,
     **EVALUATE_COMMANDS,
     **PREDICT_COMMANDS,
+    **WEIGHTS_COMMANDS,
     **TABLE_COMMANDS,
     **EXPERIMENT_COMMANDS,
     **IMPORTANCE_COMMANDS,

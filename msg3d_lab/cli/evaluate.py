@@ -8,13 +8,15 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from msg3d_lab.cli.shared import first_process, transposed
+from msg3d_lab.cli.shared import chosen_run, first_process, transposed
 
 __all__ = ["EVALUATE_COMMANDS"]
 
 
 def test(
-    run: Positional[Path],
+    run: Positional[Path | None] = None,
+    weights: str | None = None,
+    recipe: str | None = None,
     data: Path | None = None,
     clips: int | None = None,
     average: Literal["softmax", "logits"] = "softmax",
@@ -30,6 +32,9 @@ def test(
 
     Args:
         run: the run's folder.
+        weights: instead of a run, a checkpoint of anybody's or the name of published weights
+            (msg3d-lab weights). They become a run in runs/weights.
+        recipe: of the weights; published ones know theirs.
         data: the store. Default: the one it was trained on.
         clips: clips per sample. Default: the recipe's number.
         average: what is averaged over the clips.
@@ -43,10 +48,9 @@ def test(
     from msg3d_lab.data import open_store
     from msg3d_lab.evaluation import evaluate
     from msg3d_lab.reporting import results_table, write_report
-    from msg3d_lab.training import open_run
 
     tune_allocator()
-    opened = open_run(run)
+    opened = chosen_run(run, weights=weights, recipe=recipe)
     store = open_store(data) if data is not None else None
     result = evaluate(
         opened,

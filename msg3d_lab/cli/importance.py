@@ -8,17 +8,20 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from msg3d_lab.cli.shared import chosen_run
+
 __all__ = ["IMPORTANCE_COMMANDS"]
 
 
 def importance(
-    run: Positional[Path],
+    run: Positional[str],
     method: Literal[
         "class_activation", "gradient_x_input", "integrated_gradients", "occlusion", "shapley"
     ] = "occlusion",
     by: Literal["joint", "part", "segment", "joint_x_segment"] = "joint",
     baseline: Literal["mean_pose", "first_frame", "removed"] = "mean_pose",
     target: Literal["predicted", "true"] = "predicted",
+    recipe: str | None = None,
     data: Path | None = None,
     split: str | None = None,
     clips: int | None = None,
@@ -37,11 +40,12 @@ def importance(
     A stopped call continues where it was. Notebook 07 compares the methods.
 
     Args:
-        run: the run's folder.
+        run: the run's folder; or a checkpoint, or the name of published weights.
         method: the attribution method.
         by: what importance is given to.
         baseline: what replaces a joint.
         target: which class is explained: the predicted or the true one.
+        recipe: of a checkpoint; runs and published weights know theirs.
         data: the store. Default: the one the run was trained on.
         split: the clips. Default: the recipe's test split.
         clips: how many, balanced over classes. Default: all.
@@ -72,7 +76,6 @@ def importance(
     from msg3d_lab.explain.clips import open_run_store
     from msg3d_lab.explain.figures import write_figures
     from msg3d_lab.explain.over_clips import table_path
-    from msg3d_lab.training import open_run
 
     tune_allocator()
     methods: dict[str, Method] = {
@@ -83,7 +86,7 @@ def importance(
         "shapley": Shapley(samples=samples),
     }
     chosen = methods[method]
-    opened = open_run(run)
+    opened = chosen_run(run, weights=None, recipe=recipe)
     store = open_store(data) if data is not None else None
     path = out if out is not None else table_path(opened, chosen, by)
     if not path.suffix:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
+from msg3d_lab.cli.shared import chosen_run
+
 if TYPE_CHECKING:
     from msg3d_lab.inference import Predictor, Recording
 
@@ -17,7 +19,7 @@ __all__ = ["PREDICT_COMMANDS"]
 
 
 def predict(
-    run: Positional[Path],
+    run: Positional[str],
     files: Positional[tuple[Path, ...]] = (),
     image_size: tuple[int, int] | None = None,
     top: int = 5,
@@ -30,6 +32,7 @@ def predict(
     stream: bool = False,
     every: int = 10,
     clips: int | None = None,
+    recipe: str | None = None,
     data: Path | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
 ) -> None:
@@ -39,7 +42,7 @@ def predict(
     frame each (OpenPose, MediaPipe): docs/predict.md. They are prepared as the training data were.
 
     Args:
-        run: the run's folder.
+        run: the run's folder; or a checkpoint, or the name of published weights.
         files: the recordings.
         image_size: height and width of the images in pixels, for networks of 2D recordings.
         top: how many classes are shown.
@@ -52,6 +55,7 @@ def predict(
         stream: read frames as lines of JSON from standard input, and answer with lines of JSON.
         every: frames between two answers of a stream.
         clips: test clips per recording. Default: the recipe's number.
+        recipe: of a checkpoint; runs and published weights know theirs.
         data: the store the run was trained on, for runs of earlier versions.
         device: where to compute.
     """
@@ -64,7 +68,8 @@ def predict(
     if report is not None and (stream or windows):
         raise ValueError("--report goes without --windows and --stream")
     tune_allocator()
-    predictor = Predictor(run, data=data, num_clips=clips, device=device)
+    opened = chosen_run(run, weights=None, recipe=recipe)
+    predictor = Predictor(opened, data=data, num_clips=clips, device=device)
     if stream:
         _answer_stream(predictor, window=window, every=every, image_size=image_size)
         return
@@ -144,8 +149,9 @@ def _answer_stream(
 
 
 def export(
-    run: Positional[Path],
+    run: Positional[str],
     out: Positional[Path],
+    recipe: str | None = None,
     data: Path | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -155,15 +161,16 @@ def export(
     is written; docs/examples/run_onnx.py uses one.
 
     Args:
-        run: the run's folder.
+        run: the run's folder; or a checkpoint, or the name of published weights.
         out: the file, NAME.onnx or NAME.pt2.
+        recipe: of a checkpoint; runs and published weights know theirs.
         data: the store the run was trained on, for runs of earlier versions.
         overwrite: replace an existing file.
     """
     from msg3d_lab.inference import Predictor
     from msg3d_lab.model.export import export_model
 
-    predictor = Predictor(run, data=data, device="cpu")
+    predictor = Predictor(chosen_run(run, weights=None, recipe=recipe), data=data, device="cpu")
     facts, length = predictor.facts(), predictor.run.recipe.data.clip_len
     export_model(predictor.run.model(), out, facts=facts, num_frames=length, overwrite=overwrite)
     print(f"{out}: takes x (clips, persons, frames, joints, channels), returns logits")

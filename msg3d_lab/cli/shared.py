@@ -8,11 +8,47 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
-__all__ = ["Settings", "first_process", "transposed"]
+    from msg3d_lab.training import Run
+
+__all__ = ["Settings", "chosen_run", "first_process", "transposed"]
 
 Settings = Annotated[tuple[str, ...], arg(name="set", metavar="KEY=VALUE ...")]
+
+
+def chosen_run(run: str | Path | None, *, weights: str | None, recipe: str | None) -> Run:
+    """Open the run that a command is about: a run folder, or weights with a recipe.
+
+    Args:
+        run: a run's folder; or weights, as with `weights`.
+        weights: a checkpoint, or the name of published weights.
+        recipe: of the weights.
+
+    Raises:
+        ValueError: neither or both, or a recipe for a run, which has its own.
+    """
+    from pathlib import Path
+
+    from msg3d_lab.model.weights import published_weights
+    from msg3d_lab.training import open_run
+    from msg3d_lab.training.weights import run_of_weights
+
+    if (run is None) == (weights is None):
+        raise ValueError(
+            "expected a run's folder, or --weights FILE_OR_NAME (with --recipe NAME for a file)"
+        )
+    if run is not None and not Path(run).is_dir():
+        if not Path(run).is_file() and str(run) not in published_weights():
+            return open_run(run)  # raises
+        run, weights = None, str(run)
+    if weights is not None:
+        return run_of_weights(weights, recipe=recipe)
+    if recipe is not None:
+        raise ValueError("--recipe goes with weights: a run has its own recipe")
+    return open_run(str(run))
 
 
 def first_process() -> bool:

@@ -106,7 +106,7 @@ def evaluate(
         raise ValueError(f"expected at least one clip per sample, found {num_clips}")
     split = split or recipe.data.test_split
     trained_on = run.environment["data"]
-    store = open_store_for(recipe, data if data is not None else trained_on["path"])
+    store = open_store_for(recipe, data if data is not None else trained_on["path"], split=split)
     model = run.model()
     _check_fit(run, model, store)
     fabric = launch(device, devices=devices, num_nodes=num_nodes)

@@ -18,6 +18,7 @@ from msg3d_lab.files import write_aside
 from msg3d_lab.model import upstream
 from msg3d_lab.model.fused import fuse
 from msg3d_lab.model.msg3d import MSG3D
+from msg3d_lab.model.weights import download_weights, published_weights
 from msg3d_lab.safe_pickle import load_torch
 from msg3d_lab.skeletons import Skeleton
 
@@ -43,7 +44,9 @@ def load_model(
 
     Args:
         path: our `model.safetensors` (or the run folder that holds it), the author's `.pt`, or a
-            `.pth` of mmaction2 or pyskl. The content decides, not the name.
+            `.pth` of mmaction2 or pyskl. The content decides, not the name. Or the name of
+            published weights, such as "mmaction2/ntu60-xsub-2d-joint", which are downloaded to
+            `data/weights` if they are not there.
         skeleton: the joint layout, for published files on a layout that is not one of ours.
         fused: whether to return the form for evaluation only; see `fuse`.
         window_dilations: see `MSG3D`. Default: all 1, as published.
@@ -58,7 +61,7 @@ def load_model(
         ValueError: the file is broken, would run code, is of another network, or has tensors
             missing, left over or misshapen; the message lists them.
     """
-    path = _checkpoint_path(path)
+    path = _checkpoint_path(_published_path(path))
     given = {
         "window_dilations": window_dilations,
         "tcn_dilations": tcn_dilations,
@@ -192,6 +195,13 @@ def _check_expressible(model: MSG3D, to: Format) -> None:
 
 def _short(value: Any) -> str:
     return value.label if isinstance(value, Skeleton) else repr(value)
+
+
+def _published_path(path: str | Path) -> str | Path:
+    """The file of published weights; other paths as they are."""
+    if isinstance(path, Path) or path not in published_weights() or Path(path).exists():
+        return path
+    return download_weights(path)
 
 
 def _checkpoint_path(path: str | Path) -> Path:

@@ -1,8 +1,8 @@
 """Tables and pages of results."""
 
+from msg3d_lab.published import read_published
 from msg3d_lab.reporting.measured import find_runs, measured_results, results_table
 from msg3d_lab.reporting.model_index import write_metafile
-from msg3d_lab.reporting.published import read_published
 from msg3d_lab.reporting.recorded import record_result
 from msg3d_lab.reporting.rendering import render
 from msg3d_lab.reporting.report import write_report

@@ -13,7 +13,7 @@ import numpy as np
 from msg3d_lab.evaluation.fusion import fuse
 from msg3d_lab.evaluation.metrics import accuracies
 from msg3d_lab.evaluation.scores import Scores, read_run_scores
-from msg3d_lab.reporting.published import FUSIONS, input_name
+from msg3d_lab.reporting.names import FUSIONS, input_name
 from msg3d_lab.reporting.recorded import describe_devices, read_recorded
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
@@ -96,7 +96,7 @@ def results_table(runs: Sequence[Run]) -> pd.DataFrame:
                 "top-5 %": round(100 * found["top5"], 2) if "top5" in found else np.nan,
                 "mean class %": round(100 * found["mean_class"], 2),
                 "parameters": environment["parameters"],
-                "training min": round(environment["seconds"] / 60, 1),
+                "training min": round(run.training_minutes, 1),
             }
         )
     return pd.DataFrame(rows).set_index("run")
@@ -165,7 +165,7 @@ def _run_row(run: Run, scores: Scores) -> dict[str, Any]:
         "sampling": f"{recipe.data.sampling} {recipe.data.clip_len}",
         "devices": describe_devices(run.environment),
         "checkpoint": run.checkpoint.as_posix(),
-        "log": (run.path / "metrics.csv").as_posix(),
+        "log": (run.path / "metrics.csv").as_posix() if run.is_trained_here else "",
         "from": "run",
     }
 

@@ -14,7 +14,7 @@ from msg3d_lab.evaluation.metrics import accuracies
 from msg3d_lab.evaluation.scores import read_run_scores
 from msg3d_lab.files import write_aside
 from msg3d_lab.model.cost import network_cost
-from msg3d_lab.reporting.published import data_name, input_name
+from msg3d_lab.reporting.names import data_name, input_name
 from msg3d_lab.reporting.recorded import describe_devices
 from msg3d_lab.training.runs import Run
 

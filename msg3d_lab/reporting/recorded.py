@@ -88,7 +88,10 @@ def read_recorded(path: str | Path) -> pd.DataFrame:
 
 
 def describe_devices(environment: Mapping[str, Any]) -> str:
-    """Return in words what a run was trained on."""
+    """Return in words what a run was trained on, or which file it was made of."""
+    if "weights" in environment:
+        origin = environment["weights"]
+        return f"weights {origin['name'] or origin['file']}, sha256 {origin['sha256'][:8]}"
     threads = environment["threads"]
     return (
         f"{environment['world_size']} x {environment['device']}, {environment['processor']}, "
@@ -117,7 +120,7 @@ def _row(run: Run) -> dict[str, Any]:
         "normalization": recipe.model.normalization,
         "parameters": environment["parameters"],
         "device": describe_devices(environment),
-        "training_minutes": round(environment["seconds"] / 60, 1),
+        "training_minutes": round(run.training_minutes, 1),
         "data_fingerprint": scores.facts["data_fingerprint"],
         "commit": environment["commit"] or "unknown",
         "date": environment["started"][:10],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,8 +17,12 @@ from msg3d_lab.evaluation.scores import Scores, read_run_scores
 from msg3d_lab.files import write_aside
 from msg3d_lab.reporting.measured import results_table
 from msg3d_lab.reporting.page import render_report
+from msg3d_lab.reporting.recorded import describe_devices
 from msg3d_lab.training.runs import Run
 from msg3d_lab.training.setup import open_store_for
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["write_report"]
 
@@ -37,7 +41,9 @@ def write_report(run: Run, *, out: str | Path | None = None, store: Store | None
     Raises:
         FileNotFoundError: the run has not been tested, or its data are gone.
     """
-    store = store or open_store_for(run.recipe, run.environment["data"]["path"])
+    store = store or open_store_for(
+        run.recipe, run.environment["data"]["path"], split=run.recipe.data.test_split
+    )
     scores, table = read_run_scores(run), results_table([run])
     row, environment, recipe = table.iloc[0], run.environment, run.recipe
     skeleton = run.model().skeleton
@@ -47,14 +53,13 @@ def write_report(run: Run, *, out: str | Path | None = None, store: Store | None
     plt.close(cast(Figure, confusion))  # for the page, not for a screen
     page = render_report(
         title=f"MS-G3D on {row['data']}",
-        subtitle=f"{row['top-1 %']:.1f} % of {len(scores.ids)} test clips recognised after "
-        f"{row['training min']:.1f} minutes of training.",
+        subtitle=_subtitle(run, row, len(scores.ids)),
         synthetic=store.synthetic,
         facts={
             "recipe": f"{recipe.name} ({recipe.hash}), seed {recipe.training.seed}",
             "data": f"{store.dataset}, {len(store)} clips, fingerprint {store.fingerprint}",
             "training split": f"{recipe.data.train_split}, "
-            f"{store.splits[recipe.data.train_split]} clips",
+            f"{store.splits.get(recipe.data.train_split, 0)} clips",
             "test split": f"{scores.facts['split']}, {len(scores.ids)} clips, chooses nothing",
             "network": f"MS-G3D, {environment['parameters']:,} parameters, "
             f"width {recipe.model.base_channels}, {skeleton.label}",
@@ -63,7 +68,7 @@ def write_report(run: Run, *, out: str | Path | None = None, store: Store | None
         },
         results=table.drop(columns="parameters").reset_index(drop=True),
         figures=[
-            (_learning_caption(run), viz.training_figure(run.metrics)),
+            *([_learning_curve(run)] if run.is_trained_here else []),
             (
                 "Confusion matrix of the test split. The hardest class is "
                 f"{classes['recall'].idxmin()} (recall {100 * classes['recall'].min():.0f} %).",
@@ -89,6 +94,17 @@ def write_report(run: Run, *, out: str | Path | None = None, store: Store | None
     with write_aside(path, overwrite=True) as aside:
         aside.write_text(page, encoding="utf-8")
     return path
+
+
+def _subtitle(run: Run, row: pd.Series, count: int) -> str:
+    result = f"{row['top-1 %']:.1f} % of {count} test clips recognised"
+    if run.is_trained_here:
+        return f"{result} after {run.training_minutes:.1f} minutes of training."
+    return f"{result} by {describe_devices(run.environment)}."
+
+
+def _learning_curve(run: Run) -> tuple[str, Figure]:
+    return _learning_caption(run), viz.training_figure(run.metrics)
 
 
 def _learning_caption(run: Run) -> str:

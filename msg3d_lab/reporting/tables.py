@@ -6,7 +6,7 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from msg3d_lab.reporting.published import FUSIONS, STREAM_NAMES, data_name
+from msg3d_lab.reporting.names import FUSIONS, STREAM_NAMES, data_name
 from msg3d_lab.reporting.rendering import NOT_RUN, format_percent
 from msg3d_lab.training import recipes
 

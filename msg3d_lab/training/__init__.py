@@ -8,6 +8,7 @@ from msg3d_lab.training.loop import fit
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run, open_run
 from msg3d_lab.training.signals import Requeue
+from msg3d_lab.training.weights import run_of_weights
 
 __all__ = [
     "Estimate",
@@ -20,5 +21,6 @@ __all__ = [
     "fit",
     "open_run",
     "overfit",
+    "run_of_weights",
     "suggest",
 ]

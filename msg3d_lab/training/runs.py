@@ -13,6 +13,7 @@ scores.parquet      test scores by sample id (written by `msg3d_lab.evaluation.e
 from __future__ import annotations
 
 import json
+import math
 import platform
 import subprocess
 import time
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.files import write_aside
-from msg3d_lab.model import MSG3D, load_model
+from msg3d_lab.model import MSG3D, load_model, save_model
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.schedule import peak_lr
@@ -93,6 +94,16 @@ class Run:
             return facts
         store = data if isinstance(data, Store) else open_store(data or facts["path"])
         return {**facts, **_data_facts(store)}
+
+    @property
+    def is_trained_here(self) -> bool:
+        """Whether the run was trained, or made of a checkpoint (`run_of_weights`)."""
+        return "weights" not in self.environment
+
+    @property
+    def training_minutes(self) -> float:
+        """Minutes of training; NaN for a run that was made of a checkpoint."""
+        return float(self.environment["seconds"]) / 60 if self.is_trained_here else math.nan
 
     @property
     def checkpoint(self) -> Path:
@@ -163,8 +174,20 @@ def find_run(path: Path, *, resume: bool) -> Run | None:
     )
 
 
-def create_run(path: str | Path, recipe: Recipe, environment: Mapping[str, Any]) -> Run:
-    """Make a new run folder with its recipe and environment, complete or not at all.
+def create_run(
+    path: str | Path,
+    recipe: Recipe,
+    environment: Mapping[str, Any],
+    *,
+    model: MSG3D | None = None,
+) -> Run:
+    """Make a new run folder, complete or not at all.
+
+    Args:
+        path: the folder.
+        recipe: its recipe.
+        environment: what environment.json says.
+        model: its weights, for a run that is not to be trained.
 
     Raises:
         FileExistsError: the folder exists.
@@ -173,6 +196,8 @@ def create_run(path: str | Path, recipe: Recipe, environment: Mapping[str, Any])
         aside.mkdir()
         recipes.save(recipe, aside / "recipe.yaml")
         Run(aside).write_environment(environment)
+        if model is not None:
+            save_model(model, Run(aside).checkpoint)
     return Run(Path(path))
 
 

@@ -27,14 +27,17 @@ __all__ = [
 ]
 
 
-def open_store_for(recipe: Recipe, data: Store | str | Path | None = None) -> Store:
-    """Open the store that a recipe trains on, and check that they fit.
+def open_store_for(
+    recipe: Recipe, data: Store | str | Path | None = None, *, split: str | None = None
+) -> Store:
+    """Open the store that a recipe trains or tests on, and check that they fit.
 
     The synthetic data set is made if it is wanted and missing.
 
     Args:
         recipe: the recipe.
         data: a store or its path. Default: where `msg3d-lab data import` puts it.
+        split: the split that is needed. Default: the recipe's training and test splits.
 
     Raises:
         FileNotFoundError: no such file; the message says how to make it.
@@ -66,8 +69,8 @@ def open_store_for(recipe: Recipe, data: Store | str | Path | None = None) -> St
             f"with {data.skeleton.num_joints} joints of {data.skeleton.name}; choose a recipe for "
             "that layout (msg3d-lab recipes) or another store"
         )
-    for split in (wanted.train_split, wanted.test_split):
-        data.indices(split)
+    for needed in (wanted.train_split, wanted.test_split) if split is None else (split,):
+        data.indices(needed)
     return data
 
 

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from made_runs import made_run
 
+from msg3d_lab.published import read_published
 from msg3d_lab.reporting.measured import find_runs, measured_results
-from msg3d_lab.reporting.published import read_published
 from msg3d_lab.reporting.tables import project_tables, streams_overview, streams_table
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from msg3d_lab import skeletons
-from msg3d_lab.data.checksums import digest
+from msg3d_lab.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset, get, ntu_facts, ntu_splits
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from msg3d_lab import skeletons
-from msg3d_lab.data.checksums import checked_digest
+from msg3d_lab.checksums import checked_digest
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import DATASETS, Dataset, get, ntu_facts
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from msg3d_lab import skeletons
-from msg3d_lab.data.checksums import digest
+from msg3d_lab.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset
 from msg3d_lab.data.formats import own_arrays, own_labels, own_table

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msg3d_lab.data.checksums import digest
+from msg3d_lab.checksums import digest
 from msg3d_lab.data.datasets import DATASETS, ntu_splits, parse_ntu_name
 from msg3d_lab.evaluation.external.score_files import ScoreFile, read_names, read_score_file
 from msg3d_lab.evaluation.scores import Scores, guess_kind

@@ -1,7 +1,8 @@
 import pytest
 
 from msg3d_lab import skeletons
-from msg3d_lab.reporting.published import FUSIONS, data_name, input_name, read_published
+from msg3d_lab.published import read_published
+from msg3d_lab.reporting.names import FUSIONS, data_name, input_name
 from msg3d_lab.training import recipes
 
 FOUR = "2 joint+2 bone+joint_motion+bone_motion"

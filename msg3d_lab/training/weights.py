@@ -1,0 +1,138 @@
+"""Weights as a run: a checkpoint of anybody's and a recipe become a run folder.
+
+Every command and function that takes a run takes it then: testing, prediction, explanation,
+tables. The folder is made once; `environment.json` says which file it was made of.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from msg3d_lab.checksums import digest
+from msg3d_lab.data.datasets import DATASETS
+from msg3d_lab.model import MSG3D, load_model
+from msg3d_lab.model.weights import download_weights, published_weights
+from msg3d_lab.training import recipes
+from msg3d_lab.training.recipes import Recipe
+from msg3d_lab.training.runs import Run, create_run, machine_facts, open_run
+
+__all__ = ["run_of_weights"]
+
+# What the importers of the published data do; see `msg3d_lab.data.formats.openmmlab`.
+_PREPARATIONS: Mapping[str, Mapping[str, Any]] = {
+    "coco17": {"name": "prepare_2d", "scored": True},
+    "ntu25": {"name": "prepare_3d", "scored": False},
+}
+
+
+def run_of_weights(
+    weights: str | Path,
+    *,
+    recipe: Recipe | str | None = None,
+    run: str | Path | None = None,
+) -> Run:
+    """Return a run folder with given weights, made if it is not there.
+
+    Args:
+        weights: a file that `load_model` reads, or the name of published weights, which are
+            downloaded if they are not there.
+        recipe: how clips are prepared for the network, and how it is tested. Default: that of the
+            published weights.
+        run: the folder. Default: `runs/weights/NAME`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        FileExistsError: the folder holds other weights or another recipe.
+        ValueError: a file without a recipe; a file that is not a checkpoint; weights of another
+            network than the recipe's: the message says in what they differ.
+    """
+    name = str(weights)
+    published = published_weights().get(name)
+    if published is not None:
+        recipe = recipe or published.recipe
+        path = download_weights(name)
+    else:
+        path = Path(weights)
+    if recipe is None:
+        known = ", ".join(list(published_weights())[:3])
+        raise ValueError(
+            f"{name} needs the recipe it was trained with: --recipe NAME (recipe=). Published "
+            f"weights know theirs, for example {known}"
+        )
+    recipe = recipes.get(recipe)
+    model = load_model(path)
+    _check_fit(recipe, model, path)
+    origin = {"file": path.name, "sha256": digest(path), "name": published and published.name}
+    folder = Path(run) if run is not None else Path("runs/weights") / _folder_name(path, recipe)
+    with suppress(FileExistsError):  # it is there, or another process has just made it
+        return _create(folder, recipe, model, origin)
+    found = open_run(folder)
+    same = found.environment.get("weights", {}).get("sha256") == origin["sha256"]
+    if not same or found.recipe.hash != recipe.hash:
+        raise FileExistsError(
+            f"{folder} exists already, with other weights or another recipe: name another folder, "
+            "or remove it"
+        )
+    return found
+
+
+def _folder_name(path: Path, recipe: Recipe) -> str:
+    stem = path.parent.name if path.name == "model.safetensors" else path.stem
+    return stem if recipe.name in stem else f"{stem}-{recipe.name}"
+
+
+def _check_fit(recipe: Recipe, model: MSG3D, path: Path) -> None:
+    """Compare the network that the file holds with the recipe's."""
+    settings, has = recipe.model.model_dump(), model.arguments
+    skeleton = has["skeleton"]
+    differs = []
+    if skeleton.name != recipe.data.layout:
+        differs.append(
+            f"its joints are those of {skeleton.name} ({skeleton.num_joints}), the recipe's of "
+            f"{recipe.data.layout}"
+        )
+    elif settings.pop("edge_set") not in (None, skeleton.edge_set):
+        differs.append(f"its edges are {skeleton.edge_set}, the recipe's {recipe.model.edge_set}")
+    settings.pop("edge_set", None)
+    for name, wanted in settings.items():
+        found = has[name]
+        wanted = tuple(wanted) if isinstance(wanted, (list, tuple)) else wanted
+        if name == "pathways":
+            found, wanted = tuple(sorted(found)), tuple(sorted(wanted))
+        # Dropout and dilations leave no trace in the files of others.
+        if found != wanted and name not in ("dropout", "window_dilations", "tcn_dilations"):
+            differs.append(f"{name} is {found}, the recipe's {wanted}")
+    classes = (
+        len(DATASETS[recipe.data.dataset].label_names) if recipe.data.dataset in DATASETS else 0
+    )
+    if classes and classes != model.num_classes:
+        differs.append(f"it knows {model.num_classes} classes, {recipe.data.dataset} has {classes}")
+    if differs:
+        raise ValueError(
+            f"{path} does not fit the recipe {recipe.name}: {'; '.join(differs)}. Choose another "
+            "recipe (msg3d-lab recipes) or change its settings with --set"
+        )
+
+
+def _create(folder: Path, recipe: Recipe, model: MSG3D, origin: Mapping[str, Any]) -> Run:
+    known = DATASETS.get(recipe.data.dataset)
+    data: dict[str, Any] = {"path": str(recipe.default_store.resolve()), "fingerprint": None}
+    if known is not None and known.label_names:
+        data["label_names"] = list(known.label_names)
+    if recipe.data.layout in _PREPARATIONS:
+        data["preparation"] = dict(_PREPARATIONS[recipe.data.layout])
+    environment = {
+        **machine_facts(),
+        "precision": "32-true",
+        "data": data,
+        "synthetic": recipe.data.dataset == "synthetic",
+        "recipe_hash": recipe.hash,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "weights": dict(origin),
+    }
+    return create_run(folder, recipe, environment, model=model)
