@@ -1,12 +1,14 @@
-"""`msg3d-lab weights`."""
+"""`msg3d-lab weights` and `reproduce`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
+
+from msg3d_lab.cli.shared import Settings
 
 __all__ = ["WEIGHTS_COMMANDS"]
 
@@ -62,4 +64,45 @@ def weights(
     )
 
 
-WEIGHTS_COMMANDS: dict[str, Callable[..., None]] = {"weights": weights}
+def reproduce(
+    row: Positional[str | None] = None,
+    origin: Annotated[Literal["weights", "training"], arg(name="from")] = "weights",
+    zoo: Literal["pyskl", "mmaction2"] = "pyskl",
+    data: Path | None = None,
+    runs: Path = Path("runs/reproduce"),
+    settings: Settings = (),
+    plan: bool = False,
+    batch_size: int = 16,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+) -> None:
+    """Do a whole row of the results: data, weights or training, tests of all streams, fusions.
+
+    The steps and what they need are shown first. The same command again continues.
+
+    Args:
+        row: such as ntu60-xsub-2d; without one, the rows are listed.
+        origin: test published weights, or train first.
+        zoo: whose weights: pyskl has four streams, mmaction2 (the MS-G3D project) joints.
+        data: the pickle of the data set, or a store of it. Default: downloaded where it can be.
+        runs: the folder of the run folders.
+        settings: changes to the recipes.
+        plan: only show the steps.
+        batch_size: clips per forward pass of the tests.
+        device: where to compute.
+    """
+    from msg3d_lab.allocator import tune_allocator
+    from msg3d_lab.reporting.reproduce import Reproduction, rows
+
+    if row is None:
+        print("Rows:", ", ".join(rows()))
+        return
+    tune_allocator()
+    work = Reproduction(row, origin=origin, zoo=zoo, data=data, runs=runs, settings=tuple(settings))
+    print(work.plan().replace({True: "done", False: "to do"}).to_string(), flush=True)
+    if not plan:
+        work.run(device=device, batch_size=batch_size)
+    columns = ["streams", "source", "published", "measured", "difference", "clips"]
+    print(f"\n{work.table()[columns].to_string(index=False)}")
+
+
+WEIGHTS_COMMANDS: dict[str, Callable[..., None]] = {"weights": weights, "reproduce": reproduce}
