@@ -27,6 +27,7 @@ __all__ = [
     "WindowEdges",
     "adjacency_power",
     "hop_distance",
+    "hop_shares",
     "k_adjacency",
     "normalize",
     "scale_adjacencies",
@@ -68,6 +69,23 @@ def hop_distance(A: np.ndarray) -> np.ndarray:
             break
         distance[frontier] = hop
     return distance
+
+
+def hop_shares(A: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Return how the weight of every row of an adjacency spreads over hop distances.
+
+    Args:
+        A: weights of 0 or more, receiver first.
+        distance: hops between the nodes; see `hop_distance`.
+
+    Shapes:
+        A: (..., V, V), distance: (V, V) -> (..., D + 1, V): the fraction of row v's weight at each
+        of 0 to D hops. They add up to 1 over hops; a row without weight has zeros.
+    """
+    total = A.sum(axis=-1, keepdims=True)
+    shares = np.divide(A, total, out=np.zeros_like(A), where=total > 0)
+    hops = range(int(distance[np.isfinite(distance)].max()) + 1)
+    return np.stack([np.where(distance == d, shares, 0).sum(axis=-1) for d in hops], axis=-2)
 
 
 def k_adjacency(A: np.ndarray, k: int, *, self_loops: bool = True) -> np.ndarray:

@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from msg3d_lab.graph import Aggregation, Normalization, hop_distance, scale_adjacencies
+from msg3d_lab.graph import Aggregation, Normalization, hop_distance, hop_shares, scale_adjacencies
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.elements import add_colorbar, add_figure_title, add_grid, write_cells
 from msg3d_lab.viz.graphs.on_body import body_weights
@@ -77,17 +77,9 @@ def hop_share_table(
             f"expected non-negative adjacencies (K+1, {V}, {V}) for {skeleton.label}, "
             f"found {scales.shape}, smallest weight {scales.min(initial=0):g}"
         )
-    distance = hop_distance(skeleton.adjacency)
-    hops = np.unique(distance[np.isfinite(distance)]).astype(int)
     rows = slice(None) if focus is None else [focus]
-    total = scales.sum(axis=2, keepdims=True)
-    shares = np.divide(scales, total, out=np.zeros_like(scales), where=total > 0)
-    table = [[np.where(distance == d, A, 0)[rows].sum(axis=1).mean() for d in hops] for A in shares]
-    return pd.DataFrame(
-        table,
-        index=pd.RangeIndex(len(scales), name="k"),
-        columns=pd.Index(hops, name="hops away"),
-    )
+    shares = hop_shares(scales, hop_distance(skeleton.adjacency))[..., rows].mean(axis=2)
+    return pd.DataFrame(shares).rename_axis(index="k", columns="hops away")
 
 
 @styled
