@@ -32,6 +32,7 @@ __all__ = [
     "normalize",
     "scale_adjacencies",
     "to_networkx",
+    "window_frames",
     "window_graph",
     "window_to_networkx",
 ]
@@ -215,6 +216,16 @@ def scale_adjacencies(
     return np.stack(scales)
 
 
+def window_frames(window_size: int, dilation: int = 1) -> np.ndarray:
+    """Return the frames of a window's steps, relative to the frame of the output.
+
+    That is the middle of the window: of the (window_size - 1) * dilation frames between the first
+    and the last step, half, rounded down, come before it. With an even number of steps, it may be
+    between two of them.
+    """
+    return np.arange(window_size) * dilation - (window_size - 1) * dilation // 2
+
+
 def window_graph(A: np.ndarray, window_size: int, *, edges: WindowEdges = "dense") -> np.ndarray:
     """Return the graph of a space-time window: joint `v` of window step `w` is node `w * V + v`.
 
@@ -269,12 +280,11 @@ def window_to_networkx(
     """
     import networkx as nx
 
-    V, before = skeleton.num_joints, window_dilation * (window_size - 1) // 2
+    frames = window_frames(window_size, window_dilation).tolist()
     graph = nx.from_numpy_array(window_graph(skeleton.adjacency, window_size, edges=edges))
     for node, attributes in graph.nodes(data=True):
-        step, joint = divmod(node, V)
-        frame = step * window_dilation - before
-        attributes.update(joint=joint, name=skeleton.joints[joint], frame=frame)
+        step, joint = divmod(node, skeleton.num_joints)
+        attributes.update(joint=joint, name=skeleton.joints[joint], frame=frames[step])
     return graph
 
 

@@ -8,17 +8,15 @@ the activation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from msg3d_lab.analysis.activations import run_with_cache
 from msg3d_lab.analysis.points import graph_layers, list_points
 from msg3d_lab.model import G3D, MSG3D, MSGCN
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = [
     "check_mode",
@@ -136,8 +134,6 @@ def scale_shares(model: MSG3D, x: Tensor, *, batch_size: int = 4) -> pd.DataFram
     Raises:
         ValueError: the network is in training mode, or a batch size below 1.
     """
-    import pandas as pd
-
     check_mode(model)
     if batch_size < 1:
         raise ValueError(f"expected a batch_size of at least 1, found {batch_size}")

@@ -12,17 +12,16 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from scipy import stats
 
 from msg3d_lab.analysis.points import graph_layers
-from msg3d_lab.graph import hop_distance
+from msg3d_lab.evaluation.statistics import holm
+from msg3d_lab.graph import hop_distance, window_frames
 from msg3d_lab.model import G3D, MSG3D
 from msg3d_lab.skeletons import Skeleton
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = [
     "LearnedGraph",
@@ -65,13 +64,11 @@ class LearnedGraph:
     def frames(self) -> np.ndarray:
         """(W * V,) the frame of every node, relative to the frame of the output.
 
-        That is the middle of the window, or the earlier of two middle frames. Frames are those of
-        the block's input; after strides they are farther apart than the clip's: in block 3 of the
-        paper's network, by two frames of the clip.
+        Frames are those of the block's input; after strides they are farther apart than the
+        clip's: in block 3 of the paper's network, by two frames of the clip.
         """
-        steps = np.arange(self.window_size) * self.window_dilation
-        before = self.window_dilation * (self.window_size - 1) // 2
-        return np.repeat(steps - before, self.skeleton.num_joints)
+        steps = window_frames(self.window_size, self.window_dilation)
+        return np.repeat(steps, self.skeleton.num_joints)
 
     @property
     def hops(self) -> np.ndarray:
@@ -129,10 +126,6 @@ def mask_change(
         ValueError: no network, networks with different graphs, networks without masks, or not one
             untrained network per trained one.
     """
-    import pandas as pd
-
-    from msg3d_lab.evaluation.statistics import holm
-
     trained = _matching(models)
     if untrained is not None:
         starts = _matching(untrained, like=trained[0])
@@ -185,8 +178,6 @@ def mask_agreement(models: Sequence[MSG3D]) -> pd.DataFrame:
     Raises:
         ValueError: fewer than two networks, networks with different graphs, or without masks.
     """
-    import pandas as pd
-
     graphs = _matching(models)
     if len(graphs) < 2:
         raise ValueError(f"agreement needs two networks or more, found {len(graphs)}")
@@ -267,8 +258,6 @@ def _matching(
 
 def _t_test(values: np.ndarray) -> np.ndarray:
     """Two-sided p-values that the mean over the first axis is 0; NaN where unknown."""
-    from scipy import stats
-
     n = len(values)
     if n < 2:
         return np.full(values.shape[1:], np.nan)

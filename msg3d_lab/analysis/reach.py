@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -14,9 +13,6 @@ from msg3d_lab.analysis.masks import learned_graphs
 from msg3d_lab.analysis.points import POOLED
 from msg3d_lab.graph import hop_distance, hop_shares
 from msg3d_lab.model import MSG3D
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["effective_reach", "receptive_field_by_hop"]
 
@@ -36,8 +32,6 @@ def receptive_field_by_hop(model: MSG3D) -> pd.DataFrame:
 
     Source: Liu et al., CVPR 2020, section 3.2, on the bias of powers towards near joints.
     """
-    import pandas as pd
-
     parts = []
     for name, graph in learned_graphs(model).items():
         kinds = {"designed": np.abs(graph.A), "learned": np.abs(graph.total)}
@@ -72,8 +66,6 @@ def effective_reach(
 
     Source: the effective receptive field, Luo et al., NeurIPS 2016 (arXiv 1701.04128), on a graph.
     """
-    import pandas as pd
-
     check_mode(model)
     if point == POOLED:
         raise ValueError(f"{POOLED!r} has no joints: choose a point before the mean over them")

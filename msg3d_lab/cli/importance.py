@@ -65,6 +65,7 @@ def importance(
         IntegratedGradients,
         Method,
         Occlusion,
+        Options,
         Shapley,
         explain_cost,
         explain_run,
@@ -96,37 +97,24 @@ def importance(
             f"{folder}, where the figures go, exists without {path.name}: remove it or choose "
             "another path with --out"
         )
-    table = explain_cost(
-        opened,
-        list(methods.values()) if cost else [chosen],
-        by=by,
-        num_clips=clips,
+    options = Options(
         data=store,
         split=split,
+        num_clips=clips,
+        by=by,
         num_segments=segments,
+        baseline=baseline,
+        score=score,
+        seed=seed,
         batch_size=batch_size,
         device=device,
     )
+    table = explain_cost(opened, list(methods.values()) if cost else [chosen], options)
     print("Passes per clip, and minutes for all clips:")
     print(table.to_string(float_format="{:.2g}".format))
     if cost:
         return
-    found = explain_run(
-        opened,
-        chosen,
-        by=by,
-        baseline=baseline,
-        target=target,
-        data=store,
-        split=split,
-        num_clips=clips,
-        num_segments=segments,
-        score=score,
-        batch_size=batch_size,
-        seed=seed,
-        device=device,
-        out=path,
-    )
+    found = explain_run(opened, chosen, options, target=target, out=path)
     if folder.exists():
         print(f"\n{path} and its figures exist already")
         return

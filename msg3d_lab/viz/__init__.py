@@ -19,12 +19,7 @@ from msg3d_lab.viz.graphs.hops import (
     hop_share_table,
     share_heatmap,
 )
-from msg3d_lab.viz.graphs.matrices import (
-    adjacency_heatmap,
-    learned_graph_figure,
-    mask_figure,
-    scales_figure,
-)
+from msg3d_lab.viz.graphs.matrices import adjacency_heatmap, scales_figure
 from msg3d_lab.viz.graphs.on_body import body_graph, body_weights, learned_edges, window_weights
 from msg3d_lab.viz.motion.dataset import class_counts, length_histogram
 from msg3d_lab.viz.motion.layout import body_layout
@@ -38,7 +33,6 @@ from msg3d_lab.viz.results.confusion import confusion_matrix
 from msg3d_lab.viz.results.cost import cost_bars, timing_bars
 from msg3d_lab.viz.results.evaluation import class_accuracy, class_differences, reliability_diagram
 from msg3d_lab.viz.results.fusion import fusion_curve, fusion_plot
-from msg3d_lab.viz.results.live import LiveCurves
 from msg3d_lab.viz.results.training import (
     learning_curve,
     learning_rate_curve,
@@ -47,7 +41,6 @@ from msg3d_lab.viz.results.training import (
 )
 
 __all__ = [
-    "LiveCurves",
     "accuracy_by_scales",
     "adjacency_heatmap",
     "body_graph",
@@ -74,11 +67,9 @@ __all__ = [
     "importance_body",
     "joint_time_heatmap",
     "learned_edges",
-    "learned_graph_figure",
     "learning_curve",
     "learning_rate_curve",
     "length_histogram",
-    "mask_figure",
     "overfit_curve",
     "player_html",
     "pose",

@@ -30,8 +30,8 @@ def test_importance_body_is_centred_at_zero(body):
 
 
 def test_importance_body_without_negative_values_goes_from_light_to_dark(body):
-    dots = importance_body(np.arange(25.0), body, limit=50).collections[-1]
-    assert (dots.norm.vmin, dots.norm.vmax) == (0, 50)
+    dots = importance_body(np.arange(25.0), body).collections[-1]
+    assert (dots.norm.vmin, dots.norm.vmax) == (0, 24)
     light, dark = (np.mean(dots.cmap(v)[:3]) for v in (0.0, 1.0))
     assert light > dark
 
