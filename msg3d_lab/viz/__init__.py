@@ -4,9 +4,9 @@ Functions with `ax` draw into one Axes and return it; they can be part of a figu
 Functions named `..._figure`, `filmstrip` and `class_clustermap` return a Figure.
 """
 
-from msg3d_lab.viz.attribution.fidelity import deletion_plot
 from msg3d_lab.viz.attribution.importance import (
     class_clustermap,
+    deletion_plot,
     difference_plot,
     importance_body,
     joint_time_heatmap,
@@ -29,9 +29,13 @@ from msg3d_lab.viz.motion.sampling import sampling_figure, sampling_plot
 from msg3d_lab.viz.motion.skeleton import filmstrip, pose
 from msg3d_lab.viz.motion.streams import streams_figure
 from msg3d_lab.viz.results.ablations import accuracy_by_scales, cost_accuracy, forest_plot
-from msg3d_lab.viz.results.confusion import confusion_matrix
 from msg3d_lab.viz.results.cost import cost_bars, timing_bars
-from msg3d_lab.viz.results.evaluation import class_accuracy, class_differences, reliability_diagram
+from msg3d_lab.viz.results.evaluation import (
+    class_accuracy,
+    class_differences,
+    confusion_matrix,
+    reliability_diagram,
+)
 from msg3d_lab.viz.results.fusion import fusion_curve, fusion_plot
 from msg3d_lab.viz.results.training import (
     learning_curve,
