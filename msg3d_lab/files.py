@@ -108,7 +108,7 @@ def read_parquet(path: str | Path, *, kind: str, made_by: str) -> tuple[pa.Table
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a whole Parquet file, or one of another kind.
+        ValueError: not a whole Parquet file, one of another kind, or damaged notes.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -121,7 +121,10 @@ def read_parquet(path: str | Path, *, kind: str, made_by: str) -> tuple[pa.Table
     notes = (table.schema.metadata or {}).get(f"msg3d_lab.{kind}".encode())
     if notes is None:
         raise ValueError(f"{path} holds no {kind} of MS-G3D Lab: make it with {made_by}")
-    return table, json.loads(notes)
+    try:
+        return table, json.loads(notes)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 @contextmanager
