@@ -34,7 +34,6 @@ __all__ = [
     "to_networkx",
     "window_frames",
     "window_graph",
-    "window_to_networkx",
 ]
 
 Aggregation = Literal["disentangled", "powers"]
@@ -268,23 +267,6 @@ def to_networkx(skeleton: Skeleton) -> nx.Graph:
     for joint, name in enumerate(skeleton.joints):
         graph.add_node(joint, name=name, part=part_of.get(joint))
     graph.add_edges_from(skeleton.edges)
-    return graph
-
-
-def window_to_networkx(
-    skeleton: Skeleton, window_size: int, *, window_dilation: int = 1, edges: WindowEdges = "dense"
-) -> nx.Graph:
-    """Return G3D's window graph; nodes carry `joint`, `name` and `frame`, relative to the middle.
-
-    Units: `frame` in frames; steps are `window_dilation` frames apart.
-    """
-    import networkx as nx
-
-    frames = window_frames(window_size, window_dilation).tolist()
-    graph = nx.from_numpy_array(window_graph(skeleton.adjacency, window_size, edges=edges))
-    for node, attributes in graph.nodes(data=True):
-        step, joint = divmod(node, skeleton.num_joints)
-        attributes.update(joint=joint, name=skeleton.joints[joint], frame=frames[step])
     return graph
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
 
-__all__ = ["IMPORTANCE_COMMANDS"]
+__all__ = ["importance"]
 
 
 def importance(
@@ -123,6 +122,3 @@ def importance(
     synthetic = "SYNTHETIC data, " if found.facts["synthetic"] else ""
     print(f"\n{synthetic}{len(found)} clips of {found.facts['split']}: {path}")
     print("Figures: " + ", ".join(str(f) for f in figures if f.suffix != ".svg") + " (and SVG)")
-
-
-IMPORTANCE_COMMANDS: dict[str, Callable[..., None]] = {"importance": importance}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from msg3d_lab.evaluation import Scores
 
-__all__ = ["TABLE_COMMANDS"]
+__all__ = ["fuse", "results"]
 
 RUNS, RECORDED = Path("runs"), Path("data/results.csv")
 
@@ -156,6 +156,3 @@ def _stack(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.concat([table.assign(table=title) for title, table in tables.items()])
-
-
-TABLE_COMMANDS: dict[str, Callable[..., None]] = {"fuse": fuse, "results": results}
