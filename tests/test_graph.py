@@ -175,3 +175,8 @@ def test_to_networkx_carries_names_and_parts():
 def test_graph_explains_wrong_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_window_frames_are_around_the_middle():
+    assert graph.window_frames(3, 2).tolist() == [-2, 0, 2]
+    assert graph.window_frames(4, 2).tolist() == [-3, -1, 1, 3]  # as G3D pads
