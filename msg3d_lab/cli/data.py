@@ -97,7 +97,7 @@ def check(
         image_size: for coordinates in pixels: height and width of the image.
     """
     from msg3d_lab.data.checks import check_path, explain_problems
-    from msg3d_lab.data.formats.own_data import find_layout
+    from msg3d_lab.data.formats.own.recordings import find_layout
 
     problems = check_path(
         source,
