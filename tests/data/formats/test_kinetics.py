@@ -104,7 +104,7 @@ def by_the_feeder(frames, persons_in=5, persons_out=2):
 def test_clips_are_as_the_feeder_of_st_gcn_makes_them(save, zipped):
     documents, labels = made(6)
     found = read_clips(save(documents, labels, zipped), dataset=KINETICS)
-    assert (found.count, found.skeleton.name, found.channels) == (6, "openpose18", 3)
+    assert (len(found.clips), found.skeleton.name, found.channels) == (6, "openpose18", 3)
     assert found.label_names == tuple(NAMES)
     assert found.preparation["scored"]
     clips = {clip.id: clip for clip in found.clips}
@@ -172,7 +172,7 @@ def test_a_clip_of_the_label_file_without_a_recording_is_left_out(save, zipped):
     lost = LeftOut(
         "-clip_1", "in the label file, but without a recording", "kinetics_val_label.json"
     )
-    assert found.count == len(found.clips) == 4
+    assert len(found.clips) == 4
     assert [clip.id for clip in found.clips] == ["-clip_0", "-clip_1", "-clip_3", "-clip_1"]
     assert found.clips[1] == LeftOut(
         "-clip_1", "not in the label file", "kinetics_train_label.json"
