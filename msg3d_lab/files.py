@@ -1,7 +1,11 @@
-"""Atomic writes and locks: no file is half-written, silently overwritten, or written by two."""
+"""Atomic writes and locks: no file is half-written, silently overwritten, or written by two.
+
+Tables of the library are Parquet files with checksums, and notes (JSON) in their metadata.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -9,10 +13,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, SoftFileLock, Timeout
 
-__all__ = ["locked", "sync", "write_aside"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["locked", "read_parquet", "sync", "write_aside", "write_parquet"]
 
 
 @contextmanager
@@ -66,6 +74,57 @@ def sync(path: str | Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_parquet(
+    table: pa.Table, notes: dict[str, Any], path: str | Path, *, kind: str, overwrite: bool = False
+) -> None:
+    """Write a table with notes.
+
+    Args:
+        table: the table.
+        notes: what JSON can hold.
+        path: the file.
+        kind: what the table holds, such as "scores"; `read_parquet` refuses another kind.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        FileExistsError: the file exists.
+    """
+    import pyarrow.parquet as pq
+
+    table = table.replace_schema_metadata({f"msg3d_lab.{kind}": json.dumps(notes)})
+    with write_aside(path, overwrite=overwrite) as aside:
+        pq.write_table(table, aside, write_page_checksum=True)
+
+
+def read_parquet(path: str | Path, *, kind: str, made_by: str) -> tuple[pa.Table, dict[str, Any]]:
+    """Read a table and its notes, written by `write_parquet`.
+
+    Args:
+        path: the file.
+        kind: what the table holds.
+        made_by: the command that makes such tables, for the message of the error.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a whole Parquet file, one of another kind, or damaged notes.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with Path(path).open("rb") as file:
+        try:
+            table = pq.read_table(file, page_checksum_verification=True)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise ValueError(f"{path} is not a whole Parquet file: {error}") from error
+    notes = (table.schema.metadata or {}).get(f"msg3d_lab.{kind}".encode())
+    if notes is None:
+        raise ValueError(f"{path} holds no {kind} of MS-G3D Lab: make it with {made_by}")
+    try:
+        return table, json.loads(notes)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 @contextmanager

@@ -27,12 +27,13 @@ __all__ = [
     "WindowEdges",
     "adjacency_power",
     "hop_distance",
+    "hop_shares",
     "k_adjacency",
     "normalize",
     "scale_adjacencies",
     "to_networkx",
+    "window_frames",
     "window_graph",
-    "window_to_networkx",
 ]
 
 Aggregation = Literal["disentangled", "powers"]
@@ -68,6 +69,23 @@ def hop_distance(A: np.ndarray) -> np.ndarray:
             break
         distance[frontier] = hop
     return distance
+
+
+def hop_shares(A: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Return how the weight of every row of an adjacency spreads over hop distances.
+
+    Args:
+        A: weights of 0 or more, receiver first.
+        distance: hops between the nodes; see `hop_distance`.
+
+    Shapes:
+        A: (..., V, V), distance: (V, V) -> (..., D + 1, V): the fraction of row v's weight at each
+        of 0 to D hops. They add up to 1 over hops; a row without weight has zeros.
+    """
+    total = A.sum(axis=-1, keepdims=True)
+    shares = np.divide(A, total, out=np.zeros_like(A), where=total > 0)
+    hops = range(int(distance[np.isfinite(distance)].max()) + 1)
+    return np.stack([np.where(distance == d, shares, 0).sum(axis=-1) for d in hops], axis=-2)
 
 
 def k_adjacency(A: np.ndarray, k: int, *, self_loops: bool = True) -> np.ndarray:
@@ -197,6 +215,16 @@ def scale_adjacencies(
     return np.stack(scales)
 
 
+def window_frames(window_size: int, dilation: int = 1) -> np.ndarray:
+    """Return the frames of a window's steps, relative to the frame of the output.
+
+    That is the middle of the window: of the (window_size - 1) * dilation frames between the first
+    and the last step, half, rounded down, come before it. With an even number of steps, it may be
+    between two of them.
+    """
+    return np.arange(window_size) * dilation - (window_size - 1) * dilation // 2
+
+
 def window_graph(A: np.ndarray, window_size: int, *, edges: WindowEdges = "dense") -> np.ndarray:
     """Return the graph of a space-time window: joint `v` of window step `w` is node `w * V + v`.
 
@@ -239,24 +267,6 @@ def to_networkx(skeleton: Skeleton) -> nx.Graph:
     for joint, name in enumerate(skeleton.joints):
         graph.add_node(joint, name=name, part=part_of.get(joint))
     graph.add_edges_from(skeleton.edges)
-    return graph
-
-
-def window_to_networkx(
-    skeleton: Skeleton, window_size: int, *, window_dilation: int = 1, edges: WindowEdges = "dense"
-) -> nx.Graph:
-    """Return G3D's window graph; nodes carry `joint`, `name` and `frame`, relative to the middle.
-
-    Units: `frame` in frames; steps are `window_dilation` frames apart.
-    """
-    import networkx as nx
-
-    V, before = skeleton.num_joints, window_dilation * (window_size - 1) // 2
-    graph = nx.from_numpy_array(window_graph(skeleton.adjacency, window_size, edges=edges))
-    for node, attributes in graph.nodes(data=True):
-        step, joint = divmod(node, V)
-        frame = step * window_dilation - before
-        attributes.update(joint=joint, name=skeleton.joints[joint], frame=frame)
     return graph
 
 

@@ -79,22 +79,13 @@ class Skeleton:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Skeleton:
         """Rebuild what `to_dict` gave, also after a trip through JSON."""
+        parts = {name: _tuples(members) for name, members in record["parts"].items()}
+        return cls(**{name: _tuples(value) for name, value in record.items()} | {"parts": parts})
 
-        def pair(p: Sequence[int] | None) -> tuple[int, int] | None:
-            return None if p is None else (int(p[0]), int(p[1]))
 
-        return cls(
-            name=record["name"],
-            joints=tuple(record["joints"]),
-            edges=tuple((int(i), int(j)) for i, j in record["edges"]),
-            parents=tuple(int(p) for p in record["parents"]),
-            center=int(record["center"]),
-            edge_set=record["edge_set"],
-            up=pair(record["up"]),
-            across=pair(record["across"]),
-            mirror=tuple((int(i), int(j)) for i, j in record["mirror"]),
-            parts={k: tuple(int(i) for i in v) for k, v in record["parts"].items()},
-        )
+def _tuples(value: Any) -> Any:
+    """Lists, and lists in them, as tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 _LIBRARY: YamlLibrary[dict[str, Any]] = YamlLibrary(

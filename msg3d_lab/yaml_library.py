@@ -55,11 +55,7 @@ class YamlLibrary(Generic[T]):
 
 
 def read_mapping(path: str | Path, *, kind: str) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
-
-    Args:
-        path: the file.
-        kind: what it should be, for messages: "recipe".
+    """Read a YAML file that holds a mapping; messages call it a `kind`.
 
     Raises:
         FileNotFoundError: no such file.

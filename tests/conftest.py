@@ -13,6 +13,33 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 
+# The files that take longest. Each worker runs whole files, so these start first.
+LONGEST = (
+    "test_notebooks.py",
+    "test_demo.py",
+    "experiments/test_ablations.py",
+    "training/test_checkpointing.py",
+    "training/distributed/test_slurm.py",
+    "training/test_loop.py",
+    "model/test_fused.py",
+    "training/distributed/test_sync_norm.py",
+    "training/diagnostics/test_memory.py",
+    "explain/test_over_clips.py",
+    "cli/test_main.py",
+    "model/test_cost.py",
+)
+
+
+def pytest_configure(config):
+    # By default pytest-xdist starts the files with the most tests first.
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(LONGEST)))
+
+
 @pytest.fixture(autouse=True)
 def _seeded_and_tidy():
     import matplotlib.pyplot as plt

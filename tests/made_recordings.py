@@ -5,8 +5,8 @@ import pandas as pd
 
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset
-from msg3d_lab.data.formats import own_data
 from msg3d_lab.data.formats.bodies import Track
+from msg3d_lab.data.formats.own import recordings as own_data
 
 NAMES = ("hip", "chest", "left hand", "right hand")
 MINE = Dataset("mine", title="mine", layouts=(), label_names=(), protocols=())

@@ -2,9 +2,10 @@ import os
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 
-from msg3d_lab.files import locked, write_aside
+from msg3d_lab.files import locked, read_parquet, write_aside, write_parquet
 
 
 def test_write_aside_leaves_the_file_and_nothing_else(tmp_path):
@@ -102,3 +103,28 @@ def test_locked_ends_with_its_process(tmp_path):
     assert path.read_text().startswith("process ")
     with locked(path):
         assert path.read_text().startswith(f"process {os.getpid()} ")
+
+
+def test_parquet_tables_keep_their_notes_and_their_kind(tmp_path):
+    path, notes = tmp_path / "t.parquet", {"facts": {"seed": 1}, "names": ["a", "b"]}
+    table = pa.table({"id": ["x", "y"], "value": [0.5, 1.0]})
+    write_parquet(table, notes, path, kind="scores")
+    read, found = read_parquet(path, kind="scores", made_by="`test`")
+    assert read.to_pydict() == table.to_pydict()
+    assert found == notes
+    with pytest.raises(ValueError, match="holds no importance of MS-G3D Lab: make it with `test`"):
+        read_parquet(path, kind="importance", made_by="`test`")
+    with pytest.raises(FileExistsError):
+        write_parquet(table, notes, path, kind="scores")
+
+
+def test_a_damaged_parquet_table_is_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_parquet(pa.table({"value": [0.123456789] * 50}), {}, path, kind="scores")
+    content = path.read_bytes()
+    for damaged in (content[:-9], b"no table"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="is not a whole Parquet file"):
+            read_parquet(path, kind="scores", made_by="`test`")
+    with pytest.raises(FileNotFoundError):
+        read_parquet(tmp_path / "none.parquet", kind="scores", made_by="`test`")

@@ -28,9 +28,7 @@ def read_clips(sources, *, dataset):
     files = zip_or_folder.list_members(sources, suffix=".txt")
     return Recordings(
         clips=LazyClips(files, read_clip),
-        count=len(files),
         skeleton=skeletons.get("nw-ucla20"),
-        channels=3,
         preparation={"name": "center_on", "sha256": zip_or_folder.digest_members(files)},
     )
 

@@ -15,74 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msg3d_lab.analysis.interventions import Intervention, mean, only, replace, zero
+from msg3d_lab.analysis.interventions import Intervention
 from msg3d_lab.analysis.points import POOLED, Point, list_points
 from msg3d_lab.model import MSG3D
 
-__all__ = [
-    "Cache",
-    "Intervention",
-    "mean",
-    "only",
-    "replace",
-    "run_with_cache",
-    "run_with_interventions",
-    "zero",
-]
-
-
-class Cache(Mapping[str, Tensor]):
-    """Values of named points, in the order in which the network computes them.
-
-    Shapes:
-        (N, M, T, V, C) each, with the point's own T and C; "pooled" is (N, C).
-    """
-
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
-        self._values = dict(values)
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self._values:
-            raise KeyError(f"{name!r} was not kept; kept were {_some(list(self._values))}")
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        shapes = [f"{name}: {tuple(value.shape)}" for name, value in self._values.items()]
-        return f"Cache({', '.join(shapes)})"
-
-    def gradients(self, of: Tensor) -> dict[str, Tensor]:
-        """Return the derivative of a number with respect to every value in the cache.
-
-        May be called again, for another number. Parameters' gradients are left alone.
-
-        Args:
-            of: a scalar made of the logits of the same run, such as `logits[:, 3].sum()`.
-
-        Shapes:
-            Each gradient has its value's shape.
-
-        Raises:
-            ValueError: `of` is not a scalar, or the run kept no gradients.
-        """
-        if of.numel() != 1:
-            raise ValueError(
-                f"expected one number to differentiate, found shape {tuple(of.shape)}: choose a "
-                "logit, or sum over clips, which do not depend on each other"
-            )
-        if not of.requires_grad:
-            raise ValueError("no gradients were kept: run_with_cache(..., gradients=True)")
-        values = list(self._values.values())
-        found = torch.autograd.grad(of, values, retain_graph=True, allow_unused=True)
-        return {
-            name: torch.zeros_like(value) if gradient is None else gradient
-            for (name, value), gradient in zip(self._values.items(), found, strict=True)
-        }
+__all__ = ["run_with_cache", "run_with_interventions"]
 
 
 def run_with_cache(
@@ -92,7 +29,7 @@ def run_with_cache(
     names: Sequence[str] | None = None,
     interventions: Mapping[str, Intervention] | None = None,
     gradients: bool = False,
-) -> tuple[Tensor, Cache]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Run a network and keep the values at named points.
 
     The network runs as it is, in training or evaluation mode, but without its switches that save
@@ -104,11 +41,16 @@ def run_with_cache(
         x: a batch.
         names: names of points or patterns, such as "block2.g3d.*". Default: all points, which for
             a wide network takes many times the batch's memory.
-        interventions: as in `run_with_interventions`; the cache then holds the changed values.
-        gradients: whether derivatives can be asked for: see `Cache.gradients`.
+        interventions: as in `run_with_interventions`; the changed values are then kept.
+        gradients: whether `torch.autograd.grad` can be asked for derivatives of the logits with
+            respect to the values.
+
+    Returns:
+        Logits, and the values by name in the order in which the network computes them.
 
     Shapes:
-        x: (N, M, T, V, C) -> logits (N, num_classes), and values (N, M, T, V, C).
+        x: (N, M, T, V, C) -> logits (N, num_classes), and values (N, M, T, V, C) with the point's
+            own T and C; "pooled" is (N, C).
 
     Raises:
         ValueError: no such point, or not an MSG3D.
@@ -120,7 +62,7 @@ def run_with_cache(
     values: dict[str, Tensor] = {}
     with torch.set_grad_enabled(gradients):
         logits = _run(model, x, interventions or {}, there, keep=wanted, values=values)
-    return logits, Cache({name: values[name] for name in wanted})
+    return logits, {name: values[name] for name in wanted}
 
 
 def run_with_interventions(
@@ -223,8 +165,3 @@ def _whole_batches(model: MSG3D) -> Iterator[None]:
         yield
     finally:
         model.recompute, model.share_empty, model.by_clip = before
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more if names else "none"

@@ -12,24 +12,22 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from scipy import stats
 
 from msg3d_lab.analysis.points import graph_layers
-from msg3d_lab.graph import hop_distance
+from msg3d_lab.evaluation.statistics import holm
+from msg3d_lab.graph import hop_distance, window_frames
 from msg3d_lab.model import G3D, MSG3D
 from msg3d_lab.skeletons import Skeleton
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = [
     "LearnedGraph",
     "learned_graphs",
     "mask_agreement",
     "mask_change",
-    "mask_summary",
     "strongest_edges",
 ]
 
@@ -66,13 +64,11 @@ class LearnedGraph:
     def frames(self) -> np.ndarray:
         """(W * V,) the frame of every node, relative to the frame of the output.
 
-        That is the middle of the window, or the earlier of two middle frames. Frames are those of
-        the block's input; after strides they are farther apart than the clip's: in block 3 of the
-        paper's network, by two frames of the clip.
+        Frames are those of the block's input; after strides they are farther apart than the
+        clip's: in block 3 of the paper's network, by two frames of the clip.
         """
-        steps = np.arange(self.window_size) * self.window_dilation
-        before = self.window_dilation * (self.window_size - 1) // 2
-        return np.repeat(steps - before, self.skeleton.num_joints)
+        steps = window_frames(self.window_size, self.window_dilation)
+        return np.repeat(steps, self.skeleton.num_joints)
 
     @property
     def hops(self) -> np.ndarray:
@@ -130,10 +126,6 @@ def mask_change(
         ValueError: no network, networks with different graphs, networks without masks, or not one
             untrained network per trained one.
     """
-    import pandas as pd
-
-    from msg3d_lab.evaluation.statistics import holm
-
     trained = _matching(models)
     if untrained is not None:
         starts = _matching(untrained, like=trained[0])
@@ -172,37 +164,6 @@ def mask_change(
     return pd.concat(parts, ignore_index=True)
 
 
-def mask_summary(changes: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
-    """Return how much training added to every scale of every graph.
-
-    Args:
-        changes: from `mask_change`.
-        alpha: adjusted p-value below which an edge counts as changed.
-
-    Returns:
-        A row per `graph` and `scale`, with `designed` and `added`, the root of the sum of squares
-        of A and of the mean change; `ratio`, added over designed; `new`, the fraction of the
-        squared change on edges that A does not have; `far`, the fraction on edges of two hops or
-        more; `changed`, the number of edges with an adjusted p-value below alpha, and `edges`, the
-        number of all edges.
-    """
-    table = changes.assign(
-        designed=changes["A"] ** 2,
-        added=changes["mean"] ** 2,
-        new=changes["mean"] ** 2 * (changes["A"] == 0),
-        far=changes["mean"] ** 2 * (changes["hops"] >= 2),
-        changed=changes["p_holm"] < alpha,
-        edges=1,
-    )
-    columns = ["designed", "added", "new", "far", "changed", "edges"]
-    sums = table.groupby(["graph", "scale"], observed=True, sort=False)[columns].sum().reset_index()
-    for part in ("new", "far"):
-        sums[part] = sums[part] / sums["added"].where(sums["added"] > 0)
-    sums["designed"], sums["added"] = sums["designed"] ** 0.5, sums["added"] ** 0.5
-    sums.insert(4, "ratio", sums["added"] / sums["designed"])
-    return sums
-
-
 def mask_agreement(models: Sequence[MSG3D]) -> pd.DataFrame:
     """Return how similar the masks of networks trained from several seeds are.
 
@@ -217,8 +178,6 @@ def mask_agreement(models: Sequence[MSG3D]) -> pd.DataFrame:
     Raises:
         ValueError: fewer than two networks, networks with different graphs, or without masks.
     """
-    import pandas as pd
-
     graphs = _matching(models)
     if len(graphs) < 2:
         raise ValueError(f"agreement needs two networks or more, found {len(graphs)}")
@@ -248,23 +207,16 @@ def strongest_edges(
     min_hops: int = 2,
     min_frames: int = 0,
     graph: str = "*",
-    scale: int | None = None,
-    alpha: float | None = None,
-    one_per_pair: bool = False,
 ) -> pd.DataFrame:
     """Return the edges with the largest changes, positive or negative.
 
     Args:
-        changes: from `mask_change`.
+        changes: rows of `mask_change`, such as those of a scale, or with a low `p_holm`.
         top: how many.
         min_hops: least number of hops between the joints; 2 leaves out a joint itself and its
             neighbours.
         min_frames: least number of frames between the two ends.
         graph: name or pattern, such as "block1.*" or "*.g3d.*".
-        scale: a scale. Default: all.
-        alpha: limit of the adjusted p-value. Default: all edges.
-        one_per_pair: whether to keep only the strongest edge from one joint to another, over all
-            scales, graphs and frames.
 
     Returns:
         Rows of `changes`, by the absolute mean change, the largest first.
@@ -278,15 +230,8 @@ def strongest_edges(
         raise ValueError(f"no graph is called {graph!r}: there are {', '.join(names)}")
     apart = (changes["receiver_frame"] - changes["sender_frame"]).abs()
     keep = changes["graph"].isin(chosen) & (changes["hops"] >= min_hops) & (apart >= min_frames)
-    if scale is not None:
-        keep &= changes["scale"] == scale
-    if alpha is not None:
-        keep &= changes["p_holm"] < alpha
     order = changes.loc[keep, "mean"].abs().sort_values(ascending=False, kind="stable").index
-    ordered = changes.loc[order]
-    if one_per_pair:
-        ordered = ordered.drop_duplicates(["receiver", "sender"])
-    return ordered.head(top).reset_index(drop=True)
+    return changes.loc[order].head(top).reset_index(drop=True)
 
 
 def _matching(
@@ -313,8 +258,6 @@ def _matching(
 
 def _t_test(values: np.ndarray) -> np.ndarray:
     """Two-sided p-values that the mean over the first axis is 0; NaN where unknown."""
-    from scipy import stats
-
     n = len(values)
     if n < 2:
         return np.full(values.shape[1:], np.nan)

@@ -28,17 +28,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from msg3d_lab.model import G3D, MSG3D, MSGCN, MSTCN, STGCBlock
 from msg3d_lab.model.kernels.graph_conv import graph_conv
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["POOLED", "Point", "Visit", "graph_layers", "list_points", "points"]
 
@@ -86,8 +84,6 @@ def points(model: MSG3D, *, clip_len: int = 100) -> pd.DataFrame:
         >>> points(small).loc["block2.g3d.window5", ["frames", "joints", "channels"]].tolist()
         [50, 25, 12]
     """
-    import pandas as pd
-
     rows = [
         {
             "name": point.name,

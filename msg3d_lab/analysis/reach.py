@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -12,11 +11,8 @@ from msg3d_lab.analysis.activations import run_with_cache
 from msg3d_lab.analysis.decomposition import check_mode
 from msg3d_lab.analysis.masks import learned_graphs
 from msg3d_lab.analysis.points import POOLED
-from msg3d_lab.graph import hop_distance
+from msg3d_lab.graph import hop_distance, hop_shares
 from msg3d_lab.model import MSG3D
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["effective_reach", "receptive_field_by_hop"]
 
@@ -36,23 +32,14 @@ def receptive_field_by_hop(model: MSG3D) -> pd.DataFrame:
 
     Source: Liu et al., CVPR 2020, section 3.2, on the bias of powers towards near joints.
     """
-    import pandas as pd
-
-    rows = []
+    parts = []
     for name, graph in learned_graphs(model).items():
-        hops = graph.hops
-        reached = np.unique(hops[np.isfinite(hops)])
         kinds = {"designed": np.abs(graph.A), "learned": np.abs(graph.total)}
-        shares = {}
-        for kind, weight in kinds.items():
-            total = weight.sum(axis=2, keepdims=True)
-            rowwise = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
-            shares[kind] = [np.where(hops == d, rowwise, 0).sum(axis=2).mean(1) for d in reached]
-        for scale in range(len(graph.A)):
-            for i, d in enumerate(reached):
-                own = {kind: share[i][scale] for kind, share in shares.items()}
-                rows.append({"graph": name, "scale": scale, "hops": int(d), **own})
-    return pd.DataFrame(rows)
+        shares = {kind: hop_shares(A, graph.hops).mean(axis=2) for kind, A in kinds.items()}
+        scale, hops = (index.ravel() for index in np.indices(shares["designed"].shape))
+        columns = {kind: share.ravel() for kind, share in shares.items()}
+        parts.append(pd.DataFrame({"graph": name, "scale": scale, "hops": hops, **columns}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def effective_reach(
@@ -79,8 +66,6 @@ def effective_reach(
 
     Source: the effective receptive field, Luo et al., NeurIPS 2016 (arXiv 1701.04128), on a graph.
     """
-    import pandas as pd
-
     check_mode(model)
     if point == POOLED:
         raise ValueError(f"{POOLED!r} has no joints: choose a point before the mean over them")
@@ -94,10 +79,5 @@ def effective_reach(
         of = (value[:, :, T // 2, v] * signs).sum()
         (gradient,) = torch.autograd.grad(of, source, retain_graph=True)
         rows.append(gradient.double().square().sum(dim=(0, 1, 2, 4)).cpu().numpy())
-    energy = np.stack(rows)
-    total = energy.sum(axis=1, keepdims=True)
-    shares = np.divide(energy, total, out=np.zeros_like(energy), where=total > 0)
-    distance = hop_distance(model.skeleton.adjacency)
-    reached = np.unique(distance[np.isfinite(distance)])
-    table = {int(d): np.where(distance == d, shares, 0).sum(axis=1).mean() for d in reached}
-    return pd.DataFrame({"share": table}).rename_axis("hops")
+    shares = hop_shares(np.stack(rows), hop_distance(model.skeleton.adjacency)).mean(axis=1)
+    return pd.DataFrame({"share": shares}).rename_axis("hops")

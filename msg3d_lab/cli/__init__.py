@@ -10,14 +10,16 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
-from msg3d_lab.cli.data import DATA_COMMANDS, data_help
-from msg3d_lab.cli.evaluate import EVALUATE_COMMANDS
-from msg3d_lab.cli.experiments import EXPERIMENT_COMMANDS
-from msg3d_lab.cli.importance import IMPORTANCE_COMMANDS
-from msg3d_lab.cli.predict import PREDICT_COMMANDS
-from msg3d_lab.cli.tables import TABLE_COMMANDS
-from msg3d_lab.cli.train import TRAIN_COMMANDS
-from msg3d_lab.cli.weights import WEIGHTS_COMMANDS
+from msg3d_lab.cli import (
+    data,
+    evaluate,
+    experiments,
+    importance,
+    predict,
+    tables,
+    train,
+    weights,
+)
 
 __all__ = ["main"]
 
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands, program, description = COMMANDS, "msg3d-lab", DESCRIPTION
     if words[:1] == ["data"]:
         commands, program, words = DATA_COMMANDS, "msg3d-lab data", words[1:]
-        description = str(data_help.__doc__)
+        description = str(data.data_help.__doc__)
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog=program, description=description, args=words or ["--help"]
@@ -53,12 +55,27 @@ DESCRIPTION = (
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    **TRAIN_COMMANDS,
-    "data": data_help,
-    **EVALUATE_COMMANDS,
-    **PREDICT_COMMANDS,
-    **WEIGHTS_COMMANDS,
-    **TABLE_COMMANDS,
-    **EXPERIMENT_COMMANDS,
-    **IMPORTANCE_COMMANDS,
+    "demo": train.demo,
+    "info": train.info,
+    "recipes": train.recipes,
+    "train": train.train,
+    "data": data.data_help,
+    "test": evaluate.test,
+    "scores": evaluate.scores,
+    "record": evaluate.record,
+    "convert": evaluate.convert,
+    "predict": predict.predict,
+    "export": predict.export,
+    "weights": weights.weights,
+    "reproduce": weights.reproduce,
+    "fuse": tables.fuse,
+    "results": tables.results,
+    "ablate": experiments.ablate,
+    "importance": importance.importance,
+}
+DATA_COMMANDS: dict[str, Callable[..., None]] = {
+    "import": data.import_,
+    "info": data.info,
+    "check": data.check,
+    "download": data.download,
 }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
 
-__all__ = ["DATA_COMMANDS"]
+__all__ = ["check", "data_help", "download", "import_", "info"]
 
 
 def import_(
@@ -98,7 +97,7 @@ def check(
         image_size: for coordinates in pixels: height and width of the image.
     """
     from msg3d_lab.data.checks import check_path, explain_problems
-    from msg3d_lab.data.formats.own_data import find_layout
+    from msg3d_lab.data.formats.own.recordings import find_layout
 
     problems = check_path(
         source,
@@ -136,11 +135,3 @@ def download(name: Positional[str | None] = None, folder: Path = Path("data")) -
 
 def data_help() -> None:
     """Import, download and check data, and show what is in a store: msg3d-lab data --help."""
-
-
-DATA_COMMANDS: dict[str, Callable[..., None]] = {
-    "import": import_,
-    "info": info,
-    "check": check,
-    "download": download,
-}

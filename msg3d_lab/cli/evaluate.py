@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +9,7 @@ from tyro.conf import Positional
 
 from msg3d_lab.cli.shared import chosen_run, first_process, transposed
 
-__all__ = ["EVALUATE_COMMANDS"]
+__all__ = ["convert", "record", "scores", "test"]
 
 
 def test(
@@ -146,11 +145,3 @@ def convert(
 
     run_convert(source, target, to=to, overwrite=overwrite)
     print(f"{target}: {source} in the format of {to}")
-
-
-EVALUATE_COMMANDS: dict[str, Callable[..., None]] = {
-    "test": test,
-    "scores": scores,
-    "record": record,
-    "convert": convert,
-}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +12,9 @@ from msg3d_lab.cli.shared import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EXPERIMENT_COMMANDS", "parse_seed_choice"]
+    from msg3d_lab.experiments.results import GridOptions
+
+__all__ = ["ablate", "parse_seed_choice"]
 
 
 def ablate(
@@ -59,40 +60,29 @@ def ablate(
             print(f"{name:20} {len(known.variants):2} variants of {known.recipe}: {known.title}")
         return
     chosen = grids.get(grid)
-    if variants:
-        chosen = chosen.only(variants)
-    numbers = None if seeds is None else parse_seed_choice(seeds)
+    options: GridOptions = {
+        "seeds": None if seeds is None else parse_seed_choice(seeds),
+        "runs": runs,
+        "data": data,
+        "variants": variants or None,
+        "settings": settings,
+    }
     if slurm is not None:
         from msg3d_lab.training.distributed.slurm import parse_slurm
 
         if (device, jobs, table, out) != ("auto", 1, False, None):
             raise ValueError("--slurm goes without --device, --jobs, --table and --out")
         submitted = experiments.submit_ablation(
-            chosen,
-            slurm=parse_slurm(slurm),
-            seeds=numbers,
-            runs=runs,
-            data=data,
-            settings=settings,
-            precision=precision,
+            chosen, slurm=parse_slurm(slurm), precision=precision, **options
         )
         ids = " ".join(str(job.job_id) for job in submitted)
         print(f"Submitted: {len(submitted)} jobs {ids}".rstrip())
         return
     if table:
-        results = experiments.AblationResults(
-            chosen, seeds=numbers, runs=runs, data=data, settings=settings
-        )
+        results = experiments.AblationResults(chosen, **options)
     else:
         results = experiments.ablate(
-            chosen,
-            seeds=numbers,
-            jobs=jobs,
-            runs=runs,
-            data=data,
-            settings=settings,
-            device=device,
-            precision=precision,
+            chosen, jobs=jobs, device=device, precision=precision, **options
         )
     compared = results.table()
     print(f"\n{chosen.title}\n\n{_as_text(compared, synthetic=results.store.synthetic)}")
@@ -165,6 +155,3 @@ def _as_text(table: pd.DataFrame, *, synthetic: bool) -> str:
         "together, corrected within a group."
     )
     return "\n".join(lines)
-
-
-EXPERIMENT_COMMANDS: dict[str, Callable[..., None]] = {"ablate": ablate}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +9,7 @@ from tyro.conf import Positional
 
 from msg3d_lab.cli.shared import chosen_run
 
-__all__ = ["IMPORTANCE_COMMANDS"]
+__all__ = ["importance"]
 
 
 def importance(
@@ -69,6 +68,7 @@ def importance(
         IntegratedGradients,
         Method,
         Occlusion,
+        Options,
         Shapley,
         explain_cost,
         explain_run,
@@ -99,37 +99,24 @@ def importance(
             f"{folder}, where the figures go, exists without {path.name}: remove it or choose "
             "another path with --out"
         )
-    table = explain_cost(
-        opened,
-        list(methods.values()) if cost else [chosen],
-        by=by,
-        num_clips=clips,
+    options = Options(
         data=store,
         split=split,
+        num_clips=clips,
+        by=by,
         num_segments=segments,
+        baseline=baseline,
+        score=score,
+        seed=seed,
         batch_size=batch_size,
         device=device,
     )
+    table = explain_cost(opened, list(methods.values()) if cost else [chosen], options)
     print("Passes per clip, and minutes for all clips:")
     print(table.to_string(float_format="{:.2g}".format))
     if cost:
         return
-    found = explain_run(
-        opened,
-        chosen,
-        by=by,
-        baseline=baseline,
-        target=target,
-        data=store,
-        split=split,
-        num_clips=clips,
-        num_segments=segments,
-        score=score,
-        batch_size=batch_size,
-        seed=seed,
-        device=device,
-        out=path,
-    )
+    found = explain_run(opened, chosen, options, target=target, out=path)
     if folder.exists():
         print(f"\n{path} and its figures exist already")
         return
@@ -138,6 +125,3 @@ def importance(
     synthetic = "SYNTHETIC data, " if found.facts["synthetic"] else ""
     print(f"\n{synthetic}{len(found)} clips of {found.facts['split']}: {path}")
     print("Figures: " + ", ".join(str(f) for f in figures if f.suffix != ".svg") + " (and SVG)")
-
-
-IMPORTANCE_COMMANDS: dict[str, Callable[..., None]] = {"importance": importance}

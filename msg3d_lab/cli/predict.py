@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ from msg3d_lab.cli.shared import chosen_run
 if TYPE_CHECKING:
     from msg3d_lab.inference import Predictor, Recording
 
-__all__ = ["PREDICT_COMMANDS"]
+__all__ = ["export", "predict"]
 
 
 def predict(
@@ -174,6 +174,3 @@ def export(
     facts, length = predictor.facts(), predictor.run.recipe.data.clip_len
     export_model(predictor.run.model(), out, facts=facts, num_frames=length, overwrite=overwrite)
     print(f"{out}: takes x (clips, persons, frames, joints, channels), returns logits")
-
-
-PREDICT_COMMANDS: dict[str, Callable[..., None]] = {"predict": predict, "export": export}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from msg3d_lab.evaluation import Scores
 
-__all__ = ["TABLE_COMMANDS"]
+__all__ = ["fuse", "results"]
 
 RUNS, RECORDED = Path("runs"), Path("data/results.csv")
 
@@ -49,7 +49,7 @@ def fuse(
     numbers = evaluation.stream_weights(parts) if weights == "streams" else _parse_weights(weights)
     fused = evaluation.fuse(parts, weights=numbers, on=on)
     names = [str(path) for path in scores]
-    table = evaluation.fusion_table(parts, fused, names=names, weights=numbers)
+    table = evaluation.fusion_table(parts, fused, names=names)
     best = max(parts, key=lambda part: float(part.correct.mean()))
     gain = evaluation.gain(fused, best)
     data = " ".join(filter(None, (fused.dataset, fused.facts.get("split"))))
@@ -57,8 +57,8 @@ def fuse(
         f"{data}: {fused.facts['stream']}, fused on {on}; low and high bound 95 % intervals over "
         f"samples\n\n{table.to_string()}\n\n"
         f"Gain over the best single one: {100 * gain.difference:+.2f} points "
-        f"[{100 * gain.low:+.2f}, {100 * gain.high:+.2f}]; {gain.only_fused} samples right only "
-        f"when fused, {gain.only_single} only alone: p = {gain.p_value:.2g} (exact McNemar test)"
+        f"[{100 * gain.low:+.2f}, {100 * gain.high:+.2f}]; {gain.only_a} samples right only "
+        f"when fused, {gain.only_b} only alone: p = {gain.p_value:.2g} (exact McNemar test)"
     )
     if out is not None:
         evaluation.write_scores(fused, out, overwrite=overwrite)
@@ -156,6 +156,3 @@ def _stack(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.concat([table.assign(table=title) for title, table in tables.items()])
-
-
-TABLE_COMMANDS: dict[str, Callable[..., None]] = {"fuse": fuse, "results": results}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
 from msg3d_lab.cli.shared import Settings, first_process, transposed
 
-__all__ = ["TRAIN_COMMANDS"]
+if TYPE_CHECKING:
+    from msg3d_lab.training.loop import FitOptions, JobOptions
+
+__all__ = ["demo", "info", "recipes", "train"]
 
 
 def demo(run: Path | None = None, settings: Settings = ()) -> None:
@@ -77,14 +79,12 @@ def train(
     from msg3d_lab.training import TensorBoard, fit, recipes
 
     whole = recipes.with_settings(recipes.get(recipe), settings)
-    arguments: dict[str, Any] = {
-        "data": data,
+    options: JobOptions = {
         "precision": precision,
         "on_nan": on_nan,
         "checkpoint_minutes": checkpoint_minutes,
         "callbacks": (TensorBoard(),) if tensorboard else (),
     }
-    places: dict[str, Any] = {"device": device, "devices": devices, "num_nodes": num_nodes}
     if slurm is not None:
         from msg3d_lab.training.distributed.slurm import parse_slurm, submit
 
@@ -98,25 +98,33 @@ def train(
             from msg3d_lab.experiments.seeds import parse_seeds, submit_seeds
 
             jobs = submit_seeds(
-                whole, slurm=request, seeds=parse_seeds(seeds), runs=run, **arguments
+                whole, slurm=request, seeds=parse_seeds(seeds), runs=run, data=data, **options
             )
             for seed, job in jobs.items():
                 print(f"Submitted: seed {seed}, job {job.job_id}; logs in {job.paths.folder}")
             when = "When they are finished," if jobs else "All seeds are finished:"
             print(f"{when} the same command without --slurm shows mean and sd.")
             return
-        job = submit(whole, slurm=request, run=run, resume=resume, **arguments)
+        job = submit(whole, slurm=request, data=data, run=run, resume=resume, **options)
         print(f"Submitted: job {job.job_id}; script and logs in {job.paths.folder}")
         return
     tune_allocator()
+    here: FitOptions = {
+        **options,
+        "data": data,
+        "device": device,
+        "devices": devices,
+        "num_nodes": num_nodes,
+        "progress": True,
+    }
     if seeds is not None:
         from msg3d_lab.experiments.seeds import fit_seeds, parse_seeds
 
-        table = fit_seeds(whole, seeds=parse_seeds(seeds), runs=run, **places, **arguments)
+        table = fit_seeds(whole, seeds=parse_seeds(seeds), runs=run, **here)
         if first_process():
             print(table.to_string(float_format="{:.4g}".format))
         return
-    finished = fit(whole, run=run, resume=resume, **places, **arguments)
+    finished = fit(whole, run=run, resume=resume, **here)
     if first_process():
         kept = finished.environment.get("kept_epoch", len(finished.metrics))
         held_out = finished.recipe.held_out
@@ -177,11 +185,3 @@ def recipes(name: Positional[str | None] = None) -> None:
         print("\n".join(library.names()))
     else:
         print(library.to_yaml(library.get(name)), end="")
-
-
-TRAIN_COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": demo,
-    "info": info,
-    "recipes": recipes,
-    "train": train,
-}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from msg3d_lab.cli.shared import Settings
 
-__all__ = ["WEIGHTS_COMMANDS"]
+__all__ = ["reproduce", "weights"]
 
 
 def weights(
@@ -103,6 +102,3 @@ def reproduce(
         work.run(device=device, batch_size=batch_size)
     columns = ["streams", "source", "published", "measured", "difference", "clips"]
     print(f"\n{work.table()[columns].to_string(index=False)}")
-
-
-WEIGHTS_COMMANDS: dict[str, Callable[..., None]] = {"weights": weights, "reproduce": reproduce}

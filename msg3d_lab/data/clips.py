@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -70,26 +71,21 @@ def check_clip(clip: Clip, *, num_joints: int, channels: int, num_classes: int) 
 
 
 def checked_clips(
-    entries: Iterable[Clip | LeftOut],
-    *,
-    num_joints: int,
-    channels: int,
-    num_classes: int,
-    leave_out: bool,
+    entries: Iterable[Clip | LeftOut], document: Mapping[str, Any], *, leave_out: bool
 ) -> Iterator[Clip | LeftOut]:
-    """Yield clips that fit their data set, and whose ids differ.
+    """Yield clips that fit their store, and whose ids differ.
 
     Args:
         entries: clips, and recordings that were left out before, which are passed on.
-        num_joints: V.
-        channels: C, numbers per joint.
-        num_classes: labels are 0..num_classes - 1.
+        document: of the store, see `store_document`.
         leave_out: what is done with a clip that does not fit, or whose id occurred before: yield a
             `LeftOut` with the reason, or raise.
 
     Raises:
         ValueError: such a clip, unless `leave_out`.
     """
+    num_joints, channels = len(document["skeleton"]["joints"]), document["channels"]
+    num_classes = len(document["label_names"])
     seen: set[str] = set()
     for entry in entries:
         if isinstance(entry, LeftOut):

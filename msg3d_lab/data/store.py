@@ -39,7 +39,6 @@ __all__ = [
     "Store",
     "open_store",
     "store_document",
-    "write_arrow_file",
     "write_entries",
     "write_store",
 ]
@@ -61,7 +60,6 @@ def write_store(
     channels: int,
     preparation: Mapping[str, Any],
     synthetic: bool = False,
-    leave_out_unusable: bool = False,
 ) -> Path:
     """Write clips to a new store.
 
@@ -76,16 +74,13 @@ def write_store(
         preparation: name and options of what was done to the coordinates and a hash of the source,
             in plain types. `scored: True` says that the last channel is a confidence score.
         synthetic: whether the clips are generated; shown wherever the data set is.
-        leave_out_unusable: record clips that do not fit, or whose id occurs twice, as left out.
-            Default: raise.
 
     Returns:
         The path.
 
     Raises:
         FileExistsError: there is a file at `path`.
-        ValueError: a clip that does not fit (see `check_clip`) or an id that occurs twice, unless
-            they are left out; no clips.
+        ValueError: a clip that does not fit (see `check_clip`), an id that occurs twice, no clips.
     """
     document = store_document(
         dataset=dataset,
@@ -95,28 +90,25 @@ def write_store(
         preparation=preparation,
         synthetic=synthetic,
     )
-    entries = checked_clips(
-        clips,
-        num_joints=skeleton.num_joints,
-        channels=channels,
-        num_classes=len(label_names),
-        leave_out=leave_out_unusable,
-    )
-    return write_entries(path, entries, document)
+    return write_entries(path, checked_clips(clips, document, leave_out=False), document)
 
 
 def write_entries(
-    path: str | Path, entries: Iterable[Clip | LeftOut], document: Mapping[str, Any]
+    path: str | Path,
+    entries: Iterable[Clip | LeftOut],
+    document: Mapping[str, Any],
+    *,
+    may_be_empty: bool = False,
 ) -> Path:
     """Write clips that were checked before (see `checked_clips`) to a new store.
 
     Raises:
         FileExistsError: there is a file at `path`.
-        ValueError: no clips.
+        ValueError: no clips, unless there may be none.
     """
     with write_aside(path) as aside:
-        num_clips, left_out = write_arrow_file(aside, entries, document)
-        if num_clips == 0:
+        num_clips, left_out = _write_arrow_file(aside, entries, document)
+        if num_clips == 0 and not may_be_empty:
             example = "; for example {} {} ({})".format(*left_out[0]) if left_out else ""
             raise ValueError(f"no clips to write: the source has none that can be used{example}")
     return Path(path)
@@ -324,7 +316,9 @@ class Store:
             with self.path.open("rb") as file:
                 file.seek(start)
                 read = file.readinto(view)
-        if read != out.nbytes or not (self._verified[i] or self._verify(i, view)):
+        if not self._verified[i]:
+            self._verified[i] = zlib.crc32(view) == self._checksums[i]
+        if read != out.nbytes or not self._verified[i]:
             raise ValueError(
                 f"clip {self.ids[i]} of {self.path} is damaged (its checksum is wrong): import the "
                 "data set again"
@@ -340,22 +334,16 @@ class Store:
         facts = {key: row[key] for key in ("id", "label", "subject", "camera", "setup")}
         return Clip(keypoints=self.keypoints(i), splits=tuple(row["splits"]), **facts)
 
-    def verify(self, *, progress: bool = False) -> list[str]:
+    def verify(self) -> list[str]:
         """Read every clip and return the ids of those that are damaged."""
-        from tqdm.auto import tqdm
-
         damaged = []
-        for i in tqdm(range(len(self)), desc="checksums", unit="clip", disable=not progress):
+        for i in range(len(self)):
             self._verified[i] = False
             try:
                 self.keypoints(i)
             except ValueError:
                 damaged.append(self.ids[i])
         return damaged
-
-    def _verify(self, i: int, content: memoryview) -> bool:
-        self._verified[i] = zlib.crc32(content) == self._checksums[i]
-        return bool(self._verified[i])
 
 
 def store_document(
@@ -382,14 +370,10 @@ def store_document(
     }
 
 
-def write_arrow_file(
+def _write_arrow_file(
     path: Path, entries: Iterable[Clip | LeftOut], document: Mapping[str, Any]
 ) -> tuple[int, list[tuple[str, str, str]]]:
-    """Write clips that were checked before, at most one record batch in memory at a time.
-
-    Returns:
-        The number of clips, and (id, reason, detail) of the recordings that were left out.
-    """
+    """Write clips, a record batch at a time; return how many, and all that was left out."""
     import pyarrow as pa
 
     metadata = json.dumps(document).encode()

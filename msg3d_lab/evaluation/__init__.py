@@ -4,7 +4,6 @@ from msg3d_lab.evaluation.evaluator import EvaluationResult, evaluate, validatio
 from msg3d_lab.evaluation.external.alignment import read_external_scores
 from msg3d_lab.evaluation.fusion import (
     FittedWeights,
-    Gain,
     fit_weights,
     fuse,
     fusion_table,
@@ -30,19 +29,21 @@ from msg3d_lab.evaluation.scores import (
     write_scores,
 )
 from msg3d_lab.evaluation.statistics import (
+    Comparison,
     Difference,
     McNemar,
     accuracy_interval,
+    compare,
     difference,
     holm,
     mcnemar,
 )
 
 __all__ = [
+    "Comparison",
     "Difference",
     "EvaluationResult",
     "FittedWeights",
-    "Gain",
     "McNemar",
     "Scores",
     "accuracies",
@@ -50,6 +51,7 @@ __all__ = [
     "align",
     "calibration_error",
     "class_delta",
+    "compare",
     "confused_pairs",
     "confusion_counts",
     "difference",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msg3d_lab.evaluation.scores import Kind, Scores, align
-from msg3d_lab.evaluation.statistics import accuracy_interval, difference, mcnemar
+from msg3d_lab.evaluation.statistics import Comparison, accuracy_interval, compare
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = [
     "STREAM_WEIGHTS",
     "FittedWeights",
-    "Gain",
     "fit_weights",
     "fuse",
     "fusion_table",
@@ -35,29 +34,6 @@ STREAM_WEIGHTS = {"joint": 2.0, "bone": 2.0, "joint_motion": 1.0, "bone_motion":
 _SMALLEST = float(np.finfo(np.float32).tiny)
 # The facts that a fusion keeps if all of its parts have the same.
 _COMMON_FACTS = ("dataset", "split", "num_clips", "trained_on", "data_fingerprint")
-
-
-@dataclass(frozen=True)
-class Gain:
-    """The gain of a fusion over a single network, in fractions of 1.
-
-    Args:
-        fused, single: accuracies.
-        difference: `fused - single`.
-        low, high: 95 % bootstrap interval of the difference, over samples.
-        only_fused: samples that only the fusion has right.
-        only_single: samples that only the single network has right.
-        p_value: of the exact McNemar test.
-    """
-
-    fused: float
-    single: float
-    difference: float
-    low: float
-    high: float
-    only_fused: int
-    only_single: int
-    p_value: float
 
 
 @dataclass(frozen=True)
@@ -134,8 +110,8 @@ def stream_weights(scores: Sequence[Scores]) -> list[float]:
     return [STREAM_WEIGHTS[str(stream)] for stream in streams]
 
 
-def gain(fused: Scores, single: Scores) -> Gain:
-    """Compare a fusion with one network, usually its best part, on the same samples.
+def gain(fused: Scores, single: Scores) -> Comparison:
+    """Compare a fusion (a) with one network (b), usually its best part, on the same samples.
 
     The best part is chosen by its test accuracy, which favours it: the gain is underestimated.
 
@@ -143,46 +119,31 @@ def gain(fused: Scores, single: Scores) -> Gain:
         ValueError: they are not of the same samples, see `align`.
     """
     fused, single = align([fused, single])
-    a, b = fused.correct, single.correct
-    found, test = difference(a, b), mcnemar(a, b)
-    return Gain(
-        fused=float(a.mean()),
-        single=float(b.mean()),
-        difference=found.mean,
-        low=found.low,
-        high=found.high,
-        only_fused=test.only_a,
-        only_single=test.only_b,
-        p_value=test.p_value,
-    )
+    return compare(fused.correct, single.correct)
 
 
-def fusion_table(
-    scores: Sequence[Scores],
-    fused: Scores,
-    *,
-    names: Sequence[str],
-    weights: Sequence[float] | None = None,
-) -> pd.DataFrame:
+def fusion_table(scores: Sequence[Scores], fused: Scores, *, names: Sequence[str]) -> pd.DataFrame:
     """Return a row per part and one for their fusion: accuracy in percent with its 95 % interval.
 
     Args:
         scores: the parts.
         fused: their fusion.
         names: one per part.
-        weights: those they were fused with. Default: equal.
 
     Raises:
-        ValueError: another number of names than parts; otherwise as `fuse`.
+        ValueError: another number of names or scores than parts.
     """
     import pandas as pd
 
-    parts = _align_parts(scores)
-    fractions = _normalize(weights, len(parts))
-    if len(names) != len(parts):
-        raise ValueError(f"expected a name for each of {len(parts)} parts, found {len(names)}")
+    weights = [part["weight"] for part in fused.facts["parts"]]
+    if not len(names) == len(scores) == len(weights):
+        raise ValueError(
+            f"expected scores and a name for each of {len(weights)} parts, found {len(scores)} "
+            f"scores and {len(names)} names"
+        )
+    fractions = _normalize(weights, len(weights))
     rows = []
-    for part, weight in zip([*parts, fused], [*fractions.tolist(), 1.0], strict=True):
+    for part, weight in zip([*scores, fused], [*fractions.tolist(), 1.0], strict=True):
         low, high = accuracy_interval(part.correct)
         rows.append(
             {

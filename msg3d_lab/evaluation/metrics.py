@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
 from msg3d_lab.evaluation.scores import Scores, align
-from msg3d_lab.evaluation.statistics import difference, holm, mcnemar
+from msg3d_lab.evaluation.statistics import compare, holm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,7 +197,7 @@ def _below_one(probabilities: np.ndarray) -> np.ndarray:
     return np.minimum(probabilities, np.nextafter(np.float32(1), np.float32(0)))
 
 
-def class_delta(a: Scores, b: Scores, *, confidence: float = 0.95) -> pd.DataFrame:
+def class_delta(a: Scores, b: Scores) -> pd.DataFrame:
     """Return the difference in recall of each class, greatest gain of a first, indexed by class.
 
     Columns: samples; a and b, the recall of each; difference (a - b) with its bootstrap interval
@@ -208,7 +209,6 @@ def class_delta(a: Scores, b: Scores, *, confidence: float = 0.95) -> pd.DataFra
     Args:
         a: scores of one network.
         b: of another, on the same samples; joined by id.
-        confidence: of the intervals.
 
     Raises:
         ValueError: the scores are not of the same samples (see `align`).
@@ -219,20 +219,7 @@ def class_delta(a: Scores, b: Scores, *, confidence: float = 0.95) -> pd.DataFra
     rows, present = [], np.unique(a.labels)
     for label in present:
         right_a, right_b = (s.correct[a.labels == label] for s in (a, b))
-        found, test = difference(right_a, right_b, confidence=confidence), mcnemar(right_a, right_b)
-        rows.append(
-            {
-                "samples": len(right_a),
-                "a": right_a.mean(),
-                "b": right_b.mean(),
-                "difference": found.mean,
-                "low": found.low,
-                "high": found.high,
-                "only_a": test.only_a,
-                "only_b": test.only_b,
-                "p_value": test.p_value,
-            }
-        )
+        rows.append({"samples": len(right_a), **asdict(compare(right_a, right_b))})
     names = pd.Index([a.label_names[label] for label in present], name="class")
     table = pd.DataFrame(rows, index=names)
     table["p_holm"] = holm(table["p_value"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from msg3d_lab.files import write_aside
+from msg3d_lab.files import read_parquet, write_parquet
 
 if TYPE_CHECKING:
     from msg3d_lab.training.runs import Run
@@ -20,6 +19,7 @@ __all__ = [
     "Scores",
     "align",
     "guess_kind",
+    "name_some",
     "read_run_scores",
     "read_scores",
     "write_scores",
@@ -27,7 +27,6 @@ __all__ = [
 
 Kind = Literal["softmax", "logits"]
 
-_KEY = b"msg3d_lab.scores"
 _MAX_NAMED = 5  # samples or classes named in an error
 
 
@@ -125,7 +124,6 @@ def write_scores(scores: Scores, path: str | Path, *, overwrite: bool = False) -
         FileExistsError: the file exists.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     table = pa.table(
         {
@@ -135,10 +133,8 @@ def write_scores(scores: Scores, path: str | Path, *, overwrite: bool = False) -
             "scores": pa.array(list(scores.values.astype(np.float32)), pa.list_(pa.float32())),
         }
     )
-    notes = json.dumps({"label_names": list(scores.label_names), "facts": scores.facts})
-    with write_aside(path, overwrite=overwrite) as aside:
-        table = table.replace_schema_metadata({_KEY: notes})
-        pq.write_table(table, aside, write_page_checksum=True)
+    notes = {"label_names": list(scores.label_names), "facts": scores.facts}
+    write_parquet(table, notes, path, kind="scores", overwrite=overwrite)
 
 
 def read_scores(path: str | Path) -> Scores:
@@ -148,22 +144,10 @@ def read_scores(path: str | Path) -> Scores:
         FileNotFoundError: no such file.
         ValueError: not a table of scores, or a damaged one.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with Path(path).open("rb") as file:
-        try:
-            table = pq.read_table(file, page_checksum_verification=True)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise ValueError(f"{path} is not a whole Parquet file: {error}") from error
-    notes = (table.schema.metadata or {}).get(_KEY)
-    if notes is None:
-        raise ValueError(
-            f"{path} holds no scores of MS-G3D Lab: `msg3d-lab test` and `msg3d-lab scores` make "
-            "them"
-        )
+    table, known = read_parquet(
+        path, kind="scores", made_by="`msg3d-lab test` and `msg3d-lab scores`"
+    )
     try:
-        known = json.loads(notes)
         names: Sequence[str] = known["label_names"]
         rows = table["scores"].to_numpy()
         return Scores(
@@ -217,7 +201,7 @@ def _align_with(first: Scores, other: Scores, number: int) -> Scores:
     added = [name for name in other.ids if name not in wanted]
     if missing or added:
         differences = [
-            f"{len(names)} missing from scores {lacking} ({_name_some(names)})"
+            f"{len(names)} missing from scores {lacking} ({name_some(names)})"
             for names, lacking in ((missing, number), (added, 1))
             if names
         ]
@@ -228,9 +212,7 @@ def _align_with(first: Scores, other: Scores, number: int) -> Scores:
     found = other.select(np.array([row_of[name] for name in first.ids], dtype=np.int64))
     wrong = np.flatnonzero(found.labels != first.labels)
     if len(wrong):
-        named = _name_some(
-            f"{first.ids[i]}: {first.labels[i]} and {found.labels[i]}" for i in wrong
-        )
+        named = name_some(f"{first.ids[i]}: {first.labels[i]} and {found.labels[i]}" for i in wrong)
         raise ValueError(
             f"expected the same true class for each id, found {len(wrong)} that differ between "
             f"scores 1 and scores {number} ({named}): they are not of the same data"
@@ -249,11 +231,11 @@ def _check_label_names(first: tuple[str, ...], other: tuple[str, ...], number: i
     if different:
         raise ValueError(
             f"expected the same class names, found other ones in scores {number} "
-            f"({_name_some(different)}): give both the names of one store"
+            f"({name_some(different)}): give both the names of one store"
         )
 
 
-def _name_some(names: Iterable[str]) -> str:
+def name_some(names: Iterable[object]) -> str:
     """Name the first few."""
-    listed = list(names)
+    listed = list(map(str, names))
     return ", ".join(listed[:_MAX_NAMED]) + (", ..." if len(listed) > _MAX_NAMED else "")

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["Difference", "McNemar", "accuracy_interval", "difference", "holm", "mcnemar"]
+__all__ = [
+    "Comparison",
+    "Difference",
+    "McNemar",
+    "accuracy_interval",
+    "compare",
+    "difference",
+    "holm",
+    "mcnemar",
+]
 
 _MAX_DRAWN = 2**22  # random numbers in memory at a time
 
@@ -47,6 +56,28 @@ class Difference:
     high: float
     p_clips: float
     p_seeds: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two networks on the same samples, in fractions of 1.
+
+    Args:
+        a, b: accuracies.
+        difference: `a - b`.
+        low, high: 95 % bootstrap interval of the difference, over samples.
+        only_a, only_b: samples that one alone has right.
+        p_value: of the exact McNemar test.
+    """
+
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    only_a: int
+    only_b: int
     p_value: float
 
 
@@ -179,6 +210,25 @@ def difference(
         p_clips=p_clips,
         p_seeds=p_seeds,
         p_value=p_clips if np.isnan(p_seeds) else max(p_clips, p_seeds),
+    )
+
+
+def compare(a: np.ndarray, b: np.ndarray) -> Comparison:
+    """Compare two networks by `difference` and `mcnemar`.
+
+    Shapes:
+        a, b: (samples,) bool, whether the prediction was correct
+    """
+    found, test = difference(a, b), mcnemar(a, b)
+    return Comparison(
+        a=float(a.mean()),
+        b=float(b.mean()),
+        difference=found.mean,
+        low=found.low,
+        high=found.high,
+        only_a=test.only_a,
+        only_b=test.only_b,
+        p_value=test.p_value,
     )
 
 

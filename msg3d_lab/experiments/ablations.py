@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from tqdm.auto import tqdm
 
 from msg3d_lab.data.store import Store
 from msg3d_lab.evaluation.evaluator import evaluate
-from msg3d_lab.experiments import grids
 from msg3d_lab.experiments.grids import Grid
 from msg3d_lab.experiments.plan import PlannedRun, failure_path, read_progress
-from msg3d_lab.experiments.results import COST_FILE, AblationResults
+from msg3d_lab.experiments.results import COST_FILE, AblationResults, GridOptions
 from msg3d_lab.experiments.workers import Failure, in_processes
 from msg3d_lab.files import write_aside
 from msg3d_lab.training.distributed.processes import Precision
@@ -39,15 +38,11 @@ _FEW_FRAMES = 16  # enough to compare the cost of variants
 def ablate(
     grid: Grid | str,
     *,
-    seeds: Sequence[int] | None = None,
     jobs: int = 1,
-    runs: str | Path | None = None,
-    data: Store | str | Path | None = None,
-    variants: Sequence[str] | None = None,
-    settings: Sequence[str] | Mapping[str, Any] = (),
     device: str = "auto",
     precision: Precision = "32-true",
     progress: bool = True,
+    **options: Unpack[GridOptions],
 ) -> AblationResults:
     """Train and test every variant of a grid with every seed.
 
@@ -62,25 +57,17 @@ def ablate(
 
     Args:
         grid: a grid, the name of one, or the path of its YAML.
-        seeds: Default: the grid's own.
         jobs: runs at a time; they share the processor's cores, or the GPU.
-        runs: the folder of the run folders VARIANT/seed-N. Default: `runs/ablations/<grid's name>`.
-        data: the store. Default: the recipe's default place.
-        variants: the names of those to run, with what they are compared with. Default: all.
-        settings: changes of all variants, as `with_settings` takes them.
         device: "auto", "cpu", "cuda" or "mps".
         precision: of the arithmetic, as in Lightning Fabric.
         progress: whether to show a progress bar with the remaining time.
+        **options: seeds, runs, data, variants, settings: see `AblationResults`.
 
     Raises:
-        FileNotFoundError: no store.
         Requeue: SIGTERM was received; the same call continues the ablation.
-        ValueError: an unknown grid or variant; a setting that no variant can have; the store does
-            not fit the recipe.
+        ValueError: see `AblationResults`; so is `FileNotFoundError`.
     """
-    results = AblationResults(
-        _select(grid, variants), seeds=seeds, runs=runs, data=data, settings=settings
-    )
+    results = AblationResults(grid, **options)
     tasks = {
         run.path: partial(
             train_and_test,
@@ -113,12 +100,8 @@ def submit_ablation(
     grid: Grid | str,
     *,
     slurm: Slurm,
-    seeds: Sequence[int] | None = None,
-    runs: str | Path | None = None,
-    data: Store | str | Path | None = None,
-    variants: Sequence[str] | None = None,
-    settings: Sequence[str] | Mapping[str, Any] = (),
     precision: Precision = "32-true",
+    **options: Unpack[GridOptions],
 ) -> list[Any]:
     """Submit a Slurm job for every run that is not trained yet; return submitit's jobs.
 
@@ -128,24 +111,19 @@ def submit_ablation(
     Args:
         grid: a grid, the name of one, or the path of its YAML.
         slurm: what to ask for, for each job.
-        seeds: Default: the grid's own.
-        runs: as in `ablate`, on a file system that the cluster's machines share.
-        data: the store, likewise.
-        variants: the names of those to run, with what they are compared with. Default: all.
-        settings: changes of all variants.
         precision: of the arithmetic.
+        **options: seeds, runs, data, variants, settings: see `AblationResults`. Runs and data must
+            be on a file system that the cluster's machines share.
 
     Raises:
         FileExistsError: a run's folder holds another run.
         FileNotFoundError: no store.
         ModuleNotFoundError: submitit is not installed.
-        ValueError: as in `ablate`; there is no Slurm.
+        ValueError: see `AblationResults`; there is no Slurm.
     """
     from msg3d_lab.training.distributed.slurm import submit
 
-    results = AblationResults(
-        _select(grid, variants), seeds=seeds, runs=runs, data=data, settings=settings
-    )
+    results = AblationResults(grid, **options)
     for run in results.planned:
         found = read_progress(run, results.store)
         if found.state == "other":
@@ -187,11 +165,6 @@ def train_and_test(
     with write_aside(path / COST_FILE, overwrite=True) as aside:
         aside.write_text(json.dumps(cost, indent=2) + "\n", encoding="utf-8")
     evaluate(run, data=data, device=device, progress=False)
-
-
-def _select(grid: Grid | str, variants: Sequence[str] | None) -> Grid:
-    found = grids.get(grid) if isinstance(grid, str) else grid
-    return found if variants is None else found.only(variants)
 
 
 def _untested(results: AblationResults) -> list[PlannedRun]:

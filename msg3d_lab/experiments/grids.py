@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.settings import Section
-from msg3d_lab.yaml_library import YamlLibrary, explain_errors, read_mapping
+from msg3d_lab.yaml_library import YamlLibrary, read_mapping
 
 __all__ = ["Grid", "Variant", "build_recipe", "get", "load", "names"]
 
@@ -135,10 +135,7 @@ def load(path: str | Path) -> Grid:
         ValueError: not YAML; something is missing, misspelt or out of range, also in the recipe of
             a variant.
     """
-    try:
-        grid = Grid.model_validate(read_mapping(path, kind="grid"))
-    except ValidationError as error:
-        raise ValueError(f"{path} is not a grid: {explain_errors(error)}") from error
+    grid = Grid.parse(read_mapping(path, kind="grid"), wrong=f"{path} is not a grid")
     for variant in grid.variants:
         build_recipe(grid, variant)
     return grid
@@ -149,13 +146,8 @@ def build_recipe(
 ) -> Recipe:
     """Return a variant's whole recipe, named after the grid.
 
-    Variants with equal settings thus have equal hashes, and are run once.
-
-    Args:
-        grid: the grid.
-        variant: one of its variants.
-        settings: changes of all variants, as `with_settings` takes them. The variant's own changes
-            come after these.
+    Variants with equal settings thus have equal hashes, and are run once. `settings` are changes of
+    all variants, as `with_settings` takes them; the variant's own changes come after these.
 
     Raises:
         ValueError: an unknown setting or a value out of range.
@@ -169,11 +161,8 @@ def build_recipe(
     return recipe.model_copy(update={"name": grid.name, "source": f"{grid.name}: {grid.source}"})
 
 
-def _entries(path: Path) -> dict[str, Grid]:
-    grid = load(path)
-    return {grid.name: grid}
-
-
 _LIBRARY: YamlLibrary[Grid] = YamlLibrary(
-    Path(__file__).with_name("grids"), kind="grid", entries=_entries
+    Path(__file__).with_name("grids"),
+    kind="grid",
+    entries=lambda path: {path.stem: load(path)},
 )

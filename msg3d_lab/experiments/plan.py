@@ -69,13 +69,8 @@ def plan_runs(
 ) -> list[PlannedRun]:
     """List the runs of a grid: all variants with the first seed, then all with the next.
 
-    In this order an interrupted ablation has compared everything once before anything twice.
-
-    Args:
-        grid: the grid.
-        seeds: Default: the grid's own.
-        runs: the folder of the run folders VARIANT/seed-N. Default: `runs/ablations/<grid's name>`.
-        settings: changes of all variants; see `build_recipe`.
+    In this order an interrupted ablation has compared everything once before anything twice. For
+    the arguments see `AblationResults`.
 
     Raises:
         ValueError: no seeds, a repeated or negative one; see `build_recipe`.
@@ -106,12 +101,7 @@ def failure_path(run: Path) -> Path:
 
 
 def read_progress(planned: PlannedRun, store: Store) -> Progress:
-    """Read from a run's folder how far it is.
-
-    Args:
-        planned: the run.
-        store: the data of the ablation.
-    """
+    """Read from a run's folder how far it is."""
     error = _last_error(planned.path)
     if not planned.path.exists():
         return Progress("failed", error) if error else Progress("missing")

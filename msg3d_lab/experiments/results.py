@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -23,10 +23,20 @@ from msg3d_lab.training.setup import open_store_for
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COST_FILE", "AblationResults"]
+__all__ = ["COST_FILE", "AblationResults", "GridOptions"]
 
 COST_FILE = "cost.json"  # in the run's folder: the cost of its network per clip
 _COSTS = ("parameters", "macs")
+
+
+class GridOptions(TypedDict, total=False):
+    """What `AblationResults` takes beside the grid, for functions that pass it on."""
+
+    seeds: Sequence[int] | None
+    runs: str | Path | None
+    data: Store | str | Path | None
+    variants: Sequence[str] | None
+    settings: Sequence[str] | Mapping[str, Any]
 
 
 class AblationResults:
@@ -39,7 +49,9 @@ class AblationResults:
         seeds: Default: the grid's own.
         runs: the folder of the run folders VARIANT/seed-N. Default: `runs/ablations/<grid's name>`.
         data: the store. Default: the recipe's default place.
-        settings: changes of all variants, as they were run.
+        variants: the names of some of the variants, which come with what they are compared with.
+            Default: all.
+        settings: changes of all variants, as `with_settings` takes them.
 
     Attributes:
         grid: the grid.
@@ -48,7 +60,8 @@ class AblationResults:
 
     Raises:
         FileNotFoundError: no store.
-        ValueError: an unknown grid or setting; a store that does not fit the recipe.
+        ValueError: an unknown grid or variant; a setting that no variant can have; a store that
+            does not fit the recipe.
     """
 
     def __init__(
@@ -58,9 +71,11 @@ class AblationResults:
         seeds: Sequence[int] | None = None,
         runs: str | Path | None = None,
         data: Store | str | Path | None = None,
+        variants: Sequence[str] | None = None,
         settings: Sequence[str] | Mapping[str, Any] = (),
     ) -> None:
-        self.grid = grids.get(grid) if isinstance(grid, str) else grid
+        whole = grids.get(grid) if isinstance(grid, str) else grid
+        self.grid = whole if variants is None else whole.only(variants)
         self.planned = plan_runs(self.grid, seeds=seeds, runs=runs, settings=settings)
         self.store = open_store_for(self.planned[0].recipe, data)
 

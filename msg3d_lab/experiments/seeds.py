@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from msg3d_lab.data.store import Store
 from msg3d_lab.training import recipes
-from msg3d_lab.training.callbacks import Callback
-from msg3d_lab.training.distributed.processes import Precision
-from msg3d_lab.training.loop import fit
+from msg3d_lab.training.loop import FitOptions, JobOptions, fit
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run
-from msg3d_lab.training.session import OnNan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,15 +28,7 @@ def fit_seeds(
     *,
     seeds: Sequence[int] = (1, 2, 3),
     runs: str | Path | None = None,
-    data: Store | str | Path | None = None,
-    device: str = "auto",
-    devices: int | None = None,
-    num_nodes: int | None = None,
-    precision: Precision = "32-true",
-    on_nan: OnNan = "stop",
-    checkpoint_minutes: float = 5,
-    progress: bool = True,
-    callbacks: Sequence[Callback] = (),
+    **options: Unpack[FitOptions],
 ) -> pd.DataFrame:
     """Train a recipe once per seed, one after the other, and return the results with mean and sd.
 
@@ -52,15 +40,8 @@ def fit_seeds(
         seeds: of the runs.
         runs: the folder for the run folders seed-1, seed-2, ... Default:
             `runs/<recipe's name>-seeds`.
-        data: as in `fit`; so are the following.
-        device: where to compute.
-        devices: processes per machine.
-        num_nodes: machines.
-        precision: of the arithmetic.
-        on_nan: what to do if a loss or a gradient is not finite.
-        checkpoint_minutes: between two checkpoints.
-        progress: whether to show a progress bar.
-        callbacks: called after each epoch, of every run.
+        **options: of `fit`, for every run: data, device, devices, num_nodes, precision, on_nan,
+            checkpoint_minutes, progress, callbacks.
 
     Returns:
         See `seeds_table`.
@@ -70,24 +51,13 @@ def fit_seeds(
             recipe or store.
         FileExistsError: `runs` is itself a run folder.
     """
-    finished = {
-        seed: fit(
-            own,
-            data=data,
-            run=folder,
-            resume=True,
-            device=device,
-            devices=devices,
-            num_nodes=num_nodes,
-            precision=precision,
-            on_nan=on_nan,
-            checkpoint_minutes=checkpoint_minutes,
-            progress=progress,
-            callbacks=callbacks,
-        )
-        for seed, (own, folder) in _runs_of(recipe, seeds, runs).items()
-    }
-    return seeds_table(finished)
+    planned = _runs_of(recipe, seeds, runs)
+    return seeds_table(
+        {
+            seed: fit(own, run=folder, resume=True, **options)
+            for seed, (own, folder) in planned.items()
+        }
+    )
 
 
 def submit_seeds(
@@ -97,10 +67,7 @@ def submit_seeds(
     seeds: Sequence[int] = (1, 2, 3),
     runs: str | Path | None = None,
     data: str | Path | None = None,
-    precision: Precision = "32-true",
-    on_nan: OnNan = "stop",
-    checkpoint_minutes: float = 5,
-    callbacks: Sequence[Callback] = (),
+    **options: Unpack[JobOptions],
 ) -> dict[int, Any]:
     """Submit a recipe to Slurm once per seed, a job each, without waiting for them.
 
@@ -113,11 +80,8 @@ def submit_seeds(
         slurm: what to ask for, for each job.
         seeds: of the runs.
         runs: as in `fit_seeds`.
-        data: as in `fit`; so are the following.
-        precision: of the arithmetic.
-        on_nan: what to do if a loss or a gradient is not finite.
-        checkpoint_minutes: between two checkpoints.
-        callbacks: must be picklable.
+        data: as in `submit`.
+        **options: of `submit`: precision, on_nan, checkpoint_minutes, callbacks.
 
     Returns:
         submitit's jobs by their seeds; finished seeds have none.
@@ -136,10 +100,7 @@ def submit_seeds(
             run=folder,
             resume=True,
             name=f"{own.name}-seed-{seed}",
-            precision=precision,
-            on_nan=on_nan,
-            checkpoint_minutes=checkpoint_minutes,
-            callbacks=callbacks,
+            **options,
         )
         for seed, (own, folder) in _runs_of(recipe, seeds, runs).items()
         if not (folder.exists() and Run(folder).finished)

@@ -8,11 +8,11 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import NamedTuple, TypeVar
 
 from msg3d_lab.training.signals import Requeue
 
@@ -23,17 +23,12 @@ _KILLED = (
     "its process was killed, perhaps because memory ran out; its checkpoints are kept: call again "
     "to continue"
 )
-_TIMEOUT = 120  # seconds a stopped worker has to finish its step and write its checkpoint
+_TIMEOUT = 120  # seconds a stopped process has to finish its step and write its checkpoint
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a task failed.
-
-    Args:
-        message: the error in one line.
-        details: the traceback, if there is one.
-    """
+    """Why a task failed: the error in one line, and the traceback if there is one."""
 
     message: str
     details: str = ""
@@ -49,8 +44,8 @@ def in_processes(
 ) -> Iterator[tuple[Key, Failure | None]]:
     """Run tasks, `jobs` at a time, and yield each with its failure, or None, as it ends.
 
-    A task that raises, or whose process is killed, leaves the others alone: every worker is a
-    process pool of its own. If the caller stops early (e.g. by Ctrl-C) or its process is killed,
+    A task that raises, or whose process is killed, leaves the others alone: a process that was
+    killed is replaced. If the caller stops early (e.g. by Ctrl-C) or its process is killed,
     the workers get SIGTERM, so that a training writes its checkpoint.
 
     Args:
@@ -65,78 +60,54 @@ def in_processes(
     """
     if jobs < 1 or threads < 1:
         raise ValueError(f"expected jobs and threads of at least 1, found {jobs} and {threads}")
-    waiting = list(tasks)[::-1]
-    workers = [_Worker[Key](threads) for _ in range(min(jobs, len(waiting)))]
+    waiting = list(tasks.items())[::-1]
+    running: dict[Key, _Worker] = {}
+    idle: list[_Worker] = []
     try:
-        while waiting or any(worker.future for worker in workers):
-            for worker in workers:
-                if waiting and worker.future is None:
-                    worker.start(waiting[-1], tasks[waiting.pop()])
-            futures = [worker.future for worker in workers if worker.future is not None]
-            wait(futures, timeout=seconds, return_when=FIRST_COMPLETED)
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                key, task = waiting.pop()
+                running[key] = idle.pop() if idle else _start(threads)
+                running[key].pipe.send(task)
+            ended = wait([worker.pipe for worker in running.values()], timeout=seconds)
             if tick is not None:
-                tick([worker.key for worker in workers if worker.future is not None])
-            for worker in workers:
-                if worker.future is not None and worker.future.done():
-                    yield worker.take()
+                tick(list(running))
+            for key, worker in list(running.items()):
+                if worker.pipe in ended:
+                    del running[key]
+                    try:
+                        failure = worker.pipe.recv()
+                        idle.append(worker)
+                    except (EOFError, ConnectionResetError):
+                        failure = Failure(_KILLED)
+                    yield key, failure
     finally:
-        for worker in workers:
-            worker.ask_to_stop()
-        for worker in workers:
-            worker.close()
+        for worker in running.values():
+            worker.process.terminate()  # so that it writes its checkpoint and stops
+        for worker in [*idle, *running.values()]:
+            worker.pipe.close()  # so that it waits for no further task
+        for worker in [*idle, *running.values()]:
+            worker.process.join(_TIMEOUT)
+            worker.process.kill()
+            worker.process.join()
 
 
-class _Worker(Generic[Key]):
-    """A worker process, replaced when it dies, and its current task."""
-
-    key: Key
-
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._pool: ProcessPoolExecutor | None = None
-        self._process: Future[int] | None = None
-        self.future: Future[Failure | None] | None = None
-
-    def start(self, key: Key, task: Callable[[], object]) -> None:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                1,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_initialize,
-                initargs=(self._threads,),
-            )
-            self._process = self._pool.submit(os.getpid)
-        self.key, self.future = key, self._pool.submit(_call, task)
-
-    def take(self) -> tuple[Key, Failure | None]:
-        future, self.future = self.future, None
-        assert future is not None
-        try:
-            return self.key, future.result()
-        except BrokenProcessPool:
-            self.close()
-            return self.key, Failure(_KILLED)
-
-    def ask_to_stop(self) -> None:
-        """Send SIGTERM to a busy worker, so that it writes its checkpoint and stops."""
-        if self.future is None or self.future.done() or self._process is None:
-            return
-        with suppress(BrokenProcessPool, ProcessLookupError, TimeoutError):
-            os.kill(self._process.result(timeout=_TIMEOUT), signal.SIGTERM)
-
-    def close(self) -> None:
-        if self._pool is None:
-            return
-        late = self.future is not None and bool(wait([self.future], timeout=_TIMEOUT).not_done)
-        if late and self._process is not None:
-            with suppress(BrokenProcessPool, ProcessLookupError, TimeoutError):
-                os.kill(self._process.result(timeout=1), signal.SIGKILL)
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._pool = None
+class _Worker(NamedTuple):
+    process: SpawnProcess
+    pipe: Connection
 
 
-def _initialize(threads: int) -> None:
-    """Prepare a worker process."""
+def _start(threads: int) -> _Worker:
+    """Start a process that takes one task after the other."""
+    context = multiprocessing.get_context("spawn")
+    own, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(threads, theirs))
+    process.start()
+    theirs.close()  # so that the pipe ends with the process
+    return _Worker(process, own)
+
+
+def _work(threads: int, pipe: Connection) -> None:
     import torch
 
     from msg3d_lab.allocator import tune_allocator
@@ -146,6 +117,9 @@ def _initialize(threads: int) -> None:
     torch.set_num_threads(threads)
     tune_allocator()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent has closed it
+        while True:
+            pipe.send(_call(pipe.recv()))
 
 
 def _end_with_parent() -> None:
@@ -158,15 +132,11 @@ def _end_with_parent() -> None:
 
 def _call(task: Callable[[], object]) -> Failure | None:
     """Run a task in a worker; errors are returned as text, because some cannot be pickled."""
-    failure = None
     try:
         task()
     except Requeue as stop:
-        failure = Failure(stop.message)
+        return Failure(stop.message)
     except BaseException as error:
         text = " ".join(str(error).split())
-        failure = Failure(f"{type(error).__name__}: {text}", traceback.format_exc())
-    parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():
-        os._exit(0)  # without a parent the pool would wait forever for the next task
-    return failure
+        return Failure(f"{type(error).__name__}: {text}", traceback.format_exc())
+    return None

@@ -7,13 +7,13 @@ single batch is explained by `attribute(network, question, method)`.
 
 from msg3d_lab.explain.clips import (
     Clips,
+    Options,
     choose_clips,
     load_clips,
     open_network,
     planted_features,
     playback_fps,
     predict_classes,
-    resolve_device,
 )
 from msg3d_lab.explain.cost import explain_cost, ranking_cost
 from msg3d_lab.explain.features import Features, make_features
@@ -35,6 +35,7 @@ from msg3d_lab.explain.over_clips import explain_run
 from msg3d_lab.explain.question import Question
 from msg3d_lab.explain.ranking import Ranking, rank_methods
 from msg3d_lab.explain.tables import Importance, read_importance, write_importance
+from msg3d_lab.training.distributed.processes import resolve_device
 
 __all__ = [
     "CONTROLS",
@@ -48,6 +49,7 @@ __all__ = [
     "Method",
     "Motion",
     "Occlusion",
+    "Options",
     "Passes",
     "Question",
     "RandomNumbers",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,16 +14,21 @@ from torch import Tensor
 
 from msg3d_lab.data.batches.sampling import choose_test_frames
 from msg3d_lab.data.store import Store
-from msg3d_lab.explain.baselines import make_baseline, mean_pose
+from msg3d_lab.explain.baselines import check_baseline, make_baseline, mean_pose
 from msg3d_lab.explain.features import Features, make_features
 from msg3d_lab.explain.question import Question
 from msg3d_lab.model import MSG3D
+from msg3d_lab.skeletons import Skeleton
+from msg3d_lab.training.distributed.processes import resolve_device
 from msg3d_lab.training.runs import Run, open_run
 from msg3d_lab.training.setup import build_test_batches, open_store_for
 
 __all__ = [
+    "DEFAULT_OPTIONS",
     "Clips",
+    "Options",
     "choose_clips",
+    "choose_run_clips",
     "load_clips",
     "open_network",
     "open_run_store",
@@ -30,10 +36,55 @@ __all__ = [
     "playback_fps",
     "predict_classes",
     "repeats_frames",
-    "resolve_device",
 ]
 
 _POSE_CLIPS = 256  # training clips in the mean pose
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which clips of a run are explained, and how.
+
+    Args:
+        data: the store. Default: the one the run was trained on.
+        split: the clips. Default: the recipe's test split; its training split in `rank_methods`.
+        num_clips: how many, balanced over classes. Default: all; 48 in `rank_methods`.
+        by: "joint", "part", "segment" or "joint_x_segment".
+        num_segments: number of time segments.
+        baseline: what replaces a feature: "mean_pose" (of the training clips), "first_frame" or
+            "removed".
+        score: "logit" or "log_probability".
+        seed: of the choice of clips and of everything that is drawn.
+        batch_size: the largest number of clips in one forward pass.
+        device: "auto", "cpu", "cuda" or "mps".
+
+    Raises:
+        ValueError: an unknown baseline.
+    """
+
+    data: Store | str | Path | None = None
+    split: str | None = None
+    num_clips: int | None = None
+    by: str = "joint"
+    num_segments: int = 8
+    baseline: str = "mean_pose"
+    score: str = "logit"
+    seed: int = 0
+    batch_size: int = 64
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Check the baseline."""
+        check_baseline(self.baseline)
+
+    def features(self, skeleton: Skeleton, num_frames: int) -> Features:
+        """Return the features of clips of so many frames; see `make_features`."""
+        return make_features(
+            self.by, skeleton, num_frames=num_frames, num_segments=self.num_segments
+        )
+
+
+DEFAULT_OPTIONS = Options()
 
 
 @dataclass(frozen=True)
@@ -66,44 +117,25 @@ class Clips:
         """(N,) true classes."""
         return self.store.labels[self.indices]
 
-    def question(
-        self,
-        classes: Tensor,
-        *,
-        by: str = "joint",
-        num_segments: int = 8,
-        baseline: str = "mean_pose",
-        score: str = "logit",
-        seed: int = 0,
-        batch_size: int = 64,
-    ) -> Question:
+    def question(self, classes: Tensor, options: Options = DEFAULT_OPTIONS) -> Question:
         """Return the question about these clips for an attribution method.
 
         Args:
             classes: (N,) the class that is explained, per clip.
-            by: "joint", "part", "segment" or "joint_x_segment".
-            num_segments: number of time segments.
-            baseline: what replaces a feature: "mean_pose" (of the training clips), "first_frame"
-                or "removed".
-            score: "logit" or "log_probability".
-            seed: for methods that draw random numbers.
-            batch_size: the largest number of clips in one forward pass.
+            options: the features, baseline, score, seed and batch size.
 
         Raises:
-            ValueError: as in `make_features`, `make_baseline` and `Question`.
+            ValueError: as in `make_features` and `Question`.
         """
-        T = self.x.shape[2]
         return Question(
             x=self.x,
             classes=classes,
-            features=make_features(
-                by, self.store.skeleton, num_frames=T, num_segments=num_segments
-            ),
-            baseline=make_baseline(self.x, baseline, pose=self.pose),
-            score=score,
+            features=options.features(self.store.skeleton, self.x.shape[2]),
+            baseline=make_baseline(self.x, options.baseline, pose=self.pose),
+            score=options.score,
             ids=self.ids,
-            seed=seed,
-            batch_size=batch_size,
+            seed=options.seed,
+            batch_size=options.batch_size,
         )
 
 
@@ -177,11 +209,7 @@ def _read(run: Run, store: Store, indices: np.ndarray) -> Tensor:
 
 
 def open_run_store(run: Run, data: Store | str | Path | None = None) -> Store:
-    """Open a run's store.
-
-    Args:
-        run: the run.
-        data: the store. Default: the one the run was trained on.
+    """Open a run's store: this one, or by default the one that it was trained on.
 
     Raises:
         FileNotFoundError: no store.
@@ -217,18 +245,45 @@ def open_network(
     return model, store
 
 
+class RunClips(NamedTuple):
+    """A run's network and store, and the clips that are explained: see `choose_run_clips`."""
+
+    run: Run
+    model: MSG3D
+    store: Store
+    device: torch.device
+    split: str
+    indices: np.ndarray
+
+
+def choose_run_clips(
+    run: Run | str | Path, options: Options, *, training: bool = False
+) -> RunClips:
+    """Open a run's network and store, and choose clips.
+
+    Args:
+        run: a run or its folder.
+        options: the store, clips and device.
+        training: whether clips are those of the training split by default.
+
+    Raises:
+        FileNotFoundError: no run, no weights, or no store.
+        ValueError: they do not fit, or no such device, split or number of clips.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    device = resolve_device(options.device)
+    model, store = open_network(run, options.data, device=device)
+    recipe = run.recipe.data
+    split = options.split or (recipe.train_split if training else recipe.test_split)
+    indices = choose_clips(store, split, num_clips=options.num_clips, seed=options.seed)
+    return RunClips(run, model, store, device, split, indices)
+
+
 def predict_classes(model: MSG3D, x: Tensor, *, batch_size: int = 64) -> Tensor:
     """Return the predicted classes: (N, M, T, V, C) -> (N,), on the clips' device."""
     with torch.inference_mode():
         found = torch.cat([model(part).argmax(dim=1) for part in torch.split(x, batch_size)])
     return found.clone()
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the device of this name; "auto" is CUDA if there is a CUDA device, else the CPU."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def planted_features(ids: Sequence[str], frames: np.ndarray, features: Features) -> np.ndarray:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from msg3d_lab.data.store import Store
-from msg3d_lab.explain.clips import choose_clips, load_clips, open_network, resolve_device
-from msg3d_lab.explain.features import make_features
+from msg3d_lab.explain.clips import (
+    DEFAULT_OPTIONS,
+    Options,
+    RunClips,
+    choose_clips,
+    choose_run_clips,
+    load_clips,
+)
 from msg3d_lab.explain.methods import CONTROLS, METHODS, Method, Passes, check_method
+from msg3d_lab.explain.ranking import ranking_options
 from msg3d_lab.model import MSG3D
-from msg3d_lab.training.runs import Run, open_run
+from msg3d_lab.training.runs import Run
 
 __all__ = ["explain_cost", "ranking_cost"]
 
@@ -25,29 +31,16 @@ _TIMED = 16  # clips that a pass is timed on
 def explain_cost(
     run: Run | str | Path,
     methods: Sequence[Method] = METHODS,
-    *,
-    by: str = "joint",
-    num_clips: int | None = None,
-    data: Store | str | Path | None = None,
-    split: str | None = None,
-    num_segments: int = 8,
-    batch_size: int = 64,
-    device: str = "auto",
+    options: Options = DEFAULT_OPTIONS,
 ) -> pd.DataFrame:
-    """Return what it takes to explain clips by each method.
+    """Return what it takes to explain clips by each method; see `explain_run`.
 
     The time of a forward and a backward pass is measured on a few clips and multiplied.
 
     Args:
         run: a run or its folder.
         methods: which methods.
-        by: the features.
-        num_clips: how many clips. Default: all of the split.
-        data: the store. Default: the one the run was trained on.
-        split: the clips. Default: the recipe's test split.
-        num_segments: number of time segments.
-        batch_size: the largest number of clips in one forward pass.
-        device: where to compute.
+        options: the clips, features and more.
 
     Returns:
         A row per method: clips, forward and backward passes per clip, and minutes for all clips,
@@ -57,31 +50,22 @@ def explain_cost(
         FileNotFoundError: no run, no weights, or no store.
         ValueError: a store that does not fit the run.
     """
-    run = run if isinstance(run, Run) else open_run(run)
-    split = split or run.recipe.data.test_split
     for method in methods:
         check_method(method)
-    timing = _Timing(run, data, split, num_clips, batch_size, device)
-    num_features = timing.num_features(by, num_segments)
-    return _table(
-        {method.name: timing.row(method.cost(num_features), extra_forward=1) for method in methods}
-    )
+    chosen = choose_run_clips(run, options)
+    num_features = _num_features(chosen, options)
+    costs = {method.name: method.cost(num_features) for method in methods}
+    return _table(costs, chosen, options, predictions=1)
 
 
 def ranking_cost(
     run: Run | str | Path,
     methods: Sequence[Method] = METHODS,
+    options: Options = DEFAULT_OPTIONS,
     *,
     others: Sequence[Run | str | Path] = (),
-    by: str = "joint",
-    data: Store | str | Path | None = None,
-    split: str | None = None,
-    num_clips: int = 48,
-    num_segments: int = 8,
     repeats: int = 20,
     points: int = 8,
-    batch_size: int = 64,
-    device: str = "auto",
 ) -> pd.DataFrame:
     """Return what `rank_methods` takes; the arguments are the same.
 
@@ -91,16 +75,10 @@ def ranking_cost(
     Args:
         run: a run or its folder.
         methods: which methods.
+        options: the clips, features and more.
         others: runs with other seeds.
-        by: the features.
-        data: the store. Default: the one the run was trained on.
-        split: the clips. Default: the recipe's training split.
-        num_clips: how many.
-        num_segments: number of time segments.
         repeats: sets of features per clip for `faithfulness`.
         points: steps of each deletion curve.
-        batch_size: the largest number of clips in one forward pass.
-        device: where to compute.
 
     Returns:
         A row "ranking" with the columns of `explain_cost`: clips, all forward and backward passes
@@ -110,10 +88,9 @@ def ranking_cost(
         FileNotFoundError: no run, no weights, or no store.
         ValueError: a store that does not fit the run.
     """
-    run = run if isinstance(run, Run) else open_run(run)
-    split = split or run.recipe.data.train_split
-    timing = _Timing(run, data, split, num_clips, batch_size, device)
-    num_features = timing.num_features(by, num_segments)
+    options = ranking_options(options)
+    chosen = choose_run_clips(run, options, training=True)
+    num_features = _num_features(chosen, options)
     curve = min(points, num_features) + 1
     # The prediction; the whole clip and sets of its features; the random curve, and two of each.
     checks = 1 + (1 + repeats) + curve * (1 + 2 * (len(methods) + len(CONTROLS)))
@@ -123,49 +100,27 @@ def ranking_cost(
         checks + networks * sum(cost.forward for cost in costs),
         networks * sum(cost.backward for cost in costs),
     )
-    return _table({"ranking": timing.row(total)})
+    return _table({"ranking": total}, chosen, options)
 
 
-class _Timing:
-    """Seconds per clip and pass, measured on a few clips of a split."""
-
-    def __init__(
-        self,
-        run: Run,
-        data: Store | str | Path | None,
-        split: str,
-        num_clips: int | None,
-        batch_size: int,
-        device: str,
-    ) -> None:
-        where = resolve_device(device)
-        model, self.store = open_network(run, data, device=where)
-        self.clip_len = run.recipe.data.clip_len
-        self.count = len(choose_clips(self.store, split, num_clips=num_clips))
-        few = min(batch_size, self.count, _TIMED)
-        sample = choose_clips(self.store, split, num_clips=few)
-        clips = load_clips(run, sample, data=self.store, device=where)
-        self.forward, self.backward = _seconds_per_clip(model, clips.x)
-
-    def num_features(self, by: str, num_segments: int) -> int:
-        return len(
-            make_features(
-                by, self.store.skeleton, num_frames=self.clip_len, num_segments=num_segments
-            )
-        )
-
-    def row(self, cost: Passes, *, extra_forward: int = 0) -> dict[str, float]:
-        seconds = (cost.forward + extra_forward) * self.forward + cost.backward * self.backward
-        return {
-            "clips": self.count,
-            "forward": cost.forward,
-            "backward": cost.backward,
-            "minutes": self.count * seconds / 60,
-        }
+def _num_features(chosen: RunClips, options: Options) -> int:
+    return len(options.features(chosen.store.skeleton, chosen.run.recipe.data.clip_len))
 
 
-def _table(rows: dict[str, dict[str, float]]) -> pd.DataFrame:
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+def _table(
+    costs: Mapping[str, Passes], chosen: RunClips, options: Options, *, predictions: int = 0
+) -> pd.DataFrame:
+    """A row per name; minutes include that many predictions of each clip."""
+    run, model, store, device, split, indices = chosen
+    few = min(options.batch_size, len(indices), _TIMED)
+    sample = choose_clips(store, split, num_clips=few)
+    clips = load_clips(run, sample, data=store, device=device)
+    forward, backward = _seconds_per_clip(model, clips.x)
+    names = pd.Index(list(costs), name="method")
+    table = pd.DataFrame(list(costs.values()), names, list(Passes._fields))
+    seconds = (table["forward"] + predictions) * forward + table["backward"] * backward
+    table.insert(0, "clips", len(indices))
+    return table.assign(minutes=len(indices) * seconds / 60)
 
 
 def _seconds_per_clip(model: MSG3D, x: Tensor) -> tuple[float, float]:

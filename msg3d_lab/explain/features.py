@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -11,10 +10,9 @@ from torch import Tensor
 
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["GROUPINGS", "Features", "Grouping", "joint_parts", "make_features", "replace_features"]
+__all__ = ["GROUPINGS", "Features", "joint_parts", "make_features", "replace_features"]
 
-Grouping = Literal["joint", "part", "segment", "joint_x_segment"]
-GROUPINGS: tuple[str, ...] = get_args(Grouping)
+GROUPINGS = ("joint", "part", "segment", "joint_x_segment")
 
 
 @dataclass(frozen=True)

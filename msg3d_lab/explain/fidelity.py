@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import torch
+from scipy.integrate import trapezoid
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from msg3d_lab.analysis.decomposition import check_mode
 from msg3d_lab.explain.features import replace_features
@@ -58,7 +58,6 @@ def deletion_curve(
     order: np.ndarray,
     *,
     points: int = 25,
-    progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return how the class's probability changes as features are replaced in a given order.
 
@@ -67,7 +66,6 @@ def deletion_curve(
         question: the clips, classes, features and baseline.
         order: a permutation of the features per clip; see `importance_orders`.
         points: steps of the curve; with more features than that, several are replaced at a time.
-        progress: whether to show a progress bar.
 
     Returns:
         Fractions of the features that are replaced, (S,) from 0 to 1, and probabilities, (N, S).
@@ -84,7 +82,7 @@ def deletion_curve(
     counts = np.unique(np.linspace(0, F, min(points, F) + 1).round().astype(int))
     rank = np.argsort(order, axis=1)  # the step at which each feature is replaced
     kept = torch.from_numpy(rank[:, None] >= counts[:, None])  # (N, S, F)
-    logits = _logits(network, question, kept, progress)
+    logits = _logits(network, question, kept)
     which = question.classes.cpu()[:, None, None].expand(-1, len(counts), 1)
     probability = logits.softmax(-1).gather(2, which)[..., 0]
     return counts / F, probability.numpy()
@@ -139,8 +137,6 @@ def areas(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row per clip; columns (kind, order).
     """
-    from scipy.integrate import trapezoid
-
     found = {}
     for kind in ("deletion", "insertion"):
         for order in ORDERS:
@@ -178,23 +174,20 @@ def random_subsets(
     return np.random.default_rng(seed).permuted(rows, axis=2)
 
 
-def score_drops(
-    network: Network, question: Question, hidden: np.ndarray, *, progress: bool = False
-) -> np.ndarray:
+def score_drops(network: Network, question: Question, hidden: np.ndarray) -> np.ndarray:
     """Return how much the class's score falls when sets of features are replaced.
 
     Args:
         network: (N, M, T, V, C) -> logits (N, classes).
         question: the clips, classes, features, baseline and score.
         hidden: (N, R, F) bool, the sets; see `random_subsets`.
-        progress: whether to show a progress bar.
 
     Shapes:
         -> (N, R)
     """
     N, R, F = hidden.shape
     kept = torch.from_numpy(np.concatenate([np.zeros((N, 1, F), bool), hidden], axis=1) == 0)
-    logits = _logits(network, question, kept, progress)
+    logits = _logits(network, question, kept)
     repeated = question.classes.cpu().repeat_interleave(R + 1)
     scores = class_scores(logits.flatten(0, 1), repeated, score=question.score).view(N, R + 1)
     return (scores[:, :1] - scores[:, 1:]).numpy()
@@ -242,19 +235,17 @@ def check_importance(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _logits(network: Network, question: Question, kept: Tensor, progress: bool) -> Tensor:
+def _logits(network: Network, question: Question, kept: Tensor) -> Tensor:
     """The logits of every clip with each set of features: kept (N, S, F) -> (N, S, classes)."""
     check_mode(network)
     x, baseline, size = question.x, question.baseline, question.batch_size
     N, S, _ = kept.shape
     flat, found = kept.flatten(0, 1), []
-    bar = tqdm(total=N * S, desc="replacing", unit="clip", disable=not progress, dynamic_ncols=True)
-    with bar, torch.no_grad():
+    with torch.no_grad():
         for start in range(0, N * S, size):
             state = flat[start : start + size].to(x.device)
             clip = torch.arange(start, start + len(state), device=x.device) // S
             changed = replace_features(x[clip], baseline[clip], state, question.features)
             # First to the CPU, then to float64, which Apple's GPUs do not have.
             found.append(network(changed).cpu().double())
-            bar.update(len(state))
     return torch.cat(found).view(N, S, -1)

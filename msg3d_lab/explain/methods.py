@@ -86,16 +86,13 @@ class Method(ABC):
         """Return the passes of one clip."""
 
 
-def attribute(
-    network: Network, question: Question, method: Method, *, progress: bool = False
-) -> np.ndarray:
+def attribute(network: Network, question: Question, method: Method) -> np.ndarray:
     """Return the importance of every feature of every clip.
 
     Args:
         network: (N, M, T, V, C) -> logits (N, classes); in evaluation mode.
         question: the clips, classes, features and baseline.
         method: such as `Occlusion()`.
-        progress: whether to show a progress bar.
 
     Returns:
         (N, features) float32, in units of the score; positive speaks for the class.
@@ -103,19 +100,9 @@ def attribute(
     Raises:
         ValueError: a network in training mode, or no method.
     """
-    from tqdm.auto import tqdm
-
     check_method(method)
     check_mode(network)
-    starts = tqdm(
-        question.batches(),
-        desc=method.name,
-        total=-(-len(question) // question.batch_size),
-        unit="batch",
-        disable=not progress,
-        dynamic_ncols=True,
-    )
-    rows = [method.attribute(network, batch).detach() for batch in starts]
+    rows = [method.attribute(network, batch).detach() for batch in question.batches()]
     return torch.cat(rows).float().cpu().numpy()
 
 
@@ -155,23 +142,15 @@ class GradientInput(Method):
 
     name: str = "gradient_x_input"
 
-    def per_joint(self, network: Network, question: Question) -> Tensor:
-        """Return the importance of every joint in every frame: (N, M, T, V)."""
-        from captum.attr import Saliency  # type: ignore[import-untyped]
-
-        asked = _score_of(network, question)
-        maps = []
-        for batch in question.batches():
-            x = batch.x.detach()
-            gradient = Saliency(asked).attribute(
-                x.clone().requires_grad_(), abs=False, additional_forward_args=batch.classes
-            )
-            maps.append(((x - batch.baseline) * gradient).sum(-1).detach())
-        return torch.cat(maps)
-
     def attribute(self, network: Network, question: Question) -> Tensor:
         """Return the importance of every feature."""
-        return question.features.total(self.per_joint(network, question))
+        from captum.attr import Saliency  # type: ignore[import-untyped]
+
+        x = question.x.detach()
+        gradient = Saliency(_score_of(network, question)).attribute(
+            x.clone().requires_grad_(), abs=False, additional_forward_args=question.classes
+        )
+        return question.features.total(((x - question.baseline) * gradient).sum(-1).detach())
 
     def cost(self, num_features: int) -> Passes:
         """Return the passes of one clip."""
@@ -197,28 +176,20 @@ class IntegratedGradients(Method):
         """Check the number of steps."""
         _check_count("steps", self.steps)
 
-    def per_joint(self, network: Network, question: Question) -> Tensor:
-        """Return the importance of every joint in every frame: (N, M, T, V)."""
-        from captum.attr import IntegratedGradients as Captum
-
-        asked = _score_of(network, question)
-        maps = []
-        for batch in question.batches():
-            x = batch.x.detach()
-            found: Any = Captum(asked).attribute(
-                x,
-                baselines=batch.baseline,
-                additional_forward_args=batch.classes,
-                n_steps=self.steps,
-                # A backward pass keeps all activations: at most this many points at a time.
-                internal_batch_size=max(batch.batch_size, len(x)),
-            )
-            maps.append(found.sum(-1).detach())
-        return torch.cat(maps)
-
     def attribute(self, network: Network, question: Question) -> Tensor:
         """Return the importance of every feature."""
-        return question.features.total(self.per_joint(network, question))
+        from captum.attr import IntegratedGradients as Captum
+
+        x = question.x.detach()
+        found: Any = Captum(_score_of(network, question)).attribute(
+            x,
+            baselines=question.baseline,
+            additional_forward_args=question.classes,
+            n_steps=self.steps,
+            # A backward pass keeps all activations: at most this many points at a time.
+            internal_batch_size=max(question.batch_size, len(x)),
+        )
+        return question.features.total(found.sum(-1).detach())
 
     def cost(self, num_features: int) -> Passes:
         """Return the passes of one clip."""

@@ -16,15 +16,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from msg3d_lab.data.store import Store
-from msg3d_lab.explain.baselines import check_baseline
 from msg3d_lab.explain.clips import (
-    choose_clips,
+    DEFAULT_OPTIONS,
+    Options,
+    choose_run_clips,
     load_clips,
-    open_network,
     predict_classes,
     repeats_frames,
-    resolve_device,
 )
 from msg3d_lab.explain.methods import Method, attribute, check_method
 from msg3d_lab.explain.tables import (
@@ -34,7 +32,7 @@ from msg3d_lab.explain.tables import (
     write_importance,
 )
 from msg3d_lab.files import locked
-from msg3d_lab.training.runs import Run, open_run
+from msg3d_lab.training.runs import Run
 
 __all__ = ["explain_run", "table_path"]
 
@@ -46,18 +44,9 @@ _CHUNK = 32  # clips that are saved at a time
 def explain_run(
     run: Run | str | Path,
     method: Method,
+    options: Options = DEFAULT_OPTIONS,
     *,
-    by: str = "joint",
-    baseline: str = "mean_pose",
     target: Literal["predicted", "true"] = "predicted",
-    data: Store | str | Path | None = None,
-    split: str | None = None,
-    num_clips: int | None = None,
-    num_segments: int = 8,
-    score: str = "logit",
-    batch_size: int = 64,
-    seed: int = 0,
-    device: str = "auto",
     out: str | Path | None = None,
     progress: bool = True,
 ) -> Importance:
@@ -70,17 +59,8 @@ def explain_run(
     Args:
         run: a run or its folder.
         method: an attribution method, such as `Occlusion()`.
-        by: "joint", "part", "segment" or "joint_x_segment".
-        baseline: what replaces a feature; see `make_baseline`.
+        options: the clips, features, baseline and more.
         target: which class is explained: the predicted or the true one.
-        data: the store. Default: the one the run was trained on.
-        split: the clips. Default: the recipe's test split.
-        num_clips: how many, balanced over classes. Default: all.
-        num_segments: number of time segments.
-        score: "logit" or "log_probability".
-        batch_size: the largest number of clips in one forward pass.
-        seed: of the choice of clips and of what the method draws.
-        device: "auto", "cpu", "cuda" or "mps".
         out: the table. Default: `importance-METHOD-BY.parquet` in the run's folder.
         progress: whether to show a progress bar.
 
@@ -90,27 +70,23 @@ def explain_run(
         FileNotFoundError: no run, no weights, or no store.
         ValueError: an unknown name, or a store that does not fit the run.
     """
-    run = run if isinstance(run, Run) else open_run(run)
     check_method(method)
-    check_baseline(baseline)
     if target not in ("predicted", "true"):
         raise ValueError(f"target is 'predicted' or 'true', found {target!r}")
-    where = resolve_device(device)
-    model, store = open_network(run, data, device=where)
-    split = split or run.recipe.data.test_split
-    indices = choose_clips(store, split, num_clips=num_clips, seed=seed)
+    run, model, store, device, split, indices = choose_run_clips(run, options)
+    by = options.by
     parameters = asdict(method)
     facts: dict[str, Any] = {
         "method": parameters.pop("name"),
         "parameters": parameters,
         "version": method.version,
         "by": by,
-        "baseline": baseline if method.uses_baseline else "none",
-        "score": score,
+        "baseline": options.baseline if method.uses_baseline else "none",
+        "score": options.score,
         "target": target,
         "split": split,
-        "num_segments": num_segments if "segment" in by else None,
-        "seed": seed,
+        "num_segments": options.num_segments if "segment" in by else None,
+        "seed": options.seed,
         "dataset": store.dataset,
         "synthetic": store.synthetic,
         "layout": store.skeleton.name,
@@ -162,19 +138,11 @@ def explain_run(
             chunk = parts / f"{start:07d}.parquet"
             if not chunk.is_file():
                 own = indices[start : start + _CHUNK]
-                clips = load_clips(run, own, data=store, device=where, pose=pose)
+                clips = load_clips(run, own, data=store, device=device, pose=pose)
                 pose = clips.pose
-                predictions = predict_classes(model, clips.x, batch_size=batch_size)
+                predictions = predict_classes(model, clips.x, batch_size=options.batch_size)
                 labels = torch.from_numpy(clips.labels)
-                question = clips.question(
-                    predictions if target == "predicted" else labels,
-                    by=by,
-                    num_segments=num_segments,
-                    baseline=baseline,
-                    score=score,
-                    seed=seed,
-                    batch_size=batch_size,
-                )
+                question = clips.question(predictions if target == "predicted" else labels, options)
                 importance = Importance(
                     ids=clips.ids,
                     labels=clips.labels,

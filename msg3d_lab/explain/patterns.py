@@ -18,6 +18,8 @@ from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["class_matrix", "compare", "joint_time", "shares", "symmetry", "to_parts"]
 
+_CONFIDENCE = 0.95
+
 
 def shares(values: np.ndarray) -> np.ndarray:
     """Divide each clip's importance by the sum of its absolute values.
@@ -114,25 +116,15 @@ def joint_time(values: np.ndarray, features: Features, skeleton: Skeleton) -> pd
     return pd.DataFrame(mean, index=pd.Index(skeleton.joints, name="joint"), columns=spans)
 
 
-def symmetry(
-    values: np.ndarray,
-    skeleton: Skeleton,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> pd.DataFrame:
+def symmetry(values: np.ndarray, skeleton: Skeleton) -> pd.DataFrame:
     """Compare the left and the right of the body.
 
     Args:
         values: importance by joint, (N, V).
         skeleton: a layout with `mirror`.
-        confidence: of the intervals.
-        resamples: of the bootstrap over clips.
-        seed: of the bootstrap.
 
     Returns:
-        A row per pair of joints: mean shares `left` and `right`, their `difference`, its bootstrap
+        A row per pair of joints: mean shares `left` and `right`, their `difference`, its 95 %
         interval `low` to `high` over clips, as in `compare`.
 
     Raises:
@@ -143,9 +135,7 @@ def symmetry(
         raise ValueError(f"{skeleton.label} has no mirrored joints: add `mirror` to its layout")
     left, right = np.array(skeleton.mirror).T
     names = [_without_side(skeleton.joints[v]) for v in left]
-    table = _compared(
-        share[:, left], share[:, right], names, confidence, resamples, seed, paired=True
-    )
+    table = _compared(share[:, left], share[:, right], names, paired=True)
     return table.rename(columns={"a": "left", "b": "right"}).rename_axis("joint")
 
 
@@ -156,7 +146,6 @@ def compare(
     names: Sequence[str],
     paired: bool = False,
     groups: tuple[np.ndarray, np.ndarray] | None = None,
-    confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -173,16 +162,16 @@ def compare(
         groups: the group of each clip of both, (N,) and (L,), such as the class explained. Clips of
             `a` are then weighted so that its groups are as frequent as those of `b`; groups that
             only one of the two has are left out.
-        confidence: of the intervals.
         resamples: of the bootstrap over clips.
         seed: of the bootstrap.
 
     Returns:
-        A row per feature: mean shares `a` and `b`, their `difference` a - b and its bootstrap
-        interval `low` to `high`. Each interval is for its own feature: of 20 features that do not
-        differ, one is expected outside at 95 %. Intervals are too narrow for groups of few clips,
-        and NaN for one clip. They treat clips as independent; NTU RGB+D films each performance with
-        three cameras, and people perform several times, which makes them too narrow as well.
+        A row per feature: mean shares `a` and `b`, their `difference` a - b and its 95 %
+        bootstrap interval `low` to `high`. Each interval is for its own feature: of 20 features
+        that do not differ, one is expected outside. Intervals are too narrow for groups of few
+        clips, and NaN for one clip. They treat clips as independent; NTU RGB+D films each
+        performance with three cameras, and people perform several times, which makes them too
+        narrow as well.
 
     Raises:
         ValueError: different numbers of features, no clip, pairs of different lengths, pairs with
@@ -199,7 +188,7 @@ def compare(
         if paired:
             raise ValueError("pairs need no groups: give groups or paired, not both")
         a, b = _match_groups(a, b, *(np.asarray(group) for group in groups))
-    table = _compared(a, b, names, confidence, resamples, seed, paired=paired)
+    table = _compared(a, b, names, paired=paired, resamples=resamples, seed=seed)
     return table.rename_axis("feature")
 
 
@@ -235,11 +224,10 @@ def _compared(
     a: np.ndarray,
     b: np.ndarray,
     names: Sequence[str],
-    confidence: float,
-    resamples: int,
-    seed: int,
     *,
     paired: bool,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Means, difference and its percentile bootstrap interval over clips."""
     rng = np.random.default_rng(seed)
@@ -247,7 +235,7 @@ def _compared(
         drawn = _resampled(a - b, resamples, rng)
     else:
         drawn = _resampled(a, resamples, rng) - _resampled(b, resamples, rng)
-    tail = (1 - confidence) / 2
+    tail = (1 - _CONFIDENCE) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
     if min(len(a), len(b)) < 2:  # one clip has no spread
         low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import numpy as np
 from torch import Tensor
 
 from msg3d_lab.explain.features import Features, replace_features
 
-__all__ = ["Network", "Question", "Score", "class_scores"]
+__all__ = ["SCORES", "Network", "Question", "class_scores"]
 
 Network = Callable[[Tensor], Tensor]
-Score = Literal["logit", "log_probability"]
+SCORES = ("logit", "log_probability")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,10 +64,8 @@ class Question:
             )
         if self.ids is not None and len(self.ids) != N:
             raise ValueError(f"expected {N} ids, one per clip, found {len(self.ids)}")
-        if self.score not in get_args(Score):
-            raise ValueError(
-                f"unknown score {self.score!r}: expected one of {', '.join(get_args(Score))}"
-            )
+        if self.score not in SCORES:
+            raise ValueError(f"unknown score {self.score!r}: expected one of {', '.join(SCORES)}")
         if self.batch_size < 1:
             raise ValueError(f"expected a batch_size of at least 1, found {self.batch_size}")
         object.__setattr__(self, "classes", self.classes.to(self.x.device))

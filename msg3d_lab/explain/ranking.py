@@ -12,30 +12,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
+from tqdm.auto import tqdm
 
-from msg3d_lab.data.store import Store
 from msg3d_lab.explain import fidelity, sanity
 from msg3d_lab.explain.clips import (
+    DEFAULT_OPTIONS,
     Clips,
-    choose_clips,
+    Options,
+    choose_run_clips,
     load_clips,
     open_network,
     planted_features,
     predict_classes,
-    resolve_device,
 )
 from msg3d_lab.explain.methods import CONTROLS, METHODS, Method, attribute, check_method
 from msg3d_lab.explain.question import Question
 from msg3d_lab.model import MSG3D
-from msg3d_lab.training.runs import Run, open_run
+from msg3d_lab.training.runs import Run
 
-__all__ = ["HIGHER_IS_BETTER", "Ranking", "rank_methods"]
+__all__ = ["HIGHER_IS_BETTER", "Ranking", "rank_methods", "ranking_options"]
 
 # The checks that the mean rank is made of.
 HIGHER_IS_BETTER = {
@@ -46,6 +48,7 @@ HIGHER_IS_BETTER = {
     "stability": True,
     "planted": True,
 }
+_NUM_CLIPS = 48
 _CONTROL_NAMES = tuple(control.name for control in CONTROLS)
 
 
@@ -79,19 +82,11 @@ class Ranking:
 def rank_methods(
     run: Run | str | Path,
     methods: Sequence[Method] = METHODS,
+    options: Options = DEFAULT_OPTIONS,
     *,
     others: Sequence[Run | str | Path] = (),
-    by: str = "joint",
-    baseline: str = "mean_pose",
-    data: Store | str | Path | None = None,
-    split: str | None = None,
-    num_clips: int = 48,
-    num_segments: int = 8,
     repeats: int = 20,
     points: int = 8,
-    batch_size: int = 64,
-    seed: int = 0,
-    device: str = "auto",
     progress: bool = True,
 ) -> Ranking:
     """Compare methods, and two controls that use no network, on the same clips.
@@ -102,18 +97,10 @@ def rank_methods(
     Args:
         run: a run or its folder.
         methods: which methods, each with its own name.
+        options: the clips, features, baseline and more, in the methods and in the checks.
         others: runs of the same recipe with other seeds. Default: none, and no `stability`.
-        by: the features.
-        baseline: what replaces a feature, in the methods and in the checks.
-        data: the store. Default: the one the run was trained on.
-        split: the clips. Default: the recipe's training split.
-        num_clips: how many, balanced over classes.
-        num_segments: number of time segments.
         repeats: sets of features per clip for `faithfulness`.
         points: steps of each deletion curve.
-        batch_size: the largest number of clips in one forward pass.
-        seed: of everything that is drawn.
-        device: where to compute.
         progress: whether to show a progress bar.
 
     Returns:
@@ -135,41 +122,24 @@ def rank_methods(
         ValueError: an unknown name, two methods of one name, a store that does not fit, or a run of
             other classes.
     """
-    from tqdm.auto import tqdm
-
     methods = tuple(methods)
     for method in methods:
         check_method(method)
     names = [method.name for method in (*methods, *CONTROLS)]
     if len(set(names)) < len(names):
         raise ValueError(f"expected one name per method, found {', '.join(names)}")
-    run = run if isinstance(run, Run) else open_run(run)
-    where = resolve_device(device)
-    model, store = open_network(run, data, device=where)
-    split = split or run.recipe.data.train_split
-    indices = choose_clips(store, split, num_clips=num_clips, seed=seed)
-    clips = load_clips(run, indices, data=store, device=where)
-    classes = predict_classes(model, clips.x, batch_size=batch_size)
-
-    def ask(own: Clips, seed: int) -> Question:
-        return own.question(
-            classes,
-            by=by,
-            num_segments=num_segments,
-            baseline=baseline,
-            seed=seed,
-            batch_size=batch_size,
-        )
-
-    question = ask(clips, seed)
+    options = ranking_options(options)
+    run, model, store, device, _, indices = choose_run_clips(run, options, training=True)
+    clips = load_clips(run, indices, data=store, device=device)
+    classes = predict_classes(model, clips.x, batch_size=options.batch_size)
+    question, seed = clips.question(classes, options), options.seed
     *_, (_, shuffled) = sanity.shuffled_copies(model, _stages(model), seed=seed)
     # Other seeds draw other numbers, so that equal random numbers do not pass for agreement.
     seeds = []
     for number, other in enumerate(others, start=1):
-        opened = other if isinstance(other, Run) else open_run(other)
-        network, _ = open_network(opened, store, device=where)
-        own = load_clips(opened, indices, data=store, device=where)
-        seeds.append((network, ask(own, seed + number)))
+        network, _ = open_network(other, store, device=device)
+        own = load_clips(other, indices, data=store, device=device)
+        seeds.append((network, own.question(classes, replace(options, seed=seed + number))))
     checks = _Checks(model, question, repeats=repeats, points=points)
     truth = None
     if store.dataset == "synthetic":
@@ -201,6 +171,11 @@ def rank_methods(
         question,
         methods,
     )
+
+
+def ranking_options(options: Options) -> Options:
+    """Return the options with the number of clips that methods are ranked on."""
+    return options if options.num_clips is not None else replace(options, num_clips=_NUM_CLIPS)
 
 
 class _Checks:
@@ -280,8 +255,6 @@ def _first_frequency(
     Shapes:
         scores: check -> (methods, N), NaN where unknown -> (methods,), with a sum of 1.
     """
-    from scipy.stats import rankdata
-
     clips = next(iter(scores.values())).shape[1]
     generator = np.random.default_rng(seed)
     counts = generator.multinomial(clips, np.full(clips, 1 / clips), size=resamples)

@@ -16,6 +16,7 @@ from itertools import combinations, permutations
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from msg3d_lab.explain.features import Features
@@ -55,8 +56,6 @@ def rank_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: two different shapes.
     """
-    from scipy.stats import rankdata
-
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape or a.ndim != 2:
         raise ValueError(
@@ -215,8 +214,6 @@ def planted_auc(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: two different shapes.
     """
-    from scipy.stats import rankdata
-
     values, truth = _check_pair(values, truth)
     inside, outside = truth.sum(axis=1), (~truth).sum(axis=1)
     ranks = (rankdata(values, axis=1) * truth).sum(axis=1)

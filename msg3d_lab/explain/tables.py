@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 
-from msg3d_lab.files import write_aside
-
-if TYPE_CHECKING:
-    import pandas as pd
+from msg3d_lab.files import read_parquet, write_parquet
 
 __all__ = ["Importance", "join_importance", "read_importance", "write_importance"]
-
-_KEY = b"msg3d_lab.importance"
 
 
 @dataclass(frozen=True)
@@ -69,8 +65,6 @@ class Importance:
     @property
     def table(self) -> pd.DataFrame:
         """A row per clip: label, prediction, class (their names), and a column per feature."""
-        import pandas as pd
-
         who = pd.Index(self.ids, name="id")
         names = np.array(self.label_names)
         first = {
@@ -128,15 +122,12 @@ def join_importance(parts: Sequence[Importance]) -> Importance:
     )
 
 
-def write_importance(importance: Importance, path: str | Path, *, overwrite: bool = False) -> None:
+def write_importance(importance: Importance, path: str | Path) -> None:
     """Write a Parquet table with columns id, label, prediction, class and importance.
 
     Raises:
         FileExistsError: the file exists.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     table = pa.table(
         {
             "id": pa.array(importance.ids, pa.string()),
@@ -153,8 +144,7 @@ def write_importance(importance: Importance, path: str | Path, *, overwrite: boo
         "label_names": list(importance.label_names),
         "facts": importance.facts,
     }
-    with write_aside(path, overwrite=overwrite) as aside:
-        pq.write_table(table.replace_schema_metadata({_KEY: json.dumps(notes)}), aside)
+    write_parquet(table, notes, path, kind="importance")
 
 
 def read_importance(path: str | Path) -> Importance:
@@ -164,19 +154,7 @@ def read_importance(path: str | Path) -> Importance:
         FileNotFoundError: no such file.
         ValueError: not a table of importance, or an incomplete file.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a complete Parquet file: {error}") from error
-    metadata = table.schema.metadata or {}
-    if _KEY not in metadata:
-        raise ValueError(
-            f"{path} holds no importance of MS-G3D Lab: make it with `msg3d-lab importance`"
-        )
-    notes = json.loads(metadata[_KEY])
+    table, notes = read_parquet(path, kind="importance", made_by="`msg3d-lab importance`")
     return Importance(
         ids=tuple(table["id"].to_pylist()),
         labels=table["label"].to_numpy(),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from msg3d_lab.data.formats.own_data import Preparation
+from msg3d_lab.data.formats.own.recordings import Preparation
 from msg3d_lab.data.preprocess import center_on, is_zero
 from msg3d_lab.skeletons import Skeleton
 

@@ -167,7 +167,7 @@ def _check_expressible(model: MSG3D, to: Format) -> None:
     windows = len(has["window_sizes"])
     needed: dict[str, Any] = {
         "residual_mask": True,
-        "pathways": ("factorized", "g3d"),
+        "pathways": has["pathways"] if len(set(has["pathways"])) == 2 else ("factorized", "g3d"),
         # Dilations leave no trace in a file; the other implementation has these built in. It pads
         # windows equally on both sides, which an even number of steps does not allow.
         "window_dilations": (1,) * windows,
@@ -185,8 +185,6 @@ def _check_expressible(model: MSG3D, to: Format) -> None:
         taken_for = upstream.author_layout(model.skeleton.num_joints) or model.skeleton
         needed["skeleton"] = taken_for
     wrong = {k: has[k] for k, v in needed.items() if has[k] != v}
-    if set(has["pathways"]) == {"factorized", "g3d"}:
-        wrong.pop("pathways", None)
     if wrong:
         expected = ", ".join(f"{k}={_short(needed[k])}" for k in wrong)
         found = ", ".join(f"{k}={_short(v)}" for k, v in wrong.items())

@@ -91,12 +91,8 @@ def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
             f"expected batch normalisations with running statistics, found {norm}: fuse a network "
             "as MSG3D builds it"
         )
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    shift = -scale * norm.running_mean.double()
-    if norm.bias is not None:
-        shift = shift + norm.bias.double()
+    scale = (norm.running_var.double() + norm.eps).rsqrt() * norm.weight.double()
+    shift = -scale * norm.running_mean.double() + norm.bias.double()
     return scale.detach(), shift.detach()
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -150,34 +150,23 @@ class MSG3D(nn.Module):
         self.fused = False
         self._not_shared = ""
 
-        def scales_of(A: np.ndarray, num_scales: int) -> ScaleAdjacency:
-            return ScaleAdjacency(
-                A,
-                num_scales=num_scales,
-                aggregation=aggregation,
-                normalization=normalization,
-                residual_mask=residual_mask,
-            )
+        scales_of = partial(
+            ScaleAdjacency,
+            aggregation=aggregation,
+            normalization=normalization,
+            residual_mask=residual_mask,
+        )
+        mstcn = partial(MSTCN, dilations=tcn_dilations)
 
         def factorized(width_in: int, width: int, width_out: int, stride: int) -> nn.Sequential:
             return nn.Sequential(
                 MSGCN(
                     in_channels=width_in,
                     out_channels=width,
-                    adjacency=scales_of(skeleton.adjacency, num_gcn_scales),
+                    adjacency=scales_of(skeleton.adjacency, num_scales=num_gcn_scales),
                 ),
-                MSTCN(
-                    in_channels=width,
-                    out_channels=width_out,
-                    stride=stride,
-                    dilations=tcn_dilations,
-                ),
-                MSTCN(
-                    in_channels=width_out,
-                    out_channels=width_out,
-                    dilations=tcn_dilations,
-                    activation=False,
-                ),
+                mstcn(in_channels=width, out_channels=width_out, stride=stride),
+                mstcn(in_channels=width_out, out_channels=width_out, activation=False),
             )
 
         def g3d(width_in: int, width: int, width_out: int, stride: int) -> MultiWindowG3D:
@@ -189,7 +178,7 @@ class MSG3D(nn.Module):
                         out_channels=width_out,
                         adjacency=scales_of(
                             window_graph(skeleton.adjacency, size, edges=window_edges),
-                            num_g3d_scales,
+                            num_scales=num_g3d_scales,
                         ),
                         window=Window(size, stride, dilation),
                     )
@@ -202,7 +191,7 @@ class MSG3D(nn.Module):
             return STGCBlock(
                 factorized=factorized(*widths, stride) if "factorized" in pathways else None,
                 g3d=g3d(*widths, stride) if "g3d" in pathways else None,
-                tcn=MSTCN(in_channels=width_out, out_channels=width_out, dilations=tcn_dilations),
+                tcn=mstcn(in_channels=width_out, out_channels=width_out),
                 dropout=dropout,
             )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -205,11 +206,7 @@ def infer_arguments(
     aggregation. The author's files do not: the layout then follows from the number of joints and
     the dialect is the author's. Dilations leave no trace in a file and are taken as published.
 
-    Args:
-        state: tensors by their names.
-        dialect: whose names.
-        head: the classifier's name.
-        skeleton: the layout, where the file's is none of ours.
+    A layout that is none of ours is given as `skeleton`.
 
     Raises:
         ValueError: a tensor needed for this is missing, or the adjacency is of no layout we know.
@@ -217,17 +214,15 @@ def infer_arguments(
     b, mask = ("backbone.", "PA") if dialect == "openmmlab" else ("", "A_res")
 
     def shape(name: str) -> tuple[int, ...]:
-        if name not in state:
-            raise ValueError(f"not a whole MS-G3D checkpoint: {name} is missing")
-        return tuple(state[name].shape)
+        return tuple(_tensor(state, name).shape)
 
     V = shape(f"{b}sgcn1.0.{mask}")[-1]
     num_gcn_scales = math.prod(shape(f"{b}sgcn1.0.{mask}")) // V**2
     base_channels, scaled_channels = shape(f"{b}sgcn1.0.mlp.layers.0.weight")[:2]
     in_channels = scaled_channels // num_gcn_scales
     windows: list[int] = []
-    while f"{b}gcn3d1.gcn3d.{len(windows)}.out_conv.weight" in state:
-        windows.append(shape(f"{b}gcn3d1.gcn3d.{len(windows)}.out_conv.weight")[3])
+    while (name := f"{b}gcn3d1.gcn3d.{len(windows)}.out_conv.weight") in state:
+        windows.append(shape(name)[3])
     window_mask = shape(f"{b}gcn3d1.gcn3d.0.gcn3d.1.{mask}")
     branches = 0
     while f"{b}tcn1.branches.{branches}.0.weight" in state:
@@ -256,6 +251,12 @@ def infer_arguments(
     return arguments
 
 
+def _tensor(state: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in state:
+        raise ValueError(f"not a whole MS-G3D checkpoint: {name} is missing")
+    return state[name]
+
+
 def _layouts() -> Iterator[Skeleton]:
     for name in skeletons.names():
         yield from skeletons.variants(name)
@@ -276,9 +277,7 @@ def _read_graph(
     """Find the layout and the kind of graph that a file's adjacencies stand for."""
 
     def stored(name: str) -> np.ndarray:
-        if name not in state:
-            raise ValueError(f"not a whole MS-G3D checkpoint: {name} is missing")
-        return state[name].double().numpy()
+        return _tensor(state, name).double().numpy()
 
     body = stored("backbone.A")
     known = [skeleton] if skeleton is not None else list(_layouts())
@@ -292,16 +291,14 @@ def _read_graph(
     per_frame = stored("backbone.sgcn1.0.A").swapaxes(1, 2)
     per_window = stored("backbone.gcn3d1.gcn3d.0.gcn3d.1.A").swapaxes(1, 2)
     window_size = per_window.shape[-1] // V
-    for normalization in NORMALIZATIONS:
-        for aggregation in AGGREGATIONS:
-            for edges in WINDOW_EDGES:
-                A = layouts[0].adjacency
-                kinds: dict[str, Any] = {"aggregation": aggregation, "normalization": normalization}
-                window = window_graph(A, window_size, edges=edges)
-                if _close(scale_adjacencies(A, num_gcn_scales, **kinds), per_frame) and _close(
-                    scale_adjacencies(window, num_g3d_scales, **kinds), per_window
-                ):
-                    return {"skeleton": layouts[0], "window_edges": edges, **kinds}
+    A = layouts[0].adjacency
+    for normalization, aggregation, edges in product(NORMALIZATIONS, AGGREGATIONS, WINDOW_EDGES):
+        kinds: dict[str, Any] = {"aggregation": aggregation, "normalization": normalization}
+        window = window_graph(A, window_size, edges=edges)
+        if _close(scale_adjacencies(A, num_gcn_scales, **kinds), per_frame) and _close(
+            scale_adjacencies(window, num_g3d_scales, **kinds), per_window
+        ):
+            return {"skeleton": layouts[0], "window_edges": edges, **kinds}
     raise ValueError(
         f"the file's scaled adjacencies are not those of {layouts[0].label} under any "
         "normalisation, aggregation and window edges we know"

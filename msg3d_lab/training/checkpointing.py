@@ -32,11 +32,7 @@ _HEX = 64  # characters of a SHA-256
 
 
 def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write the newest checkpoint and keep the one before it.
-
-    Args:
-        folder: of the run.
-        state: dicts, lists, tuples, numbers, texts and tensors.
+    """Write the newest checkpoint into a run folder and keep the one before it.
 
     Raises:
         OSError: it cannot be written (a full disk, say); the old ones are unchanged.
@@ -114,12 +110,7 @@ def remove_checkpoints(folder: Path) -> None:
 
 
 def check_resumable(run: Run, recipe: Recipe, environment: Mapping[str, Any]) -> list[str]:
-    """Check that a run is resumed with what it was started with.
-
-    Args:
-        run: the run to resume.
-        recipe: the recipe asked for.
-        environment: of this process, as `describe_environment` returns it.
+    """Check that a run is resumed with the recipe and environment that it was started with.
 
     Returns:
         Differences that may change the results' last digits: threads, versions.

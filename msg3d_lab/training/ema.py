@@ -23,12 +23,7 @@ _RAMP = 10
 
 
 def build_ema(net: nn.Module, decay: float) -> AveragedModel:
-    """Build the average of a network; `update_parameters(net)` after every step.
-
-    Args:
-        net: the network, on its device; under DDP the module inside.
-        decay: at least 0 and below 1.
-    """
+    """Build the average of a network (under DDP the module inside), which is on its device."""
 
     @torch.no_grad()
     def average(means: list[Tensor], values: list[Tensor], _: Tensor | int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 
@@ -22,7 +23,26 @@ from msg3d_lab.training.state import build_state
 from msg3d_lab.training.step import clips_per_step, train_step
 from msg3d_lab.training.validation import is_validated, validate
 
-__all__ = ["fit"]
+__all__ = ["FitOptions", "JobOptions", "fit"]
+
+
+class JobOptions(TypedDict, total=False):
+    """Options of `fit` that a Slurm job takes over."""
+
+    precision: Precision
+    on_nan: OnNan
+    checkpoint_minutes: float
+    callbacks: Sequence[Callback]
+
+
+class FitOptions(JobOptions, total=False):
+    """Options of `fit` that functions which train several runs pass on."""
+
+    data: Store | str | Path | None
+    device: str
+    devices: int | None
+    num_nodes: int | None
+    progress: bool
 
 
 def fit(
@@ -115,17 +135,12 @@ def fit(
                     settings=settings,
                 )
                 result = train_step(
-                    state.model,
-                    state.optimizer,
+                    state,
                     batch,
-                    fabric=fabric,
-                    settings=settings,
                     total_clips=clips_per_step(batches),
                     lr=state.lr,
                     restore_buffers=on_nan == "skip",
                 )
-                if result.finite and state.ema:
-                    state.ema.update_parameters(state.net)
                 session.after_step(batch, result)
             row = state.epoch_metrics()
             loss = top1 = math.nan

@@ -17,14 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """One bar over all epochs, so that its ETA is the run's.
-
-    Args:
-        recipe: what is trained.
-        steps_per_epoch: steps of an epoch.
-        done: steps done before.
-        enabled: whether to show the bar; without it, lines go to the log.
-    """
+    """One bar over all epochs, so that its ETA is the run's; not enabled, lines go to the log."""
 
     def __init__(self, recipe: Recipe, steps_per_epoch: int, *, done: int, enabled: bool) -> None:
         self._name, self._epochs = recipe.name, recipe.training.epochs
@@ -58,12 +51,9 @@ class Progress:
             self._bar.set_description(f"{self._name} epoch {epoch + 1}/{self._epochs}")
 
     def step(self, sums: torch.Tensor, seen: int, *, seconds: float) -> None:
-        """Count a step. Numbers are read from the device only when the bar is drawn.
+        """Count a step. Sums, clips and seconds are those of the epoch so far.
 
-        Args:
-            sums: (2,), losses and right answers of the epoch so far.
-            seen: clips of the epoch so far.
-            seconds: of the epoch so far.
+        Numbers are read from the device only when the bar is drawn.
         """
         if self._bar.update() and seen:
             loss, correct = (sums / seen).tolist()

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from msg3d_lab.data.batches.streams import STREAMS
 from msg3d_lab.data.datasets import default_store
 from msg3d_lab.training.settings import OLD_NAMES, Data, Model, Section, Training
-from msg3d_lab.yaml_library import YamlLibrary, explain_errors, read_mapping
+from msg3d_lab.yaml_library import YamlLibrary, read_mapping
 
 __all__ = [
     "Data",
@@ -126,7 +126,7 @@ def load(path: str | Path) -> Recipe:
         FileNotFoundError: no such file.
         ValueError: a setting is missing, misspelt or out of range; the message names each.
     """
-    return _validated(read_mapping(path, kind="recipe"), origin=str(path))
+    return Recipe.parse(read_mapping(path, kind="recipe"), wrong=f"{path} is not a recipe")
 
 
 def save(recipe: Recipe, path: str | Path) -> None:
@@ -165,11 +165,11 @@ def with_settings(recipe: Recipe, settings: Sequence[str] | Mapping[str, Any]) -
         if wrong:
             raise ValueError(f"expected key=value, found {wrong[0]!r}")
         settings = dict(map(_parsed, settings))
-    document = recipe.model_dump(mode="json")
+    document, known = recipe.model_dump(mode="json"), list(_settings_of(recipe))
     for name, value in settings.items():
-        section, key = _find(document, name)
-        section[key] = value
-    return _validated(document, origin="the settings")
+        section, _, key = _full_name(known, name).rpartition(".")
+        (document[section] if section else document)[key] = value
+    return Recipe.parse(document, wrong="the settings are not a recipe")
 
 
 def get_setting(recipe: Recipe, name: str) -> Any:
@@ -178,24 +178,14 @@ def get_setting(recipe: Recipe, name: str) -> Any:
     Raises:
         ValueError: an unknown setting.
     """
-    section, key = _find(recipe.model_dump(mode="json"), name)
-    return section[key]
+    settings = _settings_of(recipe)
+    return settings[_full_name(settings, name)]
 
 
 def differing_settings(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:
     """Return the name and both values of each setting that differs."""
-    return list(_differences(one.model_dump(mode="json"), other.model_dump(mode="json")))
-
-
-def _differences(
-    one: Mapping[str, Any], other: Mapping[str, Any]
-) -> Iterator[tuple[str, Any, Any]]:
-    for name in one:
-        if isinstance(one[name], dict):
-            for key, a, b in _differences(one[name], other[name]):
-                yield f"{name}.{key}", a, b
-        elif one[name] != other[name]:
-            yield name, one[name], other[name]
+    others = _settings_of(other)
+    return [(n, value, others[n]) for n, value in _settings_of(one).items() if value != others[n]]
 
 
 def _parsed(setting: str) -> tuple[str, Any]:
@@ -206,34 +196,31 @@ def _parsed(setting: str) -> tuple[str, Any]:
         raise ValueError(f"the value of {setting!r} is not YAML: {error}") from error
 
 
-def _find(document: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
-    """The mapping and key that a setting's name stands for."""
-    sections = {k: v for k, v in document.items() if isinstance(v, dict)}
+def _settings_of(recipe: Recipe) -> dict[str, Any]:
+    """All settings by their full names, in the values of YAML."""
+    found: dict[str, Any] = {}
+    for name, value in recipe.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            found[name] = value
+    return found
+
+
+def _full_name(known: Collection[str], name: str) -> str:
+    """The full name of a setting, of which the section may be left out."""
     head, dot, last = name.rpartition(".")
     name = head + dot + OLD_NAMES.get(last, last)
-    head, _, key = name.partition(".")
-    if key and key in sections.get(head, {}):
-        return sections[head], key
-    if not key and name in document and name not in sections:
-        return document, name
-    holders = [section for section in sections.values() if name in section]
-    if len(holders) == 1:
-        return holders[0], name
+    leaves = [full.rpartition(".")[2] for full in known]
+    found = [full for full, leaf in zip(known, leaves, strict=True) if name in (full, leaf)]
+    if len(found) == 1:
+        return found[0]
     import difflib
 
-    every = [k for k in document if k not in sections]
-    every += [f"{s}.{k}" for s, section in sections.items() for k in section]
-    leaves = {k.rpartition(".")[2]: k for k in every}
-    near = difflib.get_close_matches(name.rpartition(".")[2], leaves, n=3)
-    hint = f"did you mean {', '.join(leaves[n] for n in near)}?" if near else ", ".join(every)
+    by_leaf = dict(zip(leaves, known, strict=True))
+    near = difflib.get_close_matches(name.rpartition(".")[2], by_leaf, n=3)
+    hint = f"did you mean {', '.join(by_leaf[n] for n in near)}?" if near else ", ".join(known)
     raise ValueError(f"unknown setting {name!r}: {hint}")
-
-
-def _validated(document: Mapping[str, Any], *, origin: str) -> Recipe:
-    try:
-        return Recipe.model_validate(document)
-    except ValidationError as error:
-        raise ValueError(f"{origin} is not a recipe: {explain_errors(error)}") from error
 
 
 def _siblings(recipe: Recipe) -> Iterator[Recipe]:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,62 +43,48 @@ OnNan = Literal["stop", "skip"]
 _MOST_SKIPPED = 10  # steps in a row; a network whose weights are not finite never recovers
 
 
+@dataclass
 class Session:
     """A run that is being trained; a context in which its folder is locked.
 
     Entering it makes the run folder, or takes over the one to resume and restores its newest
     checkpoint. The loop calls `start_epoch`, `after_step` and `end_epoch`; at the end `finish`.
 
-    Args:
-        state: at its start.
-        recipe: what is trained.
-        store: where the clips are from.
-        path: of the run folder.
-        resume: whether to resume the run of that folder, if there is one.
-        steps_per_epoch: steps of an epoch.
-        on_nan: what to do about a step that is not finite.
-        checkpoint_minutes: between two checkpoints.
-        progress: whether to show a bar.
-        callbacks: see `msg3d_lab.training.callbacks`.
-
     Raises:
         TypeError: a callback that cannot be called.
         ValueError: an argument out of range.
     """
 
-    def __init__(
-        self,
-        state: TrainState,
-        recipe: Recipe,
-        store: Store,
-        *,
-        path: Path,
-        resume: bool,
-        steps_per_epoch: int,
-        on_nan: OnNan,
-        checkpoint_minutes: float,
-        progress: bool,
-        callbacks: Sequence[Callback],
-    ) -> None:
-        if on_nan not in ("stop", "skip") or not checkpoint_minutes >= 0:
+    state: TrainState
+    recipe: Recipe
+    store: Store
+    _: KW_ONLY
+    path: Path
+    steps_per_epoch: int
+    resume: bool
+    on_nan: OnNan
+    checkpoint_minutes: float
+    progress: bool
+    callbacks: Sequence[Callback]
+
+    def __post_init__(self) -> None:
+        if self.on_nan not in ("stop", "skip") or not self.checkpoint_minutes >= 0:
             raise ValueError(
                 'expected on_nan "stop" or "skip" and checkpoint_minutes of 0 or more, found '
-                f"{on_nan!r} and {checkpoint_minutes}"
+                f"{self.on_nan!r} and {self.checkpoint_minutes}"
             )
-        self.run = Run(path)
-        self._state, self._recipe, self._store, self._fabric = state, recipe, store, state.fabric
-        self._resume, self._steps, self._on_nan = resume, steps_per_epoch, on_nan
-        self._seconds = 60 * checkpoint_minutes
-        first = self._fabric.is_global_zero
-        self._show, self._callbacks = progress and first, CallbackList(callbacks, enabled=first)
-        self._store_watch, self._stack = StoreWatch(store), ExitStack()
+        first = self.state.fabric.is_global_zero
+        self.run, self._fabric = Run(self.path), self.state.fabric
+        self._callbacks = CallbackList(self.callbacks, enabled=first)
+        self._show = self.progress and first
+        self._store_watch, self._stack = StoreWatch(self.store), ExitStack()
         self._finished_before = False
 
     def __enter__(self) -> Session:
-        fabric, state, recipe = self._fabric, self._state, self._recipe
+        fabric, state, recipe = self._fabric, self.state, self.recipe
         # On every process, before the first one makes the folder.
-        old = find_run(self.run.path, resume=self._resume)
-        environment = describe_environment(recipe, self._store, fabric, state.net)
+        old = find_run(self.run.path, resume=self.resume)
+        environment = describe_environment(recipe, self.store, fabric, state.net)
         differences = run_on_all_ranks(
             fabric, lambda: check_resumable(old, recipe, environment) if old else []
         )
@@ -111,9 +98,9 @@ class Session:
             self._stop = stack.enter_context(stop_signal(signal.SIGTERM, signal.SIGINT))
             run_on_all_ranks(fabric, lambda: self._take_folder(old, environment, stack), first=True)
             notes = self._restore()
-            done = state.epoch * self._steps + state.step
+            done = state.epoch * self.steps_per_epoch + state.step
             self._bar = stack.enter_context(
-                Progress(recipe, self._steps, done=done, enabled=self._show)
+                Progress(recipe, self.steps_per_epoch, done=done, enabled=self._show)
             )
             self._bar.say(explain_peak_lr(recipe.training, fabric.world_size))
             if differences:
@@ -132,7 +119,7 @@ class Session:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to train: all epochs are done, or patience has ended."""
-        settings, state = self._recipe.training, self._state
+        settings, state = self.recipe.training, self.state
         out_of_patience = 0 < settings.patience <= state.without_best
         return self._finished_before or state.epoch >= settings.epochs or out_of_patience
 
@@ -141,7 +128,7 @@ class Session:
         if any(any_process(self._fabric, self._stop.is_set())):
             self._save_and_stop()
         run_on_all_ranks(self._fabric, self._store_watch.check)
-        self._bar.start_epoch(self._state.epoch)
+        self._bar.start_epoch(self.state.epoch)
 
     def after_step(self, batch: Batch, result: StepResult) -> None:
         """Count the step; write a checkpoint if it is time, or if somebody wants to stop.
@@ -151,7 +138,7 @@ class Session:
             Requeue: SIGTERM came; a checkpoint is written.
             ValueError: the step was not finite, and `on_nan` does not allow that (any more).
         """
-        state = self._state
+        state = self.state
         if result.finite:
             state.sums += result.sums
             state.seen += len(batch.labels)
@@ -162,9 +149,9 @@ class Session:
             self._handle_nan(batch, result)
         state.step += 1
         self._bar.step(state.sums, state.seen, seconds=time.monotonic() - state.epoch_clock)
-        self._callbacks.step(state, steps_per_epoch=self._steps)
+        self._callbacks.step(state, steps_per_epoch=self.steps_per_epoch)
         # All processes do the same, or some would write and the others train on.
-        late = time.monotonic() - self._saved_at >= self._seconds
+        late = time.monotonic() - self._saved_at >= 60 * self.checkpoint_minutes
         stopped, late = any_process(self._fabric, self._stop.is_set(), late)
         if stopped:
             self._save_and_stop()
@@ -182,9 +169,9 @@ class Session:
         Args:
             row: of metrics.csv; loss and top-1 on the held-out clips are NaN if not evaluated.
         """
-        state = self._state
+        state = self.state
         self._bar.finish_epoch(row)
-        if self._recipe.training.chooses and not math.isnan(row["val_top1"]):
+        if self.recipe.training.chooses and not math.isnan(row["val_top1"]):
             self._keep_best(row["val_top1"])
         state.end_epoch(row)
         run_on_all_ranks(self._fabric, lambda: self.run.write_metrics(state.rows), first=True)
@@ -195,15 +182,15 @@ class Session:
         """Write the weights that are kept, and remove the checkpoints."""
         if self._finished_before:
             return
-        if self._state.epoch == self._first_epoch:  # killed before the callbacks saw the last epoch
-            self._callbacks.epoch(self._state.rows)
+        if self.state.epoch == self._first_epoch:  # killed before the callbacks saw the last epoch
+            self._callbacks.epoch(self.state.rows)
         run_on_all_ranks(self._fabric, self._store_watch.check)
         run_on_all_ranks(self._fabric, self._write_weights, first=True)
 
     def _take_folder(self, old: Run | None, environment: dict[str, Any], stack: ExitStack) -> None:
         """Make the run folder, or take over the old one, and lock it."""
         if old is None:
-            create_run(self.run.path, self._recipe, environment)
+            create_run(self.run.path, self.recipe, environment)
         stack.enter_context(locked(self.run.path / ".lock"))
         if old is not None:
             if old.finished:
@@ -217,7 +204,7 @@ class Session:
         path, fabric = self.run.path, self._fabric
         saved, damaged = run_on_all_ranks(fabric, lambda: read_checkpoint(path))
         if saved is not None:
-            self._state.restore(saved)
+            self.state.restore(saved)
         fabric.barrier()
         if not damaged:
             return []
@@ -225,7 +212,7 @@ class Session:
         return [f"{damaged}: gone back to the one before it"]
 
     def _save(self) -> None:
-        state = self._state
+        state = self.state
         captured = run_on_all_ranks(self._fabric, state.capture)
         run_on_all_ranks(
             self._fabric, lambda: write_checkpoint(self.run.path, captured), first=True
@@ -235,7 +222,7 @@ class Session:
     def _save_and_stop(self) -> None:
         self._save()
         message = (
-            f"told to stop: the checkpoint is of {self._state.place}; go on with --resume "
+            f"told to stop: the checkpoint is of {self.state.place}; go on with --resume "
             "(resume=True)"
         )
         self._bar.say(message)
@@ -243,8 +230,8 @@ class Session:
 
     def _handle_nan(self, batch: Batch, result: StepResult) -> None:
         """Stop at a step that is not finite, or say that it is skipped."""
-        state = self._state
-        store, fabric = self._store, self._fabric
+        state = self.state
+        store, fabric = self.store, self._fabric
         ids = [store.ids[i] for i in batch.indices]
         finite = np.isfinite(batch.x).all(axis=tuple(range(1, batch.x.ndim)))
         broken = [i for i, whole in zip(ids, finite, strict=True) if not whole]
@@ -259,7 +246,7 @@ class Session:
         if any(r[2] for r in bad):
             names = ", ".join(i for r in bad for i in r[2])
             report += f"; the coordinates of {names} are not finite"
-        if self._on_nan == "stop":
+        if self.on_nan == "stop":
             raise ValueError(f"{report}; {state.advice()}")
         if state.skipped_in_a_row == _MOST_SKIPPED:
             raise ValueError(
@@ -269,20 +256,20 @@ class Session:
 
     def _keep_best(self, top1: float) -> None:
         """Keep the epoch with the highest validation top-1; ties go to the earlier epoch."""
-        state = self._state
+        state = self.state
         state.without_best += 1
         if state.best and top1 <= state.best["top1"]:
             return
         state.without_best = 0
         state.best = {"epoch": state.epoch + 1, "top1": top1}
-        if self._recipe.training.keep == "best":
+        if self.recipe.training.keep == "best":
             weights = state.evaluated.state_dict()
             state.best["network"] = {n: value.cpu().clone() for n, value in weights.items()}
 
     def _write_weights(self) -> None:
-        state, run, store = self._state, self.run, self._store
+        state, run, store = self.state, self.run, self.store
         kept, weights = state.epoch, state.evaluated.state_dict()
-        if self._recipe.training.keep == "best":
+        if self.recipe.training.keep == "best":
             kept, weights = state.best["epoch"], state.best["network"]
         state.net.load_state_dict(weights)
         run.write_metrics(state.rows)
@@ -300,9 +287,6 @@ class StoreWatch:
 
     Training itself would not notice: it has the file open. But the run folder would then name data
     that no longer exist.
-
-    Args:
-        store: the store in use.
     """
 
     def __init__(self, store: Store) -> None:

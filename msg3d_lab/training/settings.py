@@ -7,9 +7,9 @@ older run folders keep their meaning and their hash.
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from msg3d_lab.data.batches.assemble import Rescale
 from msg3d_lab.data.batches.augment import Augment
@@ -17,6 +17,7 @@ from msg3d_lab.data.batches.sampling import Sampling
 from msg3d_lab.data.batches.streams import Stream
 from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
 from msg3d_lab.model.msg3d import Pathway
+from msg3d_lab.yaml_library import explain_errors
 
 __all__ = ["OLD_NAMES", "Data", "Model", "Section", "Training"]
 
@@ -38,6 +39,14 @@ class Section(BaseModel):
     """Frozen settings; a name that is unknown or missing is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def parse(cls, document: object, *, wrong: str) -> Self:
+        """Read settings from a mapping; an error's one line begins with `wrong`."""
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise ValueError(f"{wrong}: {explain_errors(error)}") from error
 
 
 class Data(Section):

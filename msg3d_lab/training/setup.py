@@ -99,11 +99,6 @@ def build_optimizer(
     from one optimizer to the other: AdamW subtracts `lr * weight_decay` times the weights, SGD adds
     `weight_decay` times the weights to the gradient.
 
-    Args:
-        parameters: what to train.
-        settings: the recipe's training section.
-        lr: the learning rate at its peak, for the clips of a step.
-
     Source: Loshchilov and Hutter, ICLR 2019 (AdamW).
     """
     if settings.optimizer == "adamw":
@@ -171,7 +166,7 @@ def build_test_batches(
     """Build batches of given samples, prepared as the recipe says and not augmented.
 
     Args:
-        recipe: the recipe.
+        recipe: names the stream and the preparation.
         store: an open store.
         indices: the samples' positions in the store.
         batch_size: samples per batch.

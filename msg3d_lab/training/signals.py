@@ -48,11 +48,8 @@ class StopSignal:
 def stop_signal(*numbers: signal.Signals) -> Iterator[StopSignal]:
     """Note signals within the block instead of ending the process.
 
-    A second SIGINT interrupts at once. Signals that are ignored stay ignored. Only the main thread
-    can listen to signals; in another one nothing is noted.
-
-    Args:
-        numbers: the signals. Default: SIGTERM.
+    The default is SIGTERM. A second SIGINT interrupts at once. Signals that are ignored stay
+    ignored. Only the main thread can listen to signals; in another one nothing is noted.
     """
     stop = StopSignal()
     before = {}

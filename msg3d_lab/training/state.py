@@ -16,6 +16,7 @@ from msg3d_lab.training.distributed.sync_norm import synchronise
 from msg3d_lab.training.ema import build_ema
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.schedule import peak_lr
+from msg3d_lab.training.settings import Training
 from msg3d_lab.training.setup import build_model, build_optimizer
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["TrainState", "build_state"]
 
 _VERSION = 2  # of a checkpoint's content
+# What a checkpoint holds as it is.
+_PLAIN = ("epoch", "step", "rows", "skipped", "skipped_in_a_row", "lr", "best", "without_best")
 
 
 @dataclass
@@ -32,6 +35,7 @@ class TrainState:
 
     Args:
         fabric: the processes and their devices.
+        settings: the recipe's training section.
         net: the bare network.
         model: the network as Fabric set it up.
         optimizer: likewise.
@@ -52,6 +56,7 @@ class TrainState:
     """
 
     fabric: Fabric
+    settings: Training
     net: MSG3D
     model: Any
     optimizer: Any
@@ -115,10 +120,8 @@ class TrainState:
         """
         device = self.fabric.device
         generators = {"cpu": torch.get_rng_state()}
-        if device.type == "cuda":
-            generators["cuda"] = torch.cuda.get_rng_state(device)
-        elif device.type == "mps":
-            generators["mps"] = torch.mps.get_rng_state()
+        if device.type != "cpu":
+            generators[device.type] = torch.get_device_module(device).get_rng_state()
         own = {"generators": generators, "sums": self.sums.cpu(), "seen": self.seen}
         processes = gather(self.fabric, own)
         network = self.net.state_dict()
@@ -127,19 +130,12 @@ class TrainState:
         now = time.monotonic()
         return {
             "version": _VERSION,
-            "epoch": self.epoch,
-            "step": self.step,
-            "rows": self.rows,
+            **{name: getattr(self, name) for name in _PLAIN},
             "network": network,
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "precision": self.fabric.strategy.precision.state_dict(),  # fp16's loss scale
             "processes": processes,
-            "skipped": self.skipped,
-            "skipped_in_a_row": self.skipped_in_a_row,
-            "lr": self.lr,
-            "best": self.best,
-            "without_best": self.without_best,
             "epoch_seconds": now - self.epoch_clock,
             "run_seconds": now - self.run_clock,
         }
@@ -155,9 +151,7 @@ class TrainState:
                 "the checkpoint is of another version of msg3d-lab: finish the run with that one, "
                 "or start a new run"
             )
-        for name in (
-            "epoch", "step", "rows", "skipped", "skipped_in_a_row", "lr", "best", "without_best"
-        ):  # fmt: skip
+        for name in _PLAIN:
             setattr(self, name, saved[name])
         self.net.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(saved["optimizer"])
@@ -167,12 +161,8 @@ class TrainState:
             self.fabric.strategy.precision.load_state_dict(saved["precision"])
         own = saved["processes"][self.fabric.global_rank]
         self.sums, self.seen = own["sums"].to(self.fabric.device), own["seen"]
-        generators = own["generators"]
-        torch.set_rng_state(generators["cpu"])
-        if "cuda" in generators:
-            torch.cuda.set_rng_state(generators["cuda"], self.fabric.device)
-        if "mps" in generators:
-            torch.mps.set_rng_state(generators["mps"])
+        for kind, generator in own["generators"].items():
+            (torch if kind == "cpu" else torch.get_device_module(kind)).set_rng_state(generator)
         now = time.monotonic()
         self.epoch_clock, self.run_clock = now - saved["epoch_seconds"], now - saved["run_seconds"]
         self.saved = self.place
@@ -187,17 +177,11 @@ class TrainState:
 
 
 def build_state(recipe: Recipe, store: Store, fabric: Fabric) -> TrainState:
-    """Build a recipe's network, optimizer and EMA, at their start, as Fabric needs them.
-
-    Args:
-        recipe: the recipe.
-        store: decides classes, joints and channels.
-        fabric: launched.
-    """
+    """Build a recipe's network, optimizer and EMA, at their start, as Fabric needs them."""
     settings = recipe.training
     net = build_model(recipe, store)
     optimizer = build_optimizer(net.parameters(), settings, lr=peak_lr(settings, fabric.world_size))
     prepared = synchronise(net, fabric) if settings.sync_norm else net
     model, fabric_optimizer = fabric.setup(prepared, optimizer)
     ema = build_ema(net, settings.ema_decay) if settings.ema_decay else None
-    return TrainState(fabric, net, model, fabric_optimizer, ema)
+    return TrainState(fabric, settings, net, model, fabric_optimizer, ema)

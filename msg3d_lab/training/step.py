@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from msg3d_lab.data.batches.loader import Batch, TrainBatches
 from msg3d_lab.training.distributed.collectives import any_process
-from msg3d_lab.training.settings import Training
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+    from msg3d_lab.training.state import TrainState
 
 __all__ = ["StepResult", "clips_per_step", "loss_weight", "train_step"]
 
@@ -34,58 +33,55 @@ class StepResult(NamedTuple):
 
 
 def train_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    state: TrainState,
     batch: Batch,
     *,
-    fabric: Fabric,
-    settings: Training,
     total_clips: int,
     lr: float,
     restore_buffers: bool = False,
 ) -> StepResult:
-    """Train on the clips of a step.
+    """Train on the clips of a step: forward, backward, optimizer, EMA.
 
     Args:
-        model: as Fabric set it up, in training mode.
-        optimizer: likewise.
+        state: its network is in training mode.
         batch: this process's clips of the step.
-        fabric: the processes and their devices.
-        settings: the recipe's training section.
         total_clips: of the step, on all processes together (`clips_per_step`).
         lr: the learning rate.
         restore_buffers: whether to undo the running statistics of a step that is not finite.
     """
+    model, optimizer, fabric = state.model, state.optimizer, state.fabric
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.zero_grad(set_to_none=True)
     buffers = [b.clone() for b in model.buffers()] if restore_buffers else []
     # The same number of parts on every process: synchronised normalisations wait for each other.
-    num_parts = min(settings.accumulate, total_clips // fabric.world_size)
+    num_parts = min(state.settings.accumulate, total_clips // fabric.world_size)
     parts = np.array_split(np.arange(len(batch.labels)), num_parts)
     weight = loss_weight(len(batch.labels), total_clips, fabric.world_size)
     sums = torch.zeros(2, device=fabric.device)
     for number, part in enumerate(parts, start=1):
         x = torch.from_numpy(batch.x[part[0] : part[-1] + 1]).to(fabric.device)
         labels = torch.from_numpy(batch.labels[part[0] : part[-1] + 1]).to(fabric.device)
-        with fabric.no_backward_sync(cast(Any, model), enabled=number < len(parts)):
+        with fabric.no_backward_sync(model, enabled=number < len(parts)):
             logits = model(x)
-            loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
+            loss = F.cross_entropy(logits, labels, label_smoothing=state.settings.label_smoothing)
             fabric.backward(loss * (weight * len(part) / len(batch.labels)))
         sums[0] += loss.detach() * len(part)
         sums[1] += (logits.detach().argmax(1) == labels).sum()
-    norm = _gradient_norm(model, optimizer, fabric, settings.clip_norm)
-    scaler = _scaler(fabric)
+    norm = _gradient_norm(state)
+    scaler = getattr(fabric.strategy.precision, "scaler", None)  # fp16's loss scaler
     finite = torch.isfinite(sums[0])
     if scaler is None:  # else the scaler looks for such gradients itself, and lowers its scale
         finite &= torch.isfinite(norm)
     [broken] = any_process(fabric, not finite)
     if not broken:
         optimizer.step()
+        if state.ema:
+            state.ema.update_parameters(state.net)
     else:
         for buffer, before in zip(model.buffers(), buffers, strict=False):
             buffer.copy_(before)
-        if scaler is not None and settings.clip_norm:
+        if scaler is not None and state.settings.clip_norm:
             scaler.update()  # clipping has unscaled these gradients
     return StepResult(sums, norm, not broken)
 
@@ -100,27 +96,16 @@ def loss_weight(clips: int, total_clips: int, world_size: int) -> float:
 
     DDP averages the gradients of the processes. That is the mean over clips only if every process
     has as many, which is not so where the training set does not fill one batch.
-
-    Args:
-        clips: of the step, on this process.
-        total_clips: of the step, on all processes together.
-        world_size: the number of processes.
     """
     return clips * world_size / total_clips
 
 
-def _gradient_norm(
-    model: nn.Module, optimizer: torch.optim.Optimizer, fabric: Fabric, clip_norm: float
-) -> Tensor:
-    """The norm of the gradient, which is clipped if `clip_norm` is set."""
+def _gradient_norm(state: TrainState) -> Tensor:
+    """The norm of the gradient, which is clipped if the recipe says so."""
+    model, clip_norm = state.model, state.settings.clip_norm
     if clip_norm:
-        norm = fabric.clip_gradients(
-            cast(Any, model), optimizer, max_norm=clip_norm, error_if_nonfinite=False
+        norm = state.fabric.clip_gradients(
+            model, state.optimizer, max_norm=clip_norm, error_if_nonfinite=False
         )
         return cast(Tensor, norm)
     return nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-
-
-def _scaler(fabric: Fabric) -> Any:
-    """The loss scaler of fp16; None at other precisions."""
-    return getattr(fabric.strategy.precision, "scaler", None)

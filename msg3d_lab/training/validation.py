@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ from msg3d_lab.training.settings import Training
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["is_validated", "split_validation", "validate"]
+__all__ = ["is_validated", "predict_batches", "split_validation", "validate"]
 
 
 def is_validated(epoch: int, settings: Training) -> bool:
@@ -49,13 +49,8 @@ def validate(
         for buffer in net.buffers():  # as DDP does: the running statistics of the first process
             torch.distributed.broadcast(buffer, 0)
     net.eval()
-
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        with fabric.autocast():
-            return net(x)
-
     loss_sum = correct = seen = 0.0
-    for logits, labels, _ in predict(forward, prefetch(batches), device=fabric.device):
+    for logits, labels, _ in predict_batches(net, batches, fabric=fabric):
         scores, targets = torch.from_numpy(logits[:, 0]), torch.from_numpy(labels)
         loss_sum += F.cross_entropy(scores, targets, reduction="sum").item()
         correct += (scores.argmax(1) == targets).sum().item()
@@ -65,16 +60,24 @@ def validate(
     return loss_sum / seen, correct / seen
 
 
+def predict_batches(
+    net: nn.Module, batches: TestBatches, *, fabric: Fabric
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield `predict`'s results in the precision of training; batches are loaded meanwhile."""
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        with fabric.autocast():
+            return net(x)
+
+    return predict(forward, prefetch(batches), device=fabric.device)
+
+
 def split_validation(store: Store, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """Divide a recipe's training split into clips to train on and the validation part.
 
     They are divided by subject, because clips of one person resemble each other: a part drawn at
     random would be easier than the test split. The best epoch and early stopping are decided on the
     validation part, never on test data.
-
-    Args:
-        store: an open store.
-        recipe: names the split and the subjects; without subjects there is no validation part.
 
     Returns:
         Positions in the store, ascending, int64: of the clips to train on, and of the validation

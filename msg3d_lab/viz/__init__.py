@@ -4,9 +4,9 @@ Functions with `ax` draw into one Axes and return it; they can be part of a figu
 Functions named `..._figure`, `filmstrip` and `class_clustermap` return a Figure.
 """
 
-from msg3d_lab.viz.attribution.fidelity import deletion_plot
 from msg3d_lab.viz.attribution.importance import (
     class_clustermap,
+    deletion_plot,
     difference_plot,
     importance_body,
     joint_time_heatmap,
@@ -19,12 +19,7 @@ from msg3d_lab.viz.graphs.hops import (
     hop_share_table,
     share_heatmap,
 )
-from msg3d_lab.viz.graphs.matrices import (
-    adjacency_heatmap,
-    learned_graph_figure,
-    mask_figure,
-    scales_figure,
-)
+from msg3d_lab.viz.graphs.matrices import adjacency_heatmap, scales_figure
 from msg3d_lab.viz.graphs.on_body import body_graph, body_weights, learned_edges, window_weights
 from msg3d_lab.viz.motion.dataset import class_counts, length_histogram
 from msg3d_lab.viz.motion.layout import body_layout
@@ -34,11 +29,14 @@ from msg3d_lab.viz.motion.sampling import sampling_figure, sampling_plot
 from msg3d_lab.viz.motion.skeleton import filmstrip, pose
 from msg3d_lab.viz.motion.streams import streams_figure
 from msg3d_lab.viz.results.ablations import accuracy_by_scales, cost_accuracy, forest_plot
-from msg3d_lab.viz.results.confusion import confusion_matrix
 from msg3d_lab.viz.results.cost import cost_bars, timing_bars
-from msg3d_lab.viz.results.evaluation import class_accuracy, class_differences, reliability_diagram
+from msg3d_lab.viz.results.evaluation import (
+    class_accuracy,
+    class_differences,
+    confusion_matrix,
+    reliability_diagram,
+)
 from msg3d_lab.viz.results.fusion import fusion_curve, fusion_plot
-from msg3d_lab.viz.results.live import LiveCurves
 from msg3d_lab.viz.results.timeline import timeline_figure
 from msg3d_lab.viz.results.training import (
     learning_curve,
@@ -48,7 +46,6 @@ from msg3d_lab.viz.results.training import (
 )
 
 __all__ = [
-    "LiveCurves",
     "accuracy_by_scales",
     "adjacency_heatmap",
     "body_graph",
@@ -75,11 +72,9 @@ __all__ = [
     "importance_body",
     "joint_time_heatmap",
     "learned_edges",
-    "learned_graph_figure",
     "learning_curve",
     "learning_rate_curve",
     "length_histogram",
-    "mask_figure",
     "overfit_curve",
     "player_html",
     "pose",

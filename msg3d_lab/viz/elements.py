@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -18,18 +17,19 @@ from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.style import FAINT, INK, MUTED
 
 __all__ = [
+    "SHARE",
     "add_colorbar",
     "add_figure_title",
     "add_grid",
     "check_columns",
     "draw_bones",
     "draw_values",
-    "hide_axes",
     "shorten",
     "write_beside",
     "write_cells",
 ]
 
+SHARE = "share of importance (unitless)"  # the label of normalised attributions
 _BOX: Any = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
 
 
@@ -139,12 +139,6 @@ def write_cells(ax: Axes, image: AxesImage, texts: np.ndarray, *, size: float = 
             red, green, blue = colors[row, column, :3]
             color = "white" if 0.3 * red + 0.6 * green + 0.1 * blue < 0.5 else INK
             ax.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
-
-
-def hide_axes(axes: Iterable[Axes]) -> None:
-    """Hide panels that stay empty."""
-    for ax in axes:
-        ax.set_axis_off()
 
 
 def draw_bones(

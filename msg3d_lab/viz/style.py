@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
@@ -134,8 +135,6 @@ def series_colors(names: Sequence[str]) -> list[str]:
 
 def sequential() -> Colormap:
     """Return the map of weights and shares, from near white to near black, perceptually uniform."""
-    import seaborn as sns
-
     # The darkest end would hide the ring and the text drawn on a joint.
     colors = sns.color_palette("mako_r", 256)[:232]
     return LinearSegmentedColormap.from_list("lab_sequential", colors).with_extremes(bad="white")
@@ -143,8 +142,6 @@ def sequential() -> Colormap:
 
 def diverging() -> Colormap:
     """Return the map of signed values; draw it with its centre at 0."""
-    import seaborn as sns
-
     vlag: Colormap = sns.color_palette("vlag", as_cmap=True)
     return vlag.with_extremes(bad="white")
 

@@ -20,25 +20,11 @@ from msg3d_lab.viz.style import png
 if TYPE_CHECKING:
     import ipywidgets
 
-__all__ = [
-    "CellPlayer",
-    "HopSlider",
-    "WeightSlider",
-    "confusion_player",
-    "hop_slider",
-    "weight_slider",
-]
+__all__ = ["confusion_player", "hop_slider", "weight_slider"]
 
 
 class HopSlider(NamedTuple):
-    """Controls and their picture, shown in two cells.
-
-    Args:
-        controls: a box with the slider `k` and the drop-down `joint`.
-        picture: an image that follows them.
-        k: the slider.
-        joint: the drop-down.
-    """
+    """A box with the slider `k` and the drop-down `joint`, and an image that follows them."""
 
     controls: ipywidgets.Box
     picture: ipywidgets.Image
@@ -71,29 +57,15 @@ def hop_slider(
     )
     names = [(name, joint) for joint, name in enumerate(skeleton.joints)]
     joint = ipywidgets.Dropdown(options=names, value=focus, description="joint")
-    picture = _described(ipywidgets.Image, "The slider's picture, while a kernel runs.")(
-        format="png", layout={"max_width": "100%"}
-    )
     controls = _described(ipywidgets.HBox, "A slider for k and a choice of joint, in a kernel.")(
         [slider, joint]
     )
-
-    def redraw(_: Any = None) -> None:
-        picture.value = png(hop_figure(skeleton, slider.value, focus=joint.value), dpi=100)
-
-    for control in (slider, joint):
-        control.observe(redraw, names="value")
-    redraw()
+    picture = _picture(lambda: hop_figure(skeleton, slider.value, focus=joint.value), controls)
     return HopSlider(controls, picture, slider, joint)
 
 
 class WeightSlider(NamedTuple):
-    """A slider and its picture, shown in two cells.
-
-    Args:
-        slider: the weight of the second network.
-        picture: an image that follows it.
-    """
+    """A slider for the weight of the second network, and an image that follows it."""
 
     slider: ipywidgets.FloatSlider
     picture: ipywidgets.Image
@@ -119,7 +91,12 @@ def weight_slider(
     """
     import ipywidgets
 
-    first = _picture(curve, names=names, weight=weight, title=title)  # checks its arguments
+    def draw(weight: float) -> Figure:
+        figure = cast(Figure, fusion_curve(curve, names=names, weight=weight, title=title).figure)
+        plt.close(figure)  # it is shown in the image, not below the cell
+        return figure
+
+    draw(weight)  # checks its arguments
     weights = curve["weight"].to_numpy(float)
     slider = _described(ipywidgets.FloatSlider, "A slider for the weight, in a kernel.")(
         value=weight,
@@ -129,26 +106,11 @@ def weight_slider(
         description=f"{names[1]}",
         continuous_update=False,
     )
-    picture = _described(ipywidgets.Image, "The slider's picture, while a kernel runs.")(
-        value=first, format="png", layout={"max_width": "100%"}
-    )
-
-    def redraw(_: Any) -> None:
-        picture.value = _picture(curve, names=names, weight=slider.value, title=title)
-
-    slider.observe(redraw, names="value")
-    return WeightSlider(slider, picture)
+    return WeightSlider(slider, _picture(lambda: draw(slider.value), slider))
 
 
 class CellPlayer(NamedTuple):
-    """Drop-downs and the chosen clip, shown in two cells.
-
-    Args:
-        controls: a box with the two drop-downs.
-        player: the chosen clip, moving.
-        cell: the drop-down of the confusion matrix's cells, most frequent errors first.
-        clip: the drop-down of that cell's clips.
-    """
+    """A box with drop-downs of cells and of a cell's clips, and a player of the chosen clip."""
 
     controls: ipywidgets.Box
     player: ipywidgets.HTML
@@ -228,12 +190,21 @@ def _cell_text(cell: tuple[int, int], label_names: Sequence[str], count: int) ->
     return f"{true}: {'recognised' if true == predicted else f'taken for {predicted}'} ({count})"
 
 
-def _picture(
-    curve: pd.DataFrame, *, names: Sequence[str], weight: float, title: str | None
-) -> bytes:
-    figure = cast(Figure, fusion_curve(curve, names=names, weight=weight, title=title).figure)
-    plt.close(figure)  # it is shown in the image, not below the cell
-    return png(figure, dpi=100)
+def _picture(draw: Callable[[], Figure], controls: ipywidgets.Widget) -> ipywidgets.Image:
+    """An image that is drawn again when a control, or one in a box of controls, is moved."""
+    import ipywidgets
+
+    picture: ipywidgets.Image = _described(
+        ipywidgets.Image, "The slider's picture, while a kernel runs."
+    )(format="png", layout={"max_width": "100%"})
+
+    def redraw(_: Any = None) -> None:
+        picture.value = png(draw(), dpi=100)
+
+    for control in getattr(controls, "children", [controls]):
+        control.observe(redraw, names="value")
+    redraw()
+    return picture
 
 
 def _described(kind: type, text: str) -> Any:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msg3d_lab import analysis
-from msg3d_lab.analysis import only, run_with_cache, run_with_interventions, zero
-from msg3d_lab.analysis.decomposition import _double, _Sums
+from msg3d_lab.analysis import run_with_cache, run_with_interventions
+from msg3d_lab.analysis.decomposition import _double, _Sums, spread_over_frames
 from msg3d_lab.analysis.points import graph_layers
 
 
@@ -16,15 +16,14 @@ def logits_of(model, x):
         return model(x)
 
 
-@pytest.mark.parametrize("frames", ["clip", "network"])
 @pytest.mark.parametrize("num_frames", [4, 9, 16, 30])
 @pytest.mark.parametrize("classes", [None, 3, [0, 2, 1]])
-def test_class_activation_adds_up_to_the_logit(network, num_frames, frames, classes):
+def test_class_activation_adds_up_to_the_logit(network, num_frames, classes):
     x = torch.randn(3, 2, num_frames, 5, 3, dtype=torch.float64)
     logits = logits_of(network, x)
     chosen = logits.argmax(dim=1) if classes is None else torch.tensor(classes).expand(3)
-    values = analysis.class_activation(network, x, classes, frames=frames)
-    assert values.shape == (3, 2, num_frames if frames == "clip" else -(-num_frames // 4), 5)
+    values = analysis.class_activation(network, x, classes)
+    assert values.shape == (3, 2, num_frames, 5)
     total = values.mean(dim=(1, 2, 3)) + network.fc.bias[chosen]
     torch.testing.assert_close(total, logits.gather(1, chosen[:, None])[:, 0], rtol=0, atol=1e-12)
     assert not values.requires_grad
@@ -39,7 +38,8 @@ def test_class_activation_is_within_round_off_in_single_precision(network, batch
 
 
 def test_class_activation_of_a_place_is_the_logit_that_is_left_without_all_others(network, batch):
-    values = analysis.class_activation(network, batch, 2, frames="network")
+    # The last block has 3 of the clip's 9 frames.
+    values = analysis.class_activation(network, batch, 2)[:, :, ::3]
     _, M, T, V = values.shape
     for m, t, v in ((0, 0, 0), (1, 2, 4), (0, 1, 3)):
 
@@ -55,33 +55,27 @@ def test_class_activation_of_a_place_is_the_logit_that_is_left_without_all_other
 
 
 @pytest.mark.parametrize(
-    ("classes", "options", "message"),
+    ("classes", "message"),
     [
-        (4, {}, "classes are 0 to 3, found 4"),
-        ([0, -1, 0], {}, "classes are 0 to 3, found -1"),
-        ([0, 1], {}, r"one for each of 3 clips, found shape \(2,\)"),
-        (None, {"frames": "all"}, "frames is 'clip' or 'network', found 'all'"),
+        (4, "classes are 0 to 3, found 4"),
+        ([0, -1, 0], "classes are 0 to 3, found -1"),
+        ([0, 1], r"one for each of 3 clips, found shape \(2,\)"),
     ],
 )
-def test_class_activation_refuses(network, batch, classes, options, message):
+def test_class_activation_refuses(network, batch, classes, message):
     with pytest.raises(ValueError, match=message):
-        analysis.class_activation(network, batch, classes, **options)
+        analysis.class_activation(network, batch, classes)
 
 
 @given(count=st.integers(1, 12), more=st.integers(0, 40))
 def test_spread_over_frames_keeps_the_mean_and_the_order(count, more):
     values = torch.arange(1.0, count + 1, dtype=torch.float64).view(1, 1, -1, 1)
-    spread = analysis.spread_over_frames(values, count + more)
+    spread = spread_over_frames(values, count + more)
     assert spread.shape == (1, 1, count + more, 1)
     assert spread.mean().item() == pytest.approx(values.mean().item())
     if more % count == 0:
         times = (count + more) // count
         assert torch.equal(spread, values.repeat_interleave(times, dim=2))
-
-
-def test_spread_over_frames_refuses_a_clip_shorter_than_the_layer():
-    with pytest.raises(ValueError, match="a clip of 5 frames or more, found clip_len 4"):
-        analysis.spread_over_frames(torch.ones(1, 1, 5, 2), 4)
 
 
 @pytest.mark.parametrize("windows", [((3, 5), (1, 1)), ((3, 3), (1, 2))])
@@ -97,39 +91,12 @@ def test_pathway_contributions_add_up_to_what_the_last_layer_sees(make_network, 
     for handle in handles:
         handle.remove()
     raw = analysis.pathway_contributions(network, batch)
-    rectified = analysis.pathway_contributions(network, batch, rectified=True)
     assert list(raw) == ["block1", "block2", "block3"]
     assert [name.split(".")[0] for name in raw["block1"]] == ["factorized", "g3d", "g3d"]
     for block, expected in zip(raw, seen, strict=True):
         assert (sum(raw[block].values()) < 0).any()
-        for total in (sum(raw[block].values()).relu(), sum(rectified[block].values())):
-            torch.testing.assert_close(total.flatten(0, 1), expected, rtol=0, atol=1e-12)
-
-
-def test_pathway_shares_add_up_to_one_and_to_the_mean(network, batch):
-    table = analysis.pathway_shares(network, batch)
-    sums = table.groupby("block")[["share", "variance_share"]].sum()
-    assert sums.to_numpy() == pytest.approx(1)
-    rectified = analysis.pathway_contributions(network, batch, rectified=True)
-    for block, part in table.groupby("block"):
-        assert part["mean"].sum() == pytest.approx(sum(rectified[block].values()).mean().item())
-
-
-def test_pathway_shares_tell_a_constant_from_a_signal(make_network, batch):
-    """A pathway that gives the same everywhere gets of the mean, and nothing of the variance."""
-    network = make_network(window_sizes=(3,), window_dilations=(1,))
-    window = network.blocks[0].g3d.windows[0]
-    window.collapse.bn.weight.data.zero_()
-    window.collapse.bn.bias.data.fill_(5.0)
-    table = analysis.pathway_shares(network, batch).set_index(["block", "pathway"])
-    constant = table.loc["block1", "g3d.window3"]
-    assert constant["variance_share"] == pytest.approx(0, abs=1e-12)
-    assert constant["share"] > 0.5
-
-
-def test_pathway_shares_of_a_single_pathway_are_all(make_network, batch):
-    table = analysis.pathway_shares(make_network(pathways=("factorized",)), batch)
-    assert table[["share", "variance_share"]].to_numpy() == pytest.approx(1)
+        total = sum(raw[block].values()).relu()
+        torch.testing.assert_close(total.flatten(0, 1), expected, rtol=0, atol=1e-12)
 
 
 def test_scale_shares_add_up_to_one(network, batch):
@@ -162,18 +129,17 @@ def test_scale_shares_are_the_covariances_with_the_normalised_sum(network, batch
     assert found.to_list() == pytest.approx([share.item() for share in expected])
 
 
-@pytest.mark.parametrize("function", [analysis.pathway_shares, analysis.scale_shares])
-def test_shares_are_of_all_clips_however_many_at_a_time(network, function):
+def test_shares_are_of_all_clips_however_many_at_a_time(network):
     x = torch.randn(5, 2, 9, 5, 3, dtype=torch.float64)
     x[3:] *= 3  # so that the mean over batches is not that over clips
     seen = []
     handle = network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
-    whole = function(network, x, batch_size=5)
+    whole = analysis.scale_shares(network, x, batch_size=5)
     assert set(seen) == {5}
     values = whole.select_dtypes("float").columns
     for batch_size in (1, 2, 4):
         seen.clear()
-        found = function(network, x, batch_size=batch_size)
+        found = analysis.scale_shares(network, x, batch_size=batch_size)
         assert max(seen) == batch_size
         assert sum(seen) % 5 == 0
         torch.testing.assert_close(
@@ -182,11 +148,10 @@ def test_shares_are_of_all_clips_however_many_at_a_time(network, function):
         )  # fmt: skip
     handle.remove()
     with pytest.raises(ValueError, match="batch_size of at least 1, found 0"):
-        function(network, x, batch_size=0)
+        analysis.scale_shares(network, x, batch_size=0)
 
 
-@pytest.mark.parametrize("function", [analysis.pathway_shares, analysis.scale_shares])
-def test_shares_keep_nothing_for_a_way_back(network, batch, function, monkeypatch):
+def test_shares_keep_nothing_for_a_way_back(network, batch, monkeypatch):
     add, kept = _Sums.add, []
 
     def watched(sums, terms):
@@ -194,19 +159,18 @@ def test_shares_keep_nothing_for_a_way_back(network, batch, function, monkeypatc
         add(sums, terms)
 
     monkeypatch.setattr(_Sums, "add", watched)
-    function(network, batch)
+    analysis.scale_shares(network, batch)
     assert kept
     assert not any(kept)
 
 
-def test_sums_are_means_and_covariances_also_far_from_zero():
+def test_sums_are_covariances_also_far_from_zero():
     terms = (
         torch.randn(3, 40, 4, dtype=torch.float64) + torch.tensor([1e6, -1e6, 3e5])[:, None, None]
     )
     sums = _Sums()
     for part in terms.split([7, 1, 32], dim=1):
         sums.add(part)
-    assert sums.means() == pytest.approx(terms.mean(dim=(1, 2)).tolist())
     total = terms.sum(dim=0)
     both = [sum(np.cov(term[:, c], total[:, c], ddof=0)[0, 1] for c in range(4)) for term in terms]
     assert sums.shares() == pytest.approx([each / sum(both) for each in both], rel=1e-6)
@@ -230,31 +194,12 @@ def test_double_precision_comes_after_leaving_a_gpu_that_has_none():
     assert found.dtype == torch.float64
 
 
-def test_point_importance_of_everything_is_the_logit_less_its_bias(network, batch):
-    logits = logits_of(network, batch)
-    last = only(zero, clips=[0])
-    table = analysis.point_importance(network, batch, {"pooled": zero, "block3": last}, 1)
-    falls = logits[:, 1] - network.fc.bias[1].detach()
-    assert table["point"].to_list() == ["pooled", "block3"]
-    assert table["mean"].to_list() == pytest.approx([falls.mean().item(), falls[0].item() / 3])
-    assert table["sd"][0] == pytest.approx(falls.std().item())
-    usual = network.fc.bias.argmax()
-    assert table["changed"][0] == pytest.approx((logits.argmax(1) != usual).double().mean().item())
-
-
-def test_point_importance_of_one_clip_has_no_spread(network, batch):
-    table = analysis.point_importance(network, batch[:1], {"block1.g3d": zero})
-    assert table["sd"].isna().all()
-
-
 @pytest.mark.parametrize(
     "function",
     [
         analysis.class_activation,
         analysis.pathway_contributions,
-        analysis.pathway_shares,
         analysis.scale_shares,
-        lambda model, x: analysis.point_importance(model, x, {"pooled": zero}),
     ],
 )
 def test_decompositions_refuse_a_network_in_training(network, batch, function):

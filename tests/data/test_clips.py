@@ -6,14 +6,14 @@ import pytest
 from msg3d_lab.data.clips import Clip, LeftOut, checked_clips
 
 GOOD = Clip("good", np.ones((1, 2, 25, 3), np.float32), 1)
-FACTS = {"num_joints": 25, "channels": 3, "num_classes": 2}
+DOCUMENT = {"skeleton": {"joints": ["joint"] * 25}, "channels": 3, "label_names": ["a", "b"]}
 
 
 def test_checked_clips_leaves_out_what_does_not_fit():
     nan = Clip("nan", np.full((1, 2, 25, 3), np.nan, np.float32), 1)
     high = Clip("high", GOOD.keypoints, 2)
     entries = [GOOD, nan, LeftOut("x", "y"), high, GOOD]
-    first, *others = checked_clips(entries, **FACTS, leave_out=True)
+    first, *others = checked_clips(entries, DOCUMENT, leave_out=True)
     assert first is GOOD
     assert others == [
         LeftOut("nan", "cannot be used", "150 coordinates are NaN or infinite"),
@@ -22,4 +22,4 @@ def test_checked_clips_leaves_out_what_does_not_fit():
         LeftOut("good", "occurs twice"),
     ]
     with pytest.raises(ValueError, match="clip nan: 150 coordinates are NaN"):
-        list(checked_clips(entries, **FACTS, leave_out=False))
+        list(checked_clips(entries, DOCUMENT, leave_out=False))

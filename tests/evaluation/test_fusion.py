@@ -168,7 +168,7 @@ def test_gain_equals_counting_by_hand():
     found = gain(shuffled(fused), single)
     a, b = fused.correct, single.correct
     assert found.difference == pytest.approx(a.mean() - b.mean())
-    assert (found.only_fused, found.only_single) == ((a & ~b).sum(), (b & ~a).sum())
+    assert (found.only_a, found.only_b) == ((a & ~b).sum(), (b & ~a).sum())
     assert found.p_value == mcnemar(a, b).p_value
     assert found.low < found.difference < found.high
 
@@ -176,7 +176,7 @@ def test_gain_equals_counting_by_hand():
 def test_fusion_table_has_a_row_each_and_the_fusion_last():
     parts = [made_scores(right=0.6), made_scores(right=0.9, seed=1)]
     fused = fuse(parts, weights=[1, 3])
-    table = fusion_table(parts, fused, names=["joint", "bone"], weights=[1, 3])
+    table = fusion_table(parts, fused, names=["joint", "bone"])
     assert table.index.tolist() == ["joint", "bone", "fused"]
     assert table["weight"].tolist() == [0.25, 0.75, 1]
     tops = [100 * scores.correct.mean() for scores in (*parts, fused)]
@@ -184,7 +184,7 @@ def test_fusion_table_has_a_row_each_and_the_fusion_last():
     assert (table["low"] < table["top-1 %"]).all()
     same = fusion_table(parts, fused, names=["a", "a"])
     assert same.index.tolist() == ["a", "a", "fused"]
-    with pytest.raises(ValueError, match="a name for each of 2 parts"):
+    with pytest.raises(ValueError, match="each of 2 parts, found 2 scores and 1 names"):
         fusion_table(parts, fused, names=["joint"])
 
 

@@ -8,6 +8,7 @@ from msg3d_lab.data.synthetic import dataset as synthetic
 from msg3d_lab.explain import (
     METHODS,
     IntegratedGradients,
+    Options,
     Shapley,
     attribute,
     load_clips,
@@ -52,9 +53,9 @@ def test_shapley_orders_go_with_the_clips_names(run, toy_store):
     classes, method = predict_classes(model, clips.x), Shapley(samples=2)
     whole = attribute(model, clips.question(classes), method)
     turned = load_clips(run, clips.indices[::-1])
-    again = attribute(model, turned.question(classes.flip(0), batch_size=3), method)
+    again = attribute(model, turned.question(classes.flip(0), Options(batch_size=3)), method)
     np.testing.assert_allclose(again[::-1], whole, atol=1e-6)
-    others = attribute(model, turned.question(classes.flip(0), seed=1), method)
+    others = attribute(model, turned.question(classes.flip(0), Options(seed=1)), method)
     assert np.abs(others[::-1] - whole).max() > 1e-4
 
 
@@ -69,7 +70,7 @@ def test_no_method_asks_about_more_clips_at_a_time_than_it_may(method, run, toy_
     handle = model.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
     for batch_size in (1, 4, 16):
         seen.clear()
-        attribute(model, clips.question(classes, batch_size=batch_size), method)
+        attribute(model, clips.question(classes, Options(batch_size=batch_size)), method)
         assert 0 < max(seen) <= batch_size
     handle.remove()
 
@@ -116,5 +117,6 @@ def test_playback_is_as_fast_as_the_recording(sampling, num_frames, expected):
 
 def test_device_is_what_it_is_asked_to_be():
     assert explain.resolve_device("cpu") == torch.device("cpu")
-    there = "cuda" if torch.cuda.is_available() else "cpu"
-    assert explain.resolve_device("auto") == torch.device(there)
+    kinds = {"cuda": torch.cuda, "mps": torch.backends.mps}
+    there = next((name for name, kind in kinds.items() if kind.is_available()), "cpu")
+    assert explain.resolve_device("auto").type == there

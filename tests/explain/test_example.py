@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from msg3d_lab.explain import Occlusion, Question, attribute, make_features, rank_methods
+from msg3d_lab.explain import Occlusion, Options, Question, attribute, make_features, rank_methods
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "attribution_method.py"
 
@@ -37,7 +37,6 @@ def test_the_method_of_the_guide_is_exact_on_a_linear_network(toy_skeleton):
 
 
 def test_the_method_of_the_guide_is_ranked_like_others(run):
-    ranking = rank_methods(
-        run, [load_example()], num_clips=3, repeats=3, points=2, device="cpu", progress=False
-    )
+    options = Options(num_clips=3, device="cpu")
+    ranking = rank_methods(run, [load_example()], options, repeats=3, points=2, progress=False)
     assert ranking.best.name == "alone"

@@ -204,8 +204,6 @@ def test_no_more_clips_at_a_time_than_the_batch_size(method, batch_size, ask, we
 
     asked = ask(batch_size=batch_size)
     attribute(watched, asked, method)
-    if isinstance(method, GradientInput | IntegratedGradients):
-        method.per_joint(watched, asked)
     assert max(seen) <= batch_size
 
 
@@ -240,15 +238,6 @@ def test_attribute_leaves_the_network_as_it_was(ask, network):
         attribute(network, ask(), method)
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in network.parameters())
-
-
-def test_importance_per_joint_adds_up_to_the_features(ask, clips, weights):
-    asked = ask(baseline=make_baseline(clips, "mean_pose"))
-    for method in (GradientInput(), IntegratedGradients(steps=3)):
-        found = method.per_joint(linear(weights), asked)
-        assert found.shape == clips.shape[:-1]
-        summed = attribute(linear(weights), asked, method)
-        np.testing.assert_allclose(found.sum(dim=(1, 2)).numpy(), summed, rtol=1e-5, atol=1e-5)
 
 
 def test_methods_have_different_names():

@@ -20,6 +20,7 @@ from msg3d_lab.explain import (
     IntegratedGradients,
     Motion,
     Occlusion,
+    Options,
     Shapley,
     attribute,
     explain_cost,
@@ -36,7 +37,8 @@ from msg3d_lab.files import locked
 from msg3d_lab.model import MSG3D
 from msg3d_lab.training import open_run
 
-QUICK = {"device": "cpu", "progress": False}
+QUICK = {"progress": False}
+CPU = Options(device="cpu")
 QUICK_METHODS = (
     ClassActivation(),
     GradientInput(),
@@ -49,7 +51,7 @@ QUICK_METHODS = (
 @pytest.mark.parametrize("method", [*QUICK_METHODS, *CONTROLS], ids=lambda method: method.name)
 def test_explain_writes_a_table_by_sample_id(method, run, toy_store, tmp_path):
     out = tmp_path / "i.parquet"
-    found = explain_run(run, method, num_clips=4, out=out, **QUICK)
+    found = explain_run(run, method, replace(CPU, num_clips=4), out=out, **QUICK)
     assert found.values.shape == (4, 5)
     assert np.isfinite(found.values).all()
     assert np.abs(found.values).max() > 0
@@ -67,7 +69,7 @@ def test_explain_writes_a_table_by_sample_id(method, run, toy_store, tmp_path):
 def test_class_activation_sums_to_the_logit_less_its_bias(run, toy_store, tmp_path):
     for by in ("joint", "joint_x_segment"):
         found = explain_run(
-            run, ClassActivation(), by=by, num_segments=3, out=tmp_path / by, **QUICK
+            run, ClassActivation(), replace(CPU, by=by, num_segments=3), out=tmp_path / by, **QUICK
         )
         model, clips = run.model(), load_clips(run, toy_store.indices("xsub_val"))
         with torch.no_grad():
@@ -78,65 +80,73 @@ def test_class_activation_sums_to_the_logit_less_its_bias(run, toy_store, tmp_pa
 
 
 def test_explain_asks_about_the_class_it_is_told(run, tmp_path):
-    predicted = explain_run(run, GradientInput(), out=tmp_path / "p", **QUICK)
-    true = explain_run(run, GradientInput(), target="true", out=tmp_path / "t", **QUICK)
+    predicted = explain_run(run, GradientInput(), CPU, out=tmp_path / "p", **QUICK)
+    true = explain_run(run, GradientInput(), CPU, target="true", out=tmp_path / "t", **QUICK)
     np.testing.assert_array_equal(predicted.classes, predicted.predictions)
     np.testing.assert_array_equal(true.classes, true.labels)
     np.testing.assert_array_equal(true.right, true.labels == true.predictions)
     same = predicted.right
     np.testing.assert_allclose(predicted.values[same], true.values[same], rtol=1e-5)
     with pytest.raises(ValueError, match="target is 'predicted' or 'true'"):
-        explain_run(run, Motion(), target="best", **QUICK)
+        explain_run(run, Motion(), CPU, target="best", **QUICK)
 
 
 def test_explain_reads_the_table_that_is_there_and_refuses_another(run, tmp_path):
     out = tmp_path / "i.parquet"
-    first = explain_run(run, GradientInput(), num_clips=3, out=out, **QUICK)
+    first = explain_run(run, GradientInput(), replace(CPU, num_clips=3), out=out, **QUICK)
     before = out.stat().st_mtime_ns
-    again = explain_run(run, GradientInput(), num_clips=3, out=out, **QUICK)
+    again = explain_run(run, GradientInput(), replace(CPU, num_clips=3), out=out, **QUICK)
     np.testing.assert_array_equal(first.values, again.values)
     assert out.stat().st_mtime_ns == before
     for change in ({"num_clips": 4}, {"baseline": "removed"}, {"seed": 1}):
+        changed = replace(CPU, **{"num_clips": 3, **change})
         with pytest.raises(FileExistsError, match="importance of other weights, clips or arg"):
-            explain_run(run, GradientInput(), **{"num_clips": 3, "out": out, **QUICK, **change})
+            explain_run(run, GradientInput(), changed, out=out, **QUICK)
     steps = explain_run(
-        run, IntegratedGradients(steps=1), num_clips=1, out=tmp_path / "g.parquet", **QUICK
+        run,
+        IntegratedGradients(steps=1),
+        replace(CPU, num_clips=1),
+        out=tmp_path / "g.parquet",
+        **QUICK,
     )
     assert steps.facts["parameters"] == {"steps": 1}
     with pytest.raises(FileExistsError, match="importance of other weights, clips or arg"):
         explain_run(
-            run, IntegratedGradients(steps=2), num_clips=1, out=tmp_path / "g.parquet", **QUICK
+            run,
+            IntegratedGradients(steps=2),
+            replace(CPU, num_clips=1),
+            out=tmp_path / "g.parquet",
+            **QUICK,
         )
     out.write_text("no table")
-    with pytest.raises(FileExistsError, match="not a complete Parquet file"):
-        explain_run(run, GradientInput(), num_clips=3, out=out, **QUICK)
+    with pytest.raises(FileExistsError, match="not a whole Parquet file"):
+        explain_run(run, GradientInput(), replace(CPU, num_clips=3), out=out, **QUICK)
 
 
 def test_tables_of_the_version_before_are_read_and_not_continued(run, tmp_path):
     out = tmp_path / "i.parquet"
-    found = explain_run(run, Motion(), num_clips=3, out=out, **QUICK)
+    found = explain_run(run, Motion(), replace(CPU, num_clips=3), out=out, **QUICK)
     older = {"version", "parameters"}
     facts = {name: fact for name, fact in found.facts.items() if name not in older}
     out.unlink()
     write_importance(replace(found, facts=facts | {"samples": None, "steps": None}), out)
     np.testing.assert_array_equal(read_importance(out).values, found.values)
     with pytest.raises(FileExistsError, match="written by an earlier version of MS-G3D Lab"):
-        explain_run(run, Motion(), num_clips=3, out=out, **QUICK)
+        explain_run(run, Motion(), replace(CPU, num_clips=3), out=out, **QUICK)
 
 
 def test_explain_goes_on_after_a_kill(run, tmp_path):
-    arguments = {"split": "xsub_train", **QUICK}
+    options = replace(CPU, split="xsub_train")
     out = tmp_path / "killed.parquet"
     code = f"""
         import os, signal
-        from msg3d_lab.explain import GradientInput, over_clips
+        from msg3d_lab.explain import GradientInput, Options, over_clips
         write = over_clips.write_importance
         def killed(*words, **options):
             write(*words, **options)
             os.kill(os.getpid(), signal.SIGKILL)
         over_clips.write_importance = killed
-        given = {arguments!r}
-        over_clips.explain_run({str(run.path)!r}, GradientInput(), out={str(out)!r}, **given)
+        over_clips.explain_run({str(run.path)!r}, GradientInput(), {options!r}, out={str(out)!r})
     """
     process = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
     assert process.returncode == -9
@@ -147,8 +157,8 @@ def test_explain_goes_on_after_a_kill(run, tmp_path):
     marked = kept.values + 1
     part.unlink()
     write_importance(replace(kept, values=marked), part)
-    whole = explain_run(run, GradientInput(), out=out, **arguments)
-    plain = explain_run(run, GradientInput(), out=tmp_path / "plain.parquet", **arguments)
+    whole = explain_run(run, GradientInput(), options, out=out, **QUICK)
+    plain = explain_run(run, GradientInput(), options, out=tmp_path / "plain.parquet", **QUICK)
     np.testing.assert_array_equal(whole.values[:32], marked)
     np.testing.assert_array_equal(kept.values, plain.values[:32])
     np.testing.assert_array_equal(whole.values[32:], plain.values[32:])
@@ -162,14 +172,14 @@ def test_explain_says_what_it_does_not_use_and_leaves_nothing_behind(run, tmp_pa
     stale = tmp_path / ".[i].parquet.0123456789ab.parts"
     stale.mkdir()
     (stale / "0000000.parquet").write_text("of other arguments")
-    explain_run(run, Motion(), out=out, **QUICK)
+    explain_run(run, Motion(), CPU, out=out, **QUICK)
     assert "was begun before with other weights, clips or arguments" in caplog.text
     assert [p.name for p in tmp_path.iterdir()] == [out.name]
 
 
 def test_one_process_at_a_time_explains_into_a_table(run, tmp_path):
     with locked(tmp_path / ".i.parquet.lock"), pytest.raises(BlockingIOError, match="is in use by"):
-        explain_run(run, Motion(), out=tmp_path / "i.parquet", **QUICK)
+        explain_run(run, Motion(), CPU, out=tmp_path / "i.parquet", **QUICK)
     assert not list(tmp_path.iterdir())
     assert len(explain_run(run, Motion(), out=tmp_path / "i.parquet", **QUICK)) > 0
 
@@ -177,17 +187,17 @@ def test_one_process_at_a_time_explains_into_a_table(run, tmp_path):
 def test_one_clip_is_explained_as_it_is_among_others(run, toy_store, tmp_path):
     indices = toy_store.indices("xsub_val")
     method = IntegratedGradients(steps=2)
-    many = explain_run(run, method, out=tmp_path / "m", **QUICK)
+    many = explain_run(run, method, CPU, out=tmp_path / "m", **QUICK)
     clips = load_clips(run, indices[:1])
     for batch_size in (1, 3):
-        question = clips.question(torch.tensor(many.classes[:1]), batch_size=batch_size)
+        question = clips.question(torch.tensor(many.classes[:1]), Options(batch_size=batch_size))
         one = attribute(run.model(), question, method)
         np.testing.assert_allclose(one, many.values[:1], rtol=1e-3, atol=1e-5)
 
 
 def test_cost_is_said_before(run):
     methods = [*METHODS[:2], IntegratedGradients(steps=3), Occlusion(), Shapley(samples=2)]
-    table = explain_cost(run, methods, num_clips=5, device="cpu")
+    table = explain_cost(run, methods, replace(CPU, num_clips=5))
     assert table["forward"].to_dict() == {
         "class_activation": 1,
         "gradient_x_input": 1,
@@ -198,14 +208,14 @@ def test_cost_is_said_before(run):
     assert (table["clips"] == 5).all()
     assert (table["minutes"] > 0).all()
     with pytest.raises(ValueError, match="expected a method such as"):
-        explain_cost(run, ["magic"], num_clips=2, device="cpu")
+        explain_cost(run, ["magic"], replace(CPU, num_clips=2))
 
 
 def test_the_rankings_cost_is_what_it_takes(run, monkeypatch):
     methods = [*METHODS[:2], IntegratedGradients(steps=3), Occlusion(), Shapley(samples=2)]
-    given = {"others": [run], "num_clips": 2, "repeats": 3, "points": 3}
-    table = ranking_cost(run, methods, device="cpu", **given)
-    plain = explain_cost(run, methods, num_clips=2, device="cpu")
+    options, given = replace(CPU, num_clips=2), {"others": [run], "repeats": 3, "points": 3}
+    table = ranking_cost(run, methods, options, **given)
+    plain = explain_cost(run, methods, options)
     assert list(table.index) == ["ranking"]
     both = pd.concat([plain, table])
     assert both.dtypes.to_dict() == plain.dtypes.to_dict()
@@ -220,13 +230,13 @@ def test_the_rankings_cost_is_what_it_takes(run, monkeypatch):
         return forward(self, x)
 
     monkeypatch.setattr(MSG3D, "forward", counted)
-    rank_methods(run, methods, **given, **QUICK)
+    rank_methods(run, methods, options, **given, **QUICK)
     assert row["clips"] == 2
     assert {name: 2 * row[name] for name in seen} == seen
 
 
 def test_importance_table_and_joining(run, tmp_path):
-    found = explain_run(run, Motion(), num_clips=6, out=tmp_path / "m", **QUICK)
+    found = explain_run(run, Motion(), replace(CPU, num_clips=6), out=tmp_path / "m", **QUICK)
     table = found.table
     assert list(table.columns) == ["label", "prediction", "class", *found.names]
     assert table.index.tolist() == list(found.ids)
@@ -248,16 +258,21 @@ def test_importance_table_and_joining(run, tmp_path):
 
 
 def test_figures_are_written_once(run, toy_store, toy_skeleton, tmp_path):
-    joint = explain_run(run, Occlusion(), num_clips=6, out=tmp_path / "j.parquet", **QUICK)
+    joint = explain_run(
+        run, Occlusion(), replace(CPU, num_clips=6), out=tmp_path / "j.parquet", **QUICK
+    )
     files = write_figures(joint, toy_skeleton, tmp_path / "j")
     assert {f.name for f in files} >= {"body.pdf", "body.svg", "symmetry.pdf"}
     assert all(f.stat().st_size > 1000 for f in files)
     with pytest.raises(FileExistsError, match="exists already"):
         write_figures(joint, toy_skeleton, tmp_path / "j")
     time = explain_run(
-        run, GradientInput(), by="joint_x_segment", num_segments=4,
-        num_clips=4, out=tmp_path / "t.parquet", **QUICK,
-    )  # fmt: skip
+        run,
+        GradientInput(),
+        replace(CPU, by="joint_x_segment", num_segments=4, num_clips=4),
+        out=tmp_path / "t.parquet",
+        **QUICK,
+    )
     files = write_figures(time, toy_skeleton, tmp_path / "t", data=toy_store)
     assert {f.name for f in files} == {"time.pdf", "time.svg", "clips.html"}
     assert all(f.is_file() for f in files)
@@ -270,7 +285,11 @@ def test_figures_are_written_once(run, toy_store, toy_skeleton, tmp_path):
 
 def test_one_clip_by_segment_has_no_figure_but_moves(run, toy_store, toy_skeleton, tmp_path):
     one = explain_run(
-        run, Motion(), by="segment", num_segments=3, num_clips=1, out=tmp_path / "s", **QUICK
+        run,
+        Motion(),
+        replace(CPU, by="segment", num_segments=3, num_clips=1),
+        out=tmp_path / "s",
+        **QUICK,
     )
     assert write_figures(one, toy_skeleton, tmp_path / "none") == []
     (page,) = write_figures(one, toy_skeleton, tmp_path / "page", data=toy_store)
@@ -279,9 +298,12 @@ def test_one_clip_by_segment_has_no_figure_but_moves(run, toy_store, toy_skeleto
 
 def test_moving_shows_each_frame_with_the_values_of_its_stretch(run, toy_store, tmp_path):
     time = explain_run(
-        run, GradientInput(), by="joint_x_segment", num_segments=2,
-        num_clips=2, out=tmp_path / "t.parquet", **QUICK,
-    )  # fmt: skip
+        run,
+        GradientInput(),
+        replace(CPU, by="joint_x_segment", num_segments=2, num_clips=2),
+        out=tmp_path / "t.parquet",
+        **QUICK,
+    )
     html = importance_player(time, time.ids[1], toy_store)
     record = json.loads(re.search(r'class="clip">(.*?)</script>', html, re.S)[1])
     M, T, V = record["shape"]
@@ -296,7 +318,7 @@ def test_moving_shows_each_frame_with_the_values_of_its_stretch(run, toy_store, 
     assert "(synthetic)" in html
     with pytest.raises(ValueError, match="1 of 1 clips are not in the table: nobody"):
         importance_player(time, "nobody", toy_store)
-    joint = explain_run(run, Motion(), out=tmp_path / "j.parquet", **QUICK)
+    joint = explain_run(run, Motion(), CPU, out=tmp_path / "j.parquet", **QUICK)
     with pytest.raises(ValueError, match="expected importance by segment"):
         importance_player(joint, joint.ids[0], toy_store)
 
@@ -309,10 +331,10 @@ def test_short_recordings_move_as_they_were_and_are_warned_about(run, toy_store,
     assert "clip_len: 8\n" in text
     recipe.write_text(text.replace("clip_len: 8\n", "clip_len: 16\n"), encoding="utf-8")
     short = open_run(tmp_path / "short")
-    explain_run(short, Motion(), num_clips=2, out=tmp_path / "joint", **QUICK)
+    explain_run(short, Motion(), replace(CPU, num_clips=2), out=tmp_path / "joint", **QUICK)
     assert "shorter than" not in caplog.text
     time = explain_run(
-        short, Motion(), by="segment", num_segments=4, out=tmp_path / "time", **QUICK
+        short, Motion(), replace(CPU, by="segment", num_segments=4), out=tmp_path / "time", **QUICK
     )
     lengths = toy_store.frames[toy_store.indices("xsub_val")]
     count = (lengths < 16).sum()
@@ -326,7 +348,7 @@ def test_short_recordings_move_as_they_were_and_are_warned_about(run, toy_store,
 
 def test_the_class_figure_leaves_time_in_its_order(run, toy_skeleton, tmp_path):
     time = explain_run(
-        run, GradientInput(), by="segment", target="true", out=tmp_path / "s", **QUICK
+        run, GradientInput(), replace(CPU, by="segment"), target="true", out=tmp_path / "s", **QUICK
     )
     figure = importance_figures(time, toy_skeleton)["classes"]
     shown = [[label.get_text() for label in ax.get_xticklabels()] for ax in figure.axes]
@@ -338,8 +360,8 @@ def test_explaining_refuses_a_run_without_weights(toy_store, toy_recipe, tmp_pat
 
     create_run(tmp_path / "run", toy_recipe, {"data": {"path": str(toy_store.path)}})
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
-        explain_run(open_run(tmp_path / "run"), Occlusion(), **QUICK)
+        explain_run(open_run(tmp_path / "run"), Occlusion(), CPU, **QUICK)
     with pytest.raises(ValueError, match=r"such as ClassActivation\(\).* found 'magic'"):
-        explain_run(open_run(tmp_path / "run"), "magic", **QUICK)
+        explain_run(open_run(tmp_path / "run"), "magic", CPU, **QUICK)
     with pytest.raises(ValueError, match="unknown baseline 'blur'"):
-        explain_run(open_run(tmp_path / "run"), Occlusion(), baseline="blur", **QUICK)
+        explain_run(open_run(tmp_path / "run"), Occlusion(), replace(CPU, baseline="blur"), **QUICK)

@@ -16,6 +16,7 @@ from msg3d_lab.model.checkpoints import read_notes
 from msg3d_lab.training import fit, open_run, recipes
 from msg3d_lab.training.distributed.processes import launch
 from msg3d_lab.training.setup import build_batches, build_model, build_test_batches
+from msg3d_lab.training.state import TrainState
 from msg3d_lab.training.step import clips_per_step, train_step
 
 LEARNING = ["epochs=4", "repeat=4"]
@@ -306,7 +307,6 @@ def test_accumulated_batches_give_the_gradient_of_the_large_one(toy_store, toy_r
     gradients = []
     for settings in (["batch_size=12"], ["batch_size=4", "accumulate=3"], ["accumulate=5"]):
         recipe = recipes.with_settings(toy_recipe, settings)
-        training = recipe.training
         torch.manual_seed(0)
         net = build_model(recipe, toy_store).double().eval()
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
@@ -315,10 +315,8 @@ def test_accumulated_batches_give_the_gradient_of_the_large_one(toy_store, toy_r
         batch = batches.batch(0, epoch=0)
         batch = batch._replace(x=batch.x.astype(np.float64))
         model, optimizer = fabric.setup(net, optimizer)
-        result = train_step(
-            model, optimizer, batch,
-            fabric=fabric, settings=training, total_clips=clips_per_step(batches), lr=0.0,
-        )  # fmt: skip
+        state = TrainState(fabric, recipe.training, net, model, optimizer, ema=None)
+        result = train_step(state, batch, total_clips=clips_per_step(batches), lr=0.0)
         gradients.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
         assert result.norm.item() == pytest.approx(gradients[-1].norm().item())
         assert result.sums[0].item() > 0

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from msg3d_lab.widgets.controls import confusion_player, hop_slider, weight_slider
+from msg3d_lab.widgets import confusion_player, hop_slider, weight_slider
 
 
 def test_hop_slider_redraws_when_moved(body):

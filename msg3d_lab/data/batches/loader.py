@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from msg3d_lab.data.batches.assemble import Assembler
-from msg3d_lab.data.batches.augment import Augment, Draws
+from msg3d_lab.data.batches.augment import Augment
 from msg3d_lab.data.batches.sampling import choose_test_frames, choose_train_frames
 from msg3d_lab.data.store import Store
 
@@ -101,10 +101,10 @@ class TrainBatches:
                 f"{len(self.indices)} training clips cannot be shared by {world_size} processes: "
                 "use fewer"
             )
-        if augment is not None:
-            augment.check(store.skeleton, dimensions=store.dimensions)
+        self.augment = augment or Augment()
+        self.augment.check(store.skeleton, dimensions=store.dimensions)
         self.store, self.batch_size, self.sampling = store, batch_size, sampling
-        self.augment, self.repeat = augment, repeat
+        self.repeat = repeat
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self._order: tuple[int, np.ndarray] | None = None
 
@@ -128,8 +128,20 @@ class TrainBatches:
         start = step * global_batch_size
         indices = self._epoch_order(epoch)[start : start + global_batch_size]
         rng = np.random.default_rng((_STEP, self.seed, epoch, step))
-        chosen = self._choose_frames(self.store.frames[indices], rng)
-        draws = self._draw_augmentation(len(indices), rng)
+        clip_len = self._assemble.clip_len
+        # The window is drawn from a generator of its own: the step's gives the same without one.
+        starts, lengths = self.augment.window(self.store.frames[indices], rng.spawn(1)[0])
+        chosen = starts[:, None] + choose_train_frames(
+            lengths, sampling=self.sampling, clip_len=clip_len, rng=rng
+        )
+        draws = self.augment.draw(
+            len(indices),
+            rng,
+            skeleton=self.store.skeleton,
+            clip_len=clip_len,
+            channels=self.store.channels,
+            dimensions=self.store.dimensions,
+        )
         mine = np.arange(self.rank, len(indices), self.world_size)
         indices, draws = indices[mine], draws.select(mine)
         x = self._assemble(indices, chosen[mine, None], draws)[:, 0]
@@ -148,29 +160,6 @@ class TrainBatches:
             rng = np.random.default_rng((_ORDER, self.seed, epoch))
             order = self._order = (epoch, rng.permutation(np.tile(self.indices, self.repeat)))
         return order[1]
-
-    def _choose_frames(self, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The frames of each clip, (N, T)."""
-        starts = np.zeros_like(lengths)
-        if self.augment is not None:
-            # From a generator of its own, so that the step's gives the same with and without.
-            starts, lengths = self.augment.window(lengths, rng.spawn(1)[0])
-        chosen = choose_train_frames(
-            lengths, sampling=self.sampling, clip_len=self._assemble.clip_len, rng=rng
-        )
-        return starts[:, None] + chosen
-
-    def _draw_augmentation(self, count: int, rng: np.random.Generator) -> Draws:
-        if self.augment is None:
-            return Draws()
-        return self.augment.draw(
-            count,
-            rng,
-            skeleton=self.store.skeleton,
-            clip_len=self._assemble.clip_len,
-            channels=self.store.channels,
-            dimensions=self.store.dimensions,
-        )
 
 
 class TestBatches:

@@ -13,10 +13,9 @@ from msg3d_lab.data.checks.problems import Findings, Origin, Problem
 from msg3d_lab.data.checks.splits import check_splits
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.datasets import DATASETS
-from msg3d_lab.data.formats import own_data
-from msg3d_lab.data.formats.own_arrays import DUPLICATE
-from msg3d_lab.data.formats.own_labels import LENGTH, Labels, find_labels, read_labels
-from msg3d_lab.data.formats.own_table import NOT_TOGETHER
+from msg3d_lab.data.formats.own import faults
+from msg3d_lab.data.formats.own.labels import Labels, find_labels, read_labels
+from msg3d_lab.data.formats.own.recordings import FOLDER, open_source
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.skeletons import Skeleton
 
@@ -73,7 +72,7 @@ def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
     ids = tqdm(store.ids, desc="check", unit="clip", disable=not progress)
     for i, name in enumerate(ids):
         if name in seen:
-            findings.add(DUPLICATE, name)
+            findings.add(faults.DUPLICATE, name)
         seen.add(name)
         try:
             keypoints = store.keypoints(i)
@@ -95,7 +94,7 @@ def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
         ],
     )
     for name, reason, detail in store.left_out.itertuples(index=False):
-        findings.add_left_out(name, reason, detail)
+        findings.add(problems.LEFT_OUT + reason, name, detail)
     return findings.problems(_origin(store))
 
 
@@ -133,7 +132,7 @@ def check_source(
     except (ValueError, OSError) as error:
         findings.add(problems.UNREADABLE_LABELS, str(error))
     try:
-        opened = own_data.open_source(source, layout=layout, image_size=image_size)
+        opened = open_source(source, layout=layout, image_size=image_size)
     except ValueError as error:
         findings.add(problems.UNREADABLE, str(error))
         return findings.problems()
@@ -149,9 +148,9 @@ def check_source(
                 coordinates.observe(entry.id, entry.keypoints)
                 continue
             findings.add(entry.reason, entry.id, entry.detail)
-            if entry.reason != LENGTH:
+            if entry.reason != faults.LENGTH:
                 others.add(entry.id)
-            if entry.reason == NOT_TOGETHER:
+            if entry.reason == faults.NOT_TOGETHER:
                 scattered.add(entry.id)
     except ValueError as error:
         findings.add(problems.UNREADABLE, str(error))
@@ -159,7 +158,7 @@ def check_source(
     coordinates.report(without=scattered)
     if known is not None:
         _check_labels(findings, known, clips, others, complete)
-    return findings.problems("arrays" if opened.format == own_data.FOLDER else "table")
+    return findings.problems("arrays" if opened.format == FOLDER else "table")
 
 
 def _check_labels(
@@ -167,9 +166,9 @@ def _check_labels(
 ) -> None:
     """Compare labels and recordings; `complete` says whether all recordings were read."""
     for name in sorted({*clips, *others} - set(known.rows)):
-        findings.add(own_data.NO_LABEL, name)
+        findings.add(faults.NO_LABEL, name)
     for name in sorted(set(known.rows) - {*clips, *others}) if complete else ():
-        findings.add(own_data.NO_RECORDING, name)
+        findings.add(faults.NO_RECORDING, name)
     ids = [name for name in clips if name in known.rows]
     rows = [known.rows[name] for name in ids]
     splits: defaultdict[str, list[int]] = defaultdict(list)
@@ -188,7 +187,7 @@ def _check_labels(
 
 def _origin(store: Store) -> Origin:
     kind = store.preparation.get("format")
-    if kind == own_data.FOLDER:
+    if kind == FOLDER:
         return "arrays"
     if str(kind).startswith("long table"):
         return "table"

@@ -10,8 +10,7 @@ import numpy as np
 
 from msg3d_lab.data.checks import problems
 from msg3d_lab.data.checks.problems import Findings
-from msg3d_lab.data.formats.own_data import NOBODY
-from msg3d_lab.data.formats.own_table import FINITE
+from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.skeletons import Skeleton
 
@@ -65,7 +64,9 @@ class CoordinateCheck:
     def observe(self, name: str, keypoints: np.ndarray) -> None:
         """Observe a clip (M, T, V, C)."""
         if not np.isfinite(keypoints).all():
-            self.findings.add(FINITE, name, f"{np.count_nonzero(~np.isfinite(keypoints))} numbers")
+            self.findings.add(
+                faults.FINITE, name, f"{np.count_nonzero(~np.isfinite(keypoints))} numbers"
+            )
             return
         M, T, _, C = keypoints.shape
         points = keypoints[..., : self.axes]
@@ -78,7 +79,7 @@ class CoordinateCheck:
         joints = self._joints.setdefault(joints.tobytes(), joints)
         three_by_two = (M, C) == (3, 2)
         if not persons.any():
-            nobody = ((NOBODY, ""),)
+            nobody = ((faults.NOBODY, ""),)
             self._observations.append(_Observation(name, nobody, joints, three_by_two=three_by_two))
             return
         wrong = [(problems.NEVER_PRESENT, f"person {m} of {M}") for m in np.flatnonzero(~persons)]

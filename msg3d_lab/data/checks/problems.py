@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from msg3d_lab.data.formats import own_arrays, own_data, own_table
+from msg3d_lab.data.formats.own import faults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +40,7 @@ ZERO_JOINTS = "joints that are zero in every clip"
 AXES = "clips of 3 persons with 2 channels"
 UPSIDE_DOWN = "bodies that align turns upside down"
 SIZE = "bodies of an unusual size"
+_CANNOT_BE_READ = "cannot be read"
 
 
 @dataclass(frozen=True)
@@ -74,23 +75,65 @@ KINDS: dict[str, Kind] = {
         "give a CSV in UTF-8 with the columns sample, label and splits, beside the recordings or "
         "with --labels",
     ),
-    **{fault: Kind("error", advice) for fault, advice in own_data.FAULTS.items()},
-    own_table.JOINTS: Kind(
+    faults.JOINTS: Kind(
         "error",
-        own_data.FAULTS[own_table.JOINTS],
+        "name joints as the layout does, or by their 0-based numbers; rename or remove others",
         arrays="save all joints of the layout in its order, or correct the layout",
     ),
-    own_table.FINITE: Kind(
+    faults.FINITE: Kind(
         "error",
-        own_data.FAULTS[own_table.FINITE],
+        "leave out the rows of joints that were not seen; in arrays write zeros",
         arrays="write zeros for joints that were not seen",
         published=_IMPORT_AGAIN,
     ),
-    own_arrays.DUPLICATE: Kind(
-        "error", own_data.FAULTS[own_arrays.DUPLICATE], published=_IMPORT_AGAIN
+    faults.TEXT: Kind("error", "write numbers with a decimal point and nothing else"),
+    faults.FRAMES: Kind("error", "number frames 0, 1, 2 and so on in each sample"),
+    faults.REPEATED: Kind(
+        "error",
+        "keep one row for each sample, frame, person and joint; two persons need two labels",
     ),
-    own_data.NO_RECORDING: Kind("warning", own_data.FAULTS[own_data.NO_RECORDING]),
-    own_data.NOBODY: Kind("error", own_data.FAULTS[own_data.NOBODY], published=_IF_KNOWN),
+    faults.TOO_LONG: Kind(
+        "error",
+        "if `frame` is a time stamp, number frames 0, 1, 2 and so on instead; cut long "
+        "recordings into clips",
+    ),
+    faults.NOT_TOGETHER: Kind("error", "sort the table by sample"),
+    faults.SHAPE: Kind(
+        "error",
+        "save numbers of shape (persons, frames, joints, channels), or without persons for one "
+        "person, with the same channels in every file",
+    ),
+    faults.DUPLICATE: Kind(
+        "error",
+        "give every recording a name of its own, whatever folder it lies in",
+        published=_IMPORT_AGAIN,
+    ),
+    _CANNOT_BE_READ: Kind("error", "save the file again: it is no array, or damaged"),
+    faults.LENGTH: Kind(
+        "error",
+        "give every row as many fields as the header; put names that hold a comma in quotes",
+    ),
+    faults.TWICE: Kind("error", "keep one row for each sample"),
+    faults.NUMBERS: Kind(
+        "error",
+        "number the classes 0, 1, 2 and so on without a gap, or write class names instead of "
+        "numbers: they are numbered in alphabetical order",
+    ),
+    faults.NAMES: Kind(
+        "error",
+        "give each number the same label_name in every row, and no other number that name",
+    ),
+    faults.NO_LABEL: Kind(
+        "error", "add a row with sample and label to the labels, or remove the recording"
+    ),
+    faults.NO_RECORDING: Kind(
+        "warning",
+        "remove the row, or correct the name: a sample is called as in the table, or as its file "
+        "without .npy",
+    ),
+    faults.NOBODY: Kind(
+        "error", "remove the recording: all its coordinates are zero", published=_IF_KNOWN
+    ),
     DAMAGED: Kind("error", _IMPORT_AGAIN),
     BOTH_HALVES: Kind(
         "error",
@@ -176,18 +219,17 @@ KINDS: dict[str, Kind] = {
         published=_IF_KNOWN,
     ),
 }
-_LEFT_OUT = "left out: "
+LEFT_OUT = "left out: "  # the kind of a recording that is not in a store, with its reason
 _LEFT_OUT_ADVICE = {
     "on the authors' list of missing skeletons": "nothing: published results leave them out; "
     "--keep-missing imports them",
-    own_data.NOBODY: "nothing: there is nobody in them to recognise",
+    faults.NOBODY: "nothing: there is nobody in them to recognise",
     "occurs twice": "nothing: the first of each is in the store",
     "not an NTU name": "nothing, if they are not recordings; otherwise rename them as in the data "
     "set, such as S001C002P003R002A013",
     "not in the label file": "nothing, or download the label file that belongs to these recordings",
-    "cannot be read": "download these files again and import again, or continue without them",
+    _CANNOT_BE_READ: "download these files again and import again, or continue without them",
 }
-_NOT_OF = "not of "  # "not of ntu60"
 _CHECKED = (
     "joints, coordinates, movement, persons, sizes, labels, classes, splits, subjects, names; in a "
     "store also checksums and what was left out"
@@ -225,10 +267,6 @@ class Findings:
         self._counts[kind] += 1
         if len(self._examples[kind]) < _EXAMPLES:
             self._examples[kind].append(f"{example}: {detail}" if detail else example)
-
-    def add_left_out(self, name: str, reason: str, detail: str) -> None:
-        """Count one more recording that is not in a store."""
-        self.add(_LEFT_OUT + reason, name, detail)
 
     def problems(self, origin: Origin = "table") -> list[Problem]:
         """Return what was found, errors first, then in the order of `KINDS`.
@@ -274,10 +312,10 @@ def _advice(kind: str, origin: Origin) -> str:
         known = KINDS[kind]
         special = {"table": None, "arrays": known.arrays, "published": known.published}[origin]
         return special or known.advice
-    reason = kind.removeprefix(_LEFT_OUT)
-    if origin != "published" and reason in own_data.FAULTS and reason != own_data.NOBODY:
+    reason = kind.removeprefix(LEFT_OUT)
+    if origin != "published" and reason in KINDS and reason != faults.NOBODY:
         return f"{_advice(reason, origin)}; then import again"
-    if reason.startswith(_NOT_OF):
+    if reason.startswith("not of "):
         return "nothing: they belong to another data set"
     return _LEFT_OUT_ADVICE.get(
         reason, "correct the source and import it again, if these recordings are needed"

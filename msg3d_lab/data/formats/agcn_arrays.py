@@ -22,7 +22,7 @@ from msg3d_lab import skeletons
 from msg3d_lab.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset, get, ntu_facts, ntu_splits
-from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
 from msg3d_lab.safe_pickle import load_npy, load_pickle
 
 __all__ = ["IMPORTER", "cut_repetition", "is_source", "read_clips"]
@@ -61,18 +61,12 @@ def read_clips(folder: Path, *, dataset: Dataset) -> Recordings:
             for i, (name, label) in enumerate(zip(names, labels, strict=True))
         ]
     _check_splits(folder, rows, dataset)
-    preparation = {
-        "name": "2s-AGCN",
-        "format": "2s-AGCN and MS-G3D arrays",
-        "source": folder.name,
-        "sha256": sha256("".join(map(digest, needed)).encode()).hexdigest(),
-    }
+    whole = sha256("".join(map(digest, needed)).encode()).hexdigest()
+    source = source_record("2s-AGCN and MS-G3D arrays", [folder], whole)
     return Recordings(
         clips=LazyClips(rows, _read),
-        count=len(rows),
         skeleton=skeletons.get("ntu25"),
-        channels=3,
-        preparation=preparation,
+        preparation={"name": "2s-AGCN", **source},
     )
 
 
@@ -142,15 +136,15 @@ def _read_labels(path: Path, count: int) -> tuple[list[str], list[int]]:
 
 def _check_splits(folder: Path, rows: Sequence[_Row], dataset: Dataset) -> None:
     """Check that for one protocol the two files are its two splits."""
-    wrong = {
-        protocol: next((r for r in rows if f"{protocol}_{r.part}" not in r.splits), None)
+    wrong = [
+        [(protocol, row) for row in rows if f"{protocol}_{row.part}" not in row.splits]
         for protocol in dataset.protocols
-    }
-    if None not in wrong.values():
-        protocol, row = next(iter(wrong.items()))
+    ]
+    if all(wrong):
+        protocol, row = wrong[0][0]
         raise ValueError(
             f"{folder}: the two parts are the splits of no protocol of {dataset.name}: by "
-            f"{protocol}, for instance, {row.id if row else ''} is not in {row.part if row else ''}"
+            f"{protocol}, for instance, {row.id} is not in {row.part}"
         )
 
 

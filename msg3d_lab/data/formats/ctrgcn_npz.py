@@ -22,7 +22,7 @@ from msg3d_lab import skeletons
 from msg3d_lab.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset, get
-from msg3d_lab.data.formats.importer import Importer, Recordings
+from msg3d_lab.data.formats.importer import Importer, Recordings, source_record
 from msg3d_lab.data.formats.zip_or_folder import DAMAGE, has_members
 from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.skeletons import Skeleton
@@ -80,18 +80,12 @@ def read_clips(path: Path, *, dataset: Dataset) -> Recordings:
         raise ValueError(
             f"{path} is not an array of CTR-GCN, or it is cut short or damaged: {error}"
         ) from error
-    preparation = {
-        "name": "prepare_3d",
-        "format": "CTR-GCN arrays",
-        "source": path.name,
-        "sha256": digest(path),
-    }
+    source = source_record("CTR-GCN arrays", [path], digest(path))
     return Recordings(
         clips=_clips(path, parts, skeleton),
         count=sum(part.clips for part in parts),
         skeleton=skeleton,
-        channels=3,
-        preparation=preparation,
+        preparation={"name": "prepare_3d", **source},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, overload
 
@@ -12,7 +12,7 @@ from msg3d_lab.data.datasets import Dataset
 from msg3d_lab.data.formats.zip_or_folder import DAMAGE
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["Importer", "LazyClips", "Recordings"]
+__all__ = ["Importer", "LazyClips", "Recordings", "source_record"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,20 +49,25 @@ class Recordings:
     Args:
         clips: `LazyClips` if clips can be read independently of each other: then several processes
             read them, and an interrupted import continues where it was. Otherwise an iterator.
-        count: how many there are, for the progress bar.
         skeleton: their joint layout.
-        channels: numbers per joint.
         preparation: recorded in the store: what was done to the coordinates ("name" and options),
-            "format", "source" and the source's "sha256".
+            and `source_record`.
+        channels: numbers per joint.
+        count: how many there are, for the progress bar. Default: the length of `clips`.
         label_names: class names, if the source has them. Default: those of the data set.
     """
 
     clips: Iterable[Clip | LeftOut]
-    count: int
     skeleton: Skeleton
-    channels: int
-    preparation: dict[str, Any] = field(default_factory=dict)
+    preparation: dict[str, Any]
+    channels: int = 3
+    count: int | None = None
     label_names: tuple[str, ...] | None = None
+
+
+def source_record(kind: str, sources: Sequence[Path], sha256: str) -> dict[str, str]:
+    """Return what is recorded of a source: the name of its format, its file names, its hash."""
+    return {"format": kind, "source": ", ".join(s.name for s in sources), "sha256": sha256}
 
 
 class _Named(Protocol):

@@ -12,7 +12,7 @@ MS-G3D (`data_gen/kinetics_gendata.py`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ import numpy as np
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset, get
-from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
 from msg3d_lab.data.formats.zip_or_folder import (
     DAMAGE,
     Member,
@@ -32,9 +32,8 @@ from msg3d_lab.data.formats.zip_or_folder import (
     read_member,
 )
 
-__all__ = ["IMPORTER", "is_source", "read_clips"]
+__all__ = ["IMPORTER", "read_clips"]
 
-_LAYOUT = "openpose18"
 _JOINTS, _PERSONS_SEEN, _PERSONS = 18, 5, 2
 _SPLITS = ("kinetics_train", "kinetics_val")
 _LABEL_FILES = {f"{split}_label.json": split for split in _SPLITS}
@@ -43,13 +42,12 @@ _MAX_CLASSES = 100_000
 _MAX_FRAMES = 10_000  # Kinetics has 300
 
 
-def is_source(path: str | Path) -> bool:
-    """Whether a folder or zip looks like Kinetics-Skeleton: one of its folders or label files."""
+def _is_source(path: Path) -> bool:
     wanted = {*_SPLITS, *_LABEL_FILES}
-    return has_members(Path(path), lambda name: not wanted.isdisjoint(PurePosixPath(name).parts))
+    return has_members(path, lambda name: not wanted.isdisjoint(PurePosixPath(name).parts))
 
 
-def read_clips(source: str | Path | Sequence[str | Path], *, dataset: Dataset) -> Recordings:
+def read_clips(sources: Sequence[Path], *, dataset: Dataset) -> Recordings:
     """List the clips of Kinetics-Skeleton; each is read when it is asked for.
 
     A clip's class and split come from the label file of its folder. Of the first five persons of a
@@ -60,29 +58,24 @@ def read_clips(source: str | Path | Sequence[str | Path], *, dataset: Dataset) -
     a skeleton and that has no file is left out by name.
 
     Args:
-        source: the folder that holds `kinetics_train` or `kinetics_val` or both with their label
-            files, or a zip of it, or several of these.
-        dataset: a data set with the layout openpose18.
+        sources: folders that hold `kinetics_train` or `kinetics_val` or both with their label
+            files, or zips of these.
+        dataset: kinetics400.
 
     Raises:
         FileNotFoundError: there is no such folder or file.
         ValueError: not a zip, no clips, no label files, or label files that are damaged or name a
             class in two ways.
     """
-    sources = [Path(source)] if isinstance(source, (str, Path)) else [Path(one) for one in source]
     where = ", ".join(str(one) for one in sources)
-    if _LAYOUT not in dataset.layouts:
-        raise ValueError(
-            f"{where} holds Kinetics-Skeleton ({_LAYOUT}), {dataset.name} comes in "
-            f"{', '.join(dataset.layouts)}: import it as kinetics400"
-        )
     members = list_members(sources, suffix=".json")
     labels = {
         split: _labels(member)
         for member in members
         if (split := _LABEL_FILES.get(PurePosixPath(member.name).name))
     }
-    found = [(m, split) for m in members if (split := _split(m)) is not None]
+    folders = [(member, PurePosixPath(member.name).parent.name) for member in members]
+    found = [(member, folder) for member, folder in folders if folder in _SPLITS]
     missing = sorted({split for _, split in found} - set(labels))
     if not found or missing:
         raise ValueError(
@@ -91,20 +84,18 @@ def read_clips(source: str | Path | Sequence[str | Path], *, dataset: Dataset) -
             + (f" but no {missing[0]}_label.json: download it too" if found else "")
         )
     entries: list[_Listed | LeftOut] = [_entry(m, split, labels[split]) for m, split in found]
-    entries += _lost(labels, {(split, member.id) for member, split in found})
-    preparation = {
-        "name": "kinetics",
-        "scored": True,
-        "format": "Kinetics-Skeleton JSON",
-        "source": ", ".join(one.name for one in sources),
-        "sha256": digest_members(members),
-    }
+    there = {(split, member.id) for member, split in found}
+    entries += [
+        LeftOut(name, "in the label file, but without a recording", f"{split}_label.json")
+        for split, part in sorted(labels.items())
+        for name, label in part.items()
+        if label.has_skeleton and (split, name) not in there
+    ]
+    record = source_record("Kinetics-Skeleton JSON", sources, digest_members(members))
     return Recordings(
         clips=LazyClips(entries, _read),
-        count=len(entries),
-        skeleton=skeletons.get(_LAYOUT),
-        channels=3,
-        preparation=preparation,
+        skeleton=skeletons.get("openpose18"),
+        preparation={"name": "kinetics", "scored": True, **record},
         label_names=_names(labels, where),
     )
 
@@ -121,13 +112,10 @@ class _Label:
 class _Listed(NamedTuple):
     """A clip's file, and its class and split by the label file."""
 
+    id: str
     member: Member
     split: str
     label: int
-
-    @property
-    def id(self) -> str:
-        return self.member.id
 
 
 def _read(listed: _Listed) -> Clip | LeftOut:
@@ -140,38 +128,16 @@ def _read(listed: _Listed) -> Clip | LeftOut:
     return replace(clip, label=listed.label, splits=(listed.split,))
 
 
-def _split(member: Member) -> str | None:
-    """Return the split that a clip's folder is named after; None for other files."""
-    path = PurePosixPath(member.name)
-    return path.parent.name if path.parent.name in _SPLITS else None
-
-
-def _lost(
-    labels: Mapping[str, dict[str, _Label]], found: set[tuple[str, str]]
-) -> Iterator[LeftOut]:
-    """Recordings that the label files list with a skeleton and that have no file."""
-    for split, part in sorted(labels.items()):
-        for name, label in part.items():
-            if label.has_skeleton and (split, name) not in found:
-                reason = "in the label file, but without a recording"
-                yield LeftOut(name, reason, f"{split}_label.json")
-
-
 def _entry(member: Member, split: str, labels: dict[str, _Label]) -> _Listed | LeftOut:
     label = labels.get(member.id)
     if label is None:
         return LeftOut(member.id, "not in the label file", f"{split}_label.json")
     if not label.has_skeleton:
         return LeftOut(member.id, "nobody in any frame", "'has_skeleton' is false")
-    return _Listed(member, split, label.index)
+    return _Listed(member.id, member, split, label.index)
 
 
 def _labels(member: Member) -> dict[str, _Label]:
-    """Read a label file.
-
-    Raises:
-        ValueError: it is not one.
-    """
     try:
         document = json.loads(read_member(member, limit=_MAX_LABELS_SIZE))
         if not isinstance(document, dict):
@@ -272,7 +238,7 @@ def _centered(values: np.ndarray) -> np.ndarray:
 IMPORTER = Importer(
     title="Kinetics-Skeleton folders or zips of JSON files",
     datasets=(get("kinetics400"),),
-    is_source=is_source,
+    is_source=_is_source,
     read=read_clips,
     several_sources=True,
 )

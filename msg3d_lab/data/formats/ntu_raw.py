@@ -26,7 +26,7 @@ from msg3d_lab.data.datasets import (
     parse_ntu_name,
 )
 from msg3d_lab.data.formats.bodies import RULES, NobodyError, select_bodies
-from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
 from msg3d_lab.data.formats.skeleton_file import parse_skeleton
 from msg3d_lab.data.formats.zip_or_folder import (
     Member,
@@ -122,23 +122,18 @@ def read_clips(
         seen.add(member.id)
         where = f"{member.source.name}: {member.name}"
         entries.append(LeftOut(member.id, reason, where) if reason else member)
-    preparation = {
+    done = {
         "name": "prepare_3d",
         "scored": False,
         "bodies": bodies,
         "keep_missing": keep_missing,
-        "format": "NTU RGB+D raw",
-        "source": ", ".join(Path(source).name for source in sources),
-        "sha256": digest_members(members),
     }
     skeleton = skeletons.get("ntu25")
     read = partial(_read, dataset=dataset.name, bodies=bodies, skeleton=skeleton)
     return Recordings(
         clips=LazyClips(entries, read),
-        count=len(entries),
         skeleton=skeleton,
-        channels=3,
-        preparation=preparation,
+        preparation=done | source_record("NTU RGB+D raw", sources, digest_members(members)),
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.datasets import DATASETS, Dataset
-from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
 from msg3d_lab.data.formats.zip_or_folder import (
     Member,
     digest_members,
@@ -57,19 +57,11 @@ def read_clips(sources: Sequence[Path], *, dataset: Dataset) -> Recordings:
         raise ValueError(
             f"{sources[0]} has no NW-UCLA clips: expected files such as a01_s01_e00_v01.json"
         )
-    preparation = {
-        "name": "center_on",
-        "joint": _CENTER,
-        "format": "NW-UCLA all_sqe",
-        "source": ", ".join(source.name for source in sources),
-        "sha256": digest_members(members),
-    }
+    record = source_record("NW-UCLA all_sqe", sources, digest_members(members))
     return Recordings(
         clips=LazyClips(members, _read),
-        count=len(members),
         skeleton=skeletons.get("nw-ucla20"),
-        channels=3,
-        preparation=preparation,
+        preparation={"name": "center_on", "joint": _CENTER, **record},
     )
 
 

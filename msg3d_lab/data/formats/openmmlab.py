@@ -19,7 +19,7 @@ from msg3d_lab import skeletons
 from msg3d_lab.checksums import checked_digest
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import DATASETS, Dataset, get, ntu_facts
-from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
 from msg3d_lab.data.preprocess import is_zero, prepare_2d, prepare_3d
 from msg3d_lab.safe_pickle import load_pickle
 from msg3d_lab.skeletons import Skeleton
@@ -64,25 +64,29 @@ def read_clips(path: str | Path, *, dataset: Dataset) -> Recordings:
         raise ValueError(f"{path}: expected a list of annotations")
     members = _members(document["split"], path)
     entries = [_entry(a, f"annotation {i}", members) for i, a in enumerate(annotations)]
-    skeleton = _layout([e for e in entries if isinstance(e, _Entry)], entries, path, dataset)
+    usable = [entry for entry in entries if isinstance(entry, _Entry)]
+    skeleton = _layout(usable, entries, path)
     _check_splits(document["split"], path, dataset)
-    entries += _lost(members, {entry.id for entry in entries})
-    claimed = sum(e.keypoint.nbytes for e in entries if isinstance(e, _Entry))
+    described = {entry.id for entry in entries}
+    entries += [
+        LeftOut(
+            name if _is_name(name) else f"{name!r:.255}", "in a split, but without an annotation"
+        )
+        for name in members
+        if name not in described
+    ]
+    claimed = sum(entry.keypoint.nbytes for entry in usable)
     if claimed > _MAX_SHARING * path.stat().st_size:
         raise ValueError(
             f"{path}: its annotations take {claimed} bytes, the file has {path.stat().st_size}: "
             "too many of them share their coordinates for a file of recordings"
         )
-    preparation = {
-        "name": "prepare_2d" if skeleton.name == "coco17" else "prepare_3d",
-        "scored": skeleton.name == "coco17",
-        "format": "OpenMMLab annotations",
-        "source": path.name,
-        "sha256": sha256,
-    }
-    clips = LazyClips(entries, partial(_read, skeleton=skeleton))
+    scored = skeleton.name == "coco17"
+    done = {"name": "prepare_2d" if scored else "prepare_3d", "scored": scored}
     return Recordings(
-        clips=clips, count=len(clips), skeleton=skeleton, channels=3, preparation=preparation
+        clips=LazyClips(entries, partial(_read, skeleton=skeleton)),
+        skeleton=skeleton,
+        preparation=done | source_record("OpenMMLab annotations", [path], sha256),
     )
 
 
@@ -170,16 +174,6 @@ def _members(split: Any, path: Path) -> dict[str, tuple[str, ...]]:
     return members
 
 
-def _lost(members: Iterable[str], described: set[str]) -> list[LeftOut]:
-    return [
-        LeftOut(
-            name if _is_name(name) else f"{name!r:.255}", "in a split, but without an annotation"
-        )
-        for name in members
-        if name not in described
-    ]
-
-
 def _check_splits(found: Iterable[Any], path: Path, dataset: Dataset) -> None:
     """Check for the data set's splits: by these NTU60 and NTU120 can be told apart."""
     names = {name for name in found if isinstance(name, str) and _is_name(name)}
@@ -199,12 +193,7 @@ def _splits(dataset: Dataset) -> set[str]:
     return {f"{protocol}_{part}" for protocol in dataset.protocols for part in ("train", "val")}
 
 
-def _layout(
-    usable: Sequence[_Entry],
-    entries: Sequence[_Entry | LeftOut],
-    path: Path,
-    dataset: Dataset,
-) -> Skeleton:
+def _layout(usable: Sequence[_Entry], entries: Sequence[_Entry | LeftOut], path: Path) -> Skeleton:
     """The layout of most annotations; the others are left out when they are read."""
     if not usable:
         first = entries[0]
@@ -215,11 +204,10 @@ def _layout(
     shapes = Counter(entry.keypoint.shape[2:] for entry in usable)
     joints, coordinates = shapes.most_common(1)[0][0]
     layout = _LAYOUTS.get((joints, coordinates))
-    if layout is None or layout not in dataset.layouts:
+    if layout is None:
         raise ValueError(
             f"{path} has {joints} joints with {coordinates} coordinates each: expected "
-            f"{' or '.join(f'{v} with {c} ({name})' for (v, c), name in _LAYOUTS.items())}, and of "
-            f"these one that {dataset.name} comes in: {', '.join(dataset.layouts) or 'none'}"
+            f"{' or '.join(f'{v} with {c} ({name})' for (v, c), name in _LAYOUTS.items())}"
         )
     return skeletons.get(layout)
 

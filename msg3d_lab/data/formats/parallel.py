@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from msg3d_lab.data.clips import Clip, LeftOut, checked_clips
-from msg3d_lab.data.store import Store, write_arrow_file
-from msg3d_lab.files import write_aside
+from msg3d_lab.data.store import Store, write_entries
 
 __all__ = ["Chunks"]
 
 _CHUNK_SIZE = 64  # recordings: a kill costs each process a second of work at most
+_Task = tuple[Sequence[Clip | LeftOut], Mapping[str, Any], Path]  # of `_read_chunk`
 
 
 class Chunks:
@@ -75,10 +75,11 @@ class Chunks:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            if self.workers == 1 or len(self._missing) <= 1:
-                yield from (_read_chunk(*self._task(start)) for start in self._missing)
+            tasks = [(self._chunk(s), self.document, self._path(s)) for s in self._missing]
+            if self.workers == 1 or len(tasks) <= 1:
+                yield from (_read_chunk(*task) for task in tasks)
             else:
-                yield from self._read_in_processes()
+                yield from _read_in_processes(tasks, min(self.workers, len(tasks)))
         except BaseException:
             sys.stderr.write(
                 f"\nWhat has been read is kept in {self.folder}: the same import continues there\n"
@@ -115,37 +116,27 @@ class Chunks:
         except (FileNotFoundError, ValueError):  # not read yet, or damaged since
             return False
 
-    def _task(self, start: int) -> tuple[Sequence[Clip | LeftOut], Mapping[str, Any], Path]:
-        return self._chunk(start), self.document, self._path(start)
 
-    def _read_in_processes(self) -> Iterator[int]:
-        workers = min(self.workers, len(self._missing))
-        # spawn: threads of torch and Arrow, which run by now, would be missing in a forked process.
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
-        try:
-            chunks = [pool.submit(_read_chunk, *self._task(start)) for start in self._missing]
-            yield from (chunk.result() for chunk in as_completed(chunks))
-        except BrokenProcessPool as error:
-            raise ChildProcessError(
-                "a process that reads recordings died, perhaps because memory ran out (then try "
-                "workers=1). In a script of your own, call imports under `if __name__ == "
-                '"__main__":`, because each process begins by reading the script'
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _read_in_processes(tasks: Sequence[_Task], workers: int) -> Iterator[int]:
+    # spawn: threads of torch and Arrow, which run by now, would be missing in a forked process.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
+    try:
+        chunks = [pool.submit(_read_chunk, *task) for task in tasks]
+        yield from (chunk.result() for chunk in as_completed(chunks))
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            "a process that reads recordings died, perhaps because memory ran out (then try "
+            "workers=1). In a script of your own, call imports under `if __name__ == "
+            '"__main__":`, because each process begins by reading the script'
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _read_chunk(clips: Sequence[Clip | LeftOut], document: Mapping[str, Any], path: Path) -> int:
-    entries = checked_clips(
-        clips,
-        num_joints=len(document["skeleton"]["joints"]),
-        channels=document["channels"],
-        num_classes=len(document["label_names"]),
-        leave_out=True,
-    )
-    with write_aside(path, overwrite=True) as aside:
-        write_arrow_file(aside, entries, document)
+    path.unlink(missing_ok=True)  # a damaged one
+    write_entries(path, checked_clips(clips, document, leave_out=True), document, may_be_empty=True)
     return len(clips)
 
 

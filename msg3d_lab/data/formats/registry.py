@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msg3d_lab.data.clips import checked_clips
 from msg3d_lab.data.datasets import Dataset, default_store
 from msg3d_lab.data.formats import (
     agcn_arrays,
@@ -17,11 +18,11 @@ from msg3d_lab.data.formats import (
     ntu_raw,
     nw_ucla,
     openmmlab,
-    own_data,
 )
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
+from msg3d_lab.data.formats.own import recordings as own
 from msg3d_lab.data.formats.parallel import Chunks
-from msg3d_lab.data.store import open_store, store_document, write_entries, write_store
+from msg3d_lab.data.store import open_store, store_document, write_entries
 from msg3d_lab.files import write_aside
 from msg3d_lab.skeletons import Skeleton
 
@@ -71,7 +72,7 @@ def import_dataset(
             the path of its YAML.
         labels: for your own recordings: the CSV of labels. Default: see `find_labels`.
         prepare: for your own recordings: "align", "center", "image" or "none"; see
-            `own_data.read_clips`.
+            `own.recordings.read_clips`.
         image_size: for your own recordings in 2D: (height, width) in pixels.
         bodies: for raw NTU files: "denoise" (default) or "energy"; see `select_bodies`.
         keep_missing: for raw NTU files: also import recordings whose skeletons are known to be
@@ -89,7 +90,7 @@ def import_dataset(
             option of another format, or no recording that can be used.
         ChildProcessError: a process that reads recordings died; what was read is kept.
     """
-    if workers is not None and workers < 1:
+    if workers is not None and workers < 1:  # before minutes of listing
         raise ValueError(f"expected at least one worker, found {workers}")
     if not re.fullmatch(r"\w[\w.-]*", dataset):
         raise ValueError(
@@ -108,7 +109,7 @@ def import_dataset(
         importer = _detect(sources, facts)
     else:
         facts = Dataset(dataset, title=dataset, layouts=(), label_names=(), protocols=())
-        importer = own_data.IMPORTER
+        importer = own.IMPORTER
     options = {
         "layout": layout,
         "labels": labels,
@@ -129,15 +130,15 @@ def import_dataset(
     recordings = importer.read(sources, dataset=facts, **options)
     path = Path(out) if out is not None else default_store(dataset, recordings.skeleton.name)
     _check_free(path)
-    store_facts = {
-        "dataset": dataset,
-        "skeleton": recordings.skeleton,
-        "label_names": recordings.label_names or facts.label_names,
-        "channels": recordings.channels,
-        "preparation": recordings.preparation,
-    }
+    document = store_document(
+        dataset=dataset,
+        skeleton=recordings.skeleton,
+        label_names=recordings.label_names or facts.label_names,
+        channels=recordings.channels,
+        preparation=recordings.preparation,
+    )
     stamp = f"{importer.version} {_modification_stamp(sources)}"
-    _write(path, recordings, store_facts, stamp=stamp, workers=workers, progress=progress)
+    _write(path, recordings, document, stamp=stamp, workers=workers, progress=progress)
     left_out, table = open_store(path).left_out, left_out_path(path)
     if left_out.empty:
         table.unlink(missing_ok=True)  # of an earlier store
@@ -210,7 +211,7 @@ def _modification_stamp(sources: Sequence[Path]) -> str:
 def _write(
     out: Path,
     recordings: Recordings,
-    facts: Mapping[str, Any],
+    document: Mapping[str, Any],
     *,
     stamp: str,
     workers: int | None,
@@ -219,16 +220,17 @@ def _write(
     """Read the recordings, in several processes if there are many, and write the store."""
     from tqdm.auto import tqdm
 
-    settings: dict[str, Any] = {"total": recordings.count, "unit": "clip", "disable": not progress}
-    if not isinstance(recordings.clips, LazyClips) or recordings.count < _MIN_PARALLEL:
-        with tqdm(recordings.clips, desc=facts["dataset"], **settings) as clips:
-            write_store(out, clips, leave_out_unusable=True, **facts)
+    clips = recordings.clips
+    count = len(clips) if isinstance(clips, LazyClips) else recordings.count
+    settings: dict[str, Any] = {"total": count, "unit": "clip", "disable": not progress}
+    if not isinstance(clips, LazyClips) or len(clips) < _MIN_PARALLEL:
+        with tqdm(clips, desc=document["dataset"], **settings) as entries:
+            write_entries(out, checked_clips(entries, document, leave_out=True), document)
         return
-    document = store_document(**facts)
-    chunks = Chunks(recordings.clips, document, out=out, stamp=stamp, workers=workers)
-    with tqdm(desc=facts["dataset"], initial=chunks.num_read, **settings) as bar:
-        for count in chunks.read():
-            bar.update(count)
+    chunks = Chunks(clips, document, out=out, stamp=stamp, workers=workers)
+    with tqdm(desc=document["dataset"], initial=chunks.num_read, **settings) as bar:
+        for size in chunks.read():
+            bar.update(size)
     with tqdm(chunks.entries(), desc="writing", **settings) as entries:
         write_entries(out, entries, document)
     chunks.remove()

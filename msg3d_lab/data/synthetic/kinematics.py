@@ -9,7 +9,7 @@ is on the floor between the feet. Side 0 is left, side 1 is right.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -25,54 +25,37 @@ __all__ = [
     "swing",
 ]
 
-# Lengths as fractions of the height: Winter, "Biomechanics and Motor Control of Human Movement",
-# figure 4.1 (after Drillis and Contini, 1966). Lengths that Kinect's joints divide are estimates.
-_FRACTIONS = {
-    "upper_arm": 0.186,
-    "forearm": 0.146,
-    "hand": 0.050,  # wrist to the middle of the hand; the tip is as far again
-    "thigh": 0.245,
-    "shin": 0.246,
-    "ankle": 0.039,  # height above the floor
-    "foot": 0.075,  # ankle to Kinect's foot joint
-    "shoulder": 0.105,  # half of the distance between Kinect's shoulder joints
-    "hip": 0.050,  # half of the distance between Kinect's hip joints
-    "spine": 0.150,  # spine base to spine middle
-    "chest": 0.140,  # spine middle to spine shoulder
-    "neck": 0.045,
-    "head": 0.070,
-}
 _SIDES = np.array([1.0, -1.0]).reshape(2, 1, 1)  # the sign of x on the left and on the right
 
 
 @dataclass(frozen=True)
 class Body:
-    """Bone lengths of one person, in metres (see `Body.from_height`)."""
+    """Bone lengths of one person, in metres. The defaults are fractions of a person's height.
 
-    upper_arm: float
-    forearm: float
-    hand: float
-    thigh: float
-    shin: float
-    ankle: float
-    foot: float
-    shoulder: float
-    hip: float
-    spine: float
-    chest: float
-    neck: float
-    head: float
+    Source: Winter, "Biomechanics and Motor Control of Human Movement", figure 4.1 (after Drillis
+        and Contini, 1966). Lengths that Kinect's joints divide are estimates.
+    """
+
+    upper_arm: float = 0.186
+    forearm: float = 0.146
+    hand: float = 0.050  # wrist to the middle of the hand; the tip is as far again
+    thigh: float = 0.245
+    shin: float = 0.246
+    ankle: float = 0.039  # height above the floor
+    foot: float = 0.075  # ankle to Kinect's foot joint
+    shoulder: float = 0.105  # half of the distance between Kinect's shoulder joints
+    hip: float = 0.050  # half of the distance between Kinect's hip joints
+    spine: float = 0.150  # spine base to spine middle
+    chest: float = 0.140  # spine middle to spine shoulder
+    neck: float = 0.045
+    head: float = 0.070
 
     @classmethod
     def from_height(cls, height: float, build: np.ndarray | None = None) -> Body:
         """The body of a person of this height (metres); `build` scales each of the 13 lengths."""
-        scale = np.ones(len(_FRACTIONS)) if build is None else build
-        return cls(
-            **{
-                k: height * s * float(b)
-                for (k, s), b in zip(_FRACTIONS.items(), scale, strict=True)
-            }
-        )
+        fractions = astuple(cls())
+        scales = np.ones(len(fractions)) if build is None else build
+        return cls(*(height * f * float(s) for f, s in zip(fractions, scales, strict=True)))
 
     @property
     def arm(self) -> float:
@@ -97,11 +80,10 @@ class Contact:
     point: np.ndarray | int
 
 
-@dataclass
 class Motion:
     """The motion of one person over T frames. It starts as standing still; scripts add to it.
 
-    Args:
+    Attributes:
         frames: T.
         hands: (2, T, 3): each wrist from its shoulder as (outwards, up, front), in arm lengths;
             turns with the chest.
@@ -112,23 +94,14 @@ class Motion:
         contacts: hands that are pulled to a point.
     """
 
-    frames: int
-    hands: np.ndarray = field(init=False)
-    feet: np.ndarray = field(init=False)
-    pelvis: np.ndarray = field(init=False)
-    lean: np.ndarray = field(init=False)
-    knees_in: np.ndarray = field(init=False)
-    contacts: list[Contact] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.hands = np.tile(np.array(HANGING), (2, self.frames, 1))
-        self.feet = np.zeros((2, self.frames, 3))
-        self.pelvis = np.zeros((self.frames, 3))
-        self.lean = np.zeros((self.frames, 3))
-        self.knees_in = np.zeros((2, self.frames))
-
-
-HANGING = (0.13, -0.96, 0.10)
+    def __init__(self, frames: int) -> None:
+        self.frames = frames
+        self.hands = np.tile(np.array([0.13, -0.96, 0.10]), (2, frames, 1))
+        self.feet = np.zeros((2, frames, 3))
+        self.pelvis = np.zeros((frames, 3))
+        self.lean = np.zeros((frames, 3))
+        self.knees_in = np.zeros((2, frames))
+        self.contacts: list[Contact] = []
 
 
 def minimum_jerk(u: np.ndarray, start: float = 0.0, stop: float = 1.0) -> np.ndarray:

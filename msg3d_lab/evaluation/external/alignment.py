@@ -6,7 +6,7 @@ By name if the file has names. If it has positions only, the user must say in wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import numpy as np
 from msg3d_lab.checksums import digest
 from msg3d_lab.data.datasets import DATASETS, ntu_splits, parse_ntu_name
 from msg3d_lab.evaluation.external.score_files import ScoreFile, read_names, read_score_file
-from msg3d_lab.evaluation.scores import Scores, guess_kind
+from msg3d_lab.evaluation.scores import Scores, guess_kind, name_some
 
 if TYPE_CHECKING:
     from msg3d_lab.data.store import Store
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["read_external_scores"]
 
 _SUFFIXES = (".skeleton", ".json")
-_SHOWN = 5
 
 
 def read_external_scores(
@@ -130,8 +129,8 @@ def _ntu(file: ScoreFile, path: Path) -> tuple[list[str], np.ndarray, tuple[str,
     if unknown or count not in (60, 120):
         raise ValueError(
             f"{path}: expected names of NTU recordings and 60 or 120 classes, found {count} "
-            f"classes and {len(unknown)} other names ({_some(unknown)}): give the store that the "
-            "scores are of"
+            f"classes and {len(unknown)} other names ({name_some(unknown)}): give the store that "
+            "the scores are of"
         )
     labels = np.array([n.action - 1 for n in numbers if n is not None], dtype=np.int64)
     return ids, labels, DATASETS[f"ntu{count}"].label_names
@@ -145,7 +144,7 @@ def _ntu_split(ids: Sequence[str], dataset: str, *, wanted: str | None, path: Pa
         if others:
             raise ValueError(
                 f"{path} is not of {wanted} of {dataset}: {len(others)} of its {len(ids)} samples "
-                f"belong to other splits ({_some(others)})"
+                f"belong to other splits ({name_some(others)})"
             )
         return wanted
     common = set.intersection(*of_each)
@@ -167,7 +166,7 @@ def _find(names: Sequence[str], store: Store, path: Path) -> np.ndarray:
     if unknown:
         raise ValueError(
             f"{path}: {len(unknown)} of {len(names)} samples are not in {store.path.name} "
-            f"({_some(unknown)}): is it the store that the scores are of?"
+            f"({name_some(unknown)}): is it the store that the scores are of?"
         )
     if len(set(ids)) < len(ids):
         raise ValueError(f"{path}: {len(ids) - len(set(ids))} samples occur more than once")
@@ -189,7 +188,7 @@ def _check_whole(indices: np.ndarray, store: Store, split: str, path: Path) -> N
         raise ValueError(
             f"{path} is not of {split} of {store.path.name}: {len(missing)} of its {len(wanted)} "
             f"samples are missing and {len(added)} others are there "
-            f"({_some(store.ids[i] for i in (*missing, *added))})"
+            f"({name_some(store.ids[i] for i in (*missing, *added))})"
         )
 
 
@@ -213,17 +212,16 @@ def _by_position(
         raise ValueError(_NEEDS_ORDER.format(path=path, format=file.format))
     if isinstance(order, str) and order in _ORDERS:
         indices = _ORDERS[order](store, split)
-    elif isinstance(order, str | Path):
-        if not Path(order).is_file():
+    else:
+        source = Path(order) if isinstance(order, str | Path) else Path("order")
+        if isinstance(order, str | Path) and not source.is_file():
             raise ValueError(
                 f"expected an order of {', '.join(_ORDERS)}, sample ids or a file of them, found "
                 f"{str(order)!r}, which is no file"
             )
-        indices = _find(read_names(Path(order)), store, Path(order))
-        _check_whole(indices, store, split, Path(order))
-    else:
-        indices = _find(order, store, Path("order"))
-        _check_whole(indices, store, split, Path("order"))
+        names = read_names(source) if isinstance(order, str | Path) else order
+        indices = _find(names, store, source)
+        _check_whole(indices, store, split, source)
     if len(indices) != len(file.values):
         raise ValueError(
             f"{path} has scores of {len(file.values)} samples, but {split} of {store.path.name} "
@@ -300,8 +298,3 @@ def _check_better_than_chance(scores: Scores, path: Path) -> None:
             f"{path}: in this order the scores are right for {hits} of {n} samples, which may be "
             "chance: they were most likely written in another order"
         )
-
-
-def _some(names: Iterable[object]) -> str:
-    listed = list(map(str, names))
-    return ", ".join(listed[:_SHOWN]) + (", ..." if len(listed) > _SHOWN else "")

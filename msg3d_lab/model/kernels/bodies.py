@@ -84,12 +84,7 @@ def _use_batch_statistics(blocks: nn.Module) -> bool:
 
 
 def why_not_shared(blocks: nn.Module, clips: Tensor) -> str:
-    """Return why computing empty bodies once would change the result; "" if it would not.
-
-    Args:
-        blocks: the layers that the bodies go through.
-        clips: the network's input.
-    """
+    """Return why computing empty bodies once would change the result; "" if it would not."""
     modules = list(blocks.modules())
     if torch.is_grad_enabled() and clips.requires_grad:
         return "the input's gradient is asked for, which differs between empty bodies"

@@ -16,12 +16,7 @@ __all__ = ["body_slices", "from_image", "image", "outer", "project"]
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return `x @ weight.mT + bias`.
-
-    Args:
-        x: activations.
-        weight: any matrix; it need not be contiguous.
-        bias: added, if any.
+    """Return `x @ weight.mT + bias`; the weight need not be contiguous.
 
     Shapes:
         x: (B, T, V, C), weight: (O, C), bias: (O,) -> (B, T, V, O), contiguous.

@@ -24,6 +24,7 @@ __all__ = [
     "counted",
     "counts_multiplicity",
     "norm_relu_project",
+    "update_running",
     "uses_batch_statistics",
 ]
 
@@ -119,12 +120,8 @@ def batch_norm(
 def norm_relu_project(norm: nn.Module, x: Tensor, conv: nn.Conv2d) -> Tensor:
     """Return `conv(relu(norm(x)))` of a 1 x 1 convolution, keeping x alone for backward.
 
-    What lies between is large and cheap, so backward computes it again.
-
-    Args:
-        norm: the batch normalisation, of C channels.
-        x: activations.
-        conv: takes g * C channels, those of g joints side by side.
+    What lies between is large and cheap, so backward computes it again. The convolution takes g * C
+    channels, those of g joints side by side.
 
     Shapes:
         x: (B, T, g * V, C) -> (B, T, V, O).
@@ -168,7 +165,7 @@ def _batch_statistics(norms: list[BatchNorm], x: Tensor) -> tuple[int, Tensor, T
         widths = [norm.num_features for norm in norms]
         parts = torch.split(mean, widths), torch.split(var, widths)
         for norm, *own in zip(norms, *parts, strict=True):
-            _follow(norm, count, *own)
+            update_running(norm, count, *own)
     return count, mean, var
 
 
@@ -228,8 +225,9 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, var
 
 
-def _follow(norm: BatchNorm, count: int, mean: Tensor, var: Tensor) -> None:
-    """Move the running statistics as PyTorch does: the variance is the unbiased one."""
+@torch.no_grad()
+def update_running(norm: _BatchNorm, count: float, mean: Tensor, var: Tensor) -> None:
+    """Update the running statistics as PyTorch does, with the unbiased variance."""
     running_mean, running_var = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
     tracked = cast(Tensor, norm.num_batches_tracked)
     tracked.add_(1)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from msg3d_lab.model.kernels.norm import BatchNorm
+from msg3d_lab.model.kernels.norm import BatchNorm, counted
 
 __all__ = ["run"]
 
@@ -43,24 +43,18 @@ def _as_in_first_run(module: nn.Module) -> Callable[[], AbstractContextManager[N
     their running statistics, because otherwise the batch would count twice.
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
-    counted = {norm: norm.multiplicity for norm in norms if isinstance(norm, BatchNorm)}
+    multiplicity = next((m.multiplicity for m in norms if isinstance(m, BatchNorm)), ())
 
     @contextmanager
     def second_run() -> Iterator[None]:
-        buffers = [(norm, dict(norm.named_buffers())) for norm in norms]
-        before = {norm: norm.multiplicity for norm in counted}
-        for norm, own in buffers:
-            for name, buffer in own.items():
-                setattr(norm, name, buffer.clone())
-        for norm, multiplicity in counted.items():
-            norm.multiplicity = multiplicity
+        buffers = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers()]
+        for norm, name, buffer in buffers:
+            setattr(norm, name, buffer.clone())
         try:
-            yield
+            with counted(module, multiplicity):
+                yield
         finally:
-            for norm, own in buffers:
-                for name, buffer in own.items():
-                    setattr(norm, name, buffer)
-            for norm, multiplicity in before.items():
-                norm.multiplicity = multiplicity
+            for norm, name, buffer in buffers:
+                setattr(norm, name, buffer)
 
     return second_run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,8 +35,8 @@ class Estimate:
     Attributes:
         recipe: whose training.
         cost: of the network; see `NetworkCost` for the conventions.
-        peak_memory: bytes by batch size, measured (see `diagnostics.memory.peak_memory`); batch
-            sizes that could not be measured are missing.
+        peak_memory: bytes by the batch size that was measured (see
+            `diagnostics.memory.peak_memory`); empty if it could not be.
         calibration: what was timed, in words; None: nothing was.
         seconds_per_clip: of training, from the median step.
         test_seconds_per_clip: of evaluation.
@@ -67,8 +67,8 @@ class Estimate:
             ("recipe", self.recipe.name),
             ("a clip", shape),
             ("parameters", f"{cost.parameters:,}"),
-            ("forward, per clip", f"{_giga(cost.macs)} GMACs"),
-            ("and backward", f"{_giga(cost.training_macs)} GMACs in all"),
+            ("forward, per clip", f"{cost.macs / 1e9:.3g} GMACs"),
+            ("and backward", f"{cost.training_macs / 1e9:.3g} GMACs in all"),
             ("activations, per clip", _bytes(cost.activation_bytes)),
         ]
         if self.bodies_per_clip is not None:
@@ -86,7 +86,7 @@ class Estimate:
             ]
         rows += [
             (f"peak memory, {size} clip{'s' * (size > 1)}", _bytes(measured))
-            for size, measured in sorted(self.peak_memory.items())
+            for size, measured in self.peak_memory.items()
         ]
         if self.seconds_per_epoch is not None and self.seconds is not None:
             whole = f"{_duration(self.seconds)}, {settings.epochs} epochs and their evaluations"
@@ -103,7 +103,6 @@ def estimate(
     data: Store | str | Path | None = None,
     device: str = "auto",
     precision: Precision = "32-true",
-    batch_sizes: Sequence[int] = (),
     calibrate: bool = True,
     seconds: float = 20,
 ) -> Estimate:
@@ -123,41 +122,33 @@ def estimate(
             there is no time per epoch.
         device: "auto", "cpu", "cuda" or "mps".
         precision: of the arithmetic.
-        batch_sizes: further batch sizes to measure the memory of, however long that takes.
         calibrate: whether to measure time and memory. If not, operations are counted only.
         seconds: that measuring may take, about; starting the fresh process comes on top.
 
     Raises:
         FileNotFoundError: the store named does not exist.
         ValueError: a store that does not fit the recipe; without one, a data set whose classes are
-            not known; a batch size or a time that is not positive.
+            not known; a time that is not positive.
     """
-    if not seconds > 0 or not all(size > 0 for size in batch_sizes):
-        raise ValueError(
-            f"expected batch sizes and seconds above 0, found {list(batch_sizes)} and {seconds}"
-        )
+    if not seconds > 0:
+        raise ValueError(f"expected seconds above 0, found {seconds}")
     recipe = recipes.get(recipe)
-    try:
-        store = open_store_for(recipe, data)
-    except FileNotFoundError:
-        if data is not None:
-            raise
-        # Noise has no subjects, and its number of clips means nothing.
-        section = recipe.data.model_copy(update={"validation_subjects": ()})
-        recipe = recipe.model_copy(update={"data": section})
-        with tempfile.TemporaryDirectory() as folder:
-            noise = noise_store(recipe, Path(folder) / "noise.arrow")
-            result = Estimate(recipe, _cost(recipe, noise))
-            if calibrate:
-                result = _measured(result, noise, "noise", device, precision, batch_sizes, seconds)
-        return result
-    bodies = _bodies_per_clip(recipe, store, batch=recipe.training.batch_size)
-    result = Estimate(recipe, _cost(recipe, store), bodies_per_clip=bodies)
-    if not calibrate:
-        return result
-    what = f"{'synthetic clips' if store.synthetic else 'clips'} of {store.path.name}"
-    result = _measured(result, store, what, device, precision, batch_sizes, seconds)
-    return _with_run_times(result, store)
+    with ExitStack() as stack:
+        try:
+            store, noise = open_store_for(recipe, data), False
+        except FileNotFoundError:
+            if data is not None:
+                raise
+            # Noise has no subjects, and its number of clips means nothing.
+            section = recipe.data.model_copy(update={"validation_subjects": ()})
+            recipe = recipe.model_copy(update={"data": section})
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            store, noise = noise_store(recipe, Path(folder) / "noise.arrow"), True
+        bodies = _bodies_per_clip(recipe, store, batch=recipe.training.batch_size)
+        result = Estimate(recipe, _cost(recipe, store), bodies_per_clip=None if noise else bodies)
+        if calibrate:
+            result = _measured(result, store, device, precision, seconds)
+    return _with_run_times(result, store) if calibrate and not noise else result
 
 
 def _cost(recipe: Recipe, store: Store) -> NetworkCost:
@@ -167,14 +158,15 @@ def _cost(recipe: Recipe, store: Store) -> NetworkCost:
 def _measured(
     result: Estimate,
     store: Store,
-    what: str,
     device: str,
     precision: Precision,
-    batch_sizes: Sequence[int],
     seconds: float,
 ) -> Estimate:
     """The estimate with times and memory, of the recipe's batches if memory and time allow that."""
     recipe, kind = result.recipe, resolve_device(device).type
+    what = f"{'synthetic clips' if store.synthetic else 'clips'} of {store.path.name}"
+    if result.bodies_per_clip is None:
+        what = "noise"
     asked = recipe.training.batch_size
     largest = _clips_of_a_step(with_batch_size(recipe, asked), store)
     few = min(2, largest)
@@ -194,15 +186,12 @@ def _measured(
         with_batch_size(recipe, size), store,
         device=device, precision=precision, seconds=seconds / 5,
     )  # fmt: skip
-    memory = {
-        n: peak_memory(recipe, store, batch_size=n, device=kind, precision=precision)
-        for n in sorted({size, *batch_sizes})
-    }
+    memory = peak_memory(recipe, store, batch_size=size, device=kind, precision=precision)
     smaller = f" (the recipe's batch is {asked})" if size < asked else ""
     timed, whole = (_bodies_per_clip(recipe, store, batch=n) for n in (size, largest))
     return replace(
         result,
-        peak_memory={n: measured for n, measured in memory.items() if measured is not None},
+        peak_memory={} if memory is None else {size: memory},
         calibration=f"{what}, {size} at a time{smaller}",
         seconds_per_clip=per_clip * whole / timed,
         test_seconds_per_clip=test_per_clip,
@@ -252,10 +241,6 @@ def _free_bytes(device: str) -> float:
         return float("inf")
     found = [line.split()[1] for line in lines if line.startswith("MemAvailable")]
     return 1024 * int(found[0]) if found else float("inf")
-
-
-def _giga(count: float) -> str:
-    return f"{count / 1e9:.3g}"
 
 
 def _bytes(count: float) -> str:

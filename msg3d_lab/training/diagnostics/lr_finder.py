@@ -87,15 +87,8 @@ def find_learning_rate(
         torch.manual_seed(settings.seed)
         for number, rate in enumerate(np.geomspace(lowest, highest, steps), start=1):
             batch = next(waiting)
-            result = train_step(
-                state.model,
-                state.optimizer,
-                batch,
-                fabric=state.fabric,
-                settings=settings,
-                total_clips=clips_per_step(batches),
-                lr=rate * clips / settings.base_batch_size,
-            )
+            lr = rate * clips / settings.base_batch_size
+            result = train_step(state, batch, total_clips=clips_per_step(batches), lr=lr)
             loss = result.sums[0].item() / len(batch.labels)
             mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
             smoothed = mean / (1 - _SMOOTHING**number)

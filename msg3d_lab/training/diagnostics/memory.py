@@ -44,13 +44,6 @@ def peak_memory(
 ) -> int | None:
     """Train a few steps in a fresh process, on noise with all persons, and return its peak memory.
 
-    Args:
-        recipe: the network and optimizer are its.
-        store: decides classes, joints and channels.
-        batch_size: clips of a step.
-        device: "cpu" or "cuda".
-        precision: of the arithmetic.
-
     Returns:
         Bytes. On a CPU the most memory that was resident, Python and PyTorch included, with the
         allocator tuned as in the shell; on a GPU the most that PyTorch reserved. None where the
@@ -92,17 +85,7 @@ def main() -> None:
     zeros = np.zeros(clips, dtype=np.int64)
     state.model.train()
     for _ in range(_STEPS):
-        train_step(
-            state.model,
-            state.optimizer,
-            Batch(noise, zeros, zeros),
-            fabric=state.fabric,
-            settings=recipe.training,
-            total_clips=clips,
-            lr=0.0,
-        )
-        if state.ema:
-            state.ema.update_parameters(net)
+        train_step(state, Batch(noise, zeros, zeros), total_clips=clips, lr=0.0)
     print(_peak(state.fabric.device))
 
 

@@ -70,10 +70,9 @@ def overfit(
         raise ValueError(f"expected at least 2 clips and 10 steps, found {num_clips} and {steps}")
     recipe = recipes.get(recipe)
     store = open_store_for(recipe, data)
-    plain = {"weight_decay": 0.0, "label_smoothing": 0.0, "accumulate": 1}
-    settings = recipe.training.model_copy(update=plain)
-    model = recipe.model.model_copy(update={"dropout": 0.0})
-    recipe = recipe.model_copy(update={"model": model, "training": settings})
+    plain = {"weight_decay": 0.0, "label_smoothing": 0.0, "accumulate": 1, "dropout": 0.0}
+    recipe = recipes.with_settings(recipe, plain)
+    settings = recipe.training
     chosen = _balanced(store, split_validation(store, recipe)[0], num_clips, seed=settings.seed)
     state = new_state(recipe, store, device=device, precision=precision)
     [test_batch] = build_test_batches(recipe, store, chosen, batch_size=num_clips)
@@ -82,15 +81,8 @@ def overfit(
     rows: list[tuple[int, float, float]] = []
     state.model.train()
     for step in range(1, steps + 1):
-        result = train_step(
-            state.model,
-            state.optimizer,
-            batch,
-            fabric=state.fabric,
-            settings=settings,
-            total_clips=num_clips,
-            lr=peak * min(1, step / (steps / 10)),
-        )
+        lr = peak * min(1, step / (steps / 10))
+        result = train_step(state, batch, total_clips=num_clips, lr=lr)
         loss, right = (result.sums / num_clips).tolist()
         rows.append((step, loss, right))
         if not math.isfinite(loss) or (loss < _GOAL and right == 1):
@@ -106,7 +98,10 @@ def overfit(
             [row[1] for row in rows], batch.x, batch.labels, ids,
             peak=peak, num_classes=store.num_classes,
         )  # fmt: skip
-        verdict = "; ".join([_outcome(rows, steps), *why])
+        verdict = (
+            f"not learned: after {len(rows)} of {steps} steps the loss is {last:.3g} (it was "
+            f"{rows[0][1]:.3g}), and {100 * top1:.0f} % of the clips are right; {'; '.join(why)}"
+        )
     log.log(logging.INFO if learned else logging.WARNING, "%s", verdict)
     curve.attrs.update(learned=learned, verdict=verdict, ids=ids)
     return curve
@@ -114,23 +109,14 @@ def overfit(
 
 def _balanced(store: Store, indices: np.ndarray, count: int, *, seed: int) -> np.ndarray:
     """Clips of as many classes as possible, evenly, in ascending order."""
+    import pandas as pd
+
     if len(indices) < count:
         raise ValueError(f"expected at least {count} clips to train on, found {len(indices)}")
     shuffled = np.random.default_rng(seed).permutation(indices)
-    labels = store.labels[shuffled]
-    turn = np.zeros(len(labels), dtype=np.int64)  # a clip's position among those of its class
-    for label in np.unique(labels):
-        own = labels == label
-        turn[own] = np.arange(own.sum())
+    labels = pd.Series(store.labels[shuffled])
+    turn = labels.groupby(labels).cumcount().to_numpy()  # among its class
     return np.sort(shuffled[np.argsort(turn, kind="stable")[:count]])
-
-
-def _outcome(rows: list[tuple[int, float, float]], steps: int) -> str:
-    _, loss, right = rows[-1]
-    return (
-        f"not learned: after {len(rows)} of {steps} steps the loss is {loss:.3g} (it was "
-        f"{rows[0][1]:.3g}), and {100 * right:.0f} % of the clips are right"
-    )
 
 
 def _suspicions(

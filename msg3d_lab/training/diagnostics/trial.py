@@ -16,12 +16,12 @@ from msg3d_lab.data.batches.loader import Batch, TrainBatches, prefetch
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.data.store import Store, open_store, write_store
-from msg3d_lab.model.prediction import predict
 from msg3d_lab.training.distributed.processes import Precision, launch
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.setup import build_batches
 from msg3d_lab.training.state import TrainState, build_state
 from msg3d_lab.training.step import clips_per_step, train_step
+from msg3d_lab.training.validation import predict_batches
 
 __all__ = [
     "endless",
@@ -41,12 +41,6 @@ def new_state(
     recipe: Recipe, store: Store, *, device: str = "auto", precision: Precision = "32-true"
 ) -> TrainState:
     """Build what `fit` starts with, in one process; PyTorch's generators are left as they were.
-
-    Args:
-        recipe: its seed decides the weights.
-        store: decides classes, joints and channels.
-        device: "auto", "cpu", "cuda" or "mps".
-        precision: of the arithmetic.
 
     Raises:
         ValueError: no such device.
@@ -122,12 +116,7 @@ def step_seconds(
 ) -> float:
     """Return the median time of a training step; batches are loaded meanwhile, as in `fit`.
 
-    Args:
-        recipe: the recipe.
-        store: where the clips are from.
-        device: where to compute.
-        precision: of the arithmetic.
-        seconds: to spend, about; three steps at least are timed.
+    About so many seconds are spent, but three steps at least are timed.
     """
     state = new_state(recipe, store, device=device, precision=precision)
     state.model.train()
@@ -137,17 +126,7 @@ def step_seconds(
     with own_generators(state.fabric.device):  # dropout
         while len(times) < _WARM_UP + _MOST and (len(times) < _WARM_UP + 3 or sum(times) < seconds):
             started = time.perf_counter()
-            result = train_step(
-                state.model,
-                state.optimizer,
-                next(waiting),
-                fabric=state.fabric,
-                settings=recipe.training,
-                total_clips=clips_per_step(batches),
-                lr=0.0,
-            )
-            if state.ema:
-                state.ema.update_parameters(state.net)
+            result = train_step(state, next(waiting), total_clips=clips_per_step(batches), lr=0.0)
             result.sums.tolist()  # waits for a GPU
             times.append(time.perf_counter() - started)
     del waiting  # ends its thread
@@ -160,15 +139,10 @@ def test_seconds(
     """Return the evaluation's time per clip; see `step_seconds`."""
     state = new_state(recipe, store, device=device, precision=precision)
     state.net.eval()
-
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        with state.fabric.autocast():
-            return state.net(x)
-
     _, held_out = build_batches(recipe, store)
     times: list[tuple[float, int]] = []
     began = started = time.perf_counter()
-    for _, labels, _ in predict(forward, prefetch(held_out), device=state.fabric.device):
+    for _, labels, _ in predict_batches(state.net, held_out, fabric=state.fabric):
         now = time.perf_counter()
         times.append((now - started, len(labels)))
         started = now

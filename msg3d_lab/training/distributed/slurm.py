@@ -13,30 +13,27 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Unpack
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from msg3d_lab.training import recipes
-from msg3d_lab.training.callbacks import Callback
-from msg3d_lab.training.distributed.processes import Precision
-from msg3d_lab.training.loop import fit
+from msg3d_lab.training.loop import FitOptions, JobOptions, fit
 from msg3d_lab.training.recipes import Recipe
-from msg3d_lab.training.session import OnNan
+from msg3d_lab.training.runs import Run
 from msg3d_lab.training.settings import Section
 from msg3d_lab.training.setup import open_store_for
-from msg3d_lab.yaml_library import explain_errors
+from msg3d_lab.training.signals import Requeue
 
 __all__ = ["Slurm", "TrainingJob", "parse_slurm", "submit"]
 
-_REQUEUE = 75  # fit's exit code after SIGTERM
-_WARN_SECONDS = (
-    180  # before the end: much longer than a step of the largest recipe and a checkpoint
-)
+# Before the end: much longer than a step of the largest recipe and a checkpoint.
+_WARN_SECONDS = 180
 
 
 class Slurm(Section):
@@ -78,15 +75,13 @@ class Slurm(Section):
 
     def sbatch_options(self, name: str) -> dict[str, Any]:
         """Return the parameters of submitit's `SlurmExecutor`, for a job of this name."""
-        optional = {
+        options = {
             "mem": None if self.memory_gb is None else f"{self.memory_gb}GB",
             "account": self.account,
             "qos": self.qos,
             "constraint": self.constraint,
             # Of the machine, not bound to tasks: every process must see all GPUs to take its own.
             "gpus_per_node": self.gpus or None,
-        }
-        return {
             "job_name": name,
             "partition": self.partition,
             "time": math.ceil(self.hours * 60),
@@ -97,8 +92,8 @@ class Slurm(Section):
             "srun_args": [f"--cpus-per-task={self.cpus_per_gpu}"],
             "signal_delay_s": _WARN_SECONDS,
             "additional_parameters": {"requeue": True},
-            **{key: value for key, value in optional.items() if value is not None},
         }
+        return {key: value for key, value in options.items() if value is not None}
 
 
 def parse_slurm(text: str) -> Slurm:
@@ -127,10 +122,7 @@ def parse_slurm(text: str) -> Slurm:
         if key in found:
             raise ValueError(f"--slurm has {key} twice: {found[key]} and {value}")
         found[key] = value
-    try:
-        return Slurm.model_validate(found)
-    except ValidationError as error:
-        raise ValueError(f"--slurm: {explain_errors(error)}") from error
+    return Slurm.parse(found, wrong="--slurm")
 
 
 def submit(
@@ -142,10 +134,7 @@ def submit(
     folder: str | Path | None = None,
     resume: bool = False,
     name: str | None = None,
-    precision: Precision = "32-true",
-    on_nan: OnNan = "stop",
-    checkpoint_minutes: float = 5,
-    callbacks: Sequence[Callback] = (),
+    **options: Unpack[JobOptions],
 ) -> Any:
     """Submit a training to Slurm and return submitit's job, without waiting for it.
 
@@ -160,10 +149,8 @@ def submit(
         folder: for the job's script and logs. Default: the run's, with ".slurm" added.
         resume: whether to resume a run that exists.
         name: of the job, as `squeue` shows it. Default: the recipe's.
-        precision: as in `fit`; so are the following.
-        on_nan: what to do if a loss or a gradient is not finite.
-        checkpoint_minutes: between two checkpoints.
-        callbacks: must be picklable.
+        **options: of `fit`: precision, on_nan, checkpoint_minutes, callbacks, which must be
+            picklable.
 
     Raises:
         FileExistsError: the run's folder exists, and `resume` is not set.
@@ -188,33 +175,24 @@ def submit(
         )
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=slurm.requeues)
     executor.update_parameters(**slurm.sbatch_options(name or recipe.name))
-    arguments = {
+    arguments: FitOptions = {
+        **options,
         "data": str(store.path.resolve()),
         "device": "cuda" if slurm.gpus else "cpu",
         "devices": max(1, slurm.gpus),
         "num_nodes": slurm.nodes,
-        "precision": precision,
-        "on_nan": on_nan,
-        "checkpoint_minutes": checkpoint_minutes,
-        "callbacks": tuple(callbacks),
+        "progress": False,
     }
     return executor.submit(TrainingJob(recipe, run, arguments, resume=resume))
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """The training as submitit runs it on every process, and requeues it (submitit's protocol).
-
-    Args:
-        recipe: the recipe.
-        run: the run's folder.
-        arguments: further arguments of `fit`.
-        resume: whether to resume the run if it exists.
-    """
+    """Arguments of `fit`, as submitit runs it on every process and requeues it (its protocol)."""
 
     recipe: Recipe
     run: Path
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: FitOptions = field(default_factory=FitOptions)
     resume: bool = False
 
     def __call__(self) -> str:
@@ -226,9 +204,7 @@ class TrainingJob:
         # After a machine's failure Slurm requeues by itself, without calling `checkpoint`.
         resume = self.resume or int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
 
-        def train() -> Any:
-            return fit(self.recipe, run=self.run, resume=resume, progress=False, **self.arguments)
-
+        train = partial(fit, self.recipe, run=self.run, resume=resume, **self.arguments)
         return str(_until_warned(train).path)
 
     def checkpoint(self) -> Any:
@@ -236,7 +212,7 @@ class TrainingJob:
         return _submitit().helpers.DelayedSubmission(replace(self, resume=True))
 
 
-def _until_warned(train: Any) -> Any:
+def _until_warned(train: Callable[[], Run]) -> Run:
     """Train; after Slurm's warning write a checkpoint first, then let submitit requeue.
 
     submitit's own handler requeues the job and exits at once, in the middle of a step: what was
@@ -257,10 +233,10 @@ def _until_warned(train: Any) -> Any:
     signal.signal(warning, on_warning)
     try:
         return train()
-    except SystemExit as stop:
+    except Requeue:
         # SIGTERM without a warning is scancel, which wants no requeue, or a preemption after which
         # Slurm requeues by itself.
-        if stop.code == _REQUEUE and warned and callable(requeue):
+        if warned and callable(requeue):
             requeue(warning, None)  # ends the first process, and with it the job
             # The other processes wait for that: on some clusters the first one to exit ends all.
             time.sleep(_WARN_SECONDS)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from msg3d_lab.model.kernels.norm import update_running
+
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
@@ -28,12 +30,9 @@ def synchronise(model: _Model, fabric: Fabric) -> _Model:
     """Replace a model's batch normalisations by synchronised ones, in place.
 
     Parameters and buffers stay the same objects under the same names: an optimizer made before
-    stays valid, and checkpoints do not change. With one process nothing is done.
-
-    Args:
-        model: before `fabric.setup`.
-        fabric: launched. On CUDA the modules become `torch.nn.SyncBatchNorm`, which accepts CUDA
-            tensors only; elsewhere `SyncBatchNorm` of this module.
+    stays valid, and checkpoints do not change. With one process nothing is done. On CUDA the
+    modules become `torch.nn.SyncBatchNorm`, which accepts CUDA tensors only; elsewhere
+    `SyncBatchNorm` of this module. This comes before `fabric.setup`.
     """
     if fabric.world_size == 1:
         return model
@@ -63,24 +62,10 @@ class SyncBatchNorm(_BatchNorm):
             )
         count, batch_mean, batch_var = _statistics(x.detach())
         if self.training and mean is not None and var is not None:
-            self._update_running(mean, var, count, batch_mean, batch_var)
+            update_running(self, count, batch_mean, batch_var)
         return _Normalise.apply(  # type: ignore[no-untyped-call]
             x, self.weight, self.bias, batch_mean, batch_var, count, self.eps
         )
-
-    @torch.no_grad()
-    def _update_running(
-        self, mean: Tensor, var: Tensor, count: float, batch_mean: Tensor, batch_var: Tensor
-    ) -> None:
-        """Update the running statistics as PyTorch does, with the unbiased variance."""
-        tracked = self.num_batches_tracked
-        if tracked is not None:
-            tracked.add_(1)
-        momentum = self.momentum
-        if momentum is None:  # the plain average over all batches
-            momentum = 1.0 / float(tracked) if tracked is not None else 0.0
-        mean.lerp_(batch_mean.to(mean.dtype), momentum)
-        var.lerp_((batch_var * (count / (count - 1))).to(var.dtype), momentum)
 
 
 class _Normalise(torch.autograd.Function):

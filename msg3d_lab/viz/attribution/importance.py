@@ -1,4 +1,4 @@
-"""Importance of joints: on the body, over time, per class, and compared between groups.
+"""Importance of joints: on the body, over time, per class, between groups, and by deletion.
 
 Importance is signed: red speaks for a class, blue against it, and 0 is in the middle of the
 colours. If no value is negative, the colours go from light to dark.
@@ -6,14 +6,19 @@ colours. If no value is negative, the colours go from light to dark.
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.elements import (
+    SHARE,
     add_colorbar,
     add_figure_title,
     check_columns,
@@ -22,16 +27,16 @@ from msg3d_lab.viz.elements import (
     shorten,
 )
 from msg3d_lab.viz.motion.layout import body_layout
-from msg3d_lab.viz.style import INK, MUTED, new_axes, signed_scale, styled
+from msg3d_lab.viz.style import CATEGORIES, INK, MUTED, new_axes, signed_scale, styled
 
 __all__ = [
     "class_clustermap",
+    "deletion_plot",
     "difference_plot",
     "importance_body",
     "joint_time_heatmap",
 ]
 
-SHARE = "share of importance (unitless)"
 _LONGEST_NAME = 44  # characters of a class name
 
 
@@ -40,20 +45,14 @@ def importance_body(
     values: np.ndarray,
     skeleton: Skeleton,
     *,
-    limit: float | None = None,
-    label: str = SHARE,
-    colorbar: bool = True,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a value per joint on the body: colour is the value, area its absolute value.
+    """Draw the importance of each joint on the body: colour is the value, area its absolute value.
 
     Args:
         values: (V,), signed or not.
         skeleton: the joint layout.
-        limit: absolute value at the end of the colours. Default: the largest.
-        label: what the values are, with their unit.
-        colorbar: whether to draw the colour bar.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
@@ -66,15 +65,14 @@ def importance_body(
             f"expected {skeleton.num_joints} finite values, one per joint of {skeleton.label}, "
             f"found {values.shape}"
         )
-    cmap, norm = signed_scale(values, limit=limit)
+    cmap, norm = signed_scale(values)
     ax = new_axes(ax, (3.9, 3.8))
     xy = body_layout(skeleton)
     draw_bones(ax, skeleton, xy)
     draw_values(ax, xy, values, cmap=cmap, norm=norm)
     ax.margins(0.09)
     ax.set_title(title or "")
-    if colorbar:
-        add_colorbar(ScalarMappable(norm, cmap), ax, label, size=8)
+    add_colorbar(ScalarMappable(norm, cmap), ax, SHARE, size=8)
     return ax
 
 
@@ -83,8 +81,6 @@ def joint_time_heatmap(
     table: pd.DataFrame,
     *,
     planted: np.ndarray | None = None,
-    limit: float | None = None,
-    label: str = SHARE,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -93,8 +89,6 @@ def joint_time_heatmap(
     Args:
         table: joints x time segments, such as `explain.patterns.joint_time` returns.
         planted: bool, of the table's shape: cells known to carry the action get a dot.
-        limit: absolute value at the end of the colours. Default: the largest.
-        label: what the values are, with their unit.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
@@ -104,7 +98,7 @@ def joint_time_heatmap(
     values = table.to_numpy(dtype=float)
     if planted is not None and np.shape(planted) != values.shape:
         raise ValueError(f"expected planted {values.shape}, found {np.shape(planted)}")
-    cmap, norm = signed_scale(values, limit=limit)
+    cmap, norm = signed_scale(values)
     ax = new_axes(ax, (5.4, 0.19 * len(table) + 1.2))
     ax.imshow(values, cmap=cmap, norm=norm, aspect="auto", interpolation="nearest")
     if planted is not None:
@@ -117,7 +111,7 @@ def joint_time_heatmap(
     ax.spines[:].set_visible(False)
     dots = "; dots: planted" if planted is not None else ""
     ax.set(xlabel=f"frames of the clip, as the network saw it{dots}", title=title or "")
-    add_colorbar(ScalarMappable(norm, cmap), ax, label, size=8)
+    add_colorbar(ScalarMappable(norm, cmap), ax, SHARE, size=8)
     return ax
 
 
@@ -126,7 +120,6 @@ def class_clustermap(
     table: pd.DataFrame,
     *,
     cluster_columns: bool = True,
-    label: str = SHARE,
     title: str | None = None,
 ) -> Figure:
     """Draw classes x joints (or parts), with similar rows and columns next to each other.
@@ -138,15 +131,11 @@ def class_clustermap(
         table: such as `explain.patterns.class_matrix` returns.
         cluster_columns: whether to reorder the features too; not for time segments, which have an
             order.
-        label: what the values are, with their unit.
         title: of the figure.
 
     Raises:
         ValueError: fewer than two classes or features.
     """
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-
     if min(table.shape) < 2:
         raise ValueError(f"expected two classes and two features or more, found {table.shape}")
     cmap, norm = signed_scale(table.to_numpy(dtype=float))
@@ -183,7 +172,7 @@ def class_clustermap(
     bar = figure.colorbar(
         ScalarMappable(norm, cmap), cax=figure.add_axes(strip), orientation="horizontal"
     )
-    bar.set_label(label, fontsize=8)
+    bar.set_label(SHARE, fontsize=8)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
     add_figure_title(figure, title, size=11, y=1 - 0.07 / size[1])
@@ -196,7 +185,6 @@ def difference_plot(
     table: pd.DataFrame,
     *,
     names: tuple[str, str] = ("a", "b"),
-    unit: str = "share of importance (unitless)",
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -208,7 +196,6 @@ def difference_plot(
         table: columns difference, low, high, such as `explain.patterns.compare` or `symmetry`
             return.
         names: of the two that are compared, first minus second.
-        unit: of the values.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
@@ -227,6 +214,63 @@ def difference_plot(
     ax.axvline(0, color=MUTED, lw=0.8, ls=":")
     ax.set_yticks(range(len(table)), [str(name) for name in table.index])
     ax.tick_params(axis="y", labelsize=8, length=0)
-    ax.set(xlabel=f"{names[0]} minus {names[1]}: {unit}", ylim=(-0.7, len(table) - 0.3))
+    ax.set(xlabel=f"{names[0]} minus {names[1]}: {SHARE}", ylim=(-0.7, len(table) - 0.3))
     ax.set_title(title or "")
+    return ax
+
+
+@styled
+def deletion_plot(
+    curves: pd.DataFrame,
+    *,
+    kind: Literal["deletion", "insertion"] = "deletion",
+    by: str = "order",
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw deletion or insertion curves: means over clips, with a band of two standard errors.
+
+    Args:
+        curves: as `explain.fidelity.curve_table` returns; may hold several methods.
+        kind: which of the two.
+        by: the column that lines differ in: "order", or "method" ("important first" of each, and
+            the random order once).
+        title: of the Axes.
+        ax: where to draw. Default: a new figure.
+
+    Raises:
+        ValueError: unknown `kind`, no column `by`, or more lines than colours.
+    """
+    if kind not in ("deletion", "insertion") or by not in curves:
+        raise ValueError(f"expected deletion or insertion and a column, found {kind!r} and {by!r}")
+    rows = curves[curves["kind"] == kind]
+    lines = [(str(name), group) for name, group in rows.groupby(by, sort=False)]
+    if by == "method":
+        first = rows["order"] == "important first"
+        lines = [(str(name), group) for name, group in rows[first].groupby(by, sort=False)]
+        one = rows[(rows["order"] == "random") & (rows["method"] == rows["method"].iloc[0])]
+        lines.append(("random order", one))
+    if len(lines) > len(CATEGORIES) + 1:
+        raise ValueError(f"expected up to 7 lines, found {len(lines)}")
+    ax = new_axes(ax, (5.6, 3.5))
+    styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1))]
+    for number, (name, group) in enumerate(lines):
+        mean = group.groupby("share")["probability"].mean()
+        error = group.groupby("share")["probability"].sem().fillna(0)
+        plain = name.startswith("random")
+        color = MUTED if plain else CATEGORIES[number % len(CATEGORIES)]
+        style: Any = (0, (1, 2)) if plain else styles[number % len(styles)]
+        shown = name.replace("_", " ")
+        ax.plot(mean.index, mean, color=color, ls=style, lw=1.8, label=shown)
+        low, high = mean - 2 * error, mean + 2 * error
+        ax.fill_between(mean.index, low, high, color=color, alpha=0.12, linewidth=0)
+    done = "replaced by the baseline" if kind == "deletion" else "put back"
+    ax.set(
+        xlabel=f"share of features {done} (unitless)",
+        ylabel="probability of the class (unitless)",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+        title=title or "",
+    )
+    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return ax

@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from msg3d_lab.graph import Aggregation, Normalization, hop_distance, scale_adjacencies
+from msg3d_lab.graph import Aggregation, Normalization, hop_distance, hop_shares, scale_adjacencies
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.elements import add_colorbar, add_figure_title, add_grid, write_cells
 from msg3d_lab.viz.graphs.on_body import body_weights
@@ -77,27 +77,14 @@ def hop_share_table(
             f"expected non-negative adjacencies (K+1, {V}, {V}) for {skeleton.label}, "
             f"found {scales.shape}, smallest weight {scales.min(initial=0):g}"
         )
-    distance = hop_distance(skeleton.adjacency)
-    hops = np.unique(distance[np.isfinite(distance)]).astype(int)
     rows = slice(None) if focus is None else [focus]
-    total = scales.sum(axis=2, keepdims=True)
-    shares = np.divide(scales, total, out=np.zeros_like(scales), where=total > 0)
-    table = [[np.where(distance == d, A, 0)[rows].sum(axis=1).mean() for d in hops] for A in shares]
-    return pd.DataFrame(
-        table,
-        index=pd.RangeIndex(len(scales), name="k"),
-        columns=pd.Index(hops, name="hops away"),
-    )
+    shares = hop_shares(scales, hop_distance(skeleton.adjacency))[..., rows].mean(axis=2)
+    return pd.DataFrame(shares).rename_axis(index="k", columns="hops away")
 
 
 @styled
 def share_heatmap(
-    shares: pd.DataFrame,
-    *,
-    label: str = "share (%)",
-    vmax: float | None = None,
-    title: str | None = None,
-    ax: Axes | None = None,
+    shares: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw shares as a heatmap with the percentages written in it; centred at 0 if any is negative.
 
@@ -107,8 +94,6 @@ def share_heatmap(
         shares: rows by columns, such as `hop_share_table(...)` or
             `scale_shares(model, x).pivot(index="graph", columns="scale", values="share")`. Empty
             cells (NaN) stay white.
-        label: of the colour bar.
-        vmax: the share at the end of the colours. Default: the largest.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
@@ -120,20 +105,16 @@ def share_heatmap(
         raise ValueError("expected a table of shares, found none")
     rows, columns = values.shape
     ax = new_axes(ax, (0.5 * columns + 3.2, 0.4 * rows + 1.2))
-    cmap, norm = signed_scale(
-        values[np.isfinite(values)], limit=None if vmax is None else 100 * vmax
-    )
+    cmap, norm = signed_scale(values[np.isfinite(values)])
     image = ax.imshow(np.ma.masked_invalid(values), cmap=cmap, norm=norm, aspect="auto")
-    texts = np.empty(values.shape, dtype=object)
-    for place, share in np.ndenumerate(values):
-        texts[place] = f"{share:.0f}".replace("-", "\N{MINUS SIGN}") if abs(share) >= 0.5 else ""
-    write_cells(ax, image, texts)
+    texts = [[f"{v:.0f}".replace("-", "−") if abs(v) >= 0.5 else "" for v in row] for row in values]
+    write_cells(ax, image, np.array(texts, dtype=object))
     ax.set_xticks(range(columns), [str(name) for name in shares.columns])
     ax.set_yticks(range(rows), [str(name) for name in shares.index])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set(xlabel=shares.columns.name or "", ylabel=shares.index.name or "", title=title or "")
-    add_colorbar(image, ax, label, shrink=0.82)
+    add_colorbar(image, ax, "share (%)", shrink=0.82)
     return ax
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,10 @@ from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
+from msg3d_lab.graph import window_frames
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.elements import add_colorbar, draw_bones, draw_values, write_beside
-from msg3d_lab.viz.graphs.matrices import frame_name, frame_names
+from msg3d_lab.viz.graphs.matrices import frame_name
 from msg3d_lab.viz.motion.layout import body_layout
 from msg3d_lab.viz.style import (
     ACCENT,
@@ -33,41 +34,29 @@ __all__ = ["body_graph", "body_weights", "learned_edges", "window_weights"]
 
 _EDGE_COLUMNS = ("receiver", "sender", "receiver_frame", "sender_frame", "mean")
 _BODY_HEIGHT, _WIDEST = 2.9, 9.0  # inches
+_LEVEL = 0.05  # adjusted p-values below are significant
 _LABEL_GAP = 0.048  # of the body's height: two lines of text
 
 
 @styled
-def body_graph(
-    skeleton: Skeleton,
-    *,
-    labels: Literal["names", "numbers"] | None = "names",
-    title: str | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw the body graph, facing the reader, with the joints' names or numbers.
+def body_graph(skeleton: Skeleton, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the body graph, facing the reader, with the joints' names.
 
     Args:
         skeleton: the joint layout.
-        labels: what to write beside the joints.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
     """
     ax = new_axes(ax, (6.6, 4.8))
     xy = body_layout(skeleton)
     draw_bones(ax, skeleton, xy)
-    ax.margins(0.09)
-    ax.scatter(xy[:, 0], xy[:, 1], s=150 if labels == "numbers" else 36, color=CENTER, zorder=3)
+    ax.scatter(xy[:, 0], xy[:, 1], s=36, color=CENTER, zorder=3)
     middle = xy[:, 0].mean()
-    for v, (x, y) in enumerate(xy):
-        if labels == "numbers":
-            ax.text(x, y, str(v), color="white", fontsize=7.5, ha="center", va="center", zorder=4)
-        elif labels == "names":
-            side = 1 if x >= middle - 1e-9 else -1
-            ha: Literal["left", "right"] = "left" if side > 0 else "right"
-            write_beside(ax, skeleton.joints[v], (x, y), (7 * side, 0), ha=ha, size=8)
+    for name, (x, y) in zip(skeleton.joints, xy, strict=True):
+        side = 1 if x >= middle - 1e-9 else -1
+        write_beside(ax, name, (x, y), (7 * side, 0), ha="left" if side > 0 else "right", size=8)
     ax.set_title(title or "")
-    if labels == "names":
-        ax.margins(x=0.22, y=0.04)
+    ax.margins(x=0.22, y=0.04)
     return ax
 
 
@@ -78,7 +67,6 @@ def body_weights(
     *,
     focus: int | None = None,
     vmax: float | None = None,
-    colorbar: bool = False,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -89,7 +77,6 @@ def body_weights(
         skeleton: the joint layout.
         focus: the joint that receives these weights (the row of an adjacency); it gets a ring.
         vmax: weight of the largest dot. Default: the largest weight.
-        colorbar: whether to draw the colour bar.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
@@ -101,8 +88,6 @@ def body_weights(
     xy = body_layout(skeleton)
     norm = Normalize(0, float(weights.max() if vmax is None else vmax) or 1.0)
     _draw_weights(ax, skeleton, xy, weights, norm=norm, focus=focus)
-    if colorbar:
-        add_colorbar(ScalarMappable(norm, sequential()), ax, "weight (unitless)", shrink=0.7)
     ax.set_title(title or "")
     return ax
 
@@ -114,7 +99,6 @@ def window_weights(
     *,
     focus: tuple[int, int],
     dilation: int = 1,
-    vmax: float | None = None,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -125,7 +109,6 @@ def window_weights(
         skeleton: the joint layout.
         focus: (step, joint) that receives these weights.
         dilation: frames between two steps of the window.
-        vmax: weight of the largest dot. Default: the largest weight.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
@@ -138,11 +121,11 @@ def window_weights(
     steps = len(weights)
     rows = [_check_weights(row, skeleton) for row in weights]
     ax = new_axes(ax, (2.2 * steps + 0.4, 2.7))
-    norm = Normalize(0, float(weights.max() if vmax is None else vmax) or 1.0)
+    norm = Normalize(0, float(weights.max()) or 1.0)
     xy = body_layout(skeleton)
     width = np.ptp(xy[:, 0]) * 1.25
     start = xy[focus[1]] + np.array([focus[0] * width, 0])
-    names = frame_names(steps, dilation=dilation)
+    names = [frame_name(frame) for frame in window_frames(steps, dilation)]
     for step, row in enumerate(rows):
         own = xy + np.array([step * width, 0])
         _draw_weights(
@@ -174,24 +157,18 @@ def learned_edges(
     skeleton: Skeleton,
     *,
     frames: Sequence[int] | None = None,
-    alpha: float = 0.05,
-    vmax: float | None = None,
-    colorbar: bool = True,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw learned edges as arrows from the sending to the receiving joint, also across frames.
 
-    Wider and stronger coloured arrows are larger changes. Solid arrows are significant, dashed ones
-    are not; without a test, all are solid and the legend says so.
+    Wider and stronger coloured arrows are larger changes. Solid arrows are significant (adjusted
+    p-value below 0.05), dashed ones are not; without a test, all are solid and the legend says so.
 
     Args:
         edges: rows of `analysis.mask_change`, such as `analysis.strongest_edges` returns.
         skeleton: the joint layout.
         frames: the window's frames, one body each. Default: the frames of the edges.
-        alpha: adjusted p-value below which an edge is significant.
-        vmax: the change of the strongest colour and widest arrow. Default: the largest.
-        colorbar: whether to draw the colour bar.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
@@ -221,16 +198,14 @@ def learned_edges(
         if len(frames) > 1:
             style: Any = {"ha": "center", "va": "top", "color": MUTED, "fontsize": 10}
             ax.text(own[:, 0].mean(), xy[:, 1].min() - 0.06, frame_name(frame), **style)
-    limit = float(edges["mean"].abs().max() if vmax is None else vmax) if len(edges) else 1.0
-    limit = limit or 1.0
-    nodes = _draw_arrows(ax, edges, skeleton, bodies, frames, limit=limit, alpha=alpha)
+    limit = float(edges["mean"].abs().max() if len(edges) else 0) or 1.0
+    nodes = _draw_arrows(ax, edges, skeleton, bodies, frames, limit=limit)
     _draw_names(ax, skeleton, bodies, nodes)
     ax.margins(x=0.1, y=0.05)
     ax.set_title(title or "")
-    if colorbar:
-        scale = ScalarMappable(Normalize(-limit, limit), _arrow_colors())
-        add_colorbar(scale, ax, "change of the weight (unitless)")
-    _draw_edge_legend(ax, edges, alpha)
+    scale = ScalarMappable(Normalize(-limit, limit), _arrow_colors())
+    add_colorbar(scale, ax, "change of the weight (unitless)")
+    _draw_edge_legend(ax, edges)
     return ax
 
 
@@ -280,7 +255,6 @@ def _draw_arrows(
     frames: Sequence[int],
     *,
     limit: float,
-    alpha: float,
 ) -> set[tuple[int, int]]:
     """Draw the arrows; return the nodes (body, joint) at their ends."""
     colors, number = _arrow_colors(), {name: v for v, name in enumerate(skeleton.joints)}
@@ -314,7 +288,7 @@ def _draw_arrows(
             arrowstyle="-|>,head_length=5,head_width=2.6",
             color=color,
             linewidth=line_width,
-            linestyle="-" if not tested or p < alpha else (0, (4, 2)),
+            linestyle="-" if not tested or p < _LEVEL else (0, (4, 2)),
             shrinkA=3,
             shrinkB=3,
             zorder=3,
@@ -347,11 +321,11 @@ def _draw_names(
         )
 
 
-def _draw_edge_legend(ax: Axes, edges: pd.DataFrame, alpha: float) -> None:
+def _draw_edge_legend(ax: Axes, edges: pd.DataFrame) -> None:
     tested = "p_holm" in edges and bool(edges["p_holm"].notna().any())
     lines: list[tuple[str, Any]] = [("sends to" + " (not tested)" * bool(len(edges)), "-")]
     if tested:
-        lines = [(f"p < {alpha:g}, adjusted", "-"), ("not significant", (0, (4, 2)))]
+        lines = [(f"p < {_LEVEL:g}, adjusted", "-"), ("not significant", (0, (4, 2)))]
     ax.legend(
         handles=[Line2D([], [], color=INK, lw=1.6, ls=ls, label=name) for name, ls in lines],
         loc="upper center",

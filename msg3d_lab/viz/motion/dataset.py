@@ -12,6 +12,7 @@ from msg3d_lab.viz.style import CATEGORIES, INK, MUTED, new_axes, styled
 
 __all__ = ["class_counts", "length_histogram"]
 
+_BINS = 30
 _LONGEST_NAME = 46  # characters of a class name; the longest of NTU RGB+D has 60
 
 
@@ -21,7 +22,6 @@ def length_histogram(
     *,
     persons: np.ndarray | None = None,
     clip_len: int | None = None,
-    bins: int = 30,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -31,7 +31,6 @@ def length_histogram(
         frames: (clips,) lengths.
         persons: (clips,) number of persons, to split the bars by.
         clip_len: L, the frames a network sees; L and 2L are marked, where sampling changes.
-        bins: number of bars, at most; their width is a whole number of frames.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
@@ -47,7 +46,7 @@ def length_histogram(
         )
     ax = new_axes(ax, (7.2, 3.6))
     low, high = int(frames.min()), int(frames.max())
-    step = max(1, -(-(high + 1 - low) // bins))
+    step = max(1, -(-(high + 1 - low) // _BINS))  # a whole number of frames
     edges = np.arange(low, high + 1 + step, step) - 0.5
     groups = [int(count) for count in np.unique(persons)]
     ax.hist(

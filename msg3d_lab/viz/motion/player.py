@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from msg3d_lab.skeletons import Skeleton
+from msg3d_lab.viz.elements import SHARE
 from msg3d_lab.viz.html import template
 from msg3d_lab.viz.motion.layout import joint_sides, to_view
 from msg3d_lab.viz.motion.skeleton import check_clip, check_values
@@ -28,7 +29,7 @@ def player_html(
     title: str,
     fps: float = 30,
     values: np.ndarray | None = None,
-    label: str = "share of importance (unitless)",
+    label: str = SHARE,
 ) -> str:
     """Return a clip as a player: one piece of HTML for a page or `IPython.display.HTML`.
 

@@ -159,19 +159,18 @@ def preparation_figure(
     after: np.ndarray,
     skeleton: Skeleton,
     *,
-    frame: int = 0,
     title: str | None = None,
 ) -> Figure:
     """Draw a 3D clip as recorded and as prepared, from the front and from above.
 
-    Each panel shows the body in one frame, the path of every joint over the clip (thin), and from
-    above an arrow where the first person faces. Ticks are the arrays' coordinates, in metres.
+    Each panel shows the body in the first frame with a person, the path of every joint over the
+    clip (thin), and from above an arrow where the first person faces. Ticks are the arrays'
+    coordinates, in metres.
 
     Args:
         before: (M, T, V, 3) in the camera's frame.
         after: (M, T', V, 3) prepared.
         skeleton: a layout with `up` and `across`.
-        frame: which frame, counted among those in which a person is present.
         title: of the figure.
 
     Raises:
@@ -186,12 +185,10 @@ def preparation_figure(
                 f"{clip.shape}"
             )
         present = np.flatnonzero(clip.any(axis=(0, 2, 3)))
-        if frame >= len(present):
-            raise ValueError(
-                f"expected a person in at least {frame + 1} frames, found {len(present)}"
-            )
+        if not len(present):
+            raise ValueError("expected a person in at least 1 frames, found 0")
         for ax, view in zip(axes[:, column], ("front", "top"), strict=True):
-            _draw_view(ax, clip, skeleton, frame=int(present[frame]), view=view)
+            _draw_view(ax, clip, skeleton, frame=int(present[0]), view=view)
             where = "from the front" if view == "front" else "from above"
             ax.set_title(f"{name}, {where}")
     add_figure_title(figure, title)

@@ -61,19 +61,17 @@ def sampling_plot(
     indices: np.ndarray,
     *,
     num_frames: int,
-    segments: bool | None = None,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw which frames of a recording each clip takes: a row per clip, a dark cell per frame.
 
-    If a clip wraps around, the recording is drawn again at its right.
+    From n = 2L frames on, where sampling takes a frame of each of L segments, these are shaded in
+    turn. If a clip wraps around, the recording is drawn again at its right.
 
     Args:
         indices: (clips, L) frame numbers, as `uniform_sample` returns them.
         num_frames: n, the recording's length.
-        segments: whether to draw the L segments that give one frame each. Default: for n >= 2L,
-            where sampling uses segments.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
@@ -84,7 +82,7 @@ def sampling_plot(
     (rows, width), clip_len = chosen.shape, np.shape(indices)[1]
     ax = new_axes(ax, (9, 0.34 * rows + 0.9))
     cells = np.zeros(chosen.shape, dtype=int)
-    if num_frames >= 2 * clip_len if segments is None else segments:
+    if num_frames >= 2 * clip_len:
         edges = np.arange(clip_len + 1) * num_frames // clip_len
         cells[:] = np.searchsorted(edges, np.arange(width) % num_frames, side="right") % 2
     cells[chosen] = 2

@@ -8,10 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from msg3d_lab.skeletons import Skeleton
-from msg3d_lab.viz.elements import add_colorbar, add_figure_title, draw_bones, draw_values
+from msg3d_lab.viz.elements import SHARE, add_colorbar, add_figure_title, draw_bones, draw_values
 from msg3d_lab.viz.motion.layout import joint_sides, to_view
 from msg3d_lab.viz.style import (
     CENTER,
@@ -35,7 +34,6 @@ def pose(
     skeleton: Skeleton,
     *,
     view: str | tuple[float, float] = "front",
-    legend: bool = False,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -45,7 +43,6 @@ def pose(
         keypoints: (V, C), or (M, V, C) for several persons; absent ones are left out.
         skeleton: the joint layout.
         view: see `to_view`.
-        legend: whether to name the colours of left and right.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
@@ -62,10 +59,6 @@ def pose(
     ax.set_axis_off()
     ax.margins(0.06)
     ax.set_title(title or "")
-    if legend:
-        sides = {"left": LEFT, "right": RIGHT}
-        handles = [Line2D([], [], color=color, lw=2.5, label=name) for name, color in sides.items()]
-        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, fontsize=8)
     return ax
 
 
@@ -77,7 +70,6 @@ def filmstrip(
     frames: int = 6,
     view: str | tuple[float, float] = "front",
     values: np.ndarray | None = None,
-    label: str = "share of importance (unitless)",
     title: str | None = None,
 ) -> Figure:
     """Draw evenly spaced frames of a clip side by side, at one scale.
@@ -89,7 +81,6 @@ def filmstrip(
         view: see `to_view`.
         values: (M, T, V), or (T, V) the same for all persons, such as importance: joints are
             coloured and sized by them. Default: left, right and middle have their colours.
-        label: what the values are, with their unit.
         title: of the figure.
 
     Raises:
@@ -125,7 +116,7 @@ def filmstrip(
         ax.set_axis_off()
         ax.set_title(f"frame {frame}", fontsize=9, fontweight="normal", color=MUTED, loc="center")
     if values is not None:
-        add_colorbar(ScalarMappable(norm, cmap), axes, label, size=8, shrink=0.85)
+        add_colorbar(ScalarMappable(norm, cmap), axes, SHARE, size=8, shrink=0.85)
     add_figure_title(figure, title, size=11)
     return figure
 

@@ -41,13 +41,11 @@ def streams_figure(
     streams: Mapping[str, np.ndarray],
     skeleton: Skeleton,
     *,
-    person: int = 0,
-    frame: int | None = None,
     coordinate: int = 2,
     unit: str = "m",
     title: str | None = None,
 ) -> Figure:
-    """Draw the streams of a clip side by side: one frame on the body, one coordinate over time.
+    """Draw a clip's streams side by side: the frame with most motion, and a coordinate over time.
 
     Above, a stream's vectors are arrows; motion is small and drawn larger, by the factor written
     below. In the lower row, each heatmap has a row per joint and a column per frame, with colours
@@ -55,16 +53,15 @@ def streams_figure(
 
     Args:
         streams: stream name -> (M, T, V, C), as `make_stream` returns them; "joint" must be there.
+            The first person is drawn.
         skeleton: the joint layout.
-        person: which person.
-        frame: the frame drawn above. Default: the one with most motion.
         coordinate: the coordinate drawn below; 2 is height after `prepare_3d`.
         unit: of the coordinates.
         title: of the figure.
 
     Raises:
-        ValueError: an unknown stream or no "joint", different shapes, or no such person, frame or
-            coordinate; or as in `to_view`.
+        ValueError: an unknown stream or no "joint", different shapes, or no such coordinate; or as
+            in `to_view`.
     """
     unknown = [name for name in streams if name not in _MEANING]
     shapes = {np.shape(stream) for stream in streams.values()}
@@ -73,30 +70,23 @@ def streams_figure(
             f"expected the stream joint and others of {', '.join(_MEANING)}, all (M, T, V, C), "
             f"found {', '.join(f'{name} {np.shape(x)}' for name, x in streams.items())}"
         )
-    M, T, _, C = next(iter(shapes))
-    joint = np.asarray(streams["joint"], dtype=float)
+    _, T, _, C = next(iter(shapes))
+    joint = np.asarray(streams["joint"][0], dtype=float)
     # The third channel of a 2D layout is a score.
     dimensions = 2 if skeleton.up is None or C == 2 else 3
-    if frame is None:
-        steps = np.diff(joint[person % M, ..., :dimensions], axis=0)
-        moved = np.linalg.norm(steps, axis=-1).sum(axis=-1)
-        frame = int(moved.argmax()) if T > 1 else 0
-    for what, value, size in (
-        ("person", person, M),
-        ("frame", frame, T),
-        ("coordinate", coordinate, C),
-    ):
-        if not 0 <= value < size:
-            raise ValueError(f"{what} must be 0 to {size - 1}, found {value}")
+    if not 0 <= coordinate < C:
+        raise ValueError(f"coordinate must be 0 to {C - 1}, found {coordinate}")
+    moved = np.linalg.norm(np.diff(joint[..., :dimensions], axis=0), axis=-1).sum(axis=-1)
+    frame = int(moved.argmax()) if T > 1 else 0
     order, groups = _by_part(skeleton)
     figure, axes = new_figure(
         (2.65 * len(streams) + 0.8, 6.6), 2, len(streams), height_ratios=[1, 1.45]
     )
     for column, (name, stream) in enumerate(streams.items()):
         above, below = axes[:, column]
-        x = np.asarray(stream, dtype=float)[person]
+        x = np.asarray(stream, dtype=float)[0]
         vectors = np.where(np.arange(C) < dimensions, x[frame], 0)
-        _draw_vectors(above, joint[person, frame], vectors, skeleton, stream=name)
+        _draw_vectors(above, joint[frame], vectors, skeleton, stream=name)
         above.set_title(name.replace("_", " "))
         values = x[:, order, coordinate].T
         limit = float(np.percentile(np.abs(values), 99.5)) or 1.0

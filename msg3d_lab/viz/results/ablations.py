@@ -12,11 +12,6 @@ from msg3d_lab.viz.style import CATEGORIES, FAINT, INK, MUTED, new_axes, series_
 
 __all__ = ["accuracy_by_scales", "cost_accuracy", "forest_plot"]
 
-_COSTS = {
-    "macs": ("multiply-accumulates per clip (millions)", 1e6),
-    "parameters": ("parameters (thousands)", 1e3),
-    "training_minutes": ("minutes of training", 1.0),
-}
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _LEVEL = 0.05
 
@@ -25,9 +20,7 @@ _LEVEL = 0.05
 def accuracy_by_scales(
     runs: pd.DataFrame,
     *,
-    x: str = "K",
-    line: str = "aggregation",
-    xlabel: str | None = None,
+    xlabel: str = "K",
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -37,39 +30,36 @@ def accuracy_by_scales(
     highest seed. Lines are shifted sideways a little, so that bars do not hide each other.
 
     Args:
-        runs: a row per run: columns `x`, `line` and top1, a fraction. Runs without top1 are left
-            out.
-        x: the column of the horizontal axis, numbers.
-        line: the column with one line per value.
-        xlabel: of the axis. Default: the column's name.
+        runs: a row per run: columns K (a number), aggregation and top1, a fraction. Runs without
+            top1 are left out.
+        xlabel: what K is.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: a column is missing, or no run has a top1.
     """
-    known = _rows_with(runs, (x, line, "top1"), "top1")
+    known = _rows_with(runs, ("K", "aggregation", "top1"), "top1")
     ax = new_axes(ax, (6.4, 3.8))
-    values = sorted(known[x].unique())
-    names = list(dict.fromkeys(known[line]))
+    values = sorted(known["K"].unique())
+    names = list(dict.fromkeys(known["aggregation"]))
     gap = min(np.diff(values), default=1.0)
     colors = series_colors([str(name) for name in names])
     for number, (name, color) in enumerate(zip(names, colors, strict=True)):
         marker = _MARKERS[number % len(_MARKERS)]
-        own = known[known[line] == name]
+        own = known[known["aggregation"] == name]
         percent = 100 * own["top1"]
         aside = 0.1 * gap * (number - (len(names) - 1) / 2)
-        spread = percent.groupby(own[x]).agg(["mean", "min", "max"])
+        spread = percent.groupby(own["K"]).agg(["mean", "min", "max"])
         at = spread.index.to_numpy(float) + aside
         ax.vlines(at, spread["min"], spread["max"], color=color, lw=2, alpha=0.45)
         ax.plot(at, spread["mean"], color=color, marker=marker, ms=7, lw=1.8, label=str(name))
-        ax.plot(own[x] + aside, percent, ls="", marker=".", ms=5, color=INK, alpha=0.55, zorder=4)
+        ax.plot(own["K"] + aside, percent, ls="", marker=".", ms=5, color=INK, alpha=0.55, zorder=4)
     ax.xaxis.set_major_locator(FixedLocator(values))
     add_grid(ax)
     ax.margins(x=0.06, y=0.12)
-    ax.legend(title=line.replace("_", " "), loc="best")
-    label = x.replace("_", " ") if xlabel is None else xlabel
-    ax.set(xlabel=label, ylabel="top-1 accuracy (%)", title=title or "")
+    ax.legend(title="aggregation", loc="best")
+    ax.set(xlabel=xlabel, ylabel="top-1 accuracy (%)", title=title or "")
     return ax
 
 
@@ -118,34 +108,24 @@ def forest_plot(table: pd.DataFrame, *, title: str | None = None, ax: Axes | Non
 
 
 @styled
-def cost_accuracy(
-    table: pd.DataFrame,
-    *,
-    cost: str = "macs",
-    title: str | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw the accuracy of each variant against its cost.
+def cost_accuracy(table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the accuracy of each variant against its multiply-accumulates per clip.
 
     The line joins the variants that are more accurate than all cheaper ones. Bars are one standard
     deviation over seeds.
 
     Args:
-        table: a row per variant, named by the index: columns top1, sd and the cost.
-        cost: "macs", "parameters" or "training_minutes".
+        table: a row per variant, named by the index: columns top1, sd and macs.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
     Raises:
-        ValueError: an unknown cost, a column is missing, or no row has top1 and cost.
+        ValueError: a column is missing, or no row has top1 and macs.
     """
-    if cost not in _COSTS:
-        raise ValueError(f"expected a cost of {', '.join(_COSTS)}, found {cost!r}")
-    rows = _rows_with(table, ("top1", "sd", cost), "top1", cost)
+    rows = _rows_with(table, ("top1", "sd", "macs"), "top1", "macs")
     ax = new_axes(ax, (7.4, 4.4))
-    label, unit = _COSTS[cost]
-    rows = rows.sort_values([cost, "top1"], ascending=[True, False])
-    x, y = rows[cost].to_numpy(float) / unit, 100 * rows["top1"].to_numpy(float)
+    rows = rows.sort_values(["macs", "top1"], ascending=[True, False])
+    x, y = rows["macs"].to_numpy(float) / 1e6, 100 * rows["top1"].to_numpy(float)
     best = y > np.concatenate([[-np.inf], np.maximum.accumulate(y)[:-1]])
     ax.errorbar(
         x, y, yerr=100 * rows["sd"].fillna(0).to_numpy(float), ls="", ecolor=FAINT, elinewidth=2
@@ -157,6 +137,7 @@ def cost_accuracy(
     ax.margins(x=0.14, y=0.1)
     add_grid(ax, "both")
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=9)
+    label = "multiply-accumulates per clip (millions)"
     ax.set(xlabel=label, ylabel="top-1 accuracy (%)", title=title or "")
     _name_points(ax, x, y, [str(name) for name in rows.index])
     return ax

@@ -6,38 +6,28 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from msg3d_lab.viz.elements import (
-    check_columns,
-    write_beside,
-)
+from msg3d_lab.viz.elements import check_columns, write_beside
 from msg3d_lab.viz.style import CATEGORIES, INK, MUTED, new_axes, styled
 
 __all__ = ["cost_bars", "timing_bars"]
 
 
 @styled
-def cost_bars(
-    parts: pd.DataFrame,
-    *,
-    quantity: str = "macs",
-    title: str | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw each layer's fraction of the network's cost, in percent.
+def cost_bars(parts: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw each layer's fraction of the network's multiply-accumulates, in percent.
 
     Args:
-        parts: one row per layer, in running order: `name` and the quantity's column.
-        quantity: a column: "macs" or "parameters".
+        parts: one row per layer, in running order: `name` and `macs`.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: a column is missing, a value is negative or all are zero.
     """
-    check_columns(parts, "name", quantity, rows="layer")
-    values = parts[quantity].to_numpy(dtype=float)
+    check_columns(parts, "name", "macs", rows="layer")
+    values = parts["macs"].to_numpy(dtype=float)
     if (values < 0).any() or values.sum() == 0:
-        raise ValueError(f"expected {quantity} of 0 and more, not all 0, found {values.tolist()}")
+        raise ValueError(f"expected macs of 0 and more, not all 0, found {values.tolist()}")
     ax = new_axes(ax, (7, 0.27 * len(parts) + 1))
     share = 100 * values / values.sum()
     # Layers of one block have one colour.
@@ -53,42 +43,31 @@ def cost_bars(
     ax.invert_yaxis()
     ax.set_xlim(0, 1.3 * share.max())
     ax.tick_params(axis="y", length=0)
-    ax.set(xlabel=f"share of the {_QUANTITIES.get(quantity, quantity)} (%)", title=title or "")
+    ax.set(xlabel="share of the multiply-accumulates (%)", title=title or "")
     return ax
 
 
 @styled
-def timing_bars(
-    timings: pd.DataFrame,
-    *,
-    reference: str | None = None,
-    title: str | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw median times with their range, and the speed of each relative to the reference.
+def timing_bars(timings: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw median times with their range, and the speed of each relative to the first.
 
     Args:
         timings: one row per workload, its name in the index: `median ms`, `from` and `to`.
-        reference: the workload that the others are compared with. Default: the first.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
     Raises:
-        ValueError: a column is missing, or there is no such workload.
+        ValueError: a column is missing, or there is no workload.
     """
     check_columns(timings, "median ms", "from", "to", rows="workload")
-    name = timings.index[0] if reference is None else reference
-    if name not in timings.index:
-        raise ValueError(f"no workload {name!r}: there are {', '.join(map(str, timings.index))}")
     ax = new_axes(ax, (7, 0.45 * len(timings) + 1))
     median, low, high = (timings[c].to_numpy(dtype=float) for c in ("median ms", "from", "to"))
     places = np.arange(len(timings))
-    same = timings.index == name
-    ax.barh(places, median, color=np.where(same, MUTED, CATEGORIES[0]), height=0.66)
+    ax.barh(places, median, color=np.where(places == 0, MUTED, CATEGORIES[0]), height=0.66)
     ax.hlines(places, low, high, color=INK, lw=1.4)
-    base = float(median[same][0])
     for place, value, end in zip(places, median, np.maximum(median, high), strict=True):
-        text = f"{_milliseconds(value)}  {'' if same[place] else f'{base / value:.2f}x as fast'}"
+        speed = f"{median[0] / value:.2f}x as fast" if place else ""
+        text = f"{_milliseconds(value)}  {speed}"
         write_beside(ax, text, (end, place), (5, 0))
     ax.set_yticks(places, [str(label) for label in timings.index])
     ax.invert_yaxis()
@@ -96,9 +75,6 @@ def timing_bars(
     ax.tick_params(axis="y", length=0)
     ax.set(xlabel="milliseconds, median and range", title=title or "")
     return ax
-
-
-_QUANTITIES = {"macs": "multiply-accumulates", "parameters": "parameters"}
 
 
 def _short(value: float) -> str:

@@ -20,17 +20,22 @@ from msg3d_lab.data.checks import (
 )
 from msg3d_lab.data.clips import LeftOut
 from msg3d_lab.data.datasets import Dataset
-from msg3d_lab.data.formats import own_arrays, own_data, own_labels, own_table
-from msg3d_lab.data.formats.own_arrays import DUPLICATE, SHAPE
-from msg3d_lab.data.formats.own_labels import LENGTH, NAMES, NUMBERS, TWICE
-from msg3d_lab.data.formats.own_table import (
+from msg3d_lab.data.formats.own import faults
+from msg3d_lab.data.formats.own import recordings as own_data
+from msg3d_lab.data.formats.own.faults import (
+    DUPLICATE,
     FINITE,
     FRAMES,
     JOINTS,
+    LENGTH,
+    NAMES,
     NOT_TOGETHER,
+    NUMBERS,
     REPEATED,
+    SHAPE,
     TEXT,
     TOO_LONG,
+    TWICE,
 )
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "own-skeletons"
@@ -135,7 +140,7 @@ def test_check_store_says_what_is_wrong_with_coordinates(clean, store_of):
         (problems.NEVER_PRESENT, nowhere, "p2-jump: person 1 of 2"),
         (problems.NEVER_PRESENT, nowhere[::-1], "p2-jump: person 0 of 2"),
         (problems.MOSTLY_EMPTY, mostly, "p2-jump: 9 of 15 frames"),
-        (own_data.NOBODY, 0 * points, "p2-jump"),
+        (faults.NOBODY, 0 * points, "p2-jump"),
     ):
         expect(check(store_of(swapped(clean, c2=with_points(one, changed)))), kind, 1, example)
 
@@ -237,16 +242,16 @@ def test_check_store_says_of_each_reason_what_to_do(reason, advice, clean, store
     [
         ("long table, CSV", JOINTS, "name joints as the layout does"),
         ("folder of .npy", JOINTS, "save all joints of the layout"),
-        ("long table, CSV", own_data.NO_LABEL, "add a row with sample and label"),
+        ("long table, CSV", faults.NO_LABEL, "add a row with sample and label"),
         ("folder of .npy", "cannot be read", "save the file again"),
-        ("folder of .npy", own_data.NOBODY, "nothing: there is nobody"),
+        ("folder of .npy", faults.NOBODY, "nothing: there is nobody"),
     ],
 )
 def test_check_store_of_own_recordings_says_what_to_do(kind, reason, advice, clean, store_of):
     facts = {"preparation": {"name": "prepare_3d", "format": kind}}
     (found,) = check(store_of([*clean, LeftOut("r", reason)], **facts))
     assert found.advice.startswith(advice)
-    assert found.advice.endswith("; then import again") == (reason != own_data.NOBODY)
+    assert found.advice.endswith("; then import again") == (reason != faults.NOBODY)
 
 
 @pytest.mark.parametrize(
@@ -511,10 +516,10 @@ def test_check_source_goes_on_after_everything_that_is_wrong(table, labels, look
     labels = labels[labels["sample"] != "p2-wave"]
     labels.loc[len(labels) + 1] = ["p9-wave", "wave", "xsub_val", 1]
     found = {problem.kind: problem for problem in look(table, labels)}
-    for kind in (JOINTS, TEXT, FINITE, own_data.NOBODY, own_data.NO_LABEL, own_data.NO_RECORDING):
+    for kind in (JOINTS, TEXT, FINITE, faults.NOBODY, faults.NO_LABEL, faults.NO_RECORDING):
         assert found[kind].count == 1, kind
-    assert found[own_data.NO_LABEL].examples == ("p2-wave",)
-    assert found[own_data.NO_RECORDING].examples == ("p9-wave",)
+    assert found[faults.NO_LABEL].examples == ("p2-wave",)
+    assert found[faults.NO_RECORDING].examples == ("p9-wave",)
     order = [problem.severity for problem in found.values()]
     assert order == sorted(order)
 
@@ -539,9 +544,9 @@ def relabel(labels, **columns):
             1,
             "label 0: hop and jump",
         ),
-        (own_data.NO_LABEL, lambda t: t.iloc[:-1], 1, "p4-wave"),
+        (faults.NO_LABEL, lambda t: t.iloc[:-1], 1, "p4-wave"),
         (
-            own_data.NO_RECORDING,
+            faults.NO_RECORDING,
             lambda t: pd.concat([t, t.iloc[:1].assign(sample="p1-jmup")]),
             1,
             "p1-jmup",
@@ -667,12 +672,14 @@ def test_kinds_have_advice_that_is_a_sentence():
         assert kind.severity in ("error", "warning"), name
         for advice in filter(None, (kind.advice, kind.arrays, kind.published)):
             assert not advice.endswith("."), name
-    assert set(own_data.FAULTS) < set(problems.KINDS)
+    assert {fault for name, fault in vars(faults).items() if name.isupper()} - {
+        faults.LARGEST
+    } < set(problems.KINDS)
 
 
 def test_every_kind_is_in_a_test_above():
     _, tests = Path(__file__).read_text(encoding="utf-8").split("# --- stores", 1)
-    homes = (own_arrays, own_data, own_labels, own_table, problems)
+    homes = (faults, problems)
     constants = [pair for home in homes for pair in vars(home).items()]
     names = {value: name for name, value in constants if type(value) is str}
     for kind in problems.KINDS:

@@ -66,7 +66,7 @@ def arrays(tmp_path):
 def test_clips_get_their_length_back(arrays):
     folder, train, val = arrays
     found = read_clips(folder, dataset=NTU60)
-    assert (found.count, found.skeleton.name, found.channels) == (5, "ntu25", 3)
+    assert (len(found.clips), found.skeleton.name, found.channels) == (5, "ntu25", 3)
     assert isinstance(found.clips, Sequence)
     for clip, name, raw in zip(found.clips, TRAIN + VAL, train + val, strict=True):
         assert clip.id == name
@@ -184,7 +184,7 @@ def test_parts_that_are_the_splits_of_no_protocol_are_refused(tmp_path):
     # The parts are those of NTU60's X-View and not of its X-Sub.
     names = ["S001C002P001R001A001", "S001C003P003R001A001"], ["S001C001P001R001A001"]
     folder = write_arrays(tmp_path / "y", [walk(1, 5)] * 2, [walk(1, 5)], names=names)
-    assert read_clips(folder, dataset=NTU60).count == 3
+    assert len(read_clips(folder, dataset=NTU60).clips) == 3
     with pytest.raises(ValueError, match="no protocol of ntu120"):
         read_clips(folder, dataset=NTU120)
 

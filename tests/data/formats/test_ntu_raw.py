@@ -87,7 +87,7 @@ def clips_of(recordings):
 def test_clips_of_ntu60(tmp_path, save):
     source = save(tmp_path / "skeletons", contents())
     recordings = read_clips([source], dataset=NTU60)
-    assert (recordings.count, recordings.channels) == (5, 3)
+    assert (len(recordings.clips), recordings.channels) == (5, 3)
     assert recordings.skeleton == skeletons.get("ntu25")
     found = clips_of(pickle.loads(pickle.dumps(recordings)))
     assert {name: clip.reason for name, clip in found.items() if isinstance(clip, LeftOut)} == {
@@ -182,7 +182,7 @@ def test_the_sample_of_the_real_files(shared_dir, tmp_path):
     source = shared_dir / "data" / "ntu-raw" / "nturgbd_skeletons_sample.zip"
     recordings = read_clips([source], dataset=NTU120)
     clips = list(recordings.clips)
-    assert len(clips) == recordings.count == 49
+    assert len(clips) == len(recordings.clips) == 49
     assert all(isinstance(clip, Clip) for clip in clips)
     golden = np.load(shared_dir / "golden" / "ntu_raw_denoised.npz")
     with zipfile.ZipFile(source) as archive:

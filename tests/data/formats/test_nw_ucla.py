@@ -50,7 +50,7 @@ def zipped(folder, **replaced):
 @pytest.mark.parametrize("pack", [lambda folder: folder, zipped], ids=["folder", "zip"])
 def test_clips_of_a_folder_and_of_a_zip(folder, pack):
     found = read_clips(pack(folder))
-    assert (found.skeleton.name, found.channels, found.count) == ("nw-ucla20", 3, 3)
+    assert (found.skeleton.name, found.channels, len(found.clips)) == ("nw-ucla20", 3, 3)
     clips = list(found.clips)
     assert [c.id for c in clips] == list(NAMES)
     assert [c.label for c in clips] == [0, 6, 9]

@@ -17,6 +17,7 @@ from msg3d_lab.training import TensorBoard, open_run, recipes
 from msg3d_lab.training import fit as run_fit
 from msg3d_lab.training.distributed import slurm as cluster
 from msg3d_lab.training.distributed.slurm import Slurm, TrainingJob, parse_slurm, submit
+from msg3d_lab.training.signals import Requeue
 
 WARNING = signal.SIGUSR2
 ASKED = {"partition": "gpu", "gpus": 8, "hours": 4.0}
@@ -160,9 +161,7 @@ def test_submit_hands_a_job_to_submitit(toy_store, toy_recipe, tmp_path, monkeyp
             "devices": 8,
             "num_nodes": 2,
             "precision": "bf16-mixed",
-            "on_nan": "stop",
-            "checkpoint_minutes": 5,
-            "callbacks": (),
+            "progress": False,
         },
     )
 
@@ -220,7 +219,7 @@ def _fake_fit(monkeypatch, *signals, early=False):
             signal.signal(signal.SIGTERM, before)
         saved.append(resume)
         if stopped:
-            raise SystemExit(75)
+            raise Requeue("stopped")
         return SimpleNamespace(path="done")
 
     monkeypatch.setattr(cluster, "fit", fit)

@@ -8,6 +8,7 @@ from matplotlib.text import Text
 from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.viz import (
     class_clustermap,
+    deletion_plot,
     difference_plot,
     importance_body,
     joint_time_heatmap,
@@ -30,8 +31,8 @@ def test_importance_body_is_centred_at_zero(body):
 
 
 def test_importance_body_without_negative_values_goes_from_light_to_dark(body):
-    dots = importance_body(np.arange(25.0), body, limit=50).collections[-1]
-    assert (dots.norm.vmin, dots.norm.vmax) == (0, 50)
+    dots = importance_body(np.arange(25.0), body).collections[-1]
+    assert (dots.norm.vmin, dots.norm.vmax) == (0, 24)
     light, dark = (np.mean(dots.cmap(v)[:3]) for v in (0.0, 1.0))
     assert light > dark
 
@@ -147,3 +148,41 @@ def test_difference_plot_fills_what_is_beyond_zero():
 def test_importance_body_refuses(values, body):
     with pytest.raises(ValueError, match="25 finite values"):
         importance_body(values, body)
+
+
+def curves(methods=("occlusion", "shapley")):
+    rows = []
+    for method in methods:
+        for order in ("important first", "random", "important last"):
+            for clip in range(3):
+                for share in (0.0, 0.5, 1.0):
+                    probability = 1 - share if order == "random" else 1 - share**2
+                    rows.append(
+                        {
+                            "method": method,
+                            "kind": "deletion",
+                            "order": order,
+                            "clip": clip,
+                            "share": share,
+                            "probability": probability,
+                        }
+                    )
+    return pd.DataFrame(rows)
+
+
+def test_deletion_plot_draws_means_per_order_and_per_method():
+    ax = deletion_plot(curves(["occlusion"]))
+    assert [line.get_label() for line in ax.lines] == [
+        "important first",
+        "random",
+        "important last",
+    ]
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [1, 0.75, 0])
+    assert ax.get_ylabel() == "probability of the class (unitless)"
+    ax = deletion_plot(curves(), by="method")
+    assert [line.get_label() for line in ax.lines] == ["occlusion", "shapley", "random order"]
+    np.testing.assert_allclose(ax.lines[2].get_ydata(), [1, 0.5, 0])
+    # Lines differ in more than their colour.
+    assert len({str(line.get_linestyle()) + str(line._dash_pattern) for line in ax.lines}) == 3
+    with pytest.raises(ValueError, match="expected deletion or insertion"):
+        deletion_plot(curves(), kind="both")

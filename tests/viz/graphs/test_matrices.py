@@ -77,8 +77,6 @@ def test_frames_of_a_window_are_those_it_sees(body, steps, dilation, expected):
 def test_weights_have_a_unit(body):
     bar = viz.adjacency_heatmap(body.adjacency).figure.axes[-1]
     assert bar.get_ylabel() == "weight (unitless)"
-    bar = viz.body_weights(np.ones(25), body, colorbar=True).figure.axes[-1]
-    assert bar.get_ylabel() == "weight (unitless)"
     assert viz.scales_figure({"A": body.adjacency}).axes[-1].get_ylabel() == "weight (unitless)"
 
 
@@ -98,33 +96,11 @@ def scales(body):
     return graph.scale_adjacencies(body.adjacency, 4)
 
 
-def test_learned_graph_figure_draws_the_sum_and_centres_signed_panels(body, scales):
-    mask = np.random.default_rng(0).normal(0, 0.01, (25, 25))
-    figure = viz.learned_graph_figure(scales[2], mask, joints=body.joints, title="Block 1")
-    panels = [ax for ax in figure.axes if ax.images]
-    titles = [ax.get_title(loc="left") for ax in panels]
-    assert titles == ["designed, A", "added, A_res", "used"]
-    designed, added, used = (ax.images[0] for ax in panels)
-    np.testing.assert_allclose(used.get_array().filled(0), scales[2] + mask)
-    assert designed.get_clim() == (0, scales[2].max())
-    for image in (added, used):
-        low, high = image.get_clim()
-        assert low == -high
-    assert added.get_clim()[1] == np.abs(mask).max()
-    assert [tick.get_text() for tick in panels[0].get_yticklabels()] == list(body.joints)
-    assert figure.get_suptitle() == "Block 1"
-
-
-def test_learned_graph_figure_refuses_other_shapes(scales):
-    with pytest.raises(ValueError, match=r"one shape, found \(25, 25\) and \(4, 25, 25\)"):
-        viz.learned_graph_figure(scales[0], scales)
-
-
-def test_mask_figure_has_one_scale_around_zero_that_few_edges_do_not_set(scales):
-    scales[0, 0, 0] = 50
-    figure = viz.mask_figure(scales)
+def test_masks_have_one_scale_around_zero_that_few_edges_do_not_set(scales):
+    scales[0, 0, 0], scales[1, 0, 1] = 50, -1
+    figure = viz.scales_figure({f"k = {k}": mask for k, mask in enumerate(scales)})
     images = [image for ax in figure.axes for image in ax.images]
-    limit = np.quantile(scales, 0.995)
+    limit = np.quantile(np.abs(scales), 0.995)
     assert limit < 2
     assert {image.get_clim() for image in images} == {(-limit, limit)}
     assert [ax.get_title(loc="left") for ax in figure.axes[:4]] == [f"k = {k}" for k in range(4)]
@@ -132,33 +108,15 @@ def test_mask_figure_has_one_scale_around_zero_that_few_edges_do_not_set(scales)
     assert "unitless" in colorbar.get_ylabel()
 
 
-def test_mask_figure_of_windows_names_their_steps():
-    figure = viz.mask_figure(np.ones((5, 12, 12)), blocks=4, columns=3, names=list("abcde"))
+def test_matrices_of_windows_name_their_steps():
+    figure = viz.scales_figure(dict.fromkeys("abcde", np.ones((12, 12))), blocks=4, columns=3)
     first = figure.axes[0]
     steps = ["t\N{MINUS SIGN}1", "t", "t+1"]
     assert [tick.get_text() for tick in first.get_yticklabels()] == steps
     assert len(first.lines) == 4
     assert not figure.axes[5].axison
-    figure = viz.mask_figure(np.ones((1, 12, 12)), blocks=4, dilation=2)
-    steps = ["t\N{MINUS SIGN}2", "t", "t+2"]
-    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == steps
-    figure = viz.learned_graph_figure(np.eye(12), np.eye(12), blocks=4, dilation=2)
-    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == steps
 
 
-@pytest.mark.parametrize(
-    ("values", "options", "message"),
-    [
-        (np.ones((3, 3)), {}, r"expected masks \(K\+1, V, V\), found shape \(3, 3\)"),
-        (np.ones((0, 3, 3)), {}, "expected masks"),
-        (np.ones((2, 3, 3)), {"names": ["a"]}, "expected 2 names, one per mask, found 1"),
-    ],
-)
-def test_mask_figure_refuses(values, options, message):
-    with pytest.raises(ValueError, match=message):
-        viz.mask_figure(values, **options)
-
-
-def test_mask_figure_of_an_untrained_network_can_be_drawn():
-    figure = viz.mask_figure(np.zeros((2, 3, 3)))
-    assert figure.axes[0].images[0].get_clim() == (-1, 1)
+def test_matrices_of_zeros_can_be_drawn():
+    figure = viz.scales_figure({"k = 1": np.zeros((3, 3))})
+    assert figure.axes[0].images[0].get_clim() == (0, 1)

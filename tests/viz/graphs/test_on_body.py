@@ -90,7 +90,7 @@ def test_learned_edges_ring_a_joint_that_hears_itself(body):
 
 def test_learned_edges_of_an_empty_table_are_a_body(body):
     empty = pd.DataFrame([edge("head", "neck", 0.1)]).iloc[:0]
-    ax = learned_edges(empty, body, colorbar=False)
+    ax = learned_edges(empty, body)
     assert not arrows(ax)
     assert len(ax.lines) == len(body.edges)
 
@@ -108,17 +108,16 @@ def test_learned_edges_refuse(body, table, options, message):
         learned_edges(pd.DataFrame(table), body, **options)
 
 
-@pytest.mark.parametrize("labels", ["names", "numbers", None])
-def test_body_graph_draws_every_edge_and_label(body, labels):
-    ax = viz.body_graph(body, labels=labels)
+def test_body_graph_draws_every_edge_and_name(body):
+    ax = viz.body_graph(body)
     assert len(ax.lines) == len(body.edges)
-    assert len(ax.texts) == (25 if labels else 0)
+    assert len(ax.texts) == 25
 
 
 def test_body_weights_sizes_grow_with_the_weight_and_zeros_stay_apart(body):
     weights = np.zeros(25)
     weights[[3, 4, 5]] = 0.1, 0.2, 0.4
-    ax = viz.body_weights(weights, body, focus=5, colorbar=True)
+    ax = viz.body_weights(weights, body, focus=5)
     none, some, ring = ax.collections
     assert len(none.get_offsets()) == 22
     sizes = some.get_sizes()

@@ -6,7 +6,7 @@ from msg3d_lab import viz
 
 def test_pose_leaves_absent_persons_out(body, make_walk):
     frame = np.concatenate([make_walk()[:, 0], np.zeros((1, 25, 3))])
-    ax = viz.pose(frame, body, legend=True)
+    ax = viz.pose(frame, body)
     assert len(ax.lines) == len(body.edges)
     assert len(viz.pose(make_walk(persons=2)[:, 0], body).lines) == 2 * len(body.edges)
 

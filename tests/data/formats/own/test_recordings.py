@@ -10,10 +10,12 @@ from made_recordings import body, read_clips, rows
 
 from msg3d_lab import skeletons
 from msg3d_lab.data import open_store, write_store
-from msg3d_lab.data.formats import own_data, own_labels, own_table
+from msg3d_lab.data.formats.own import labels as own_labels
+from msg3d_lab.data.formats.own import recordings as own_data
+from msg3d_lab.data.formats.own import table as own_table
 from msg3d_lab.data.preprocess import center_on, prepare_2d, prepare_3d
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = Path(__file__).parents[4] / "docs"
 EXAMPLE = DOCS / "examples" / "own-skeletons"
 
 

@@ -5,27 +5,15 @@ from __future__ import annotations
 import csv
 import difflib
 import re
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from msg3d_lab.data.clips import LeftOut
+from msg3d_lab.data.formats.own import faults
 
-__all__ = ["FAULTS", "LabelRow", "Labels", "find_labels", "match_columns", "read_labels"]
+__all__ = ["LabelRow", "Labels", "find_labels", "match_columns", "read_labels"]
 
-LENGTH = "rows of another length than the header"
-TWICE = "samples twice in the labels"
-NUMBERS = "labels not 0..n-1"
-NAMES = "classes without a name of their own"
-# Each fault, and what to do about it.
-FAULTS = {
-    LENGTH: "give every row as many fields as the header; put names that hold a comma in quotes",
-    TWICE: "keep one row for each sample",
-    NUMBERS: "number the classes 0, 1, 2 and so on without a gap, or write class names instead of "
-    "numbers: they are numbered in alphabetical order",
-    NAMES: "give each number the same label_name in every row, and no other number that name",
-}
 _REQUIRED = ("sample", "label")
 _OPTIONAL = ("label_name", "splits", "subject", "camera", "setup")
 _MISSPELT = 0.8  # similarity: reached by "spilts" and "splits", not by "set" and "setup"
@@ -51,7 +39,7 @@ class Labels:
         path: the file.
         rows: the labels of each sample that has one.
         names: class names in the order of the labels.
-        faults: everything wrong with the file; `id` is the sample or row, `reason` one of `FAULTS`.
+        faults: everything wrong with the file; `id` is the sample or row.
     """
 
     path: Path
@@ -97,29 +85,28 @@ def read_labels(path: Path) -> Labels:
             f"no labels file {path}: expected a CSV with the columns sample, label and splits; "
             "correct its path (--labels), or leave it out if the labels lie with the recordings"
         )
-    faults: list[LeftOut] = []
+    found: list[LeftOut] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            table = _rows(path, csv.reader(file), faults)
+            table = _rows(path, csv.reader(file), found)
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a CSV in UTF-8: {error}") from error
     labelled = {sample: row for sample, row in table.items() if row["label"]}
-    names, numbers = _classes(labelled, faults)
-    found = {
-        what: _numbered([row[what] for row in labelled.values()])
-        for what in ("subject", "camera", "setup")
-    }
+    names, numbers = _classes(labelled, found)
+    subjects, cameras, setups = (
+        _numbered(row[what] for row in labelled.values()) for what in ("subject", "camera", "setup")
+    )
     rows = {
         sample: LabelRow(
             label=numbers[row["label"]],
-            splits=tuple(dict.fromkeys(re.split(r"[\s;,]+", row["splits"].strip(" ;,"))))
-            if row["splits"]
-            else (),
-            **{what: found[what].get(row[what]) for what in found},
+            splits=tuple(dict.fromkeys(filter(None, re.split(r"[\s;,]+", row["splits"])))),
+            subject=subjects.get(row["subject"]),
+            camera=cameras.get(row["camera"]),
+            setup=setups.get(row["setup"]),
         )
         for sample, row in labelled.items()
     }
-    return Labels(path, rows, names, tuple(faults))
+    return Labels(path, rows, names, tuple(found))
 
 
 def match_columns(
@@ -152,7 +139,7 @@ def match_columns(
 
 
 def _rows(
-    path: Path, lines: Iterator[list[str]], faults: list[LeftOut]
+    path: Path, lines: Iterator[list[str]], found: list[LeftOut]
 ) -> dict[str, dict[str, str]]:
     """Return sample -> column -> text, "" where a column is missing."""
     header = next(filter(None, lines), None)
@@ -165,52 +152,49 @@ def _rows(
             continue
         if len(line) != len(header):
             detail = f"{len(line)} fields, the header has {len(header)}"
-            faults.append(LeftOut(f"{path.name}, row {number}", LENGTH, detail))
+            found.append(LeftOut(f"{path.name}, row {number}", faults.LENGTH, detail))
             continue
         texts = {name: line[at].strip() for name, at in columns.items()}
         sample = texts["sample"]
         if sample in table:
-            faults.append(LeftOut(sample, TWICE, f"again in row {number}"))
+            found.append(LeftOut(sample, faults.TWICE, f"again in row {number}"))
             continue
         table[sample] = dict.fromkeys(_OPTIONAL, "") | texts
     return table
 
 
 def _classes(
-    rows: Mapping[str, Mapping[str, str]], faults: list[LeftOut]
+    rows: Mapping[str, Mapping[str, str]], found: list[LeftOut]
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """Return the class names, and the class number of each text in the column `label`."""
     texts = {row["label"] for row in rows.values()}
-    whole = {text: _whole(text) for text in texts}
-    if None in whole.values():
+    whole = {text: number for text in texts if (number := _whole(text)) is not None}
+    if len(whole) < len(texts):
         names = tuple(sorted(texts))
         return names, {name: i for i, name in enumerate(names)}
-    found = sorted({number for number in whole.values() if number is not None})
-    count = len(found)
-    if found != list(range(count)):
-        for sample, row in rows.items():
-            number = whole[row["label"]]
-            if number is not None and not 0 <= number < count:
-                detail = f"label {number}; {count} classes are numbered 0 to {count - 1}"
-                faults.append(LeftOut(sample, NUMBERS, detail))
-    called: defaultdict[int | None, set[str]] = defaultdict(set)
-    for row in rows.values():
-        if row["label_name"]:
-            called[whole[row["label"]]].add(row["label_name"])
-    owners: defaultdict[str, list[int]] = defaultdict(list)
-    for number in found:
-        owners[min(called[number], default=str(number))].append(number)
+    numbers = sorted(set(whole.values()))
+    count = len(numbers)
+    called: dict[int, set[str]] = {number: set() for number in numbers}
+    for sample, row in rows.items():
+        number = whole[row["label"]]
+        called[number] |= {row["label_name"]} - {""}
+        if not 0 <= number < count:
+            detail = f"label {number}; {count} classes are numbered 0 to {count - 1}"
+            found.append(LeftOut(sample, faults.NUMBERS, detail))
+    names = tuple(min(called[number], default=str(number)) for number in numbers)
+    for number in numbers:
         if len(called[number]) > 1:
-            faults.append(LeftOut(f"label {number}", NAMES, " and ".join(sorted(called[number]))))
-    for name, numbers in owners.items():
-        if len(numbers) > 1:
-            faults.append(LeftOut(f"labels {', '.join(map(str, numbers))}", NAMES, f"all {name}"))
-    names = tuple(min(called[number], default=str(number)) for number in found)
+            several = " and ".join(sorted(called[number]))
+            found.append(LeftOut(f"label {number}", faults.NAMES, several))
+    for name in dict.fromkeys(names):
+        owners = [str(n) for n, own in zip(numbers, names, strict=True) if own == name]
+        if len(owners) > 1:
+            found.append(LeftOut(f"labels {', '.join(owners)}", faults.NAMES, f"all {name}"))
     # If numbers have gaps, `data check` continues with the classes that occur.
-    return names, {text: found.index(n) for text, n in whole.items() if n is not None}
+    return names, {text: numbers.index(number) for text, number in whole.items()}
 
 
-def _numbered(texts: Collection[str]) -> dict[str, int]:
+def _numbered(texts: Iterable[str]) -> dict[str, int]:
     """Return a number for each text but "": itself if all are whole numbers, else its rank."""
     different = sorted(set(texts) - {""})
     whole = {text: number for text in different if (number := _whole(text)) is not None}

@@ -15,22 +15,13 @@ import numpy as np
 
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.formats.importer import LazyClips
-from msg3d_lab.data.formats.own_table import FINITE, JOINTS, LARGEST
+from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.formats.zip_or_folder import Member, list_members, read_member
 from msg3d_lab.safe_pickle import load_npy
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["FAULTS", "open_folder"]
+__all__ = ["open_folder"]
 
-SHAPE = "arrays not of shape (M, T, V, C)"
-DUPLICATE = "sample ids that occur twice"
-# Each fault, and what to do about it.
-FAULTS = {
-    SHAPE: "save numbers of shape (persons, frames, joints, channels), or without persons for one "
-    "person, with the same channels in every file",
-    DUPLICATE: "give every recording a name of its own, whatever folder it lies in",
-    "cannot be read": "save the file again: it is no array, or damaged",
-}
 _CHANNELS = (2, 3, 4)
 _PROBED = 16  # arrays from which the number of channels is found
 
@@ -54,7 +45,7 @@ def open_folder(source: Path, layout: Skeleton) -> tuple[LazyClips[Member], int 
     entries: list[Member | LeftOut] = []
     for before, member in zip([None, *members], members, strict=False):
         twice = before is not None and before.id == member.id
-        entries.append(LeftOut(member.id, DUPLICATE, member.name) if twice else member)
+        entries.append(LeftOut(member.id, faults.DUPLICATE, member.name) if twice else member)
     probe = LazyClips(entries, partial(_read, layout=layout, channels=None))
     usable = (clip for clip in probe if isinstance(clip, Clip))
     counts = Counter(clip.keypoints.shape[-1] for clip in islice(usable, _PROBED))
@@ -67,21 +58,21 @@ def _read(member: Member, *, layout: Skeleton, channels: int | None) -> Clip | L
     shape = array.shape
     keypoints = array[None] if array.ndim == 3 else array
     if array.dtype.kind not in "fiu":
-        return LeftOut(name, SHAPE, f"its values are {array.dtype}, not numbers")
+        return LeftOut(name, faults.SHAPE, f"its values are {array.dtype}, not numbers")
     expected = f"expected (M, T, {layout.num_joints}, {channels or '2 to 4'}), found {shape}"
     if keypoints.ndim != 4 or 0 in shape:
-        return LeftOut(name, SHAPE, expected)
+        return LeftOut(name, faults.SHAPE, expected)
     *_, V, C = keypoints.shape
     if array.ndim == 4 and shape[0] in _CHANNELS and layout.num_joints == V and C == 1:
-        return LeftOut(name, SHAPE, f"{expected}: looks like (C, T, V, M); transpose it")
+        return LeftOut(name, faults.SHAPE, f"{expected}: looks like (C, T, V, M); transpose it")
     if layout.num_joints != V:
         detail = f"{V} joints in {shape}, {layout.name} has {layout.num_joints}"
-        return LeftOut(name, JOINTS, detail)
+        return LeftOut(name, faults.JOINTS, detail)
     if C not in (_CHANNELS if channels is None else (channels,)):
-        return LeftOut(name, SHAPE, expected)
-    lost = ~(np.abs(keypoints.astype(np.float64)) <= LARGEST)
+        return LeftOut(name, faults.SHAPE, expected)
+    lost = ~(np.abs(keypoints.astype(np.float64)) <= faults.LARGEST)
     if lost.any():
         person, frame, joint, _ = np.argwhere(lost)[0]
         where = f"person {person}, frame {frame}, joint {layout.joints[joint]}"
-        return LeftOut(name, FINITE, f"{np.count_nonzero(lost)} numbers, e.g. {where}")
+        return LeftOut(name, faults.FINITE, f"{np.count_nonzero(lost)} numbers, e.g. {where}")
     return Clip(name, keypoints, label=-1)

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 from made_recordings import body, left_out, read_clips, rows, write_labels
 
-from msg3d_lab.data.formats import own_data, own_labels
+from msg3d_lab.data.formats.own import faults
+from msg3d_lab.data.formats.own import labels as own_labels
 
 
 def test_read_labels_numbers_names_in_alphabetical_order(tmp_path):
@@ -34,12 +35,12 @@ def test_read_labels_takes_numbers_with_or_without_names(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason", "count", "example"),
     [
-        ("a,1\nb,2\nc,2\n", own_labels.NUMBERS, 2, "b: label 2; 2 classes are numbered 0 to 1"),
-        ("a,0\nb,-1\n", own_labels.NUMBERS, 1, "b: label -1; 2 classes"),
-        ("a,x\na,x\nb,x\nb,y\n", own_labels.TWICE, 2, "a: again in row 3"),
+        ("a,1\nb,2\nc,2\n", faults.NUMBERS, 2, "b: label 2; 2 classes are numbered 0 to 1"),
+        ("a,0\nb,-1\n", faults.NUMBERS, 1, "b: label -1; 2 classes"),
+        ("a,x\na,x\nb,x\nb,y\n", faults.TWICE, 2, "a: again in row 3"),
         (
             "a,x\nb,put on a hat, cap\n",
-            own_labels.LENGTH,
+            faults.LENGTH,
             1,
             "labels.csv, row 3: 3 fields, the header",
         ),
@@ -97,20 +98,20 @@ def test_read_labels_wants_one_name_for_each_number(text, example, tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("sample,label,label_name\n" + text)
     (fault,) = own_labels.read_labels(path).faults
-    assert fault.reason == own_labels.NAMES
+    assert fault.reason == faults.NAMES
     assert f"{fault.id}: {fault.detail}" == example
 
 
 def test_read_clips_names_recordings_and_labels_that_lack_the_other(write, folder, layout):
     table = pd.concat([rows(name, body()) for name in "abc"])
-    expected = {("b", own_data.NO_LABEL), ("c", own_data.NO_LABEL), ("d", own_data.NO_RECORDING)}
+    expected = {("b", faults.NO_LABEL), ("c", faults.NO_LABEL), ("d", faults.NO_RECORDING)}
     found = read_clips(write(table, a="walk", b="", d="run"), layout=layout)
     assert set(left_out(found)) == expected
     path = folder(a=body(), b=body(), c=body())
     write_labels(path / "labels.csv", a="walk", b="", d="run")
     found = read_clips(path, layout=layout)
     assert set(left_out(found)) == expected
-    assert found.count == len(list(found.clips)) == 4
+    assert len(found.clips) == 4
     assert found.label_names == ("run", "walk")
 
 

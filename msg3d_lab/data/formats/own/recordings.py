@@ -20,17 +20,16 @@ from msg3d_lab import skeletons
 from msg3d_lab.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset
-from msg3d_lab.data.formats import own_arrays, own_labels, own_table
-from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
-from msg3d_lab.data.formats.own_arrays import open_folder
-from msg3d_lab.data.formats.own_labels import LabelRow, Labels, find_labels, read_labels
-from msg3d_lab.data.formats.own_table import LongTable
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
+from msg3d_lab.data.formats.own import faults
+from msg3d_lab.data.formats.own.arrays import open_folder
+from msg3d_lab.data.formats.own.labels import LabelRow, Labels, find_labels, read_labels
+from msg3d_lab.data.formats.own.table import LongTable
 from msg3d_lab.data.formats.zip_or_folder import Member, digest_members
 from msg3d_lab.data.preprocess import order_persons, prepare_2d, prepare_3d
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = [
-    "FAULTS",
     "IMPORTER",
     "PREPARATIONS",
     "Preparation",
@@ -41,21 +40,7 @@ __all__ = [
 ]
 
 PREPARATIONS = ("align", "center", "image", "none")
-NO_LABEL = "recordings without a label"
-NO_RECORDING = "labels without a recording"
-NOBODY = "nobody in any frame"
-# Each fault of own recordings, and what to do about it.
-FAULTS = {
-    **own_table.FAULTS,
-    **own_arrays.FAULTS,
-    **own_labels.FAULTS,
-    NO_LABEL: "add a row with sample and label to the labels, or remove the recording",
-    NO_RECORDING: "remove the row, or correct the name: a sample is called as in the table, or as "
-    "its file without .npy",
-    NOBODY: "remove the recording: all its coordinates are zero",
-}
 FOLDER = "folder of .npy"  # the format of arrays; `LongTable.format` is that of a table
-_FATAL = (own_labels.LENGTH, own_table.NOT_TOGETHER)  # faults of the table, not of one sample
 
 
 @dataclass(frozen=True)
@@ -188,28 +173,28 @@ def read_clips(
     if known.faults:
         raise ValueError(_summary(f"{known.path} cannot be used", known.faults))
     if opened.axes is None:
-        faults = [fault for fault in opened.clips if isinstance(fault, LeftOut)]
-        raise ValueError(_summary(f"{source} has no .npy file that can be used", faults))
+        unusable = [fault for fault in opened.clips if isinstance(fault, LeftOut)]
+        raise ValueError(_summary(f"{source} has no .npy file that can be used", unusable))
     if prepare is None:
         prepare = "align" if _can_align(layout, opened.axes) else "center"
         prepare = prepare if image_size is None else "image"
     preparation = Preparation(prepare, layout, opened.axes, opened.scored, image_size)
-    record = preparation.record | {"format": opened.format, "source": source.name}
     clips: Iterable[Clip | LeftOut]
     if isinstance(opened.clips, LazyClips):
         files = [entry for entry in opened.clips.entries if isinstance(entry, Member)]
-        clips = _with_labels(opened.clips, known, preparation)
-        record["sha256"], count = digest_members(files), len(clips)
+        clips, sha256 = _with_labels(opened.clips, known, preparation), digest_members(files)
     else:
-        clips = _from_table(source, opened, known, preparation)
-        record["sha256"], count = digest(source), len(known.rows)
-    record["labels"] = f"{known.path.name} {digest(known.path)[:12]}"
+        clips, sha256 = _from_table(source, opened, known, preparation), digest(source)
     return Recordings(
         clips=clips,
-        count=count,
         skeleton=layout,
+        preparation={
+            **preparation.record,
+            **source_record(opened.format, sources, sha256),
+            "labels": f"{known.path.name} {digest(known.path)[:12]}",
+        },
         channels=preparation.channels,
-        preparation=record,
+        count=len(known.rows),
         label_names=known.names,
     )
 
@@ -256,12 +241,9 @@ def open_source(
 
 
 class _LabelledFile(NamedTuple):
+    id: str
     member: Member
     row: LabelRow
-
-    @property
-    def id(self) -> str:
-        return self.member.id
 
 
 def _with_labels(
@@ -273,11 +255,10 @@ def _with_labels(
         if isinstance(entry, LeftOut):
             entries.append(entry)
         elif entry.id in known.rows:
-            entries.append(_LabelledFile(entry, known.rows[entry.id]))
+            entries.append(_LabelledFile(entry.id, entry, known.rows[entry.id]))
         else:
-            entries.append(LeftOut(entry.id, NO_LABEL))
-    found = {entry.id for entry in entries}
-    entries += [LeftOut(name, NO_RECORDING) for name in known.rows if name not in found]
+            entries.append(LeftOut(entry.id, faults.NO_LABEL))
+    entries += _without_recording(known, {entry.id for entry in entries})
     return LazyClips(entries, partial(_read, read=raw.read, preparation=preparation))
 
 
@@ -294,29 +275,31 @@ def _from_table(
     found: set[str] = set()
     for name, entries in groupby(opened.clips, key=lambda entry: entry.id):
         found.add(name)
-        faults: list[LeftOut] = []
+        wrong: list[LeftOut] = []
         for entry in entries:
             if isinstance(entry, Clip):
                 row = known.rows.get(name)
-                yield _prepared(entry, row, preparation) if row else LeftOut(name, NO_LABEL)
-            elif entry.reason in _FATAL:
+                yield _prepared(entry, row, preparation) if row else LeftOut(name, faults.NO_LABEL)
+            elif entry.reason in (faults.LENGTH, faults.NOT_TOGETHER):  # faults of the whole table
                 raise ValueError(_summary(f"{path} cannot be imported", [entry]))
             else:
-                faults.append(entry)
-        if faults:
-            more = [f"{fault.reason}: {fault.detail}" for fault in faults[1:]]
-            yield replace(faults[0], detail="; ".join([faults[0].detail, *more]))
-    for name in known.rows:
-        if name not in found:
-            yield LeftOut(name, NO_RECORDING)
+                wrong.append(entry)
+        if wrong:
+            more = [f"{fault.reason}: {fault.detail}" for fault in wrong[1:]]
+            yield replace(wrong[0], detail="; ".join([wrong[0].detail, *more]))
+    yield from _without_recording(known, found)
+
+
+def _without_recording(known: Labels, found: set[str]) -> list[LeftOut]:
+    return [LeftOut(name, faults.NO_RECORDING) for name in known.rows if name not in found]
 
 
 def _prepared(raw: Clip, row: LabelRow, preparation: Preparation) -> Clip | LeftOut:
     if not raw.keypoints[..., : preparation.axes].any():
-        return LeftOut(raw.id, NOBODY)
+        return LeftOut(raw.id, faults.NOBODY)
     keypoints = preparation(raw.keypoints)
     if not keypoints.size:  # prepare_3d takes coordinates that are almost zero for nobody
-        return LeftOut(raw.id, NOBODY)
+        return LeftOut(raw.id, faults.NOBODY)
     return Clip(raw.id, keypoints, row.label, row.splits, row.subject, row.camera, row.setup)
 
 
@@ -324,10 +307,10 @@ def _can_align(layout: Skeleton, axes: int) -> bool:
     return axes == 3 and layout.up is not None and layout.across is not None
 
 
-def _summary(what: str, faults: Sequence[LeftOut]) -> str:
+def _summary(what: str, found: Sequence[LeftOut]) -> str:
     """Return a line with each kind of fault, its number and an example."""
-    counts = Counter(fault.reason for fault in faults)
-    first = {fault.reason: fault for fault in reversed(faults)}
+    counts = Counter(fault.reason for fault in found)
+    first = {fault.reason: fault for fault in reversed(found)}
     listed = [
         f"{reason} ({count}, e.g. {first[reason].id}: {first[reason].detail})"
         for reason, count in counts.items()

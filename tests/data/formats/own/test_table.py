@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from made_recordings import NAMES, body, clips, read_clips, rows, write_labels
 
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.formats import own_data, own_table
+from msg3d_lab.data.formats.own import faults
+from msg3d_lab.data.formats.own import table as own_table
 
 finite = st.floats(-1000, 1000, width=32)
 words = st.text("abcXYZ019 _-é", min_size=1, max_size=6).filter(lambda s: s == s.strip())
@@ -79,7 +80,7 @@ def test_read_clips_reads_back_any_table(
             np.testing.assert_array_equal(clip.keypoints, made[clip.id])
             assert clip.keypoints.dtype == np.float32
         else:
-            assert clip.reason == own_data.NOBODY
+            assert clip.reason == faults.NOBODY
 
 
 def test_read_clips_keeps_names_as_they_are_written(write, layout):
@@ -143,20 +144,20 @@ def change(column, value, row=5):
 @pytest.mark.parametrize(
     ("broken", "reason", "detail"),
     [
-        (change("joint", "elbow"), own_table.JOINTS, "1 rows, e.g. joint 'elbow', which four"),
-        (change("joint", 4), own_table.JOINTS, "joint '4'"),
-        (change("joint", -1), own_table.JOINTS, "joint '-1'"),
-        (change("x", np.nan), own_table.FINITE, "1 numbers, e.g. frame 1, joint chest"),
-        (change("x", ""), own_table.FINITE, "1 numbers"),
-        (change("x", "-inf"), own_table.FINITE, "1 numbers"),
-        (change("x", 1e300), own_table.FINITE, "1 numbers"),
-        (change("x", "1,5"), own_table.TEXT, "1 cells, e.g. x is '1,5'"),
-        (change("x", "1_000"), own_table.TEXT, "x is '1_000'"),
-        (change("frame", "one"), own_table.TEXT, "frame is 'one'"),
-        (change("frame", 0.5), own_table.FRAMES, "1 rows, e.g. frame 0.5"),
-        (change("frame", None), own_table.FRAMES, "1 rows, e.g. frame nan"),
-        (change("frame", 1.7e12), own_table.TOO_LONG, "frames 0 to 1700000000000 of 1 persons"),
-        (change("joint", "hip"), own_table.REPEATED, "frame 1, person 0, hip"),
+        (change("joint", "elbow"), faults.JOINTS, "1 rows, e.g. joint 'elbow', which four"),
+        (change("joint", 4), faults.JOINTS, "joint '4'"),
+        (change("joint", -1), faults.JOINTS, "joint '-1'"),
+        (change("x", np.nan), faults.FINITE, "1 numbers, e.g. frame 1, joint chest"),
+        (change("x", ""), faults.FINITE, "1 numbers"),
+        (change("x", "-inf"), faults.FINITE, "1 numbers"),
+        (change("x", 1e300), faults.FINITE, "1 numbers"),
+        (change("x", "1,5"), faults.TEXT, "1 cells, e.g. x is '1,5'"),
+        (change("x", "1_000"), faults.TEXT, "x is '1_000'"),
+        (change("frame", "one"), faults.TEXT, "frame is 'one'"),
+        (change("frame", 0.5), faults.FRAMES, "1 rows, e.g. frame 0.5"),
+        (change("frame", None), faults.FRAMES, "1 rows, e.g. frame nan"),
+        (change("frame", 1.7e12), faults.TOO_LONG, "frames 0 to 1700000000000 of 1 persons"),
+        (change("joint", "hip"), faults.REPEATED, "frame 1, person 0, hip"),
     ],
 )
 def test_read_clips_leaves_out_a_sample_that_cannot_be_used(broken, reason, detail, write, layout):
@@ -173,16 +174,16 @@ def test_read_clips_names_all_that_is_wrong_with_a_sample(write, layout):
         change("x", "much", 3)(change("y", np.nan)(rows("a", body())))
     )
     (bad,) = read_clips(write(table), layout=layout).clips
-    for reason in (own_table.JOINTS, own_table.FINITE):
+    for reason in (faults.JOINTS, faults.FINITE):
         assert reason in bad.detail
-    assert bad.reason == own_table.TEXT
+    assert bad.reason == faults.TEXT
 
 
 def test_read_clips_bounds_a_sample(write, layout, monkeypatch):
     monkeypatch.setattr(own_table, "_MAX_ROWS", 20)
     path = write(pd.concat([rows("long", body(frames=6)), rows("good", body())]))
     long, good = read_clips(path, layout=layout).clips
-    assert (long.reason, long.detail) == (own_table.TOO_LONG, "more than 20 rows")
+    assert (long.reason, long.detail) == (faults.TOO_LONG, "more than 20 rows")
     assert good.id == "good"
 
 

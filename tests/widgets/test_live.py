@@ -4,7 +4,7 @@ import sys
 import pandas as pd
 import pytest
 
-from msg3d_lab import viz
+from msg3d_lab import widgets
 
 
 def metrics(epochs):
@@ -31,7 +31,7 @@ def lines(figure):
 
 
 def test_live_curves_are_those_of_the_run():
-    live = viz.LiveCurves(title="mine")
+    live = widgets.LiveCurves(title="mine")
     live(metrics(3))
     assert lines(live.figure) == {"train": [1, 2, 3], "val": [1, 2, 3]}
     assert live.figure.get_suptitle() == "mine"
@@ -40,7 +40,7 @@ def test_live_curves_are_those_of_the_run():
 
 
 def test_live_curves_go_on_within_an_epoch():
-    live = viz.LiveCurves(seconds=0)
+    live = widgets.LiveCurves(seconds=0)
     live.progress(running(0.2))
     assert live.figure is None  # a single point
     live.progress(running(0.4))
@@ -52,7 +52,7 @@ def test_live_curves_go_on_within_an_epoch():
 
 
 def test_live_curves_do_not_redraw_all_the_time():
-    live = viz.LiveCurves(seconds=3600)
+    live = widgets.LiveCurves(seconds=3600)
     live(metrics(1))
     before = live.figure
     live.progress(running(1.5))
@@ -64,7 +64,7 @@ def test_live_curves_do_not_redraw_all_the_time():
 def test_live_curves_start_anew_for_every_run(tmp_path):
     from msg3d_lab.training import Run
 
-    live = viz.LiveCurves(seconds=0)
+    live = widgets.LiveCurves(seconds=0)
     live(metrics(3))
     live.start(Run(tmp_path / "seed-2"))
     live.progress(running(0.5))
@@ -78,7 +78,7 @@ def test_live_curves_of_a_resumed_run_have_what_was_there_before(tmp_path):
 
     metrics(3).to_csv(tmp_path / "metrics.csv", index=False)
     recipes.save(recipes.get("synthetic-joint"), tmp_path / "recipe.yaml")
-    live = viz.LiveCurves(seconds=0)
+    live = widgets.LiveCurves(seconds=0)
     live.start(Run(tmp_path / "another"))
     live.start(Run(tmp_path))
     live.progress(running(3.5))
@@ -97,9 +97,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 shell = InteractiveShell.instance()
 import pandas as pd
-from msg3d_lab import viz
+from msg3d_lab import widgets
 
-live = viz.LiveCurves(title="mine")
+live = widgets.LiveCurves(title="mine")
 columns = ["train_loss", "train_top1", "val_loss", "val_top1", "lr"]
 with capture_output() as captured:
     for epoch in (1, 2, 3):

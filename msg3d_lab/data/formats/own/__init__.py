@@ -1,0 +1,1 @@
+"""Your own recordings: a long table or a folder of arrays, with labels and a joint layout."""
