@@ -19,7 +19,7 @@ TINY = ["epochs=1", "base_channels=6", "clip_len=8", "num_gcn_scales=2", "num_g3
 # Values that make a notebook quick. `{tmp}` is a folder of the test's own, `{store}` the synthetic
 # data of four people, `{run}` and `{second}` are runs on them.
 QUICK = {
-    "00_start_here": {"RUN": "{tmp}/demo", "SETTINGS": TINY},
+    "00_start_here": {"RUN": "{run}"},
     "01_disentangled_adjacency": {"LAYOUT": "coco17", "EDGE_SET": None, "NUM_SCALES": 8},
     "02_data": {"SAMPLE": "S001C001P001R001A015", "PROTOCOL": "xview", "CLIP_LEN": 16},
     "03_train": {
