@@ -27,6 +27,8 @@ QUICK = {
         "SETTINGS": [*TINY, "epochs=2", "batch_size=16"],
         "RUNS": "{tmp}/runs",
         "SEEDS": [1, 2],
+        "ESTIMATE_SECONDS": 1,
+        "KILL_AFTER": 1,
     },
     "04_model_tour": {"BASE_CHANNELS": 12, "CLIP_LEN": 16, "SECONDS": 0.01},
     "05_evaluate_and_fuse": {
