@@ -13,7 +13,7 @@ from tyro.conf import Positional
 from msg3d_lab.cli.shared import chosen_run
 
 if TYPE_CHECKING:
-    from msg3d_lab.inference import Predictor, Recording
+    from msg3d_lab.inference import ClassCurves, Predictor, Recording
 
 __all__ = ["export", "predict"]
 
@@ -26,6 +26,7 @@ def predict(
     json: Path | None = None,
     report: Path | None = None,
     windows: bool = False,
+    figure: Path | None = None,
     window: int | None = None,
     stride: int | None = None,
     fps: float = 30,
@@ -49,6 +50,7 @@ def predict(
         json: also write the result to this file.
         report: also write a page with the moving skeletons and the importance of the joints.
         windows: slide a window over each recording, and show the segments that were found.
+        figure: with --windows, also draw the classes over time (.png, .pdf or .svg).
         window: frames per window. Default: the recipe's clip_len.
         stride: frames from one window to the next. Default: an eighth of a window.
         fps: frames per second of the recordings.
@@ -67,6 +69,8 @@ def predict(
         raise ValueError("expected recordings to predict, or --stream and frames on standard input")
     if report is not None and (stream or windows):
         raise ValueError("--report goes without --windows and --stream")
+    if figure is not None and (not windows or len(files) != 1):
+        raise ValueError("--figure goes with --windows and one file")
     tune_allocator()
     opened = chosen_run(run, weights=None, recipe=recipe)
     predictor = Predictor(opened, data=data, num_clips=clips, device=device)
@@ -85,6 +89,8 @@ def predict(
                         recording.keypoints, window=window, stride=stride, fps=fps, image_size=size
                     )
                     table = found.segments()
+                    if figure is not None:
+                        _draw_timeline(found, recording.id, figure)
                     print(f"{recording.id}: {len(table)} segments")
                     key = "segments"
                 else:
@@ -109,6 +115,14 @@ def predict(
         raise ValueError(
             f"{len(failed)} of {len(files)} could not be predicted: {'; '.join(failed)}"
         )
+
+
+def _draw_timeline(curves: ClassCurves, name: str, path: Path) -> None:
+    from msg3d_lab import viz
+
+    drawn = viz.timeline_figure(curves.table(), curves.segments(), title=name)
+    ending = path.suffix.removeprefix(".") or "png"
+    viz.save_figure(drawn, path, formats=(ending,), overwrite=True)
 
 
 def _recordings(predictor: Predictor, path: Path) -> Iterator[Recording]:

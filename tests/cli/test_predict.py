@@ -32,7 +32,8 @@ def test_a_recording_as_table_json_and_page(small_run, recording, tmp_path, caps
 def test_windows(small_run, recording, tmp_path):
     out = tmp_path / "w.json"
     words = ["predict", str(small_run.path), str(recording), "--device", "cpu"]
-    main([*words, "--windows", "--json", str(out)])
+    main([*words, "--windows", "--json", str(out), "--figure", str(tmp_path / "t.png")])
+    assert (tmp_path / "t.png").stat().st_size > 10_000
     (entry,) = json.loads(out.read_text())
     assert {"id", "file", "segments"} == set(entry)
 
@@ -65,6 +66,7 @@ def test_a_bad_file_does_not_cost_the_others(small_run, recording, tmp_path, cap
         ([], "expected recordings to predict, or --stream"),
         (["--stream", "x.npy"], "expected recordings to predict, or --stream"),
         (["x.npy", "--report", "r.html", "--windows"], "--report goes without --windows"),
+        (["x.npy", "--figure", "t.png"], "--figure goes with --windows and one file"),
         (["x.npy"], "no file or folder x.npy"),
     ],
 )
