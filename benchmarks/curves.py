@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from msg3d_lab import MSG3D, skeletons, tune_allocator
 from msg3d_lab.model.cost import network_cost
-from msg3d_lab.viz.elements import add_figure_title, add_grid, hide_axes
+from msg3d_lab.viz.elements import add_figure_title, add_grid
 from msg3d_lab.viz.style import CATEGORIES, new_figure, png, styled
 
 RESULTS = Path(__file__).parent / "results"
@@ -156,7 +156,8 @@ def draw_growth(
         ax.set_xlim(left=0)
         add_grid(ax)
         ax.set(xlabel=x, ylabel="ms")
-    hide_axes(axes.flat[len(tables) :])
+    for ax in axes.flat[len(tables) :]:
+        ax.set_axis_off()
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
     add_figure_title(figure, title)
