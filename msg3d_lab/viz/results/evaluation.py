@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from msg3d_lab.viz.elements import add_grid, check_columns, write_beside, write_cells
+from msg3d_lab.viz.elements import add_colorbar, add_grid, check_columns, write_beside, write_cells
 from msg3d_lab.viz.style import ACCENT, CATEGORIES, FAINT, INK, MUTED, new_axes, sequential, styled
 
 __all__ = ["class_accuracy", "class_differences", "confusion_matrix", "reliability_diagram"]
@@ -148,7 +148,7 @@ def confusion_matrix(
     Args:
         counts: (K, K): row = true class, column = predicted class.
         labels: class names.
-        title: of the Axes.
+        title: of the Axes. Default: what the numbers are.
         ax: where to draw. Default: a new figure.
 
     Raises:
@@ -182,7 +182,10 @@ def confusion_matrix(
     ax.grid(which="minor", color=FAINT, lw=0.5)
     ax.tick_params(which="minor", length=0)
     ax.spines[:].set_visible(False)
-    ax.set(xlabel="predicted", ylabel="true", title=title or "")
+    title = "Predictions in percent of the true class" if title is None else title
+    ax.set(xlabel="predicted class", ylabel="true class", title=title)
+    if many:
+        add_colorbar(image, ax, "fraction of the true class")
     return ax
 
 

@@ -124,12 +124,14 @@ def test_confusion_matrix_is_in_percent_of_the_true_class():
     assert [text.get_text() for text in ax.texts] == ["80", "20", "25", "75"]
     np.testing.assert_allclose(ax.images[0].get_array().filled(0)[0], [0.8, 0.2, 0])
     assert [tick.get_text() for tick in ax.get_xticklabels()] == LABELS
+    assert ax.get_title(loc="left") == "Predictions in percent of the true class"
 
 
 @pytest.mark.parametrize("K", [1, 35])
 def test_confusion_matrix_of_many_classes_has_no_numbers(K):
     ax = viz.confusion_matrix(np.eye(K), labels=[f"c{i}" for i in range(K)])
     assert len(ax.texts) == (1 if K == 1 else 0)
+    assert len(ax.figure.axes) == (1 if K == 1 else 2)  # with a colour bar instead
 
 
 @pytest.mark.parametrize(
