@@ -113,11 +113,16 @@ def read_parquet(path: str | Path, *, kind: str, made_by: str) -> tuple[pa.Table
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with Path(path).open("rb") as file:
-        try:
-            table = pq.read_table(file, page_checksum_verification=True)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise ValueError(f"{path} is not a whole Parquet file: {error}") from error
+    with Path(path).open("rb"):
+        pass  # the errors of Python if there is no such file
+    try:
+        # Arrow opens the file itself and reads in this thread: a thread of Arrow's that still holds
+        # a Python file when the interpreter ends aborts the process (exit code 134).
+        with pa.OSFile(str(path)) as file:
+            read = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
+            table = read.read(use_threads=False)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"{path} is not a whole Parquet file: {error}") from error
     notes = (table.schema.metadata or {}).get(f"msg3d_lab.{kind}".encode())
     if notes is None:
         raise ValueError(f"{path} holds no {kind} of MS-G3D Lab: make it with {made_by}")

@@ -128,3 +128,29 @@ def test_a_damaged_parquet_table_is_refused(tmp_path):
             read_parquet(path, kind="scores", made_by="`test`")
     with pytest.raises(FileNotFoundError):
         read_parquet(tmp_path / "none.parquet", kind="scores", made_by="`test`")
+
+
+_READ = """
+import sys
+from pathlib import Path
+from msg3d_lab.files import read_parquet
+read_parquet(sys.argv[1], kind="numbers", made_by="this test")
+tasks = Path("/proc/self/task")
+if tasks.is_dir():
+    print(*(task.joinpath("comm").read_text().strip() for task in tasks.iterdir()))
+sys.exit(2)
+"""
+
+
+def test_a_process_that_ends_after_reading_parquet_has_its_own_code(tmp_path):
+    """A thread of Arrow's that frees a Python file while the interpreter ends aborts the process.
+
+    That happened in one of three runs; without such threads it cannot happen.
+    """
+    write_parquet(pa.table({"a": [1, 2, 3]}), {}, tmp_path / "t.parquet", kind="numbers")
+    words = [sys.executable, "-c", _READ, str(tmp_path / "t.parquet")]
+    runs = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    shown = [run.communicate()[0].split() for run in runs]
+    assert [run.returncode for run in runs] == [2] * 4
+    own = {name for names in shown for name in names if not name.startswith("jemalloc")}
+    assert len(own) <= 1, f"threads that are alive: {own}"

@@ -29,15 +29,17 @@ def import_(
     STORE.left-out.csv.
 
     Args:
-        source: raw NTU zips or a folder of .skeleton files; an OpenMMLab pickle; the folder of
+        source: raw NTU zips or a folder of .skeleton files; OpenMMLab pickles; the folder of
             padded arrays of 2s-AGCN or MS-G3D, or CTR-GCN's .npz; NW-UCLA's all_sqe; the folder of
             Kinetics-Skeleton; with a layout, your own recordings.
-        dataset: ntu60, ntu120, nw-ucla or kinetics400; for your own recordings, a name.
+        dataset: ntu60, ntu120, nw-ucla or kinetics400; for your own recordings, also for OpenMMLab
+            pickles and arrays of your own, any other name.
         out: the new store. Default: data/DATASET.arrow, for NTU with -2d or -3d.
         layout: for your own recordings: the joint layout, a YAML file
-            (docs/data/own-skeletons.md) or the name of one of the library.
-        labels: for your own recordings: the CSV of labels. Default: labels.csv in the folder or
-            beside the table.
+            (docs/data/own-skeletons.md) or the name of one of the library. Pickles and arrays need
+            it only if the number of joints does not tell.
+        labels: for your own recordings: the CSV of labels (default: labels.csv in the folder or
+            beside the table); for pickles and arrays, the list of class names, one per line.
         prepare: for your own recordings: what is done to the coordinates.
         image_size: for your own recordings in pixels: height and width of the image.
         bodies: for raw NTU: how persons are selected, as for the published pickles (denoise) or by

@@ -86,17 +86,24 @@ def scores(
     store: Path | None = None,
     split: str | None = None,
     order: str | None = None,
+    labels: str | None = None,
+    names: str | None = None,
     stream: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Convert a score pickle of MS-G3D, CTR-GCN, pyskl or mmaction2 to scores by sample id.
+    """Convert a score file of MS-G3D, CTR-GCN, pyskl or mmaction2 to scores by sample id.
 
     Args:
-        file: the pickle; nothing in it is run.
+        file: the pickle, or an .npy array; nothing in it is run.
         out: the Parquet file to write.
-        store: the data the scores are of; not needed if the file has names of NTU recordings.
+        store: the data the scores are of; not needed with labels, or if the file has names of NTU
+            recordings or the true classes (gt_label).
         split: the split that was tested. Default: found from the names.
         order: the order of scores by position: store, name, ctrgcn, or a file of sample ids.
+        labels: instead of a store, a file of true classes: a pickle of (names, labels), a CSV of
+            name,label, ...
+        names: how names in the file become sample ids: a regular expression with one group, or a
+            CSV of name,id.
         stream: the stream the network saw, for the record.
         overwrite: replace an existing file.
     """
@@ -104,13 +111,18 @@ def scores(
     from msg3d_lab.evaluation import accuracies, read_external_scores, write_scores
 
     opened = open_store(store) if store is not None else None
-    found = read_external_scores(file, store=opened, split=split, order=order, stream=stream)
+    found = read_external_scores(
+        file, store=opened, split=split, order=order, stream=stream, labels=labels, names=names
+    )
     write_scores(found, out, overwrite=overwrite)
+    whole = found.facts["split"] or ("split unknown" if opened is None else "of no whole split")
     print(
         f"{out}: {found.facts['format']} ({found.kind}) of {len(found.ids)} samples in "
-        f"{len(found.label_names)} classes, {found.facts['split'] or 'of no whole split'}: "
+        f"{len(found.label_names)} classes, {whole}: "
         + ", ".join(f"{name} {100 * value:.2f} %" for name, value in accuracies(found).items())
     )
+    for note in found.facts["notes"]:
+        print(f"Note: {note}")
 
 
 def record(run: Positional[Path], table: Path = Path("data/results.csv")) -> None:

@@ -25,19 +25,23 @@ def fuse(
     store: Path | None = None,
     split: str | None = None,
     order: str | None = None,
+    labels: str | None = None,
+    names: str | None = None,
     out: Path | None = None,
     overwrite: bool = False,
 ) -> None:
     """Fuse the scores of several runs by sample id: accuracies, the gain, its interval and p-value.
 
     Args:
-        scores: run folders, score files (.parquet) or score pickles of other code.
+        scores: run folders, score files (.parquet) or score files of other code (.pkl, .npy).
         weights: one per part, such as 2,2,1,1, or "streams" for pyskl's weights by stream.
             Default: equal.
         on: what is averaged: softmax scores, as in pyskl, or logits, as the author does.
         store: the store of the samples, for pickles of other code.
         split: their split, likewise.
         order: the order of scores by position, see `msg3d-lab scores`.
+        labels: instead of a store, a file of true classes, see `msg3d-lab scores`.
+        names: how names in score files of other code become sample ids, likewise.
         out: a file for the fused scores (.parquet).
         overwrite: replace an existing file.
     """
@@ -45,11 +49,13 @@ def fuse(
 
     if out is not None and out.exists() and not overwrite:
         raise FileExistsError(f"{out} exists already: choose another file, or say --overwrite")
-    parts = [_read(path, store=store, split=split, order=order) for path in scores]
+    parts = [
+        _read(path, store=store, split=split, order=order, labels=labels, names=names)
+        for path in scores
+    ]
     numbers = evaluation.stream_weights(parts) if weights == "streams" else _parse_weights(weights)
     fused = evaluation.fuse(parts, weights=numbers, on=on)
-    names = [str(path) for path in scores]
-    table = evaluation.fusion_table(parts, fused, names=names)
+    table = evaluation.fusion_table(parts, fused, names=[str(path) for path in scores])
     best = max(parts, key=lambda part: float(part.correct.mean()))
     gain = evaluation.gain(fused, best)
     data = " ".join(filter(None, (fused.dataset, fused.facts.get("split"))))
@@ -128,7 +134,15 @@ def results(
         print(f"Model index: {reporting.write_metafile(found, metafile, overwrite=overwrite)}")
 
 
-def _read(path: Path, *, store: Path | None, split: str | None, order: str | None) -> Scores:
+def _read(
+    path: Path,
+    *,
+    store: Path | None,
+    split: str | None,
+    order: str | None,
+    labels: str | None,
+    names: str | None,
+) -> Scores:
     """Read the scores of a run folder, a score file, or a score pickle of other code."""
     from msg3d_lab import evaluation
     from msg3d_lab.data import open_store
@@ -139,7 +153,12 @@ def _read(path: Path, *, store: Path | None, split: str | None, order: str | Non
     if path.suffix == ".parquet" or not path.exists():
         return evaluation.read_scores(path)
     opened = open_store(store) if store is not None else None
-    return evaluation.read_external_scores(path, store=opened, split=split, order=order)
+    found = evaluation.read_external_scores(
+        path, store=opened, split=split, order=order, labels=labels, names=names
+    )
+    for note in found.facts["notes"]:
+        print(f"Note: {path}: {note}")
+    return found
 
 
 def _parse_weights(text: str | None) -> Sequence[float] | None:

@@ -173,15 +173,61 @@ def info(
     )
 
 
-def recipes(name: Positional[str | None] = None) -> None:
-    """List the recipes, or print one as YAML, to save, change and train.
+def recipes(
+    name: Positional[str | None] = None,
+    data: Path | None = None,
+    out: Path | None = None,
+    like: str | None = None,
+    settings: Settings = (),
+) -> None:
+    """List the recipes, print one as YAML, or write one that fits a store.
+
+    `msg3d-lab recipes new --data STORE` takes the store's data set, layout, splits and persons, and
+    the other settings from another recipe.
 
     Args:
-        name: the recipe to print.
+        name: the recipe to print; or `new`.
+        data: for `new`: the store.
+        out: for `new`: the YAML file to write. Default: DATASET-joint.yaml.
+        like: for `new`: the recipe whose other settings are taken. Default: ntu60-xsub-3d-joint or
+            ntu60-xsub-2d-joint, by the store's coordinates.
+        settings: for `new`: changes to it, e.g. epochs=5.
     """
     from msg3d_lab.training import recipes as library
 
+    if name == "new":
+        _new_recipe(data, out, like, settings)
+        return
+    if (data, out, like, settings) != (None, None, None, ()):
+        raise ValueError("--data, --out, --like and --set go with `msg3d-lab recipes new`")
     if name is None:
         print("\n".join(library.names()))
     else:
         print(library.to_yaml(library.get(name)), end="")
+
+
+def _new_recipe(data: Path | None, out: Path | None, like: str | None, settings: Settings) -> None:
+    from msg3d_lab.data import open_store
+    from msg3d_lab.files import write_aside
+    from msg3d_lab.training import recipes as library
+    from msg3d_lab.training.matching import recipe_for, store_notes
+
+    if data is None:
+        raise ValueError("recipes new needs the store to write a recipe for: --data STORE")
+    store = open_store(data)
+    name = out.stem if out is not None else None
+    recipe = recipe_for(store, like=like, name=name, settings=library.parse_settings(settings))
+    path = out if out is not None else Path(f"{recipe.name}.yaml")
+    if path.suffix not in (".yaml", ".yml"):
+        raise ValueError(f"expected a recipe's name to end in .yaml, found {path}")
+    with write_aside(path) as aside:
+        library.save(recipe, aside)
+    others = [split for split in store.splits if split not in vars(recipe.data).values()]
+    print(
+        f"{path}: {recipe.data.layout}, {store.num_classes} classes, "
+        f"{recipe.model.num_persons} persons, trained on {recipe.data.train_split} and tested on "
+        f"{recipe.data.test_split}" + (f" (other splits: {', '.join(others)})" if others else "")
+    )
+    for note in store_notes(recipe, store):
+        print(f"note: {note}")
+    print(f"Next: msg3d-lab train {path} --data {data}")

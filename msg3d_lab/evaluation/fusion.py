@@ -148,7 +148,7 @@ def fusion_table(scores: Sequence[Scores], fused: Scores, *, names: Sequence[str
         rows.append(
             {
                 "weight": round(weight, 3),
-                "clips": part.facts.get("num_clips", ""),
+                "clips": part.facts.get("num_clips") or "",
                 "samples": len(part.ids),
                 "top-1 %": round(100 * float(part.correct.mean()), 2),
                 "low": round(100 * low, 2),
@@ -306,7 +306,9 @@ def _fused_facts(parts: Sequence[Scores], weights: np.ndarray, on: Kind) -> dict
     return {
         **common,
         "synthetic": any(facts.get("synthetic", False) for facts in each),
-        "stream": _fusion_name([str(facts.get("stream") or "?") for facts in each], weights),
+        "stream": _fusion_name(
+            [str(facts.get("stream") or "unknown stream") for facts in each], weights
+        ),
         "kind": on,
         "parts": [{"weight": w, **f} for w, f in zip(weights.tolist(), each, strict=True)],
     }

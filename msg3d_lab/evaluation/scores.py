@@ -78,7 +78,7 @@ class Scores:
     @property
     def dataset(self) -> str:
         """The data set's name; generated data are called synthetic."""
-        name = str(self.facts.get("dataset", "data set unknown"))
+        name = str(self.facts.get("dataset") or "data set unknown")
         generated = self.facts.get("synthetic") and "synthetic" not in name
         return f"{name} (synthetic)" if generated else name
 

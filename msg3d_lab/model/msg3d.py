@@ -114,7 +114,11 @@ class MSG3D(nn.Module):
         if isinstance(skeleton, str):
             skeleton = skeletons.get(skeleton, edge_set=edge_set)
         elif edge_set not in (None, skeleton.edge_set):
-            raise ValueError(f"edge_set={edge_set!r}, but the skeleton given is {skeleton.label}")
+            raise ValueError(
+                f"edge_set={edge_set!r}, but the skeleton given is {skeleton.label}: leave "
+                "edge_set out (edge_set=None; in a recipe --set edge_set=null), or load the layout "
+                "with it"
+            )
         if not pathways or not set(pathways) <= {"factorized", "g3d"}:
             raise ValueError(
                 f"pathways are 'factorized', 'g3d' or both, found {list(pathways) or 'none'}"

@@ -31,6 +31,7 @@ __all__ = [
     "get_setting",
     "load",
     "names",
+    "parse_settings",
     "save",
     "to_yaml",
     "with_settings",
@@ -161,10 +162,7 @@ def with_settings(recipe: Recipe, settings: Sequence[str] | Mapping[str, Any]) -
         1
     """
     if not isinstance(settings, Mapping):
-        wrong = [s for s in settings if "=" not in s]
-        if wrong:
-            raise ValueError(f"expected key=value, found {wrong[0]!r}")
-        settings = dict(map(_parsed, settings))
+        settings = parse_settings(settings)
     document, known = recipe.model_dump(mode="json"), list(_settings_of(recipe))
     for name, value in settings.items():
         section, _, key = _full_name(known, name).rpartition(".")
@@ -186,6 +184,18 @@ def differing_settings(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]
     """Return the name and both values of each setting that differs."""
     others = _settings_of(other)
     return [(n, value, others[n]) for n, value in _settings_of(one).items() if value != others[n]]
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Read ("epochs=5", ...) as in the shell, values in YAML.
+
+    Raises:
+        ValueError: no key=value, or a value that is not YAML.
+    """
+    wrong = [s for s in settings if "=" not in s]
+    if wrong:
+        raise ValueError(f"expected key=value, found {wrong[0]!r}")
+    return dict(map(_parsed, settings))
 
 
 def _parsed(setting: str) -> tuple[str, Any]:

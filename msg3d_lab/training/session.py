@@ -27,6 +27,7 @@ from msg3d_lab.training.checkpointing import (
     write_checkpoint,
 )
 from msg3d_lab.training.distributed.collectives import any_process, gather, run_on_all_ranks
+from msg3d_lab.training.matching import store_notes
 from msg3d_lab.training.progress import Progress
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run, create_run, describe_environment, find_run
@@ -103,6 +104,8 @@ class Session:
                 Progress(recipe, self.steps_per_epoch, done=done, enabled=self._show)
             )
             self._bar.say(explain_peak_lr(recipe.training, fabric.world_size))
+            for note in store_notes(recipe, self.store):
+                self._bar.say(note)
             if differences:
                 listed = ", ".join(differences)
                 notes.append(f"results may differ in their last digits ({listed})")

@@ -14,6 +14,7 @@ from msg3d_lab.data.batches.loader import TestBatches, TrainBatches
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.model import MSG3D
 from msg3d_lab.skeletons import Skeleton
+from msg3d_lab.training.matching import check_settings
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.settings import Training
 from msg3d_lab.training.validation import split_validation
@@ -57,20 +58,20 @@ def open_store_for(
                 f"{wanted.dataset} --out {path}`, or name yours with --data"
             )
         data = open_store(path)
-    if data.dataset != wanted.dataset:
-        raise ValueError(
-            f"{recipe.name} is for {wanted.dataset}, but {data.path} holds {data.dataset} "
-            f"({data.skeleton.num_joints} joints of {data.skeleton.name}); choose a recipe for it "
-            f"(msg3d-lab recipes) or set dataset={data.dataset}"
-        )
+    if split is None:
+        check_settings(recipe, data)
+        return data
     if data.skeleton.name != wanted.layout:
         raise ValueError(
             f"{recipe.name} needs joints of {wanted.layout}, but {data.path} holds {data.dataset} "
-            f"with {data.skeleton.num_joints} joints of {data.skeleton.name}; choose a recipe for "
-            "that layout (msg3d-lab recipes) or another store"
+            f"with {data.skeleton.num_joints} joints of {data.skeleton.name}: choose another store"
         )
-    for needed in (wanted.train_split, wanted.test_split) if split is None else (split,):
-        data.indices(needed)
+    if data.dataset != wanted.dataset:
+        raise ValueError(
+            f"{recipe.name} is for {wanted.dataset}, but {data.path} holds {data.dataset}: choose "
+            "another store"
+        )
+    data.indices(split)
     return data
 
 

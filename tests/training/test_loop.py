@@ -109,7 +109,11 @@ def test_fit_refuses_an_existing_run_folder(run, toy_store, toy_recipe):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nw-ucla-joint", "is for nw-ucla, but .*holds toy .5 joints of toy5"),
+        (
+            "nw-ucla-joint",
+            "is for nw-ucla, but .*holds toy .5 joints of toy5.; set dataset=toy layout=toy5 "
+            ".*num_gcn_scales=",
+        ),
         ("synthetic-joint", "is for synthetic, but"),
     ],
 )

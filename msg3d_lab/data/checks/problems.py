@@ -28,6 +28,7 @@ SUBJECTS_SHARED = "subjects both trained and tested on"
 SUBJECTS_UNKNOWN = "clips of a cross-subject split without a subject"
 NOT_TRAINED = "classes missing from a training split"
 NOT_TESTED = "classes missing from a test split"
+ONE_CLASS = "recordings of one class only"
 NO_CLIP = "classes without a clip"
 HALF = "splits without their other half"
 NO_SPLITS = "clips of a data set without splits"
@@ -158,6 +159,9 @@ KINDS: dict[str, Kind] = {
         "error",
         "split again: these classes cannot be learned",
         published=f"{_WHOLE}: these classes cannot be learned from this part",
+    ),
+    ONE_CLASS: Kind(
+        "error", "add clips of other classes: with one class there is nothing to tell apart"
     ),
     NOT_TESTED: Kind(
         "warning",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -11,9 +12,46 @@ import numpy as np
 from msg3d_lab.data.checks import problems
 from msg3d_lab.data.checks.problems import Findings
 
-__all__ = ["check_splits"]
+__all__ = ["Halves", "check_splits", "find_protocols"]
 
-_HALF = re.compile(r"(?:(.+)_)?(train|val|test)")
+_HALF = re.compile(
+    r"(?:(?P<protocol>.+)[_-])?(?:(?P<train>train|training)|(?P<test>test|testing)|"
+    r"(?P<val>val|valid|validation|eval|evaluation))",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The splits of a protocol: those to train on, and the others, test before val."""
+
+    train: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
+def find_protocols(splits: Iterable[str]) -> dict[str, Halves]:
+    """Find which splits belong together, by names such as train, val, xsub_train, fold1-test.
+
+    Returns:
+        Name of each protocol ("" where the splits have no more than train or test in their names)
+        -> its splits. Splits of other names are in none.
+
+    Example:
+        >>> find_protocols(["train", "val", "test"])[""].held_out
+        ('test', 'val')
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for split in splits:
+        match = _HALF.fullmatch(split)
+        if match is not None:
+            halves = found.setdefault(match["protocol"] or "", {})
+            halves.setdefault(str(match.lastgroup), []).append(split)
+    return {
+        protocol: Halves(
+            tuple(halves.get("train", ())), (*halves.get("test", ()), *halves.get("val", ()))
+        )
+        for protocol, halves in found.items()
+    }
 
 
 def check_splits(
@@ -40,38 +78,41 @@ def check_splits(
     counts = np.bincount(labels, minlength=len(label_names))
     for label in np.flatnonzero(counts == 0).tolist():
         findings.add(problems.NO_CLIP, _class(label, label_names))
+    if np.count_nonzero(counts) == 1:
+        findings.add(problems.ONE_CLASS, _class(int(counts.argmax()), label_names))
     in_a_split = np.zeros(len(ids), dtype=bool)
     for members in splits.values():
         in_a_split[members] = True
     for i in np.flatnonzero(~in_a_split):
         findings.add(problems.NO_SPLIT if splits else problems.NO_SPLITS, ids[int(i)])
-    protocols: dict[str, dict[str, np.ndarray]] = {}
-    for split, members in splits.items():
-        match = _HALF.fullmatch(split)
-        if match is None:
-            findings.add(problems.HALF, split, "neither train nor val")
-            continue
-        protocols.setdefault(match[1] or "", {})[split] = members
-        kind = problems.NOT_TRAINED if match[2] == "train" else problems.NOT_TESTED
-        in_split = np.bincount(labels[members], minlength=len(label_names))
-        for label in np.flatnonzero((in_split == 0) & (counts > 0)).tolist():
-            findings.add(kind, split, _class(label, label_names))
+    protocols = find_protocols(splits)
+    for split in sorted(
+        splits.keys() - {s for halves in protocols.values() for s in halves.train + halves.held_out}
+    ):
+        findings.add(problems.HALF, split, "neither train nor val")
+    for halves in protocols.values():
+        for split in halves.train + halves.held_out:
+            kind = problems.NOT_TRAINED if split in halves.train else problems.NOT_TESTED
+            in_split = np.bincount(labels[splits[split]], minlength=len(label_names))
+            for label in np.flatnonzero((in_split == 0) & (counts > 0)).tolist():
+                findings.add(kind, split, _class(label, label_names))
     numbers = np.array([-1 if s is None else s for s in subjects], dtype=np.int64)
     known = np.array([s is not None for s in subjects], dtype=bool)
     for protocol, halves in protocols.items():
-        _check_protocol(findings, protocol, halves, ids, numbers, known)
+        own = {split: splits[split] for split in sorted(halves.train + halves.held_out)}
+        _check_protocol(findings, protocol, halves, own, ids, numbers, known)
 
 
 def _check_protocol(
     findings: Findings,
     protocol: str,
+    named: Halves,
     halves: Mapping[str, np.ndarray],
     ids: Sequence[str],
     subjects: np.ndarray,
     known: np.ndarray,
 ) -> None:
-    trained = [split for split in halves if split.endswith("train")]
-    if not trained or len(halves) == 1:
+    if not named.train or not named.held_out:
         findings.add(problems.HALF, next(iter(halves)))
     for one, other in combinations(halves, 2):
         for i in np.intersect1d(halves[one], halves[other]):
@@ -84,7 +125,7 @@ def _check_protocol(
         for i in members[~known[members]]:
             findings.add(problems.SUBJECTS_UNKNOWN, ids[i])
     kind = problems.SUBJECTS_MIXED if cross_subject else problems.SUBJECTS_SHARED
-    for split in trained:
+    for split in named.train:
         mine = subjects[halves[split][known[halves[split]]]]
         for other in halves:
             theirs = subjects[halves[other][known[halves[other]]]]

@@ -20,7 +20,7 @@ def describe_store(store: Store) -> str:
     seen = np.bincount(store.labels, minlength=store.num_classes)
     persons = [f"{count} with {m}" for m, count in enumerate(np.bincount(store.persons)) if count]
     frames = store.frames
-    options = {k: v for k, v in preparation.items() if k not in ("name", "sha256")}
+    options = {k: v for k, v in preparation.items() if k not in ("name", "sha256", "notes")}
     made = [preparation.get("name", "none"), *(f"{k} {v}" for k, v in options.items())]
     lines = {
         "data set": store.dataset
@@ -37,6 +37,7 @@ def describe_store(store: Store) -> str:
         "source hash": str(preparation.get("sha256", "none"))[:16],
     }
     text = [f"{name + ':':14}{line}" for name, line in lines.items()]
+    text += [f"note:         {line}" for line in preparation.get("notes", ())]
     left_out = _describe_left_out(store)
     if left_out:
         text += ["left out:", *(f"  {line}" for line in left_out)]

@@ -29,6 +29,8 @@ class Importer:
             those of the options that the user gave.
         options: the names of the options of `import_dataset` that `read` takes.
         several_sources: whether a data set can come in several files or folders.
+        own: whether recordings of any data set's name may be in this format: `read` then gets a
+            `Dataset` without class names and protocols.
         version: raise it whenever the same files give other clips than before. What an interrupted
             import of another version has kept is not used.
     """
@@ -39,6 +41,7 @@ class Importer:
     read: Callable[..., Recordings]
     options: tuple[str, ...] = ()
     several_sources: bool = False
+    own: bool = False
     version: int = 1
 
 
@@ -55,6 +58,8 @@ class Recordings:
         channels: numbers per joint.
         count: how many there are, for the progress bar. Default: the length of `clips`.
         label_names: class names, if the source has them. Default: those of the data set.
+        notes: what had to be assumed or should be known of the source, in whole phrases; shown by
+            `data import`, `info` and `check`.
     """
 
     clips: Iterable[Clip | LeftOut]
@@ -63,6 +68,7 @@ class Recordings:
     channels: int = 3
     count: int | None = None
     label_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def source_record(kind: str, sources: Sequence[Path], sha256: str) -> dict[str, str]:

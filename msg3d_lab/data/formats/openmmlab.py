@@ -1,34 +1,52 @@
-"""Import OpenMMLab's annotation pickles: NTU RGB+D 60 and 120, in 2D and 3D.
+"""Import OpenMMLab's annotation pickles: NTU RGB+D, pyskl's other data sets, anybody's own.
 
 The format is described in mmaction2 (`tools/data/skeleton/README.md`): a dict with `split`
-(name -> list of `frame_dir`) and `annotations` (a list of dicts, one per recording). OpenMMLab
-writes protocol 2 (mmcv, `fileio/handlers/pickle_handler.py`); that and later ones are read.
+(name -> list of `frame_dir`) and `annotations` (a list of dicts, one per recording). Before
+mmaction2 1.0 a file was the list alone, one file per split; those and single annotations are read
+too. OpenMMLab writes protocol 2 (mmcv, `fileio/handlers/pickle_handler.py`); that and later ones
+are read. Of pyskl's Kinetics-400, whose file is a table of contents, see `kpfiles`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from msg3d_lab import skeletons
 from msg3d_lab.checksums import checked_digest
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.datasets import DATASETS, Dataset, get, ntu_facts
+from msg3d_lab.data.datasets import (
+    DATASETS,
+    Dataset,
+    get,
+    ntu_facts,
+    ntu_splits,
+    parse_ntu_name,
+)
+from msg3d_lab.data.formats.annotation import Compressed, Entry, describe, is_name, read_annotation
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
+from msg3d_lab.data.formats.kpfiles import find_kpfiles, read_skeletons
+from msg3d_lab.data.formats.label_list import name_classes
+from msg3d_lab.data.formats.layout_choice import guess_layout, is_flat
+from msg3d_lab.data.formats.own.recordings import Preparation, find_layout
 from msg3d_lab.data.preprocess import is_zero, prepare_2d, prepare_3d
 from msg3d_lab.safe_pickle import load_pickle
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["IMPORTER", "is_source", "read_clips"]
+__all__ = ["IMPORTER", "check_labels", "is_source", "read_clips"]
 
-_LAYOUTS: dict[tuple[int, ...], str] = {(17, 2): "coco17", (25, 3): "ntu25"}
+# Of NTU: joints and whether there are two coordinates.
+_LAYOUTS: dict[tuple[int, bool], str] = {(17, True): "coco17", (25, False): "ntu25"}
 _MAX_SPLITS = 100
 _MAX_SHARING = 4  # bytes of coordinates per byte of the file: annotations can share an array
+_PARTS = ("train", "val", "test")
+_Usable = Entry | Compressed
 
 
 def is_source(path: Path) -> bool:
@@ -39,182 +57,406 @@ def is_source(path: Path) -> bool:
         return file.read(1) == b"\x80"
 
 
-def read_clips(path: str | Path, *, dataset: Dataset) -> Recordings:
-    """Read an annotation pickle into memory; clips are prepared when they are asked for.
+def read_clips(
+    path: str | Path | Sequence[Path],
+    *,
+    dataset: Dataset,
+    layout: Skeleton | str | Path | None = None,
+    labels: str | Path | None = None,
+    prepare: str | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> Recordings:
+    """Read annotation pickles into memory; clips are prepared when they are asked for.
 
     Left out are annotations that cannot be read, recordings with nobody in them, and names that a
-    split lists and no annotation has.
+    split lists and no annotation has. A 2D joint without a score gets 1 where it was seen.
+
+    Args:
+        path: the file; several if each split has one.
+        dataset: ntu60, ntu120 or one's own, which has no class names and no protocols.
+        layout: the joints; see `find_layout`. Default: the layout of the library that has as many,
+            if there is one.
+        labels: the list of class names; see `read_label_list`. Default: those of the data set, else
+            `class 0`, `class 1` ...
+        prepare: see `own.recordings.Preparation`. Default: "image" in 2D, "align" in 3D where the
+            layout has directions, else "center".
+        image_size: (height, width) in pixels, instead of what the annotations say.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file, layout, list of labels or kpfile.
         ValueError: the pickle is refused or damaged (see `load_pickle`), has another checksum than
-            the record beside it (see `data.download`), is not such a file, or has joints or splits
-            of another data set.
+            the record beside it (see `data.download`), is not such a file; has joints, splits or
+            labels of another data set; its layout or image size is not known.
     """
-    path = Path(path)
-    sha256 = checked_digest(path)  # before a damaged file is taken for one of another format
-    document = load_pickle(path)
-    if not isinstance(document, dict) or not {"split", "annotations"} <= set(document):
-        raise ValueError(
-            f"{path} is not an OpenMMLab annotation file: expected a dict with 'split' and "
-            f"'annotations'"
+    paths = [Path(path)] if isinstance(path, (str, Path)) else list(path)
+    where = ", ".join(map(str, paths))
+    sources = [_read_file(one) for one in paths]
+    entries = [entry for source in sources for entry in source.entries]
+    usable = [entry for entry in entries if not isinstance(entry, LeftOut)]
+    skeleton, flat, notes = _layout(usable, entries, where, dataset, layout)
+    own = dataset.name not in DATASETS
+    if not own:
+        entries = _with_ntu_splits(entries, sources, dataset, where)
+    elif not any(source.splits for source in sources):
+        notes.append(
+            "no file has splits: name files after theirs (own_train.pkl own_val.pkl) and give all, "
+            "or write a dict of 'split' and 'annotations'"
         )
-    annotations = document["annotations"]
-    if not isinstance(annotations, list) or not annotations:
-        raise ValueError(f"{path}: expected a list of annotations")
-    members = _members(document["split"], path)
-    entries = [_entry(a, f"annotation {i}", members) for i, a in enumerate(annotations)]
-    usable = [entry for entry in entries if isinstance(entry, _Entry)]
-    skeleton = _layout(usable, entries, path)
-    _check_splits(document["split"], path, dataset)
     described = {entry.id for entry in entries}
+    unknown = dict.fromkeys(
+        name for source in sources for name in source.members if name not in described
+    )
     entries += [
         LeftOut(
-            name if _is_name(name) else f"{name!r:.255}", "in a split, but without an annotation"
+            name if is_name(name) else f"{name!r:.255}", "in a split, but without an annotation"
         )
-        for name in members
-        if name not in described
+        for name in unknown
     ]
-    claimed = sum(entry.keypoint.nbytes for entry in usable)
-    if claimed > _MAX_SHARING * path.stat().st_size:
-        raise ValueError(
-            f"{path}: its annotations take {claimed} bytes, the file has {path.stat().st_size}: "
-            "too many of them share their coordinates for a file of recordings"
+    if unknown:
+        notes.append(f"the splits name {len(unknown)} recordings that no annotation has")
+    if own or labels is not None:
+        classes = name_classes({e.label for e in usable}, labels, where=paths[0].name)
+        notes += classes.notes
+        entries = [_relabelled(entry, classes.numbers) for entry in entries]
+        names = classes.names
+    else:
+        check_labels([(e.id, e.label) for e in usable], where, dataset)
+        names = None
+    if prepare is None:
+        prepare = "image" if flat else "align" if _can_align(skeleton) else "center"
+    if prepare == "image":
+        entries, more = _with_sizes(entries, image_size, where)
+        notes += more
+    plan = Preparation(
+        prepare,
+        skeleton,
+        2 if flat else 3,
+        scored=flat,
+        image_size=(1, 1) if prepare == "image" else None,  # each clip has its own
+    )
+    notes += _assumptions(entries, scored=flat)
+    done = {key: value for key, value in plan.record.items() if key != "image_size"}
+    if image_size is not None:
+        done["image_size"] = list(image_size)
+    digests = [source.sha256 for source in sources]
+    whole = digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
+    if any(isinstance(entry, Compressed) for entry in entries):
+        entries = find_kpfiles(entries, paths[0])
+        notes.append(
+            "skeletons from kpfiles: frames with nobody are left out, two persons are kept"
         )
-    scored = skeleton.name == "coco17"
-    done = {"name": "prepare_2d" if scored else "prepare_3d", "scored": scored}
     return Recordings(
-        clips=LazyClips(entries, partial(_read, skeleton=skeleton)),
+        clips=LazyClips(entries, partial(_read, plan=plan)),
         skeleton=skeleton,
-        preparation=done | source_record("OpenMMLab annotations", [path], sha256),
+        channels=plan.channels,
+        preparation=done | source_record("OpenMMLab annotations", paths, whole),
+        label_names=names,
+        notes=tuple(notes),
     )
 
 
-class _Entry(NamedTuple):
-    """An annotation whose fields are there and fit together."""
+class _File:
+    """What one pickle holds.
 
-    id: str
-    label: int
-    keypoint: np.ndarray
+    Args:
+        path: the file.
+        sha256: its checksum.
+        document: its content.
+    """
+
+    def __init__(self, path: Path, sha256: str, document: Any) -> None:
+        self.path, self.sha256 = path, sha256
+        self.splits: dict[str, Any] = {}
+        annotations = document
+        if isinstance(document, dict) and "annotations" in document:
+            annotations, self.splits = document["annotations"], document.get("split", {})
+        elif isinstance(document, dict) and {"keypoint", "raw_file"} & set(document):
+            annotations = [document]
+        elif not isinstance(document, list):
+            raise ValueError(
+                f"{path} is not an OpenMMLab annotation file: expected a dict with 'split' and "
+                f"'annotations', or a list of annotations, found {_describe_document(document)}"
+            )
+        if not isinstance(annotations, list) or not annotations:
+            raise ValueError(
+                f"{path}: expected a list of annotations, found {describe(annotations)}"
+            )
+        if not any(isinstance(one, dict) for one in annotations):
+            raise ValueError(
+                f"{path} is not an OpenMMLab annotation file: expected annotations, dicts with "
+                f"'frame_dir', 'label' and 'keypoint', found {describe(annotations[0])}"
+            )
+        self.members = _members(self.splits, path)
+        if not self.members and not self.splits:
+            self._name_split(annotations)
+        self.entries = [
+            read_annotation(one, f"annotation {i}", self.members)
+            for i, one in enumerate(annotations)
+        ]
+        claimed = sum(e.keypoint.nbytes for e in self.entries if isinstance(e, Entry))
+        if claimed > _MAX_SHARING * path.stat().st_size:
+            raise ValueError(
+                f"{path}: its annotations take {claimed} bytes, the file has "
+                f"{path.stat().st_size}: too many of them share their coordinates for a file of "
+                "recordings"
+            )
+
+    def _name_split(self, annotations: Sequence[Any]) -> None:
+        """Name the split of a file without one after the file."""
+        words = self.path.stem.lower().replace("-", "_").split("_")
+        parts = [part for part in _PARTS if part in words]
+        if len(parts) == 1:
+            self.splits = {parts[0]: []}
+            names = [one.get("frame_dir") for one in annotations if isinstance(one, dict)]
+            self.members = {name: (parts[0],) for name in names if isinstance(name, str)}
+
+
+def _read_file(path: Path) -> _File:
+    sha256 = checked_digest(path)  # before a damaged file is taken for one of another format
+    return _File(path, sha256, load_pickle(path))
+
+
+def _read(entry: Entry | Compressed, *, plan: Preparation) -> Clip | LeftOut:
     score: np.ndarray | None
-    size: tuple[int, int] | None
-    splits: tuple[str, ...]
-
-
-def _read(entry: _Entry, *, skeleton: Skeleton) -> Clip | LeftOut:
-    if _LAYOUTS.get(entry.keypoint.shape[2:]) != skeleton.name:
+    if isinstance(entry, Compressed):
+        keypoint, score = read_skeletons(entry)
+    else:
+        keypoint, score = entry.keypoint, entry.score
+    skeleton, flat = plan.layout, plan.axes == 2
+    if keypoint.shape[2] != skeleton.num_joints or (not flat and keypoint.shape[3] != 3):
         raise ValueError(
             f"expected the joints of {skeleton.name} as most have, found 'keypoint' "
-            f"{entry.keypoint.shape}"
+            f"{keypoint.shape}"
         )
-    keypoint = entry.keypoint
     with np.errstate(all="ignore"):  # numbers that are not finite are found by the clip's check
+        if flat and keypoint.shape[3] == 3:
+            keypoint, score = keypoint[..., :2], keypoint[..., 2]
         if is_zero(keypoint).all():
             return LeftOut(entry.id, "nobody in any frame")
-        if entry.score is not None and entry.size is not None:
-            keypoints = prepare_2d(keypoint, entry.score, entry.size)
-        else:
+        if flat and score is None:
+            score = np.any(keypoint, axis=-1)
+        if plan.name == "image":
+            assert score is not None
+            assert entry.size is not None
+            keypoints = prepare_2d(keypoint, score, entry.size)
+        elif plan.name == "align":
             keypoints = prepare_3d(keypoint.astype(np.float32), skeleton)
+        else:
+            parts = [keypoint, score[..., None]] if score is not None and flat else [keypoint]
+            keypoints = plan(np.concatenate(parts, axis=-1))
     return Clip(entry.id, keypoints, entry.label, entry.splits, **ntu_facts(entry.id))
 
 
-def _entry(annotation: Any, where: str, members: dict[str, tuple[str, ...]]) -> _Entry | LeftOut:
-    """Check an annotation. Its values go into messages only if they are short."""
-    clip_id = annotation.get("frame_dir") if isinstance(annotation, dict) else None
-    if not isinstance(clip_id, str) or not _is_name(clip_id):
-        return LeftOut(where, "cannot be read", "expected a dict with 'frame_dir', a text")
-    try:
-        label, keypoint = annotation.get("label"), annotation.get("keypoint")
-        if type(label) is not int:
-            raise ValueError("expected a whole number 'label'")
-        if not _is_array(keypoint, 4):
-            raise ValueError("expected an array 'keypoint' (persons, frames, joints, 2 or 3)")
-        frames = annotation.get("total_frames", keypoint.shape[1])
-        if frames != keypoint.shape[1]:
-            number = frames if isinstance(frames, int) else "no number"
-            raise ValueError(f"'total_frames' is {number}, 'keypoint' is {keypoint.shape}")
-        score = size = None
-        if keypoint.shape[3] == 2:
-            score, size = annotation.get("keypoint_score"), annotation.get("img_shape")
-            if not _is_array(score, 3) or score.shape != keypoint.shape[:3]:
-                raise ValueError(f"expected 'keypoint_score' {keypoint.shape[:3]} for 2D")
-            if not (
-                isinstance(size, (tuple, list))
-                and len(size) == 2
-                and all(type(n) is int and 0 < n < 1 << 20 for n in size)
-            ):
-                raise ValueError("expected 'img_shape' (height, width) above 0 for 2D")
-            size = (size[0], size[1])
-    except ValueError as error:
-        return LeftOut(clip_id, "cannot be read", str(error))
-    return _Entry(clip_id, label, keypoint, score, size, members.get(clip_id, ()))
+def check_labels(labelled: Sequence[tuple[str, int]], where: str, dataset: Dataset) -> None:
+    """Hold the labels of NTU recordings against the actions in their names.
 
-
-def _is_name(text: str) -> bool:
-    """Whether a text can be written and shown; half a surrogate pair cannot."""
-    return 0 < len(text) <= 255 and text.isprintable()
-
-
-def _is_array(value: Any, ndim: int) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim == ndim and value.dtype.kind == "f"
+    Raises:
+        ValueError: names of another data set, or labels that contradict the names.
+    """
+    numbers = [(name, label, parse_ntu_name(name)) for name, label in labelled]
+    foreign = [name for name, _, n in numbers if n is not None and not n.is_of(dataset.name)]
+    if foreign:
+        other = next((d for d in ("ntu60", "ntu120") if d != dataset.name), "")
+        raise ValueError(
+            f"{where} has {len(foreign)} recordings that {dataset.name} does not have, for example "
+            f"{foreign[0]}: is it {other}? Then import it as that"
+        )
+    wrong = [(name, label, n.action) for name, label, n in numbers if n and label != n.action - 1]
+    if not wrong:
+        return
+    name, label, action = wrong[0]
+    every = len(wrong) == sum(n is not None for _, _, n in numbers)
+    cause = (
+        "All labels are one too high: they start at 1. Subtract 1. "
+        if every and all(label == action for _, label, action in wrong)
+        else ""
+    )
+    raise ValueError(
+        f"{where}: the labels of {len(wrong)} of {len(labelled)} recordings contradict their "
+        f"names, for example {name}: its name says action {action}, which is label {action - 1} of "
+        f"{dataset.name}, found label {label}. {cause}For labels of your own give a "
+        "name of your own: --dataset NAME --layout ntu25 (or coco17)"
+    )
 
 
 def _members(split: Any, path: Path) -> dict[str, tuple[str, ...]]:
     """The splits of each recording."""
     if not isinstance(split, dict) or len(split) > _MAX_SPLITS:
-        raise ValueError(f"{path}: expected a dict of at most {_MAX_SPLITS} splits")
+        raise ValueError(
+            f"{path}: expected a dict of at most {_MAX_SPLITS} splits, found {describe(split)}"
+        )
     members: dict[str, tuple[str, ...]] = {}
     for name, ids in split.items():
         if isinstance(ids, np.ndarray):
             ids = ids.tolist()
         if not isinstance(ids, (list, tuple)) or not all(isinstance(one, str) for one in ids):
-            raise ValueError(f"{path}: expected split {name!s:.40} to be a list of names")
+            raise ValueError(
+                f"{path}: expected split {name!s:.40} to be a list of names, found {describe(ids)}"
+            )
         for one in dict.fromkeys(ids):
             members[one] = (*members.get(one, ()), str(name))
     return members
 
 
-def _check_splits(found: Iterable[Any], path: Path, dataset: Dataset) -> None:
-    """Check for the data set's splits: by these NTU60 and NTU120 can be told apart."""
-    names = {name for name in found if isinstance(name, str) and _is_name(name)}
-    needed = _splits(dataset)
-    if needed <= names:
-        return
+def _with_ntu_splits(
+    entries: Sequence[_Usable | LeftOut], sources: Sequence[_File], dataset: Dataset, where: str
+) -> list[_Usable | LeftOut]:
+    """Check for a protocol of NTU. Files of one split each get the splits that the names say."""
+    names = {n for s in sources for n in s.splits if isinstance(n, str) and is_name(n)}
+    if names <= set(_PARTS) and all(
+        isinstance(entry, LeftOut) or parse_ntu_name(entry.id) for entry in entries
+    ):
+        return [
+            entry
+            if isinstance(entry, LeftOut)
+            else entry._replace(splits=ntu_splits(entry.id, dataset=dataset.name))
+            for entry in entries
+        ]
     like = [d for d in DATASETS.values() if d.layouts == dataset.layouts]
-    others = [d.name for d in like if _splits(d) <= names]
+    foreign = {n for d in like for n in _splits(d)} - _splits(dataset)
+    if any(_halves(p) <= names for p in dataset.protocols) and not foreign & names:
+        return list(entries)
+    others = [d.name for d in like if d is not dataset and _splits(d) & names - _splits(dataset)]
     raise ValueError(
-        f"{path} has the splits {', '.join(sorted(names)) or 'none':.200}: expected "
-        f"{', '.join(sorted(needed))} for {dataset.name}"
-        + (f"; is it {' or '.join(others)}? Then import it as that" if others else "")
+        f"{where} has the splits {', '.join(sorted(names)) or 'none':.200}: expected "
+        f"{' or '.join(', '.join(sorted(_halves(p))) for p in dataset.protocols)} for "
+        f"{dataset.name}"
+        + (
+            f"; is it {' or '.join(others)}? Then import it as that"
+            if others
+            else "; splits of your own need a name of your own: --dataset NAME"
+        )
     )
 
 
+def _halves(protocol: str) -> set[str]:
+    return {f"{protocol}_{part}" for part in ("train", "val")}
+
+
 def _splits(dataset: Dataset) -> set[str]:
-    return {f"{protocol}_{part}" for protocol in dataset.protocols for part in ("train", "val")}
+    return {name for protocol in dataset.protocols for name in _halves(protocol)}
 
 
-def _layout(usable: Sequence[_Entry], entries: Sequence[_Entry | LeftOut], path: Path) -> Skeleton:
-    """The layout of most annotations; the others are left out when they are read."""
+def _layout(
+    usable: Sequence[_Usable],
+    entries: Sequence[_Usable | LeftOut],
+    where: str,
+    dataset: Dataset,
+    layout: Skeleton | str | Path | None,
+) -> tuple[Skeleton, bool, list[str]]:
+    """The layout of most annotations, whether they are in 2D, and a note if it was guessed.
+
+    Others are left out when they are read.
+    """
     if not usable:
         first = entries[0]
         raise ValueError(
-            f"{path}: none of its {len(entries)} annotations can be read; the first, {first.id}: "
+            f"{where}: none of its {len(entries)} annotations can be read; the first, {first.id}: "
             f"{first.detail if isinstance(first, LeftOut) else ''}"
         )
-    shapes = Counter(entry.keypoint.shape[2:] for entry in usable)
+    shapes = Counter(e.keypoint.shape[2:] if isinstance(e, Entry) else (17, 3) for e in usable)
     joints, coordinates = shapes.most_common(1)[0][0]
-    layout = _LAYOUTS.get((joints, coordinates))
-    if layout is None:
+    sizes = sum(entry.size is not None for entry in usable)
+    found = find_layout(layout) if layout is not None else None
+    flat = coordinates == 2 or isinstance(usable[0], Compressed)
+    if not flat:
+        named = is_flat(found) if found is not None else joints in (17, 18)
+        flat = named or (2 * sizes > len(usable) and (found is None or not _can_align(found)))
+    if found is not None:
+        if found.num_joints != joints:
+            raise ValueError(
+                f"{where} has {joints} joints, the layout {found.name} has {found.num_joints}: "
+                "name the layout of these recordings (--layout)"
+            )
+        return found, flat, []
+    if dataset.name in DATASETS:
+        name = _LAYOUTS.get((joints, flat))
+        if name is None:
+            raise ValueError(
+                f"{where} has {joints} joints with {coordinates} coordinates each: expected 17 "
+                f"with 2 (coco17) or 25 with 3 (ntu25) for {dataset.name}. Data of your own need a "
+                "name of their own: --dataset NAME --layout LAYOUT"
+            )
+        return skeletons.get(name), flat, []
+    guessed = guess_layout(joints, flat=flat, where=Path(where))
+    note = (
+        f"layout {guessed.name} by the number of joints, {joints} in {'2D' if flat else '3D'}; if "
+        "the joints are in another order, name theirs (--layout)"
+    )
+    return guessed, flat, [note]
+
+
+def _with_sizes(
+    entries: Sequence[_Usable | LeftOut], image_size: tuple[int, int] | None, where: str
+) -> tuple[list[_Usable | LeftOut], list[str]]:
+    """Give every 2D recording the size of its image."""
+    usable = [entry for entry in entries if not isinstance(entry, LeftOut)]
+    known = {entry.size for entry in usable if entry.size is not None}
+    without = sum(entry.size is None for entry in usable)
+    notes = []
+    size = image_size
+    if image_size is not None:
+        if min(image_size) <= 0:
+            raise ValueError(f"expected an image size HEIGHT WIDTH above 0, found {image_size}")
+        differ = sum(entry.size not in (None, image_size) for entry in usable)
+        if differ:
+            notes.append(f"the image size {image_size} was taken instead of {differ} in the file")
+    elif without and len(known) == 1:
+        (size,) = known
+        notes.append(f"{without} annotations have no 'img_shape': {size} was taken, as others have")
+    elif without == len(usable):
         raise ValueError(
-            f"{path} has {joints} joints with {coordinates} coordinates each: expected "
-            f"{' or '.join(f'{v} with {c} ({name})' for (v, c), name in _LAYOUTS.items())}"
+            f"{where}: its annotations have no 'img_shape'. x and y in pixels need the size of the "
+            "image: give --image-size HEIGHT WIDTH (image_size=), or --prepare center, which "
+            "needs none"
         )
-    return skeletons.get(layout)
+    result: list[_Usable | LeftOut] = []
+    for entry in entries:
+        if isinstance(entry, LeftOut) or (image_size is None and entry.size is not None):
+            result.append(entry)
+        elif size is None:
+            detail = "no 'img_shape', and others differ: give --image-size HEIGHT WIDTH"
+            result.append(LeftOut(entry.id, "cannot be read", detail))
+        else:
+            result.append(entry._replace(size=size))
+    return result, notes
+
+
+def _assumptions(entries: Sequence[_Usable | LeftOut], *, scored: bool) -> list[str]:
+    """What had to be assumed of recordings, with counts."""
+    counts = Counter(n for e in entries if not isinstance(e, LeftOut) for n in e.notes)
+    if scored:
+        counts["no 'keypoint_score', so 1 for joints that were seen"] = sum(
+            isinstance(e, Entry) and e.score is None and e.keypoint.shape[3] == 2 for e in entries
+        )
+        counts["3 numbers per joint, taken as x, y, score"] = sum(
+            isinstance(e, Entry) and e.keypoint.shape[3] == 3 for e in entries
+        )
+    return [f"{note}: {count} annotations" for note, count in counts.items() if count]
+
+
+def _relabelled(entry: _Usable | LeftOut, numbers: Mapping[int, int]) -> _Usable | LeftOut:
+    return entry if isinstance(entry, LeftOut) else entry._replace(label=numbers[entry.label])
+
+
+def _can_align(layout: Skeleton) -> bool:
+    return layout.up is not None and layout.across is not None
+
+
+def _describe_document(document: Any) -> str:
+    if isinstance(document, dict):
+        return f"a dict with {', '.join(f'{key!s:.20}' for key in list(document)[:5]) or 'nothing'}"
+    if isinstance(document, (list, tuple)) and len(document) == 2:
+        return "a pair; if these are names and labels, give the folder of the .npy beside it"
+    return describe(document)
 
 
 IMPORTER = Importer(
     title="an OpenMMLab annotation pickle",
     datasets=(get("ntu60"), get("ntu120")),
     is_source=is_source,
-    read=lambda sources, dataset: read_clips(sources[0], dataset=dataset),
+    read=read_clips,
+    options=("layout", "labels", "prepare", "image_size"),
+    several_sources=True,
+    own=True,
 )

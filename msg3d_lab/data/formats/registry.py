@@ -6,6 +6,7 @@ import hashlib
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from msg3d_lab.data.formats import (
     nw_ucla,
     openmmlab,
 )
+from msg3d_lab.data.formats.image_range import refuse_outside
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
 from msg3d_lab.data.formats.own import recordings as own
 from msg3d_lab.data.formats.parallel import Chunks
@@ -65,12 +67,16 @@ def import_dataset(
 
     Args:
         source: a file or folder; several for data sets that come in parts.
-        dataset: "ntu60", "ntu120", "nw-ucla" or "kinetics400"; with `layout`, a name of your own.
+        dataset: "ntu60", "ntu120", "nw-ucla" or "kinetics400"; for recordings of your own, any
+            other name.
         out: the new store; no file is left there if the import fails. Default:
             `data/DATASET.arrow`, for NTU `data/DATASET-2d.arrow` or `-3d`.
         layout: for your own recordings (see `docs/data/own-skeletons.md`): a layout, its name or
-            the path of its YAML.
-        labels: for your own recordings: the CSV of labels. Default: see `find_labels`.
+            the path of its YAML. A pickle or arrays of the field's formats need it only if no
+            layout of the library has as many joints, or several have.
+        labels: for your own recordings: the CSV of labels (default: see `find_labels`); for a
+            pickle or arrays of the field's formats, the list of class names (see
+            `read_label_list`).
         prepare: for your own recordings: "align", "center", "image" or "none"; see
             `own.recordings.read_clips`.
         image_size: for your own recordings in 2D: (height, width) in pixels.
@@ -104,12 +110,7 @@ def import_dataset(
             raise FileNotFoundError(f"no file or folder {path} to import")
     if out is not None:
         _check_free(Path(out))  # before minutes of reading
-    if layout is None:
-        facts = _known_dataset(dataset)
-        importer = _detect(sources, facts)
-    else:
-        facts = Dataset(dataset, title=dataset, layouts=(), label_names=(), protocols=())
-        importer = own.IMPORTER
+    importer, facts = _choose(sources, dataset, layout=layout is not None)
     options = {
         "layout": layout,
         "labels": labels,
@@ -135,8 +136,9 @@ def import_dataset(
         skeleton=recordings.skeleton,
         label_names=recordings.label_names or facts.label_names,
         channels=recordings.channels,
-        preparation=recordings.preparation,
+        preparation=recordings.preparation | _notes(recordings),
     )
+    recordings = replace(recordings, clips=refuse_outside(recordings.clips, recordings.preparation))
     stamp = f"{importer.version} {_modification_stamp(sources)}"
     _write(path, recordings, document, stamp=stamp, workers=workers, progress=progress)
     left_out, table = open_store(path).left_out, left_out_path(path)
@@ -153,35 +155,55 @@ def left_out_path(store: str | Path) -> Path:
     return Path(store).with_name(f"{Path(store).name}.left-out.csv")
 
 
-def _known_dataset(name: str) -> Dataset:
+def _choose(sources: Sequence[Path], name: str, *, layout: bool) -> tuple[Importer, Dataset]:
+    """Find the importer of the sources, and what is known of their data set.
+
+    With a layout, what is of no format of the field is a table or a folder of arrays.
+    """
+    mine = Dataset(name, title=name, layouts=(), label_names=(), protocols=())
     known = {dataset.name: dataset for importer in IMPORTERS for dataset in importer.datasets}
-    if name not in known:
+    if layout:
+        found = _is_of(sources[0])
+        if found is None or "layout" not in found.options:
+            return own.IMPORTER, mine
+    importer = _detect(sources)
+    if name in known and known[name] in importer.datasets:
+        return importer, known[name]
+    if name in known:
+        names = " and ".join(other.name for other in importer.datasets)
+        own_name = "; recordings of your own need a name of their own" if importer.own else ""
         raise ValueError(
-            f"unknown data set {name!r}: expected one of {', '.join(known)}; for recordings of "
-            "your own, give their joint layout with --layout (layout=)"
+            f"{sources[0]} is {importer.title}, the format of {names}, not of {name}{own_name}"
         )
-    return known[name]
+    if importer.own:
+        return importer, mine
+    raise ValueError(
+        f"unknown data set {name!r}: expected one of {', '.join(known)}; for recordings of "
+        "your own, give their joint layout with --layout (layout=)"
+    )
 
 
-def _detect(sources: Sequence[Path], dataset: Dataset) -> Importer:
-    """Find the importer of the sources, and check that the data set comes in its format."""
+def _notes(recordings: Recordings) -> dict[str, Any]:
+    return {"notes": list(recordings.notes)} if recordings.notes else {}
+
+
+def _detect(sources: Sequence[Path]) -> Importer:
+    """Find the one importer of all sources."""
     found = [_detect_one(source) for source in sources]
-    importer = found[0]
-    if any(other is not importer for other in found):
+    if any(other is not found[0] for other in found):
         named = ", ".join(f"{path} ({i.title})" for path, i in zip(sources, found, strict=True))
         raise ValueError(f"the sources are of different formats: {named}; import them one by one")
-    if dataset not in importer.datasets:
-        names = " and ".join(other.name for other in importer.datasets)
-        raise ValueError(
-            f"{sources[0]} is {importer.title}, the format of {names}, not of {dataset.name}"
-        )
-    return importer
+    return found[0]
+
+
+def _is_of(source: Path) -> Importer | None:
+    return next((importer for importer in IMPORTERS if importer.is_source(source)), None)
 
 
 def _detect_one(source: Path) -> Importer:
-    for importer in IMPORTERS:
-        if importer.is_source(source):
-            return importer
+    importer = _is_of(source)
+    if importer is not None:
+        return importer
     if source.is_file() and not zipfile.is_zipfile(source):
         with source.open("rb") as file:
             if file.read(2) == b"PK":

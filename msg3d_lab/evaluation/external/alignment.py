@@ -1,6 +1,7 @@
 """Read other people's score files and assign the scores to samples.
 
 By name if the file has names. If it has positions only, the user must say in which order they are.
+The true classes come from a store, a file of labels, the names of NTU recordings, or the file.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from msg3d_lab.checksums import digest
 from msg3d_lab.data.datasets import DATASETS, ntu_splits, parse_ntu_name
+from msg3d_lab.evaluation.external.labels import read_labels, read_name_rule
 from msg3d_lab.evaluation.external.score_files import ScoreFile, read_names, read_score_file
 from msg3d_lab.evaluation.scores import Scores, guess_kind, name_some
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_external_scores"]
 
-_SUFFIXES = (".skeleton", ".json")
+_SUFFIXES = (".skeleton", ".json", ".npy", ".npz", ".mat", ".csv", ".avi", ".mp4")
 
 
 def read_external_scores(
@@ -32,12 +34,19 @@ def read_external_scores(
     split: str | None = None,
     order: str | Path | Sequence[str] | None = None,
     stream: str | None = None,
+    labels: str | Path | None = None,
+    names: str | Path | None = None,
 ) -> Scores:
     """Read a score file of MS-G3D, CTR-GCN, pyskl or mmaction2; nothing in it is run.
 
     Scores by name (MS-G3D; mmaction2 if `frame_dir` was kept) are looked up in the store. Without a
-    store, the class follows from the names of NTU recordings. Scores by position (CTR-GCN, pyskl,
-    mmaction2) need the store, the split and the order of the samples in the file:
+    store, the class follows from a file of labels, from the true classes in the file (mmaction2's
+    `gt_label`), or from the names of NTU recordings. Several scores per sample, one for each clip,
+    are averaged as softmax scores; `facts["num_clips"]` then says how many.
+
+    Scores by position (CTR-GCN, pyskl, mmaction2, arrays) without labels need the store, the split
+    and the order of the samples in the file. With a file of labels alone they must be in its order.
+    The orders:
 
     * "store": the store's order. For pyskl and mmaction2 if the store was imported from the
       annotation file they tested on; for CTR-GCN if it was imported from the .npz.
@@ -56,10 +65,13 @@ def read_external_scores(
         split: the tested split. Default: found by the names.
         order: the order of scores by position, see above.
         stream: the stream that was tested; the file does not say it.
+        labels: a file of true classes, instead of a store, see `labels.read_labels`.
+        names: how the names in the file become sample ids, see `labels.read_name_rule`: a regular
+            expression with one group, or a CSV with two columns.
 
     Returns:
         Scores in the file's order. `facts["kind"]` is "softmax" if every row adds up to 1 and none
-        is negative, else "logits".
+        is negative, else "logits"; `facts["notes"]` lists what a reader should know.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -70,14 +82,15 @@ def read_external_scores(
     Source: the order of CTR-GCN's arrays is that of its `data/ntu*/seq_transformation.py`.
     """
     path = Path(path)
+    if store is not None and labels is not None:
+        raise ValueError("expected a store or a file of labels, found both: a store has its labels")
     file = read_score_file(path, known=store.ids if store is not None else ())
+    if names is not None:
+        file = _renamed(file, read_name_rule(names), path)
+    notes: list[str] = []
     if file.names is not None and order is not None:
         raise ValueError(f"{path} names its samples: omit order, it would not be used")
-    if store is None:
-        ids, labels, label_names = _ntu(file, path)
-        facts = {"dataset": f"ntu{len(label_names)}", "synthetic": False, "data_fingerprint": None}
-        split = _ntu_split(ids, f"ntu{len(label_names)}", wanted=split, path=path)
-    else:
+    if store is not None:
         if file.names is None:
             indices = _by_position(file, store, split, order, path)
         else:
@@ -85,17 +98,31 @@ def read_external_scores(
             if split is not None:
                 _check_whole(indices, store, split, path)
         ids = [store.ids[i] for i in indices]
-        labels, label_names = store.labels[indices], tuple(store.label_names)
+        truths, label_names = store.labels[indices], tuple(store.label_names)
         facts = {
             "dataset": store.dataset,
             "synthetic": store.synthetic,
             "data_fingerprint": store.fingerprint,
         }
         split = split or _split_of(indices, store)
-    _check_classes(file, labels, label_names, path)
+    else:
+        if order is not None:
+            raise ValueError("an order is one of a store's samples: give the store")
+        facts = {"dataset": None, "synthetic": False, "data_fingerprint": None}
+        if labels is not None:
+            ids, truths, notes = _labelled(file, Path(labels), path)
+        elif file.labels is not None:
+            ids, truths = _by_itself(file, path), file.labels
+        if labels is not None or file.labels is not None:
+            label_names = tuple(f"class {i}" for i in range(file.values.shape[1]))
+        else:
+            ids, truths, label_names = _ntu(file, path)
+            facts["dataset"] = dataset = f"ntu{len(label_names)}"
+            split = _ntu_split(ids, dataset, wanted=split, path=path)
+    _check_classes(file, truths, label_names, path)
     scores = Scores(
         ids=tuple(ids),
-        labels=labels,
+        labels=truths,
         values=file.values,
         label_names=label_names,
         facts={
@@ -103,7 +130,7 @@ def read_external_scores(
             "split": split,
             "stream": stream,
             "kind": guess_kind(file.values),
-            "num_clips": None,
+            "num_clips": file.num_clips,
             "recipe": None,
             "recipe_hash": None,
             "trained_on": None,
@@ -111,11 +138,68 @@ def read_external_scores(
             "order": _order_name(order),
             "source": path.name,
             "sha256": digest(path),
+            "notes": [*_clip_notes(file), *notes],
         },
     )
     if file.names is None and file.labels is None:
         _check_better_than_chance(scores, path)
     return scores
+
+
+def _renamed(file: ScoreFile, rule: Callable[[str], str], path: Path) -> ScoreFile:
+    if file.names is None:
+        raise ValueError(f"{path} has its scores by position: a name rule has nothing to map")
+    ids = [rule(name) for name in file.names]
+    if len(set(ids)) < len(ids):
+        first = next(i for i, name in enumerate(ids) if name in ids[:i])
+        raise ValueError(
+            f"{path}: the name rule maps {len(ids) - len(set(ids))} samples to an id that another "
+            f"has, the first is {file.names[first]} -> {ids[first]}"
+        )
+    return file._replace(names=ids)
+
+
+def _clip_notes(file: ScoreFile) -> list[str]:
+    if file.num_clips is None:
+        return []
+    return [f"{file.num_clips} clips per sample, their softmax scores averaged"]
+
+
+def _labelled(file: ScoreFile, source: Path, path: Path) -> tuple[list[str], np.ndarray, list[str]]:
+    """Return ids and classes of a score file, by a file of labels, and what should be said."""
+    known = read_labels(source, num_classes=file.values.shape[1])
+    notes = [f"{source.name} counts classes from 1"] if known.start else []
+    if file.names is None or known.names is None:
+        if len(known.labels) != len(file.values):
+            raise ValueError(
+                f"{path} has scores of {len(file.values)} samples, but {source} has "
+                f"{len(known.labels)} labels: which are missing cannot be told without names"
+            )
+        notes.append(f"the samples are taken to be in the order of {source.name}")
+        return known.names or _by_itself(file, path), known.labels, notes
+    label_of = dict(zip(known.names, known.labels.tolist(), strict=True))
+    bare = {_bare(name): label for name, label in label_of.items()}
+    found = [label_of.get(name, bare.get(_bare(name))) for name in file.names]
+    unknown = [name for name, label in zip(file.names, found, strict=True) if label is None]
+    if unknown:
+        raise ValueError(
+            f"{path}: {len(unknown)} of {len(found)} samples have no label in {source} "
+            f"({name_some(unknown)}; it has {name_some(known.names[:2])}): map the names to those "
+            "of the labels with a name rule (--names REGEX_OR_CSV)"
+        )
+    return _by_itself(file, path), np.array(found, dtype=np.int64), notes
+
+
+def _by_itself(file: ScoreFile, path: Path) -> list[str]:
+    """Return the ids of samples that no store knows: their names, or else their positions."""
+    ids = [_bare(name) for name in file.names] if file.names is not None else _positions(file)
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"{path}: {len(ids) - len(set(ids))} samples occur more than once")
+    return ids
+
+
+def _positions(file: ScoreFile) -> list[str]:
+    return [f"position {i}" for i in range(len(file.values))]
 
 
 def _ntu(file: ScoreFile, path: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
@@ -130,7 +214,7 @@ def _ntu(file: ScoreFile, path: Path) -> tuple[list[str], np.ndarray, tuple[str,
         raise ValueError(
             f"{path}: expected names of NTU recordings and 60 or 120 classes, found {count} "
             f"classes and {len(unknown)} other names ({name_some(unknown)}): give the store that "
-            "the scores are of"
+            "the scores are of, or a file of their labels (--labels)"
         )
     labels = np.array([n.action - 1 for n in numbers if n is not None], dtype=np.int64)
     return ids, labels, DATASETS[f"ntu{count}"].label_names
@@ -166,7 +250,8 @@ def _find(names: Sequence[str], store: Store, path: Path) -> np.ndarray:
     if unknown:
         raise ValueError(
             f"{path}: {len(unknown)} of {len(names)} samples are not in {store.path.name} "
-            f"({name_some(unknown)}): is it the store that the scores are of?"
+            f"({name_some(unknown)}; the store has {name_some(store.ids[:2])}): is it the store "
+            "that the scores are of? Other spellings are mapped by a name rule (--names)"
         )
     if len(set(ids)) < len(ids):
         raise ValueError(f"{path}: {len(ids) - len(set(ids))} samples occur more than once")
@@ -196,7 +281,7 @@ _NEEDS_ORDER = (
     "{path} ({format}) has its scores by position, not by name: give the store, the split and the "
     'order of the samples: "store" if the store was imported from the file that was '
     'tested on, "ctrgcn" for CTR-GCN on NTU, "name", or a file of sample ids (for CTR-GCN on '
-    "NW-UCLA its val_label.pkl)"
+    "NW-UCLA its val_label.pkl); or, without a store, a file of labels in the same order (--labels)"
 )
 
 
@@ -296,5 +381,5 @@ def _check_better_than_chance(scores: Scores, path: Path) -> None:
     if binomtest(hits, n, chance, alternative="greater").pvalue > 0.01:
         raise ValueError(
             f"{path}: in this order the scores are right for {hits} of {n} samples, which may be "
-            "chance: they were most likely written in another order"
+            "chance: they were most likely written in another order, or the labels are of others"
         )

@@ -8,6 +8,10 @@ pyskl (`tools/test.py --out`) writes a list of score arrays, mmaction2 (`tools/t
 list of dicts with `pred_score` and `gt_label`, torch's tensors (in its first versions `pred_scores`
 and `gt_labels`, each a dict with `item`). Both are in the order of the annotation file.
 
+People also keep one array for all samples, as a pickle or as `.npy`, lists of numbers, and the
+scores of every clip of a sample, (clips, classes), whose softmax scores are averaged here as in
+mmaction2's `average_clips="prob"`.
+
 Sources: `main.py` and the feeders of kenziyuliu/MS-G3D and Uason-Chen/CTR-GCN; `tools/test.py` of
 kennymckormick/pyskl and open-mmlab/mmaction2, with mmengine's `DumpResults`.
 """
@@ -15,13 +19,14 @@ kennymckormick/pyskl and open-mmlab/mmaction2, with mmengine's `DumpResults`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from msg3d_lab.safe_pickle import load_pickle
+from msg3d_lab.evaluation.scores import guess_kind
+from msg3d_lab.safe_pickle import load_npy, load_pickle
 
 __all__ = ["ScoreFile", "read_names", "read_score_file"]
 
@@ -37,16 +42,18 @@ class ScoreFile(NamedTuple):
         values: (N, classes) float32, finite.
         names: of the samples; None if the rows are known by position only.
         labels: true classes, if they are in the file.
+        num_clips: clips per sample that were averaged here; None if the file has one row a sample.
     """
 
     format: str
     values: np.ndarray
     names: list[str] | None
     labels: np.ndarray | None
+    num_clips: int | None
 
 
 def read_score_file(path: Path, *, known: Collection[str] = ()) -> ScoreFile:
-    """Read a pickle of scores.
+    """Read a pickle of scores, or an array of scores in an .npy file.
 
     Args:
         path: the file.
@@ -54,19 +61,30 @@ def read_score_file(path: Path, *, known: Collection[str] = ()) -> ScoreFile:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the pickle is refused, damaged or in none of the four formats; or the scores
-            are not one finite number for each class and sample.
+        ValueError: the file is refused, damaged or in none of these formats; or the scores are not
+            one finite number for each class and sample (and clip).
     """
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start == b"\x93NUMPY":
+        return _scores("an array", load_npy(path), path)
+    if start[:4] in (b"PK\x03\x04", b"PAR1", b"\x89HDF") or start[:1] in (b"{", b"["):
+        raise ValueError(
+            f"{path}: expected a pickle or an .npy array of scores, found {_OTHERS[start[:1]]}"
+        )
     content = load_pickle(path, tensors=True)
     if isinstance(content, dict) and content:
         return _read_dict(content, known, path)
+    if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
+        return _read_samples(content, path)
+    if isinstance(content, np.ndarray):
+        return _scores("an array", content, path)
     if isinstance(content, list) and content:
-        if all(isinstance(sample, dict) for sample in content):
-            return _read_samples(content, path)
-        return ScoreFile("pyskl scores", _stack(content, path), None, None)
+        return _scores("pyskl scores", content, path)
     raise ValueError(
-        f"{path} holds no scores: expected a dict of name -> scores (MS-G3D, CTR-GCN), or a list "
-        "of scores (pyskl) or of samples (mmaction2)"
+        f"{path} holds no scores: expected a dict of name -> scores (MS-G3D, CTR-GCN), a list of "
+        "scores (pyskl) or of samples (mmaction2), or one array (samples, classes), found "
+        f"{_describe(content)}"
     )
 
 
@@ -100,9 +118,8 @@ def _read_dict(content: dict[Any, Any], known: Collection[str], path: Path) -> S
     rows = list(content.values())
     positions = [int(match[1]) for match in map(_POSITION.fullmatch, names) if match]
     if sorted(positions) == list(range(len(names))) and not set(names) <= set(known):
-        ordered = [rows[i] for i in np.argsort(positions)]
-        return ScoreFile("CTR-GCN scores", _stack(ordered, path), None, None)
-    return ScoreFile("MS-G3D scores", _stack(rows, path), names, None)
+        return _scores("CTR-GCN scores", [rows[i] for i in np.argsort(positions)], path)
+    return _scores("MS-G3D scores", rows, path, names=names)
 
 
 def _read_samples(samples: list[dict[Any, Any]], path: Path) -> ScoreFile:
@@ -119,7 +136,7 @@ def _read_samples(samples: list[dict[Any, Any]], path: Path) -> ScoreFile:
     names = [sample.get("frame_dir") for sample in samples]
     named = [name for name in names if isinstance(name, str)]
     known = named if len(named) == len(samples) else None
-    return ScoreFile("mmaction2 scores", _stack(rows, path), known, labels)
+    return _scores("mmaction2 scores", rows, path, names=known, labels=labels)
 
 
 def _field(sample: dict[Any, Any], name: str) -> Any:
@@ -127,33 +144,97 @@ def _field(sample: dict[Any, Any], name: str) -> Any:
     return value.get("item") if isinstance(value, dict) else value
 
 
-def _stack(rows: list[Any], path: Path) -> np.ndarray:
-    """Check the scores of all samples and return them as (N, classes) float32."""
-    # pyskl writes batches of one sample.
-    rows = [r[0] if isinstance(r, np.ndarray) and r.ndim == 2 and len(r) == 1 else r for r in rows]
-    first: tuple[int, ...] = rows[0].shape if isinstance(rows[0], np.ndarray) else ()
-    if len(first) != 1 or first[0] < 2:
+def _scores(
+    form: str,
+    rows: Sequence[Any] | np.ndarray,
+    path: Path,
+    *,
+    names: list[str] | None = None,
+    labels: np.ndarray | None = None,
+) -> ScoreFile:
+    """Check the scores of all samples, (classes,) or (clips, classes) each, and average clips."""
+    if isinstance(rows, np.ndarray) and rows.ndim not in (2, 3):
         raise ValueError(
-            f"{path}: expected scores (classes,) for each sample, found "
-            f"{first or type(rows[0]).__name__}: average the clips of a sample first"
+            f"{path}: expected an array (samples, classes) or (samples, clips, classes), found "
+            f"{_describe(rows)}"
         )
-    for i, row in enumerate(rows):
-        if not isinstance(row, np.ndarray) or row.dtype.kind != "f" or row.shape != first:
-            found = type(row).__name__
-            if isinstance(row, np.ndarray):
-                found = f"{row.dtype} {row.shape}"
+    values = [_as_numbers(row, i, names, path) for i, row in enumerate(rows)]
+    if not values:
+        raise ValueError(f"{path} holds no scores: its array is {_describe(rows)}")
+    first = values[0].shape
+    for i, row in enumerate(values):
+        if row.shape != first:
             raise ValueError(
-                f"{path}: expected {first[0]} scores for every sample, found {found} at {i}"
+                f"{path}: expected {_shape(first)} for every sample, as for the first, found "
+                f"{_shape(row.shape)} at {_at(i, names)}"
             )
-    size = 4 * first[0] * len(rows)
+    size = 4 * first[0] * first[1] * len(values)
     if size > _MAX_SHARING * path.stat().st_size:
         raise ValueError(
             f"{path}: its scores take {size} bytes, the file has {path.stat().st_size}: too many "
             "samples share their scores"
         )
     with np.errstate(over="ignore"):  # values too large for float32 are found below
-        values = np.stack(rows).astype(np.float32)
-    broken = ~np.isfinite(values).all(axis=1)
-    if broken.any():
-        raise ValueError(f"{path}: {broken.sum()} samples have scores that are no finite numbers")
-    return values
+        found = np.stack(values).astype(np.float32)
+    broken = np.flatnonzero(~np.isfinite(found).all(axis=(1, 2)))
+    if len(broken):
+        raise ValueError(
+            f"{path}: {len(broken)} samples have scores that are no finite numbers, the first at "
+            f"{_at(int(broken[0]), names)}: the network that gave them is broken"
+        )
+    num_clips = first[0] if first[0] > 1 else None
+    if num_clips is not None and guess_kind(found.reshape(-1, first[1])) == "logits":
+        found = np.exp(found - found.max(axis=2, keepdims=True))
+        found /= found.sum(axis=2, keepdims=True)
+    return ScoreFile(form, found.mean(axis=1), names, labels, num_clips)
+
+
+def _as_numbers(row: Any, i: int, names: list[str] | None, path: Path) -> np.ndarray:
+    """Return the scores of one sample as (clips, classes)."""
+    found = row
+    if isinstance(row, list | tuple):
+        try:
+            found = np.array(row)
+        except ValueError:  # rows of unequal lengths
+            found = None
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{path}: expected scores (classes,) or (clips, classes) for each sample, found "
+            f"{_describe(row)} at {_at(i, names)}"
+        )
+    if found.dtype.kind != "f":
+        raise ValueError(
+            f"{path}: expected scores with decimals, found whole numbers ({found.dtype}, shape "
+            f"{found.shape}) at {_at(i, names)}: are they class numbers?"
+        )
+    if found.ndim not in (1, 2) or found.shape[-1] < 2 or not len(found):
+        raise ValueError(
+            f"{path}: expected scores (classes,) or (clips, classes) for each sample, and two "
+            f"classes or more, found shape {found.shape} at {_at(i, names)}"
+        )
+    return found[None] if found.ndim == 1 else found
+
+
+_OTHERS = {
+    b"P": "a zip or Parquet file (of torch.save or numpy.savez, or of this library): save the "
+    "scores with pickle.dump or numpy.save; `fuse` reads .parquet files of this library",
+    b"\x89": "an HDF5 file: save the scores with pickle.dump or numpy.save",
+    b"{": "JSON: load it with json.load and save it with pickle.dump",
+    b"[": "JSON: load it with json.load and save it with pickle.dump",
+}
+
+
+def _at(i: int, names: list[str] | None) -> str:
+    return f"position {i}" if names is None else names[i]
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} scores" if shape[0] == 1 else f"{shape[0]} clips of {shape[1]} scores"
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, np.ndarray):
+        return f"an array {content.shape} of {content.dtype}"
+    if isinstance(content, list | tuple | dict):
+        return f"a {type(content).__name__} of {len(content)} entries"
+    return f"a value of type {type(content).__name__}"

@@ -18,6 +18,7 @@ from msg3d_lab.data.checks import (
     problems,
     problems_table,
 )
+from msg3d_lab.data.checks.splits import Halves, find_protocols
 from msg3d_lab.data.clips import LeftOut
 from msg3d_lab.data.datasets import Dataset
 from msg3d_lab.data.formats.own import faults
@@ -275,6 +276,18 @@ def with_splits(clips, splits):
     return [replace(clip, splits=names) for clip, names in zip(clips, splits, strict=True)]
 
 
+def test_check_store_finds_a_single_class(clean, store_of):
+    found = check(store_of([replace(clip, label=0) for clip in clean], label_names=["jump"]))
+    expect(found, problems.ONE_CLASS, 1, "jump (label 0)", "error")
+
+
+def test_find_protocols_reads_many_spellings():
+    found = find_protocols(["a-test", "a-train", "val", "train", "test", "Training", "fold1"])
+    assert found["a"] == Halves(("a-train",), ("a-test",))
+    assert found[""] == Halves(("train", "Training"), ("test", "val"))
+    assert set(found) == {"a", ""}
+
+
 @pytest.mark.parametrize(
     ("kind", "splits", "count", "example"),
     [
@@ -304,6 +317,7 @@ def with_splits(clips, splits):
             "p2-wave: in xview_train and xview_val",
         ),
         (problems.HALF, [("xview_train",)] * 8, 1, "xview_train"),
+        (problems.HALF, [("Training",)] * 8, 1, "Training"),
         (problems.HALF, [("val",)] * 4 + [("test",)] * 4, 1, "test"),
         (problems.HALF, [("train", "fold1")] * 4 + [("val",)] * 4, 1, "fold1: neither train nor"),
         (
