@@ -5,6 +5,7 @@ A user's mistake ends in one line on stderr and exit code 2, without a traceback
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the words after `msg3d-lab`. Default: those of this process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if not sys.stderr.isatty():  # in a log file a progress bar is a line every ten seconds
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
     commands, program, description = COMMANDS, "msg3d-lab", DESCRIPTION
     if words[:1] == ["data"]:
         commands, program, words = DATA_COMMANDS, "msg3d-lab data", words[1:]

@@ -326,3 +326,13 @@ def test_python_m_and_the_console_script_are_the_same():
     ]
     assert outputs[0] == outputs[1]
     assert io.BytesIO(outputs[0]).readline().startswith(b"ntu120-")
+
+
+def test_a_log_file_gets_a_line_of_progress_now_and_then(monkeypatch, capsys):
+    """tqdm reads the interval from this variable; without it a log had two lines per step."""
+    monkeypatch.delenv("TQDM_MININTERVAL", raising=False)
+    main(["recipes"])
+    assert os.environ["TQDM_MININTERVAL"] == "10"
+    monkeypatch.setenv("TQDM_MININTERVAL", "60")
+    main(["recipes"])
+    assert os.environ["TQDM_MININTERVAL"] == "60"
