@@ -13,6 +13,8 @@ from msg3d_lab.data.checks.problems import Findings, Origin, Problem
 from msg3d_lab.data.checks.splits import check_splits
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.datasets import DATASETS
+from msg3d_lab.data.formats import registry
+from msg3d_lab.data.formats.layout_choice import is_flat
 from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.formats.own.labels import Labels, find_labels, read_labels
 from msg3d_lab.data.formats.own.recordings import FOLDER, open_source
@@ -20,6 +22,14 @@ from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["check_path", "check_source", "check_store"]
+
+# Formats of the field that own recordings come in too.
+_OWN_FORMATS = (
+    "OpenMMLab annotations",
+    "2s-AGCN and MS-G3D arrays",
+    "CTR-GCN arrays",
+    "Kinetics-Skeleton JSON",
+)
 
 
 def check_path(
@@ -48,8 +58,14 @@ def check_path(
         return check_store(open_store(path), progress=progress)
     if layout is None:
         raise ValueError(
-            f"{path} is not a store: for your own recordings give their layout (--layout); others "
-            "can be checked after their import"
+            f"{path} is not a store: for your own recordings give their layout (--layout); "
+            "pickles, arrays and data sets of the field can be checked after their import"
+        )
+    importer = registry.detect_format(path)
+    if importer is not None and "layout" in importer.options:
+        raise ValueError(
+            f"{path} is {importer.title}: import it (msg3d-lab data import {path} --dataset NAME), "
+            "then check the store"
         )
     return check_source(
         path, layout=layout, labels=labels, image_size=image_size, progress=progress
@@ -68,6 +84,8 @@ def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
     preparation = str(store.preparation.get("name", "none"))
     axes = store.dimensions
     coordinates = CoordinateCheck(findings, store.skeleton, axes=axes, preparation=preparation)
+    if axes == 3 and is_flat(store.skeleton):
+        findings.add(problems.DEPTH, f"{store.skeleton.name} with x, y, z")
     seen: set[str] = set()
     ids = tqdm(store.ids, desc="check", unit="clip", disable=not progress)
     for i, name in enumerate(ids):
@@ -136,7 +154,7 @@ def check_source(
     except ValueError as error:
         findings.add(problems.UNREADABLE, str(error))
         return findings.problems()
-    coordinates = CoordinateCheck(findings, layout, axes=opened.axes or 0)
+    coordinates = CoordinateCheck(findings, layout, axes=opened.axes or 0, image_size=image_size)
     clips: list[str] = []
     others: set[str] = set()  # recordings that cannot be used
     scattered: set[str] = set()  # recordings of which only a part was read
@@ -191,6 +209,8 @@ def _origin(store: Store) -> Origin:
         return "arrays"
     if str(kind).startswith("long table"):
         return "table"
+    if kind in _OWN_FORMATS and store.dataset not in DATASETS:
+        return "arrays"
     # A store without a format was written by a user's own program.
     return "published" if kind or store.synthetic or store.dataset in DATASETS else "table"
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from msg3d_lab.data.checks import problems
 from msg3d_lab.data.checks.problems import Findings
+from msg3d_lab.data.formats.image_range import MANY, Extent, image_extent, why_outside
 from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.skeletons import Skeleton
@@ -33,6 +34,7 @@ class _Observation(NamedTuple):
         size: of a body.
         upside_down: whether `prepare_3d` turns the body over.
         three_by_two: whether it has 3 persons and 2 channels.
+        extent: where it is in its image, if it has one.
     """
 
     name: str
@@ -41,6 +43,7 @@ class _Observation(NamedTuple):
     size: float | None = None
     upside_down: bool = False
     three_by_two: bool = False
+    extent: Extent | None = None
 
 
 class CoordinateCheck:
@@ -51,13 +54,20 @@ class CoordinateCheck:
         layout: the joints.
         axes: coordinates before a score.
         preparation: what was done to the clips (`prepare_3d`, ...). Default: nothing yet.
+        image_size: (height, width) in pixels, if nothing was done to clips in 2D.
     """
 
     def __init__(
-        self, findings: Findings, layout: Skeleton, *, axes: int, preparation: str | None = None
+        self,
+        findings: Findings,
+        layout: Skeleton,
+        *,
+        axes: int,
+        preparation: str | None = None,
+        image_size: tuple[int, int] | None = None,
     ) -> None:
         self.findings, self.layout, self.axes = findings, layout, axes
-        self.preparation = preparation
+        self.preparation, self.image_size = preparation, image_size
         self._observations: list[_Observation] = []
         self._joints: dict[bytes, np.ndarray] = {}  # stored once: most clips have the same
 
@@ -98,8 +108,13 @@ class CoordinateCheck:
             size = _body_size(points[m, frames], seen[m, frames])
             m = int(present.sum(axis=1).argmax())
             upside_down = self._is_upside_down(points[m, present[m].argmax()])
+        extent = None
+        if self.axes == 2:
+            extent = image_extent(
+                keypoints, preparation=self.preparation, image_size=self.image_size
+            )
         self._observations.append(
-            _Observation(name, tuple(wrong), joints, size, upside_down, three_by_two)
+            _Observation(name, tuple(wrong), joints, size, upside_down, three_by_two, extent)
         )
 
     def _is_upside_down(self, body: np.ndarray) -> bool:
@@ -142,6 +157,13 @@ class CoordinateCheck:
         if len(upside_down) > _UPSIDE_DOWN * len(clips):
             for name in upside_down:
                 self.findings.add(problems.UPSIDE_DOWN, name)
+        extents = [(clip.name, clip.extent) for clip in clips if clip.extent is not None]
+        outside = [(name, extent) for name, extent in extents if extent.is_wrong]
+        many = len(outside) >= MANY * len(extents)
+        for i, (name, extent) in enumerate(outside):
+            why = f"{extent}: {why_outside([e for _, e in outside])}" if not i and many else ""
+            kind = problems.NOT_IN_IMAGE if many else problems.PARTLY_OUTSIDE
+            self.findings.add(kind, name, why or str(extent))
         low, high = _METRES
         sizes = [(clip.name, clip.size) for clip in clips if clip.size is not None]
         if sizes and not low <= float(np.median([size for _, size in sizes])) <= high:

@@ -30,6 +30,10 @@ NOT_TRAINED = "classes missing from a training split"
 NOT_TESTED = "classes missing from a test split"
 ONE_CLASS = "recordings of one class only"
 NO_CLIP = "classes without a clip"
+FROM_ONE = "labels that start at 1"
+NOT_IN_IMAGE = "2D clips that are not in their image"
+PARTLY_OUTSIDE = "2D clips partly outside their image"
+DEPTH = "2D layouts with a third coordinate"
 HALF = "splits without their other half"
 NO_SPLITS = "clips of a data set without splits"
 NO_SPLIT = "clips in no split"
@@ -109,7 +113,10 @@ KINDS: dict[str, Kind] = {
         "give every recording a name of its own, whatever folder it lies in",
         published=_IMPORT_AGAIN,
     ),
-    _CANNOT_BE_READ: Kind("error", "save the file again: it is no array, or damaged"),
+    _CANNOT_BE_READ: Kind(
+        "error",
+        "save the file again as the reason says: it is damaged, no array, or has other fields",
+    ),
     faults.LENGTH: Kind(
         "error",
         "give every row as many fields as the header; put names that hold a comma in quotes",
@@ -168,6 +175,12 @@ KINDS: dict[str, Kind] = {
         "split again, or accept that results say nothing about these classes",
         published=f"{_WHOLE}, or accept that results say nothing about these classes",
     ),
+    FROM_ONE: Kind(
+        "warning",
+        "number them from 0, or give the import a list of lines NUMBER,NAME (--labels): now the "
+        "network has an output for class 0, which nobody does",
+        published=f"{_WHOLE}, or accept that the network has an output for class 0",
+    ),
     NO_CLIP: Kind(
         "warning",
         "remove these classes, or accept that the network has outputs for them",
@@ -216,6 +229,21 @@ KINDS: dict[str, Kind] = {
         published="view the first frames, by which prepare_3d rotates clips: a person who lies or "
         "is badly tracked there can end upside down",
     ),
+    NOT_IN_IMAGE: Kind(
+        "error",
+        "import again with the right image size (--image-size HEIGHT WIDTH), or coordinates in "
+        "pixels",
+    ),
+    PARTLY_OUTSIDE: Kind(
+        "warning",
+        "view them: more than a fifth of their joints are well outside the image, as if it had "
+        "another size",
+    ),
+    DEPTH: Kind(
+        "warning",
+        "if the third number is the score of a pose estimator, import again and say so: it is "
+        "taken for z now",
+    ),
     SIZE: Kind(
         "warning",
         "check that the unit is metres: bodies measure 0.5 to 3 of them; scale yours (nothing to "
@@ -229,14 +257,18 @@ _LEFT_OUT_ADVICE = {
     "--keep-missing imports them",
     faults.NOBODY: "nothing: there is nobody in them to recognise",
     "occurs twice": "nothing: the first of each is in the store",
+    "in a split, but without an annotation": "nothing, if the source is a part of a data set; "
+    "otherwise correct the names in its splits",
+    "its kpfile is not there": "get the missing kpfiles and import again, or continue without "
+    "these recordings",
     "not an NTU name": "nothing, if they are not recordings; otherwise rename them as in the data "
     "set, such as S001C002P003R002A013",
     "not in the label file": "nothing, or download the label file that belongs to these recordings",
     _CANNOT_BE_READ: "download these files again and import again, or continue without them",
 }
 _CHECKED = (
-    "joints, coordinates, movement, persons, sizes, labels, classes, splits, subjects, names; in a "
-    "store also checksums and what was left out"
+    "joints, coordinates, images, movement, persons, sizes, labels, classes, splits, subjects, "
+    "names; in a store also checksums and what was left out"
 )
 
 

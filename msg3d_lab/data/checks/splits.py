@@ -16,7 +16,7 @@ __all__ = ["Halves", "check_splits", "find_protocols"]
 
 _HALF = re.compile(
     r"(?:(?P<protocol>.+)[_-])?(?:(?P<train>train|training)|(?P<test>test|testing)|"
-    r"(?P<val>val|valid|validation|eval|evaluation))",
+    r"(?P<val>val|valid|validation|eval|evaluation))(?P<number>\d*)",
     re.IGNORECASE,
 )
 
@@ -30,7 +30,7 @@ class Halves:
 
 
 def find_protocols(splits: Iterable[str]) -> dict[str, Halves]:
-    """Find which splits belong together, by names such as train, val, xsub_train, fold1-test.
+    """Find which splits belong together, by names such as train, xsub_train, fold1-test, test2.
 
     Returns:
         Name of each protocol ("" where the splits have no more than train or test in their names)
@@ -44,8 +44,9 @@ def find_protocols(splits: Iterable[str]) -> dict[str, Halves]:
     for split in splits:
         match = _HALF.fullmatch(split)
         if match is not None:
-            halves = found.setdefault(match["protocol"] or "", {})
-            halves.setdefault(str(match.lastgroup), []).append(split)
+            halves = found.setdefault((match["protocol"] or "") + match["number"], {})
+            part = next(part for part in ("train", "test", "val") if match[part])
+            halves.setdefault(part, []).append(split)
     return {
         protocol: Halves(
             tuple(halves.get("train", ())), (*halves.get("test", ()), *halves.get("val", ()))
@@ -76,7 +77,11 @@ def check_splits(
     if not len(ids):
         return
     counts = np.bincount(labels, minlength=len(label_names))
-    for label in np.flatnonzero(counts == 0).tolist():
+    empty = np.flatnonzero(counts == 0).tolist()
+    if empty == [0] and len(label_names) > 2 and label_names[0] in ("0", "class 0"):
+        findings.add(problems.FROM_ONE, f"labels 1 to {len(label_names) - 1}")
+        empty = []
+    for label in empty:
         findings.add(problems.NO_CLIP, _class(label, label_names))
     if np.count_nonzero(counts) == 1:
         findings.add(problems.ONE_CLASS, _class(int(counts.argmax()), label_names))

@@ -1,7 +1,8 @@
-"""Import the arrays of 2s-AGCN and MS-G3D: NTU RGB+D 60 and 120.
+"""Import the arrays of 2s-AGCN and MS-G3D: NTU RGB+D 60 and 120, and own data in this form.
 
 A folder per protocol with `train_data_joint.npy`, `val_data_joint.npy` (clips, 3, 300, 25, 2) and
-`train_label.pkl`, `val_label.pkl`, each a pair (names, labels).
+`train_label.pkl`, `val_label.pkl`, each a pair (names, labels). ST-GCN calls the arrays
+`train_data.npy`, `val_data.npy`. Own data may have any layout, persons, names and labels.
 
 Source: `data_gen/ntu_gendata.py` and `data_gen/preprocess.py` of both. A person who is absent in
 the first frame loses the frames without it; then each person is repeated from the start until the
@@ -12,6 +13,7 @@ is rotated. `cut_repetition` says what of this can be undone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -21,30 +23,59 @@ import numpy as np
 from msg3d_lab import skeletons
 from msg3d_lab.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.datasets import Dataset, get, ntu_facts, ntu_splits
+from msg3d_lab.data.datasets import DATASETS, Dataset, get, ntu_facts, ntu_splits
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
+from msg3d_lab.data.formats.label_list import name_classes
+from msg3d_lab.data.formats.layout_choice import ArrayPlan, plan_arrays
+from msg3d_lab.data.formats.ntu_labels import check_ntu_labels
 from msg3d_lab.safe_pickle import load_npy, load_pickle
+from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["IMPORTER", "cut_repetition", "is_source", "read_clips"]
 
 _PARTS, _FILES = ("train", "val"), ("data_joint.npy", "label.pkl")
+_OWN_PARTS, _ARRAYS = ("train", "val", "test"), ("data_joint.npy", "data.npy")
+_SUFFIXES = (".skeleton", ".json", ".npy", ".avi", ".mp4")
 _MAX_FRAMES = 10_000  # the field's arrays have 300
 
 
 def is_source(path: Path) -> bool:
     """Whether a folder has one of the arrays."""
-    return any((path / f"{part}_{_FILES[0]}").is_file() for part in _PARTS)
+    return any((path / f"{part}_{name}").is_file() for part in _OWN_PARTS for name in _ARRAYS)
 
 
-def read_clips(folder: Path, *, dataset: Dataset) -> Recordings:
+def read_clips(
+    folder: Path,
+    *,
+    dataset: Dataset,
+    layout: Skeleton | str | Path | None = None,
+    labels: str | Path | None = None,
+    prepare: str | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> Recordings:
     """List the clips of a folder; each is read when it is asked for, and gets its own length back.
 
-    Their coordinates stay as they are in the arrays.
+    Their coordinates stay as they are in the arrays, unless `prepare` says otherwise.
+
+    Args:
+        folder: has the arrays and the labels.
+        dataset: ntu60, ntu120 or one's own.
+        layout: the joints of own data. Default: by their number, if that tells.
+        labels: the list of class names of own data; see `read_label_list`.
+        prepare: of own data; see `plan_arrays`.
+        image_size: (height, width) of own data in pixels.
 
     Raises:
-        FileNotFoundError: one of the four files is not there.
-        ValueError: not such arrays, or clips in another split than their names say.
+        FileNotFoundError: one of the four files is not there; of own data, the labels of an array.
+        ValueError: not such arrays, or clips in another split or class than their names say.
     """
+    if dataset.name not in DATASETS:
+        return _read_own(folder, layout, labels, prepare, image_size)
+    if (layout, labels, prepare, image_size) != (None, None, None, None):
+        raise ValueError(
+            f"{dataset.name} has its own layout and labels: do not give these options, or give "
+            "recordings of your own a name of their own (--dataset)"
+        )
     needed = [folder / f"{part}_{rest}" for part in _PARTS for rest in _FILES]
     missing = [path.name for path in needed if not path.is_file()]
     if missing:
@@ -55,18 +86,75 @@ def read_clips(folder: Path, *, dataset: Dataset) -> Recordings:
     rows: list[_Row] = []
     for part in _PARTS:
         array = _open_array(folder / f"{part}_{_FILES[0]}")
-        names, labels = _read_labels(folder / f"{part}_{_FILES[1]}", array.shape[0])
+        names, numbers = _read_labels(folder / f"{part}_{_FILES[1]}", array.shape[0])
         rows += [
             _Row(array, i, part, name, label, ntu_splits(name, dataset=dataset.name))
-            for i, (name, label) in enumerate(zip(names, labels, strict=True))
+            for i, (name, label) in enumerate(zip(names, numbers, strict=True))
         ]
     _check_splits(folder, rows, dataset)
+    check_ntu_labels([(row.id, row.label) for row in rows], where=str(folder), dataset=dataset)
     whole = sha256("".join(map(digest, needed)).encode()).hexdigest()
     source = source_record("2s-AGCN and MS-G3D arrays", [folder], whole)
     return Recordings(
         clips=LazyClips(rows, _read),
         skeleton=skeletons.get("ntu25"),
         preparation={"name": "2s-AGCN", **source},
+    )
+
+
+def _read_own(
+    folder: Path,
+    layout: Skeleton | str | Path | None,
+    labels: str | Path | None,
+    prepare: str | None,
+    image_size: tuple[int, int] | None,
+) -> Recordings:
+    """List clips of own data: any joints, persons, names and labels; each part is a split."""
+    found = [
+        (part, folder / f"{part}_{name}", folder / f"{part}_{_FILES[1]}")
+        for part in _OWN_PARTS
+        for name in _ARRAYS
+        if (folder / f"{part}_{name}").is_file()
+    ]
+    for _, data, label in found:
+        if not label.is_file():
+            raise FileNotFoundError(
+                f"{folder} has no {label.name}: expected a pickle (names, labels) for {data.name}"
+            )
+    arrays = [_open_array(path, own=True) for _, path, _ in found]
+    kinds = {(a.shape[1], *a.shape[3:4]) for a in arrays}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"{folder}: its arrays differ in channels or joints: "
+            f"{', '.join(f'{a.path.name} {a.shape}' for a in arrays)}"
+        )
+    ((channels, joints),) = kinds
+    plan = plan_arrays(
+        layout,
+        joints=joints,
+        channels=channels,
+        prepare=prepare,
+        image_size=image_size,
+        where=folder,
+    )
+    rows: list[_Row] = []
+    for (part, _, path), array in zip(found, arrays, strict=True):
+        names, numbers = _read_labels(path, array.shape[0], own=True)
+        rows += [
+            _Row(array, i, part, name, label, (part,))
+            for i, (name, label) in enumerate(zip(names, numbers, strict=True))
+        ]
+    classes = name_classes({row.label for row in rows}, labels, where=folder.name)
+    rows = [row._replace(label=classes.numbers[row.label]) for row in rows]
+    files = [path for _, *paths in found for path in paths]
+    whole = sha256("".join(map(digest, files)).encode()).hexdigest()
+    return Recordings(
+        clips=LazyClips(rows, partial(_read, plan=plan)),
+        skeleton=plan.layout,
+        channels=plan.prepared_channels,
+        preparation=plan.record | source_record("2s-AGCN and MS-G3D arrays", [folder], whole),
+        label_names=classes.names,
+        notes=plan.notes + classes.notes,
     )
 
 
@@ -99,12 +187,14 @@ class _Row(NamedTuple):
     splits: tuple[str, ...]
 
 
-def _open_array(path: Path) -> _Array:
+def _open_array(path: Path, *, own: bool = False) -> _Array:
     array = load_npy(path, memory_map=True)
-    fits = array.ndim == 5 and (array.shape[1], *array.shape[3:]) == (3, 25, 2)
-    if not fits or not 0 < array.shape[2] <= _MAX_FRAMES:
+    fits = array.ndim == 5 and (own or (array.shape[1], *array.shape[3:]) == (3, 25, 2))
+    if not fits or not 0 < array.shape[2] <= _MAX_FRAMES or 0 in array.shape:
+        expected = "channels, frames, joints, persons" if own else "3, frames, 25, 2"
+        cure = "" if own else "; data of your own need a name of their own (--dataset NAME)"
         raise ValueError(
-            f"{path}: expected an array (clips, 3, frames, 25, 2), found {array.shape}"
+            f"{path}: expected an array (clips, {expected}), found {array.shape}{cure}"
         )
     if array.dtype.kind != "f" or not array.flags.c_contiguous:
         raise ValueError(f"{path}: expected numbers in C order, found {array.dtype!s:.100}")
@@ -117,7 +207,7 @@ def _open_array(path: Path) -> _Array:
     return _Array(path, start, array.dtype.str, array.shape)
 
 
-def _read_labels(path: Path, count: int) -> tuple[list[str], list[int]]:
+def _read_labels(path: Path, count: int, *, own: bool = False) -> tuple[list[str], list[int]]:
     """Read names, without folder and suffix, and labels."""
     document = load_pickle(path)
     if not isinstance(document, (tuple, list)) or len(document) != 2:
@@ -131,7 +221,14 @@ def _read_labels(path: Path, count: int) -> tuple[list[str], list[int]]:
             f"{path} has {len(names)} names and {len(labels)} labels, the array beside it has "
             f"{count} clips: they are not of one data set"
         )
-    return [PurePosixPath(n.replace("\\", "/")).name.split(".")[0] for n in names], list(labels)
+    names = [PurePosixPath(n.replace("\\", "/")).name for n in names]
+    if not own:
+        return [name.split(".")[0] for name in names], list(labels)
+    if min(labels) < 0:
+        raise ValueError(f"{path}: expected labels from 0, found {min(labels)}")
+    # Names of one's own may have points in them.
+    stems = [next((n.removesuffix(s) for s in _SUFFIXES if n.endswith(s)), n) for n in names]
+    return stems, list(labels)
 
 
 def _check_splits(folder: Path, rows: Sequence[_Row], dataset: Dataset) -> None:
@@ -148,10 +245,12 @@ def _check_splits(folder: Path, rows: Sequence[_Row], dataset: Dataset) -> None:
         )
 
 
-def _read(row: _Row) -> Clip | LeftOut:
+def _read(row: _Row, *, plan: ArrayPlan | None = None) -> Clip | LeftOut:
     clip = row.array.read(row.number).transpose(3, 1, 2, 0)
     with np.errstate(all="ignore"):  # numbers that are not finite are found by the clip's check
         keypoints = np.ascontiguousarray(cut_repetition(clip), dtype=np.float32)
+        if plan is not None and keypoints.size:
+            keypoints = plan(keypoints)
     if not keypoints.size:
         return LeftOut(row.id, "nobody in any frame")
     return Clip(row.id, keypoints, row.label, row.splits, **ntu_facts(row.id))
@@ -209,5 +308,7 @@ IMPORTER = Importer(
     title="a folder of the arrays of 2s-AGCN and MS-G3D",
     datasets=(get("ntu60"), get("ntu120")),
     is_source=is_source,
-    read=lambda sources, dataset: read_clips(sources[0], dataset=dataset),
+    read=lambda sources, **options: read_clips(sources[0], **options),
+    options=("layout", "labels", "prepare", "image_size"),
+    own=True,
 )

@@ -1,8 +1,9 @@
-"""Import the arrays of CTR-GCN: NTU RGB+D 60 and 120.
+"""Import the arrays of CTR-GCN: NTU RGB+D 60 and 120, and own data in this form.
 
 `NTU60_CS.npz` and its like have `x_train`, `x_test` (clips, frames, 150), padded with zeros, and
 `y_train`, `y_test`, one-hot. Clips have no names. The origin is joint 1 of the first frame; nothing
-was rotated. Of NTU120 a single person was written twice.
+was rotated. Of NTU120 a single person was written twice. Own data may have any layout, persons and
+classes; a row is persons x joints x channels.
 
 Source: `data/ntu/seq_transformation.py` and `data/ntu120/seq_transformation.py` of CTR-GCN.
 """
@@ -21,8 +22,11 @@ import numpy as np
 from msg3d_lab import skeletons
 from msg3d_lab.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.datasets import Dataset, get
+from msg3d_lab.data.datasets import DATASETS, Dataset, get
 from msg3d_lab.data.formats.importer import Importer, Recordings, source_record
+from msg3d_lab.data.formats.label_list import name_classes
+from msg3d_lab.data.formats.layout_choice import ArrayPlan, plan_arrays
+from msg3d_lab.data.formats.own.recordings import find_layout
 from msg3d_lab.data.formats.zip_or_folder import DAMAGE, has_members
 from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.skeletons import Skeleton
@@ -47,22 +51,48 @@ def is_source(path: Path) -> bool:
     return path.is_file() and has_members(path, "x_train.npy".__eq__)
 
 
-def read_clips(path: Path, *, dataset: Dataset) -> Recordings:
+def read_clips(
+    path: Path,
+    *,
+    dataset: Dataset,
+    layout: Skeleton | str | Path | None = None,
+    labels: str | Path | None = None,
+    prepare: str | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> Recordings:
     """Read the clips of a file one by one, once, in the order of the file.
 
     They are cut where only zeros follow and prepared with `prepare_3d`. Their ids are split and
     position from 0, such as xsub_train_00000; they belong to no other protocol than the file's.
+    The splits of own data are train and val; their coordinates stay as they are, unless `prepare`
+    says otherwise.
+
+    Args:
+        path: the file.
+        dataset: ntu60, ntu120 or one's own.
+        layout: the joints of own data. Default: by their number for two persons with x, y, z.
+        labels: the list of class names of own data; see `read_label_list`.
+        prepare: of own data; see `plan_arrays`.
+        image_size: (height, width) of own data in pixels.
 
     Raises:
         ValueError: not such arrays, or arrays of another data set. Later: the file is damaged.
         OSError: the disk or network failed.
     """
+    if dataset.name not in DATASETS:
+        return _read_own(path, layout, labels, prepare, image_size)
+    if (layout, labels, prepare, image_size) != (None, None, None, None):
+        raise ValueError(
+            f"{dataset.name} has its own layout and labels: do not give these options, or give "
+            "recordings of your own a name of their own (--dataset)"
+        )
     name, protocol = _PROTOCOLS.get(path.stem.lower(), ("", ""))
     if name != dataset.name:
         raise ValueError(
             f"{path}: the clips of CTR-GCN's arrays have no names, so the file's name says whose "
             f"they are: expected NTU60_CS.npz, NTU60_CV.npz (ntu60), NTU120_CSub.npz or "
-            f"NTU120_CSet.npz (ntu120) for {dataset.name}; rename it if you know what it is"
+            f"NTU120_CSet.npz (ntu120) for {dataset.name}; rename it if you know what it is, or "
+            "give data of your own a name of their own (--dataset NAME)"
         )
     skeleton, classes = skeletons.get("ntu25"), len(dataset.label_names)
     parts = []
@@ -86,6 +116,64 @@ def read_clips(path: Path, *, dataset: Dataset) -> Recordings:
         count=sum(part.clips for part in parts),
         skeleton=skeleton,
         preparation={"name": "prepare_3d", **source},
+    )
+
+
+def _read_own(
+    path: Path,
+    layout: Skeleton | str | Path | None,
+    labels: str | Path | None,
+    prepare: str | None,
+    image_size: tuple[int, int] | None,
+) -> Recordings:
+    """Read clips of own data: any joints, persons and classes."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for theirs in ("train", "test"):
+                x, y = f"x_{theirs}.npy", f"y_{theirs}.npy"
+                shapes[x], shapes[y] = _shape(archive, x, 3, "f"), _shape(archive, y, 2, "fiub")
+                if shapes[x][0] != shapes[y][0]:
+                    raise ValueError(f"{x} {shapes[x]} and {y} {shapes[y]} differ in clips")
+    except DAMAGE as error:
+        raise ValueError(
+            f"{path}: expected the arrays x_train, y_train, x_test, y_test: x (clips, frames, "
+            f"persons x joints x channels), y (clips, classes) one-hot: {error}"
+        ) from error
+    numbers, classes = shapes["x_train.npy"][2], shapes["y_train.npy"][1]
+    if shapes["x_test.npy"][2] != numbers or shapes["y_test.npy"][1] != classes:
+        raise ValueError(f"{path}: its training and test arrays differ in joints or classes")
+    skeleton = find_layout(layout) if layout is not None else None
+    joints = skeleton.num_joints if skeleton is not None else numbers // (3 * _PERSONS)
+    channels = next((c for c in (3, 2) if joints and numbers % (joints * c) == 0), 0)
+    if not channels:
+        raise ValueError(
+            f"{path} has rows of {numbers} numbers, which are not persons x {joints} joints x 2 or "
+            "3 channels: name the layout of these recordings (--layout)"
+        )
+    plan = plan_arrays(
+        skeleton,
+        joints=joints,
+        channels=channels,
+        prepare=prepare,
+        image_size=image_size,
+        where=path,
+    )
+    named = name_classes(range(classes), labels, where=path.name)
+    parts = [
+        _Part(ours, f"x_{theirs}.npy", f"y_{theirs}.npy", shapes[f"x_{theirs}.npy"][0])
+        for theirs, ours in (("train", "train"), ("test", "val"))
+    ]
+    persons = numbers // (joints * channels)
+    note = f"a row is {persons} persons x {joints} joints x {channels} channels"
+    return Recordings(
+        clips=_clips(path, parts, plan),
+        count=sum(part.clips for part in parts),
+        skeleton=plan.layout,
+        channels=plan.prepared_channels,
+        preparation=plan.record | source_record("CTR-GCN arrays", [path], digest(path)),
+        label_names=named.names,
+        notes=(note, *plan.notes, *named.notes),
     )
 
 
@@ -131,14 +219,14 @@ def _read_header(file: IO[bytes], name: str, kinds: str) -> tuple[tuple[int, ...
     return shape, dtype
 
 
-def _clips(path: Path, parts: list[_Part], skeleton: Skeleton) -> Iterator[Clip | LeftOut]:
+def _clips(path: Path, parts: list[_Part], plan: Skeleton | ArrayPlan) -> Iterator[Clip | LeftOut]:
     """Go through the file once; a row of x at a time is in memory."""
     with zipfile.ZipFile(path) as archive:
         for part in parts:
             try:
                 with archive.open(part.x) as x, archive.open(part.y) as y:
                     for i, (clip, one_hot) in enumerate(zip(_rows(x), _rows(y), strict=True)):
-                        yield _clip(f"{part.split}_{i:05d}", clip, one_hot, part, skeleton)
+                        yield _clip(f"{part.split}_{i:05d}", clip, one_hot, part, plan)
             except DAMAGE as error:
                 raise ValueError(f"{path} is damaged: {error}: get it again") from error
 
@@ -155,21 +243,28 @@ def _rows(file: IO[bytes]) -> Iterator[np.ndarray]:
 
 
 def _clip(
-    clip_id: str, row: np.ndarray, one_hot: np.ndarray, part: _Part, skeleton: Skeleton
+    clip_id: str, row: np.ndarray, one_hot: np.ndarray, part: _Part, plan: Skeleton | ArrayPlan
 ) -> Clip | LeftOut:
     (hot,) = np.nonzero(one_hot)
     if len(hot) != 1 or one_hot[hot[0]] != 1:
         return LeftOut(clip_id, "cannot be read", f"its row of {part.y} is not one 1 and zeros")
     with np.errstate(all="ignore"):  # numbers that are not finite are found by the clip's check
-        clip = row.reshape(-1, _PERSONS, _JOINTS, 3).swapaxes(0, 1).astype(np.float64)
-        if not clip[1].any() or np.array_equal(clip[0], clip[1]):
+        joints, channels = (
+            (plan.layout.num_joints, plan.channels) if isinstance(plan, ArrayPlan) else (_JOINTS, 3)
+        )
+        persons = row.shape[1] // (joints * channels)
+        clip = row.reshape(-1, persons, joints, channels).swapaxes(0, 1).astype(np.float64)
+        if persons == _PERSONS and (not clip[1].any() or np.array_equal(clip[0], clip[1])):
             clip = clip[:1]
         filled = np.flatnonzero(clip.any(axis=(0, 2, 3)))
         if not len(filled):
             return LeftOut(clip_id, "nobody in any frame")
         clip = clip[:, : filled[-1] + 1]
+        if isinstance(plan, ArrayPlan):
+            keypoints = plan(clip[clip.any(axis=(1, 2, 3))])
+            return Clip(clip_id, keypoints, int(hot[0]), (part.split,))
         # Away from the origin, where a joint counts as not seen: the first frame's joint 1 is it.
-        keypoints = prepare_3d(clip + clip.any(axis=(2, 3), keepdims=True), skeleton)
+        keypoints = prepare_3d(clip + clip.any(axis=(2, 3), keepdims=True), plan)
     return Clip(clip_id, keypoints, int(hot[0]), (part.split,))
 
 
@@ -177,5 +272,7 @@ IMPORTER = Importer(
     title="an .npz of CTR-GCN",
     datasets=(get("ntu60"), get("ntu120")),
     is_source=is_source,
-    read=lambda sources, dataset: read_clips(sources[0], dataset=dataset),
+    read=lambda sources, **options: read_clips(sources[0], **options),
+    options=("layout", "labels", "prepare", "image_size"),
+    own=True,
 )

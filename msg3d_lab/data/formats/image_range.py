@@ -146,6 +146,6 @@ def refuse_outside(
         clip_id, extent = wrong[0]
         raise ValueError(
             f"{len(wrong)} of {len(found)} clips that were tested are not in their image, for "
-            f"example {clip_id}: {extent}: {why_outside([extent for _, extent in wrong])}"
+            f"example {clip_id} ({extent}): {why_outside([extent for _, extent in wrong])}"
         )
     return clips

@@ -4,6 +4,7 @@
 `frame_index` and `skeleton`, whose items have `pose` (x, y of 18 OpenPose joints, from the upper
 left corner, in image widths and heights) and `score`. `kinetics_train_label.json` and
 `kinetics_val_label.json` beside them say for each clip `has_skeleton`, `label` and `label_index`.
+Own data in this form may have other names: folders `NAME` with `NAME_label.json` beside them.
 
 Sources: Yan et al., AAAI 2018; files and preparation as in ST-GCN (`feeder/feeder_kinetics.py`) and
 MS-G3D (`data_gen/kinetics_gendata.py`).
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -21,7 +23,7 @@ import numpy as np
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.datasets import Dataset, get
+from msg3d_lab.data.datasets import DATASETS, Dataset, get
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
 from msg3d_lab.data.formats.zip_or_folder import (
     DAMAGE,
@@ -36,18 +38,22 @@ __all__ = ["IMPORTER", "read_clips"]
 
 _JOINTS, _PERSONS_SEEN, _PERSONS = 18, 5, 2
 _SPLITS = ("kinetics_train", "kinetics_val")
-_LABEL_FILES = {f"{split}_label.json": split for split in _SPLITS}
+_LABEL_FILE = "_label.json"  # after the name of the folder
 _MAX_CLIP_SIZE, _MAX_LABELS_SIZE = 16 << 20, 64 << 20  # bytes, several times those of Kinetics
 _MAX_CLASSES = 100_000
 _MAX_FRAMES = 10_000  # Kinetics has 300
 
 
 def _is_source(path: Path) -> bool:
-    wanted = {*_SPLITS, *_LABEL_FILES}
-    return has_members(path, lambda name: not wanted.isdisjoint(PurePosixPath(name).parts))
+    return has_members(
+        path,
+        lambda name: name.endswith(_LABEL_FILE) or bool({*_SPLITS} & {*PurePosixPath(name).parts}),
+    )
 
 
-def read_clips(sources: Sequence[Path], *, dataset: Dataset) -> Recordings:
+def read_clips(
+    sources: Sequence[Path], *, dataset: Dataset, image_size: tuple[int, int] | None = None
+) -> Recordings:
     """List the clips of Kinetics-Skeleton; each is read when it is asked for.
 
     A clip's class and split come from the label file of its folder. Of the first five persons of a
@@ -60,7 +66,8 @@ def read_clips(sources: Sequence[Path], *, dataset: Dataset) -> Recordings:
     Args:
         sources: folders that hold `kinetics_train` or `kinetics_val` or both with their label
             files, or zips of these.
-        dataset: kinetics400.
+        dataset: kinetics400, or one's own: then folders and label files may have any name.
+        image_size: (height, width), if x and y are in pixels of such images.
 
     Raises:
         FileNotFoundError: there is no such folder or file.
@@ -69,20 +76,34 @@ def read_clips(sources: Sequence[Path], *, dataset: Dataset) -> Recordings:
     """
     where = ", ".join(str(one) for one in sources)
     members = list_members(sources, suffix=".json")
-    labels = {
-        split: _labels(member)
-        for member in members
-        if (split := _LABEL_FILES.get(PurePosixPath(member.name).name))
+    files = {m: PurePosixPath(m.name) for m in members}
+    beside = {
+        path.name.removesuffix(_LABEL_FILE): member
+        for member, path in files.items()
+        if path.name.endswith(_LABEL_FILE)
     }
-    folders = [(member, PurePosixPath(member.name).parent.name) for member in members]
-    found = [(member, folder) for member, folder in folders if folder in _SPLITS]
+    own = dataset.name not in DATASETS
+    splits = sorted({*_SPLITS, *(beside if own else ())})
+    labels = {split: _labels(beside[split]) for split in splits if split in beside}
+    found = [(member, path.parent.name) for member, path in files.items()]
+    others = sorted({name for _, name in found if name and name not in splits})
+    found = [(member, name) for member, name in found if name in splits]
     missing = sorted({split for _, split in found} - set(labels))
     if not found or missing:
-        raise ValueError(
+        message = (
             f"{where}: expected clips in folders kinetics_train and kinetics_val with their label "
-            f"files beside them, found {len(found)} clips"
-            + (f" but no {missing[0]}_label.json: download it too" if found else "")
+            "files kinetics_train_label.json and kinetics_val_label.json beside them, found "
+            f"{len(found)} clips"
         )
+        if found:
+            message += f" but no {missing[0]}_label.json: download it too"
+        elif others:
+            message += (
+                f" there, and the folders {', '.join(others)!s:.200}. Rename them; or give data of "
+                "your own a name of their own (--dataset NAME), then a folder and its label file "
+                "may be called NAME and NAME_label.json"
+            )
+        raise ValueError(message)
     entries: list[_Listed | LeftOut] = [_entry(m, split, labels[split]) for m, split in found]
     there = {(split, member.id) for member, split in found}
     entries += [
@@ -91,11 +112,12 @@ def read_clips(sources: Sequence[Path], *, dataset: Dataset) -> Recordings:
         for name, label in part.items()
         if label.has_skeleton and (split, name) not in there
     ]
+    size = {} if image_size is None else {"image_size": list(image_size)}
     record = source_record("Kinetics-Skeleton JSON", sources, digest_members(members))
     return Recordings(
-        clips=LazyClips(entries, _read),
+        clips=LazyClips(entries, partial(_read, image_size=image_size)),
         skeleton=skeletons.get("openpose18"),
-        preparation={"name": "kinetics", "scored": True, **record},
+        preparation={"name": "kinetics", "scored": True, **size, **record},
         label_names=_names(labels, where),
     )
 
@@ -118,8 +140,9 @@ class _Listed(NamedTuple):
     label: int
 
 
-def _read(listed: _Listed) -> Clip | LeftOut:
-    clip = _parse(listed.id, read_member(listed.member, limit=_MAX_CLIP_SIZE))
+def _read(listed: _Listed, *, image_size: tuple[int, int] | None = None) -> Clip | LeftOut:
+    content = read_member(listed.member, limit=_MAX_CLIP_SIZE)
+    clip = _parse(listed.id, content, image_size=image_size)
     if isinstance(clip, LeftOut):
         return clip
     if clip.label not in (-1, listed.label):
@@ -171,16 +194,23 @@ def _names(labels: dict[str, dict[str, _Label]], where: str) -> tuple[str, ...]:
                 f"{label.name!r:.80} in the label files: they are of different data sets"
             )
     gaps = sorted(set(range(len(names))) - set(names))
+    if gaps == [0] and len(names) > 1:
+        raise ValueError(
+            f"{where}: 'label_index' goes from 1 to {max(names)} in the label files: expected from "
+            f"0 to {max(names) - 1}. Subtract 1 from each, there and in the files of the clips"
+        )
     if gaps:
         raise ValueError(f"{where}: the label files have no name for class {gaps[0]}: get both")
     return tuple(names[i] for i in range(len(names)))
 
 
-def _parse(clip_id: str, content: bytes) -> Clip | LeftOut:
+def _parse(
+    clip_id: str, content: bytes, *, image_size: tuple[int, int] | None = None
+) -> Clip | LeftOut:
     """Read a clip's file. Its class is the file's `label_index`, or -1 without one."""
     try:
         document = json.loads(content)
-        keypoints = _keypoints(document["data"])
+        keypoints = _keypoints(document["data"], image_size or (1, 1))
         label = document.get("label_index", -1)
         if type(label) is not int:
             raise ValueError("'label_index' is no whole number")
@@ -194,7 +224,7 @@ def _parse(clip_id: str, content: bytes) -> Clip | LeftOut:
     return Clip(clip_id, keypoints, label)
 
 
-def _keypoints(frames: Any) -> np.ndarray:
+def _keypoints(frames: Any, image_size: tuple[int, int]) -> np.ndarray:
     """Select persons and scale coordinates: (M, T, 18, 3) float32, M at most 2."""
     numbers, slots, rows = [], [], []
     for frame in frames:
@@ -221,24 +251,27 @@ def _keypoints(frames: Any) -> np.ndarray:
         raise ValueError(f"{int((~np.isfinite(values)).sum())} numbers are NaN or infinite")
     found = np.zeros((last - first + 1, _PERSONS_SEEN, _JOINTS, 3))
     at = np.array(slots) - (first, 0)
-    found[at[:, 0], at[:, 1]] = _centered(values)
+    found[at[:, 0], at[:, 1]] = _centered(values, image_size)
     best = np.argsort(-found[..., 2].sum(axis=-1), axis=1, kind="stable")[:, :_PERSONS]
     chosen = np.take_along_axis(found, best[..., None, None], axis=1)
     persons = 1 if not chosen[:, 1].any() else 2
     return chosen.swapaxes(0, 1)[:persons].astype(np.float32)
 
 
-def _centered(values: np.ndarray) -> np.ndarray:
+def _centered(values: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     """(K, 54) as in the files -> (K, 18, 3): x to the right, y up, score."""
+    height, width = image_size
     xy, score = values[:, : 2 * _JOINTS].reshape(-1, _JOINTS, 2), values[:, 2 * _JOINTS :]
-    centered = np.where((score != 0)[..., None], (xy - 0.5) * (1, -1), 0)
+    centered = np.where((score != 0)[..., None], (xy / (width, height) - 0.5) * (1, -1), 0)
     return np.concatenate([centered, score[..., None]], axis=-1)
 
 
 IMPORTER = Importer(
-    title="Kinetics-Skeleton folders or zips of JSON files",
+    title="Kinetics-Skeleton, folders kinetics_train and kinetics_val of JSON files, or their zips",
     datasets=(get("kinetics400"),),
     is_source=_is_source,
     read=read_clips,
+    options=("image_size",),
     several_sources=True,
+    own=True,
 )

@@ -34,12 +34,13 @@ from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, sou
 from msg3d_lab.data.formats.kpfiles import find_kpfiles, read_skeletons
 from msg3d_lab.data.formats.label_list import name_classes
 from msg3d_lab.data.formats.layout_choice import guess_layout, is_flat
+from msg3d_lab.data.formats.ntu_labels import check_ntu_labels
 from msg3d_lab.data.formats.own.recordings import Preparation, find_layout
 from msg3d_lab.data.preprocess import is_zero, prepare_2d, prepare_3d
 from msg3d_lab.safe_pickle import load_pickle
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["IMPORTER", "check_labels", "is_source", "read_clips"]
+__all__ = ["IMPORTER", "is_source", "read_clips"]
 
 # Of NTU: joints and whether there are two coordinates.
 _LAYOUTS: dict[tuple[int, bool], str] = {(17, True): "coco17", (25, False): "ntu25"}
@@ -120,7 +121,7 @@ def read_clips(
         entries = [_relabelled(entry, classes.numbers) for entry in entries]
         names = classes.names
     else:
-        check_labels([(e.id, e.label) for e in usable], where, dataset)
+        check_ntu_labels([(e.id, e.label) for e in usable], where=where, dataset=dataset)
         names = None
     if prepare is None:
         prepare = "image" if flat else "align" if _can_align(skeleton) else "center"
@@ -245,38 +246,6 @@ def _read(entry: Entry | Compressed, *, plan: Preparation) -> Clip | LeftOut:
             parts = [keypoint, score[..., None]] if score is not None and flat else [keypoint]
             keypoints = plan(np.concatenate(parts, axis=-1))
     return Clip(entry.id, keypoints, entry.label, entry.splits, **ntu_facts(entry.id))
-
-
-def check_labels(labelled: Sequence[tuple[str, int]], where: str, dataset: Dataset) -> None:
-    """Hold the labels of NTU recordings against the actions in their names.
-
-    Raises:
-        ValueError: names of another data set, or labels that contradict the names.
-    """
-    numbers = [(name, label, parse_ntu_name(name)) for name, label in labelled]
-    foreign = [name for name, _, n in numbers if n is not None and not n.is_of(dataset.name)]
-    if foreign:
-        other = next((d for d in ("ntu60", "ntu120") if d != dataset.name), "")
-        raise ValueError(
-            f"{where} has {len(foreign)} recordings that {dataset.name} does not have, for example "
-            f"{foreign[0]}: is it {other}? Then import it as that"
-        )
-    wrong = [(name, label, n.action) for name, label, n in numbers if n and label != n.action - 1]
-    if not wrong:
-        return
-    name, label, action = wrong[0]
-    every = len(wrong) == sum(n is not None for _, _, n in numbers)
-    cause = (
-        "All labels are one too high: they start at 1. Subtract 1. "
-        if every and all(label == action for _, label, action in wrong)
-        else ""
-    )
-    raise ValueError(
-        f"{where}: the labels of {len(wrong)} of {len(labelled)} recordings contradict their "
-        f"names, for example {name}: its name says action {action}, which is label {action - 1} of "
-        f"{dataset.name}, found label {label}. {cause}For labels of your own give a "
-        "name of your own: --dataset NAME --layout ntu25 (or coco17)"
-    )
 
 
 def _members(split: Any, path: Path) -> dict[str, tuple[str, ...]]:

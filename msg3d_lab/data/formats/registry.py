@@ -28,7 +28,7 @@ from msg3d_lab.data.store import open_store, store_document, write_entries
 from msg3d_lab.files import write_aside
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["IMPORTERS", "import_dataset", "left_out_path"]
+__all__ = ["IMPORTERS", "detect_format", "import_dataset", "left_out_path"]
 
 # In this order they are asked whether a source is theirs.
 IMPORTERS: tuple[Importer, ...] = (
@@ -163,7 +163,7 @@ def _choose(sources: Sequence[Path], name: str, *, layout: bool) -> tuple[Import
     mine = Dataset(name, title=name, layouts=(), label_names=(), protocols=())
     known = {dataset.name: dataset for importer in IMPORTERS for dataset in importer.datasets}
     if layout:
-        found = _is_of(sources[0])
+        found = detect_format(sources[0])
         if found is None or "layout" not in found.options:
             return own.IMPORTER, mine
     importer = _detect(sources)
@@ -196,12 +196,13 @@ def _detect(sources: Sequence[Path]) -> Importer:
     return found[0]
 
 
-def _is_of(source: Path) -> Importer | None:
+def detect_format(source: Path) -> Importer | None:
+    """Return the importer of a file or folder in one of the field's formats, if it is one."""
     return next((importer for importer in IMPORTERS if importer.is_source(source)), None)
 
 
 def _detect_one(source: Path) -> Importer:
-    importer = _is_of(source)
+    importer = detect_format(source)
     if importer is not None:
         return importer
     if source.is_file() and not zipfile.is_zipfile(source):

@@ -1,3 +1,4 @@
+import pickle
 import re
 import time
 from dataclasses import replace
@@ -38,6 +39,7 @@ from msg3d_lab.data.formats.own.faults import (
     TOO_LONG,
     TWICE,
 )
+from msg3d_lab.data.preprocess import prepare_2d
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "own-skeletons"
 
@@ -397,6 +399,85 @@ def test_check_store_finds_what_write_store_would_have_refused(clean, store_of, 
     broken[0, 0] = np.nan
     monkeypatch.setattr(store, "keypoints", lambda i: broken if i == 1 else clean[i].keypoints)
     expect(check(store), FINITE, 1, "p1-wave: 27 numbers")
+
+
+# --- images -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def images(store_of):
+    """Make a store of 8 clips in 2D: pixels in an image of 400 x 600, taken for another size."""
+    layout = skeletons.get("coco17")
+
+    def make(size=(400, 600), change=lambda pixels, i: pixels):
+        clips = []
+        for i in range(8):
+            middle = np.random.default_rng(i).uniform((150, 150), (450, 250))
+            pixels = middle + np.random.default_rng(i).uniform(-140, 140, (1, 5, 17, 2))
+            pixels = change(pixels, i)
+            points = prepare_2d(pixels, np.ones((1, 5, 17)), size)
+            split = ("train", "val")[i // 4]
+            clips.append(own_data.Clip(f"c{i}", points, i % 2, (split,)))
+        return store_of(clips, skeleton=layout, preparation={"name": "prepare_2d", "scored": True})
+
+    return make
+
+
+def test_check_store_finds_people_in_their_image(images):
+    assert check(images()) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "cause"),
+    [
+        ((600, 400), 1, "height and width of the image look swapped"),
+        ((400, 600), np.array([1 / 600, 1 / 400]), "from 0 to 1 were taken as pixels"),
+        ((1, 1), 1, "in pixels were taken as fractions of the image"),
+        ((200, 300), 1, "the image size is that of another image"),
+    ],
+)
+def test_check_store_says_why_people_are_not_in_their_image(images, size, scale, cause):
+    (found,) = check(images(size, lambda pixels, i: pixels * scale))
+    assert (found.kind, found.severity) == (problems.NOT_IN_IMAGE, "error")
+    assert cause in found.examples[0]
+
+
+def test_check_store_names_single_clips_outside_their_image(images):
+    found = check(images(change=lambda pixels, i: pixels + 900 * (i == 3)))
+    expect(found, problems.PARTLY_OUTSIDE, 1, "c3: x from")
+
+
+def test_check_store_asks_about_a_third_coordinate_of_a_2d_layout(store_of):
+    rng = np.random.default_rng(0)
+    clips = [
+        own_data.Clip(
+            f"c{i}", rng.uniform(0.3, 1, (1, 5, 17, 3)), i % 2, (("train", "val")[i // 2],)
+        )
+        for i in range(4)
+    ]
+    store = store_of(clips, skeleton=skeletons.get("coco17"), preparation={"name": "center"})
+    expect(check(store), problems.DEPTH, 1, "coco17 with x, y, z")
+
+
+def test_check_store_says_that_labels_start_at_1(clean, store_of):
+    clips = [replace(clip, label=clip.label + 1) for clip in clean]
+    found = check(store_of(clips, label_names=["class 0", "class 1", "class 2"]))
+    expect(found, problems.FROM_ONE, 1, "labels 1 to 2")
+
+
+@pytest.mark.parametrize(("train", "test"), [("train1", "test1"), ("Training", "testing")])
+def test_check_store_knows_the_halves_of_numbered_splits(clean, store_of, train, test):
+    changed = [replace(clip, subject=None) for clip in clean]
+    assert check(store_of(with_splits(changed, [(train,)] * 4 + [(test,)] * 4))) == []
+    found = check(store_of(with_splits(changed, [("train1",)] * 4 + [("test2",)] * 4)))
+    assert {problem.kind for problem in found} == {problems.HALF}
+
+
+def test_check_path_tells_to_import_a_pickle_first(tmp_path, layout):
+    path = tmp_path / "own.pkl"
+    path.write_bytes(pickle.dumps({}))
+    with pytest.raises(ValueError, match="an OpenMMLab annotation pickle: import it"):
+        check_path(path, layout=layout)
 
 
 # --- sources ------------------------------------------------------------------------------------

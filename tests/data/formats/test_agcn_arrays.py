@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from msg3d_lab.data import datasets
 from msg3d_lab.data.clips import Clip, LeftOut
+from msg3d_lab.data.datasets import Dataset
 from msg3d_lab.data.formats import agcn_arrays
 from msg3d_lab.data.formats.agcn_arrays import cut_repetition, read_clips
 
@@ -316,3 +317,74 @@ def test_is_source_knows_folders(tmp_path, arrays):
         agcn_arrays.is_source(path)
         for path in (tmp_path, arrays[0] / "train_data_joint.npy", tmp_path / "none")
     )
+
+
+# --- own recordings -----------------------------------------------------------------------------
+
+OWN = Dataset("mine", title="mine", layouts=(), label_names=(), protocols=())
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Write arrays of own data: part -> (clips, names, labels), clips (M, T, V, C)."""
+
+    def write(array="data.npy", **parts):
+        for part, (clips, names, labels) in parts.items():
+            np.save(tmp_path / f"{part}_{array}", np.stack(clips).transpose(0, 4, 2, 3, 1))
+            (tmp_path / f"{part}_label.pkl").write_bytes(pickle.dumps((names, labels)))
+        return tmp_path
+
+    return write
+
+
+def flat(persons=1, frames=9, joints=17, channels=3, seed=0):
+    return np.random.default_rng(seed).uniform(0.1, 0.4, (persons, frames, joints, channels))
+
+
+@pytest.mark.parametrize("array", ["data.npy", "data_joint.npy"])
+def test_own_arrays_keep_names_parts_and_coordinates(own, array):
+    clips = [flat(3, seed=i) for i in range(3)]
+    train = clips[:2], ["v1.2_walk.json", "b"], [0, 2]
+    folder = own(array, train=train, test=(clips[2:], ["c"], [1]))
+    assert agcn_arrays.is_source(folder)
+    found = read_clips(folder, dataset=OWN)
+    assert [c.id for c in found.clips] == ["v1.2_walk", "b", "c"]
+    assert [c.splits for c in found.clips] == [("train",), ("train",), ("test",)]
+    assert [c.label for c in found.clips] == [0, 2, 1]
+    for clip, raw in zip(found.clips, clips, strict=True):
+        np.testing.assert_array_equal(clip.keypoints, np.float32(raw))
+    assert (found.skeleton.name, found.preparation["scored"]) == ("coco17", True)
+    assert found.label_names == ("class 0", "class 1", "class 2")
+    assert "taken as x, y, score" in "; ".join(found.notes)
+
+
+def test_own_arrays_take_a_layout_class_names_and_a_preparation(own, layout, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("4 wave\n9 jump\n")
+    folder = own(train=([flat(1, joints=4)] * 2, ["a", "b"], [9, 4]))
+    found = read_clips(folder, dataset=OWN, layout=layout, labels=names)
+    assert (found.label_names, [c.label for c in found.clips]) == (("wave", "jump"), [1, 0])
+    assert (found.preparation["name"], found.notes) == ("arrays", ())
+    found = read_clips(folder, dataset=OWN, layout=layout, prepare="center")
+    assert not found.clips[0].keypoints[0, 0, layout.center].any()
+    with pytest.raises(ValueError, match="has 4 joints, the layout ntu25 has 25"):
+        read_clips(folder, dataset=OWN, layout="ntu25")
+    with pytest.raises(ValueError, match="4 joints in 3D, and none of the library"):
+        read_clips(folder, dataset=OWN)
+
+
+def test_own_arrays_without_their_labels_or_of_two_kinds_are_refused(own):
+    folder = own(train=([flat()], ["a"], [0]), val=([flat(joints=18)], ["b"], [0]))
+    with pytest.raises(ValueError, match=r"differ in channels or joints: train_data\.npy \(1, 3"):
+        read_clips(folder, dataset=OWN)
+    (folder / "val_label.pkl").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no val_label\.pkl: expected a pickle"):
+        read_clips(folder, dataset=OWN)
+
+
+def test_labels_that_contradict_the_names_are_refused(tmp_path):
+    clips = [walk(1, 5)] * 3, [walk(1, 5)] * 2
+    folder = write_arrays(tmp_path / "x", *clips)
+    (folder / "val_label.pkl").write_bytes(pickle.dumps((VAL, [1, 0])))
+    with pytest.raises(ValueError, match=r"labels of 1 of 5 .* action 50, .* found label 0"):
+        read_clips(folder, dataset=NTU60)

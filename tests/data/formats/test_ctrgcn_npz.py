@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msg3d_lab import skeletons
 from msg3d_lab.data import datasets
 from msg3d_lab.data.clips import Clip, LeftOut
+from msg3d_lab.data.datasets import Dataset
 from msg3d_lab.data.formats import ctrgcn_npz
 from msg3d_lab.data.formats.ctrgcn_npz import read_clips
 from msg3d_lab.data.formats.registry import import_dataset
@@ -309,3 +310,46 @@ def test_is_source_knows_its_files(tmp_path):
     text = tmp_path / "text.npz"
     text.write_text("PK")
     assert not any(ctrgcn_npz.is_source(p) for p in (tmp_path, other, text, tmp_path / "none"))
+
+
+# --- own recordings -----------------------------------------------------------------------------
+
+OWN = Dataset("mine", title="mine", layouts=(), label_names=(), protocols=())
+
+
+def own_npz(path, clips, *, classes=3):
+    """Clips (M, T, V, C) of one shape as rows; the last one is the test part."""
+    x = np.stack([c.swapaxes(0, 1).reshape(c.shape[1], -1) for c in clips]).astype(np.float32)
+    y = one_hot([i % classes for i in range(len(clips))], classes)
+    np.savez(path, x_train=x[:-1], y_train=y[:-1], x_test=x[-1:], y_test=y[-1:])
+    return path
+
+
+@pytest.mark.parametrize(("persons", "channels"), [(1, 3), (2, 3), (3, 3), (1, 2), (2, 2)])
+def test_own_npz_of_any_layout(tmp_path, persons, channels):
+    rng = np.random.default_rng(0)
+    clips = [rng.uniform(0.1, 1, (persons, 7, 17, channels)) for _ in range(4)]
+    clips[1][-1] = 0
+    path = own_npz(tmp_path / "mine.npz", clips)
+    found = read_clips(path, dataset=OWN, layout="coco17")
+    assert (found.channels, found.preparation["scored"]) == (channels, channels == 3)
+    assert f"{persons} persons x 17 joints x {channels} channels" in found.notes[0]
+    *train, test = found.clips
+    assert (train[0].splits, test.splits) == (("train",), ("val",))
+    np.testing.assert_array_equal(test.keypoints, np.float32(clips[3]))
+    if persons > 1:
+        assert len(train[1].keypoints) == persons - 1
+    else:
+        assert train[1] == LeftOut("train_00001", "nobody in any frame")
+
+
+def test_own_npz_names_layout_and_classes(tmp_path):
+    path = own_npz(tmp_path / "mine.npz", [np.ones((2, 5, 25, 3))] * 2)
+    names = tmp_path / "names.txt"
+    names.write_text("wave\njump\nsit\n")
+    found = read_clips(path, dataset=OWN, labels=names)
+    assert (found.skeleton.name, found.label_names) == ("ntu25", ("wave", "jump", "sit"))
+    with pytest.raises(ValueError, match="rows of 150 numbers, which are not persons x 17 joints"):
+        read_clips(path, dataset=OWN, layout="coco17")
+    out = import_dataset(path, dataset="mine", out=tmp_path / "o.arrow", progress=False)
+    assert out.is_file()

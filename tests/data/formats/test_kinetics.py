@@ -17,15 +17,16 @@ from msg3d_lab import skeletons
 from msg3d_lab.data import datasets
 from msg3d_lab.data.clips import Clip, LeftOut, check_clip
 from msg3d_lab.data.formats import kinetics
+from msg3d_lab.data.formats.registry import import_dataset
 from msg3d_lab.data.store import open_store, write_store
 
 KINETICS = datasets.get("kinetics400")
 NAMES = ["abseiling", "air drumming", "answering questions"]
 
 
-def read_clips(source, *, dataset):
+def read_clips(source, **options):
     sources = source if isinstance(source, list) else [source]
-    return kinetics.read_clips(sources, dataset=dataset)
+    return kinetics.read_clips(sources, **options)
 
 
 def person(rng, low=0.05):
@@ -421,3 +422,55 @@ def test_is_source_knows_folders_and_zips(save, tmp_path):
         kinetics._is_source(path)
         for path in (other, other / "file.json", other / "other.zip", Path("/nowhere"))
     )
+
+
+# --- own recordings -----------------------------------------------------------------------------
+
+OWN = datasets.Dataset("mine", title="mine", layouts=(), label_names=(), protocols=())
+
+
+def test_labels_from_1_get_their_cause(save):
+    documents, labels = made(6)
+    for part in labels.values():
+        for label in part.values():
+            label["label_index"] += 1
+    with pytest.raises(ValueError, match=r"'label_index' goes from 1 to 3 .* expected from 0 to 2"):
+        read_clips(save(documents, labels), dataset=KINETICS)
+
+
+def test_folders_of_other_names_are_for_own_data(save):
+    documents, labels = made(6)
+    source = save(documents, labels)
+    for path in source.iterdir():
+        path.rename(path.with_name(path.name.replace("kinetics", "my")))
+    assert kinetics._is_source(source)
+    with pytest.raises(ValueError, match=r"kinetics_val_label\.json .* folders my_train, my_val"):
+        read_clips(source, dataset=KINETICS)
+    found = read_clips(source, dataset=OWN)
+    assert {clip.splits for clip in found.clips} == {("my_train",), ("my_val",)}
+    assert found.label_names == tuple(NAMES)
+
+
+def in_pixels(documents):
+    for document in documents.values():
+        for frame in document["data"]:
+            for one in frame["skeleton"]:
+                pixels = np.reshape(one["pose"], (-1, 2)) * (1920, 1080)
+                one["pose"] = pixels.ravel().tolist()
+
+
+def test_pixels_are_refused_and_read_with_the_image_size(save, tmp_path):
+    documents, labels = made(6)
+    plain = list(read_clips(save(documents, labels, root="plain"), dataset=KINETICS).clips)
+    in_pixels(documents)
+    source, out = save(documents, labels, root="pixels"), tmp_path / "out.arrow"
+    with pytest.raises(
+        ValueError,
+        match=r"6 of 6 clips .* in pixels were taken as fractions .*--image-size HEIGHT",
+    ):
+        import_dataset(source, dataset="kinetics400", out=out, progress=False)
+    assert not out.exists()
+    found = read_clips(source, dataset=KINETICS, image_size=(1080, 1920))
+    assert found.preparation["image_size"] == [1080, 1920]
+    for clip, expected in zip(found.clips, plain, strict=True):
+        np.testing.assert_allclose(clip.keypoints, expected.keypoints, atol=1e-6)
