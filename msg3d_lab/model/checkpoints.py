@@ -22,7 +22,7 @@ from msg3d_lab.model.weights import download_weights, published_weights
 from msg3d_lab.safe_pickle import load_torch
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["Format", "convert", "load_model", "read_notes", "save_model"]
+__all__ = ["Format", "convert", "load_model", "read_arguments", "read_notes", "save_model"]
 
 Format = Literal["lab", "mmaction2", "author"]
 _KEY = "msg3d_lab"
@@ -125,6 +125,17 @@ def read_notes(path: str | Path) -> dict[str, Any]:
     """
     notes: dict[str, Any] = _read_record(_checkpoint_path(path))["notes"]
     return notes
+
+
+def read_arguments(path: str | Path) -> dict[str, Any]:
+    """Return the arguments of the model in a checkpoint of ours, without reading its weights.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is not ours.
+    """
+    arguments: dict[str, Any] = _read_record(_checkpoint_path(path))["arguments"]
+    return {**arguments, "skeleton": Skeleton.from_record(arguments["skeleton"])}
 
 
 def convert(
@@ -238,9 +249,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 def _load_own(path: Path) -> MSG3D:
     from safetensors.torch import load_file
 
-    arguments = _read_record(path)["arguments"]
-    arguments["skeleton"] = Skeleton.from_record(arguments["skeleton"])
-    model = MSG3D(**arguments)
+    model = MSG3D(**read_arguments(path))
     state = load_file(path)
     expected = model.state_dict()
     _check_names(missing=expected.keys() - state.keys(), unused=state.keys() - expected.keys())
