@@ -20,9 +20,9 @@ from msg3d_lab.evaluation.statistics import accuracy_interval
 from msg3d_lab.model.prediction import predict
 from msg3d_lab.training.distributed.collectives import gather
 from msg3d_lab.training.distributed.processes import launch
-from msg3d_lab.training.tested_store import MatchedStore, open_matching_store
 from msg3d_lab.training.runs import Run, open_run
 from msg3d_lab.training.setup import build_test_batches, open_store_for
+from msg3d_lab.training.tested_store import MatchedStore, open_matching_store
 from msg3d_lab.training.validation import split_validation
 
 if TYPE_CHECKING:
