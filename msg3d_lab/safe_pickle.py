@@ -132,6 +132,9 @@ def _load_torch(file: IO[bytes]) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error.__context__ or error).split("\n")[0].split(". ")[0]  # without advice
+        unknown = re.search(r"GLOBAL (\S+) was not", reason)
+        if unknown is not None:
+            reason = f"an object of type {unknown[1]}; torch.save(model) writes whole modules so"
         raise _RefusedError(f"it holds more than tensors and plain values ({reason})") from error
 
 

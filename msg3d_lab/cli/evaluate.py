@@ -27,7 +27,9 @@ def test(
 ) -> None:
     """Test a run: top-1, top-5 and mean-class accuracy; writes scores.parquet and report.html.
 
-    A killed test continues when it is started again.
+    A killed test continues when it is started again. Another store than the run's must have its
+    joints, preparation and class names; what is written about it is named after it
+    (scores-STORE.parquet, report-STORE.html) and is no result of the run.
 
     Args:
         run: the run's folder.
@@ -76,8 +78,9 @@ def test(
             f"mean class {100 * result.mean_class:.2f} %; {certainty}; nothing is written"
         )
         return
-    print(f"\n{transposed(results_table([opened]))}\n\n{certainty}")
-    print(f"Scores: {opened.scores_path}\nReport: {write_report(opened, store=store)}")
+    table = results_table([opened], scores=[result.scores])
+    report = write_report(opened, store=result.tested.store, scores=result.scores)
+    print(f"\n{transposed(table)}\n\n{certainty}\nScores: {result.path}\nReport: {report}")
 
 
 def scores(

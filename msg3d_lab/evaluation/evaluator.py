@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,18 +17,20 @@ from msg3d_lab.evaluation.metrics import accuracies, calibration_error
 from msg3d_lab.evaluation.partial_scores import PartialScores
 from msg3d_lab.evaluation.scores import Kind, Scores, write_scores
 from msg3d_lab.evaluation.statistics import accuracy_interval
-from msg3d_lab.model import MSG3D
 from msg3d_lab.model.prediction import predict
 from msg3d_lab.training.distributed.collectives import gather
 from msg3d_lab.training.distributed.processes import launch
 from msg3d_lab.training.runs import Run, open_run
 from msg3d_lab.training.setup import build_test_batches, open_store_for
+from msg3d_lab.training.tested_store import MatchedStore, open_matching_store
 from msg3d_lab.training.validation import split_validation
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = ["EvaluationResult", "evaluate", "validation_scores"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class EvaluationResult:
         scores: the scores.
         calibration_error: expected calibration error, see `metrics.calibration_error`.
         interval: 95 % interval of `top1` over samples. It says nothing about other seeds.
+        path: where the scores were written; None if they were not.
+        tested: the store, and whether it is the one that the run was trained on.
     """
 
     top1: float
@@ -49,6 +54,8 @@ class EvaluationResult:
     scores: Scores
     calibration_error: float
     interval: tuple[float, float]
+    path: Path | None
+    tested: MatchedStore
 
 
 def evaluate(
@@ -74,6 +81,10 @@ def evaluate(
     folder keeps partial scores (`testing-...`) until all samples are scored. The result equals that
     of an undisturbed evaluation up to rounding, since the batches hold other samples together.
 
+    Another store than the run's must have its joints, preparation and class names (in any order,
+    which is logged). It needs the tested split only. Its scores are no result of the run: they are
+    written beside, as `scores-STORE.parquet`.
+
     Args:
         run: a run or its folder.
         data: the store. Default: the one the run was trained on.
@@ -91,8 +102,8 @@ def evaluate(
 
     Raises:
         FileNotFoundError: no run, no weights or no store.
-        ValueError: the store does not fit the run; an unknown `average`; the number of running
-            processes differs from `devices` and `num_nodes`.
+        ValueError: the store does not fit the run, see `open_matching_store`; an unknown `average`;
+            the number of running processes differs from `devices` and `num_nodes`.
 
     Source: softmax averaged over test clips as in mmaction2 (`average_clips="prob"`); logits as in
         its `average_clips="score"`.
@@ -105,11 +116,11 @@ def evaluate(
     if num_clips < 1:
         raise ValueError(f"expected at least one clip per sample, found {num_clips}")
     split = split or recipe.data.test_split
-    trained_on = run.environment["data"]
-    store = open_store_for(recipe, data if data is not None else trained_on["path"], split=split)
-    model = run.model()
-    _check_fit(run, model, store)
+    tested = open_matching_store(run, data, split=split)
+    store, model = tested.store, run.model()
     fabric = launch(device, devices=devices, num_nodes=num_nodes)
+    for note in tested.notes if fabric.is_global_zero else ():
+        _LOG.warning(note)
     model.to(fabric.device)
 
     indices = store.indices(split)
@@ -148,6 +159,7 @@ def evaluate(
         for rows, found in gather(fabric, (own, values[own])):
             values[rows] = found
 
+    environment = run.environment
     scores = Scores(
         ids=tuple(store.ids[i] for i in indices),
         labels=store.labels[indices],
@@ -163,12 +175,16 @@ def evaluate(
             "recipe": recipe.name,
             "recipe_hash": recipe.hash,
             "data_fingerprint": store.fingerprint,
-            "trained_on": trained_on["fingerprint"],
+            "trained_on": environment["data"].get("fingerprint") if run.is_trained_here else None,
         },
     )
+    path = None
+    if split == recipe.data.test_split:
+        path = run.scores_path.with_name(f"scores{tested.suffix}.parquet")
     if fabric.is_global_zero:
-        if split == recipe.data.test_split:
-            write_scores(scores, run.scores_path, overwrite=True)
+        if path is not None:
+            write_scores(scores, path, overwrite=True)
+            _remember_store(run, tested)
         partial.remove()
     found = accuracies(scores)
     return EvaluationResult(
@@ -178,6 +194,8 @@ def evaluate(
         scores=scores,
         calibration_error=calibration_error(scores),
         interval=accuracy_interval(scores.correct),
+        path=path,
+        tested=tested,
     )
 
 
@@ -230,15 +248,12 @@ def validation_scores(
     return replace(found, facts={**found.facts, "validation_subjects": list(subjects)})
 
 
-def _check_fit(run: Run, model: MSG3D, store: Store) -> None:
-    """Compare the numbers of classes and channels of the network and the store."""
-    arguments = model.arguments
-    if (store.num_classes, store.channels) != (arguments["num_classes"], arguments["in_channels"]):
-        raise ValueError(
-            f"{run.path} was trained for {arguments['num_classes']} classes and "
-            f"{arguments['in_channels']} channels, but {store.path} has {store.num_classes} "
-            f"classes and {store.channels} channels"
-        )
+def _remember_store(run: Run, tested: MatchedStore) -> None:
+    """Record the store that a run made of a checkpoint was first tested on as its own."""
+    environment = run.environment
+    if tested.is_own and environment["data"].get("fingerprint") is None:
+        own = {"path": str(tested.store.path), "fingerprint": tested.store.fingerprint}
+        run.write_environment({**environment, "data": {**environment["data"], **own}})
 
 
 def _load_partial(fabric: Fabric, partial: PartialScores, values: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,8 @@ from msg3d_lab.model import MSG3D
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.training.distributed.processes import resolve_device
 from msg3d_lab.training.runs import Run, open_run
-from msg3d_lab.training.setup import build_test_batches, open_store_for
+from msg3d_lab.training.setup import build_test_batches
+from msg3d_lab.training.tested_store import open_matching_store
 
 __all__ = [
     "DEFAULT_OPTIONS",
@@ -38,6 +40,7 @@ __all__ = [
     "repeats_frames",
 ]
 
+_LOG = logging.getLogger(__name__)
 _POSE_CLIPS = 256  # training clips in the mean pose
 
 
@@ -184,7 +187,8 @@ def load_clips(
         indices: positions in the store.
         data: the store. Default: the one the run was trained on.
         device: where the clips go.
-        pose: the mean pose. Default: computed from up to 256 training clips.
+        pose: the mean pose. Default: computed from up to 256 training clips; of test clips, if the
+            store has no others.
 
     Raises:
         FileNotFoundError: no run, or no store.
@@ -193,7 +197,10 @@ def load_clips(
     run = run if isinstance(run, Run) else open_run(run)
     store = open_run_store(run, data)
     if pose is None:
-        training = choose_clips(store, run.recipe.data.train_split, num_clips=_POSE_CLIPS)
+        recipe = run.recipe.data
+        has_training = recipe.train_split in store.splits
+        part = recipe.train_split if has_training else recipe.test_split
+        training = choose_clips(store, part, num_clips=_POSE_CLIPS)
         pose = mean_pose(_read(run, store, training))
     x = _read(run, store, indices).to(device)
     sampling, clip_len = run.recipe.data.sampling, run.recipe.data.clip_len
@@ -211,11 +218,13 @@ def _read(run: Run, store: Store, indices: np.ndarray) -> Tensor:
 def open_run_store(run: Run, data: Store | str | Path | None = None) -> Store:
     """Open a run's store: this one, or by default the one that it was trained on.
 
+    Of another store the test split is enough.
+
     Raises:
-        FileNotFoundError: no store.
-        ValueError: the store does not fit the run.
+        FileNotFoundError: no store, or no weights.
+        ValueError: the store does not fit the run, see `open_matching_store`.
     """
-    return open_store_for(run.recipe, data if data is not None else run.environment["data"]["path"])
+    return open_matching_store(run, data, split=run.recipe.data.test_split).store
 
 
 def open_network(
@@ -236,13 +245,10 @@ def open_network(
         ValueError: they do not fit.
     """
     run = run if isinstance(run, Run) else open_run(run)
-    store, model = open_run_store(run, data), run.model().to(device)
-    if (store.num_classes, store.channels) != (model.num_classes, model.in_channels):
-        raise ValueError(
-            f"{run.path} has {model.num_classes} classes and {model.in_channels} input channels, "
-            f"but {store.path} has {store.num_classes} and {store.channels}"
-        )
-    return model, store
+    matched = open_matching_store(run, data, split=run.recipe.data.test_split)
+    for note in matched.notes:
+        _LOG.warning(note)
+    return run.model().to(device), matched.store
 
 
 class RunClips(NamedTuple):

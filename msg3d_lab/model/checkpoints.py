@@ -7,6 +7,7 @@ files of others is run, see `load_torch`.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +23,14 @@ from msg3d_lab.model.weights import download_weights, published_weights
 from msg3d_lab.safe_pickle import load_torch
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["Format", "convert", "load_model", "read_notes", "save_model"]
+__all__ = ["Format", "convert", "load_model", "read_arguments", "read_notes", "save_model"]
 
 Format = Literal["lab", "mmaction2", "author"]
 _KEY = "msg3d_lab"
+_LOG = logging.getLogger(__name__)
+# Where training code of the field puts a state dict, and what wrappers put before its names.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "weights")
+_PREFIXES = ("module.", "model.", "_orig_mod.")
 
 
 def load_model(
@@ -59,7 +64,7 @@ def load_model(
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is broken, would run code, is of another network, or has tensors
-            missing, left over or misshapen; the message lists them.
+            missing, left over, misshapen or with NaN or infinite numbers; the message lists them.
     """
     path = _checkpoint_path(_published_path(path))
     given = {
@@ -77,6 +82,7 @@ def load_model(
         state = _read_torch(path)
         dialect, head = upstream.recognise(state)
         inferred = upstream.infer_arguments(state, dialect=dialect, head=head, skeleton=skeleton)
+        _check_finite(state)
         model = MSG3D(**{**inferred, **told})
         model.load_state_dict(_from_upstream(state, model, dialect, head))
     except ValueError as error:
@@ -125,6 +131,17 @@ def read_notes(path: str | Path) -> dict[str, Any]:
     """
     notes: dict[str, Any] = _read_record(_checkpoint_path(path))["notes"]
     return notes
+
+
+def read_arguments(path: str | Path) -> dict[str, Any]:
+    """Return the arguments of the model in a checkpoint of ours, without reading its weights.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is not ours.
+    """
+    arguments: dict[str, Any] = _read_record(_checkpoint_path(path))["arguments"]
+    return {**arguments, "skeleton": Skeleton.from_record(arguments["skeleton"])}
 
 
 def convert(
@@ -238,29 +255,39 @@ def _read_record(path: Path) -> dict[str, Any]:
 def _load_own(path: Path) -> MSG3D:
     from safetensors.torch import load_file
 
-    arguments = _read_record(path)["arguments"]
-    arguments["skeleton"] = Skeleton.from_record(arguments["skeleton"])
-    model = MSG3D(**arguments)
+    model = MSG3D(**read_arguments(path))
     state = load_file(path)
     expected = model.state_dict()
     _check_names(missing=expected.keys() - state.keys(), unused=state.keys() - expected.keys())
     _check_shapes(state, expected)
+    _check_finite(state)
     model.load_state_dict(state)
     return model.eval()
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
-    """Return the state dict of a PyTorch file."""
-    content = load_torch(path)
-    if isinstance(content, Mapping):
-        content = content.get("state_dict", content)
+    """Return the state dict of a PyTorch file, without what training code wraps around it."""
+    content, found = load_torch(path), list[str]()
+    while isinstance(content, Mapping):
+        inner = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content, found = content[inner], [*found, inner]
     if not isinstance(content, Mapping):
         raise ValueError(f"expected a state dict, found {type(content).__name__}")
-    return {
-        str(name).removeprefix("module."): tensor
-        for name, tensor in content.items()
-        if isinstance(tensor, Tensor)
-    }
+    state = {str(name): t for name, t in content.items() if isinstance(t, Tensor)}
+    if not state:
+        raise ValueError(
+            f"no tensors found: the file's keys are {_some(map(str, content))}; a state "
+            f"dict is looked for at the top and under {', '.join(_WRAPPERS)}"
+        )
+    prefix = ""
+    while head := next((p for p in _PREFIXES if next(iter(state)).startswith(prefix + p)), ""):
+        prefix += head
+    if prefix or found not in ([], ["state_dict"]):
+        where = f"the weights are under {' / '.join(found)}" if found else "the weights are read"
+        _LOG.warning("%s: %s%s", path, where, f", without the prefix {prefix}" if prefix else "")
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
 def _from_upstream(
@@ -304,6 +331,19 @@ def _check_names(*, missing: set[str], unused: set[str]) -> None:
         raise ValueError(
             f"{len(missing)} tensors are missing ({_some(missing)}), "
             f"{len(unused)} are not MS-G3D's ({_some(unused)})"
+        )
+
+
+def _check_finite(state: Mapping[str, Tensor]) -> None:
+    broken = [
+        f"{name}: {int((~torch.isfinite(tensor)).sum())} of {tensor.numel()}"
+        for name, tensor in state.items()
+        if not torch.isfinite(tensor).all()
+    ]
+    if broken:
+        raise ValueError(
+            f"{len(broken)} tensors hold NaN or infinite numbers ({_some(broken)}): the training "
+            "that wrote them diverged, take an earlier checkpoint"
         )
 
 

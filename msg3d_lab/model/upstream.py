@@ -46,6 +46,12 @@ __all__ = [
 
 Dialect = Literal["author", "openmmlab"]
 HEADS = {"author": "fc", "mmaction2": "cls_head.fc", "pyskl": "cls_head.fc_cls"}
+# Names of tensors that tell other networks of the field.
+_OTHERS = {
+    "st_gcn_networks.": "ST-GCN",
+    "l1.gcn1.": "2s-AGCN or CTR-GCN",
+    "backbone.gcn.0.": "a network of pyskl or mmaction2, such as ST-GCN or AAGCN",
+}
 _BN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
@@ -188,13 +194,23 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[Dialect, str]:
     Raises:
         ValueError: it is none we know; the message shows some of its names.
     """
-    for origin, head in HEADS.items():
-        if f"{head}.weight" in state:
-            return ("author" if origin == "author" else "openmmlab"), head
-    raise ValueError(
-        f"no classifier found: expected one of {', '.join(f'{h}.weight' for h in HEADS.values())}; "
-        f"the file's {len(state)} tensors begin with {', '.join(list(state)[:5])}"
-    )
+    heads = [name for name in HEADS.values() if f"{name}.weight" in state]
+    listed = f"{len(state)} tensors that begin with {', '.join(list(state)[:5])}"
+    if not any(name.removeprefix("backbone.").startswith("sgcn1.") for name in state) and not any(
+        name.removeprefix("backbone.").startswith("gcn3d1.") for name in state
+    ):
+        other = next((net for mark, net in _OTHERS.items() if any(mark in n for n in state)), None)
+        raise ValueError(
+            f"these are weights of another network{f' ({other})' if other else ''}, not of MS-G3D: "
+            f"no tensor is of a block of MS-G3D (sgcn1, gcn3d1), found {listed}"
+        )
+    if not heads:
+        raise ValueError(
+            "no classifier found: expected one of "
+            f"{', '.join(f'{h}.weight' for h in HEADS.values())}; the file has an MS-G3D without "
+            f"its last layer, {listed}"
+        )
+    return ("author" if heads[0] == HEADS["author"] else "openmmlab"), heads[0]
 
 
 def infer_arguments(

@@ -72,8 +72,12 @@ def find_runs(folder: str | Path) -> list[Run]:
     return sorted((run for _, run in newest.values()), key=lambda run: run.path)
 
 
-def results_table(runs: Sequence[Run]) -> pd.DataFrame:
+def results_table(runs: Sequence[Run], *, scores: Sequence[Scores] | None = None) -> pd.DataFrame:
     """Return a row per tested run: what it is, and its accuracies in percent.
+
+    Args:
+        runs: the runs.
+        scores: the scores of each. Default: their test scores.
 
     Raises:
         FileNotFoundError: a run has not been tested.
@@ -81,21 +85,21 @@ def results_table(runs: Sequence[Run]) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for run in runs:
-        scores, environment = read_run_scores(run), run.environment
-        found = accuracies(scores)
+    each = [read_run_scores(run) for run in runs] if scores is None else scores
+    for run, one in zip(runs, each, strict=True):
+        found = accuracies(one)
         rows.append(
             {
                 "run": run.path.name,
-                "data": scores.dataset,
-                "split": scores.facts["split"],
-                "stream": scores.facts["stream"],
-                "clips": scores.facts["num_clips"],
-                "samples": len(scores.ids),
+                "data": one.dataset,
+                "split": one.facts["split"],
+                "stream": one.facts["stream"],
+                "clips": one.facts["num_clips"],
+                "samples": len(one.ids),
                 "top-1 %": round(100 * found["top1"], 2),
                 "top-5 %": round(100 * found["top5"], 2) if "top5" in found else np.nan,
                 "mean class %": round(100 * found["mean_class"], 2),
-                "parameters": environment["parameters"],
+                "parameters": run.environment["parameters"],
                 "training min": round(run.training_minutes, 1),
             }
         )

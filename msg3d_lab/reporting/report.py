@@ -19,7 +19,7 @@ from msg3d_lab.reporting.measured import results_table
 from msg3d_lab.reporting.page import render_report
 from msg3d_lab.reporting.recorded import describe_devices
 from msg3d_lab.training.runs import Run
-from msg3d_lab.training.setup import open_store_for
+from msg3d_lab.training.tested_store import MatchedStore, open_matching_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,21 +30,35 @@ _NUM_CLIPS = 6
 _HOPS = (0, 1, 2, 4, 8)  # the scales that are drawn
 
 
-def write_report(run: Run, *, out: str | Path | None = None, store: Store | None = None) -> Path:
+def write_report(
+    run: Run,
+    *,
+    out: str | Path | None = None,
+    store: Store | None = None,
+    scores: Scores | None = None,
+) -> Path:
     """Write a tested run's report as one HTML file; an existing one is replaced.
 
     Args:
         run: a tested run.
-        out: the file. Default: `report.html` in the run's folder.
-        store: the run's data. Default: opened from where it was.
+        out: the file. Default: `report.html` in the run's folder; of another store than the run's
+            own, `report-STORE.html`.
+        store: the tested data. Default: opened from where the run's were.
+        scores: of that store. Default: the run's test scores.
 
     Raises:
         FileNotFoundError: the run has not been tested, or its data are gone.
+        ValueError: the store does not fit the run, or the scores are of other samples.
     """
-    store = store or open_store_for(
-        run.recipe, run.environment["data"]["path"], split=run.recipe.data.test_split
-    )
-    scores, table = read_run_scores(run), results_table([run])
+    scores = read_run_scores(run) if scores is None else scores
+    tested = open_matching_store(run, store, split=run.recipe.data.test_split)
+    store = tested.store
+    if not set(scores.ids) <= set(store.ids):
+        raise ValueError(
+            f"the scores of {run.path} are of other samples than {store.path} has: test the run "
+            "again, or name the store it was tested on"
+        )
+    table = results_table([run], scores=[scores])
     row, environment, recipe = table.iloc[0], run.environment, run.recipe
     skeleton = run.model().skeleton
     counts = confusion_counts(scores)
@@ -57,9 +71,9 @@ def write_report(run: Run, *, out: str | Path | None = None, store: Store | None
         synthetic=store.synthetic,
         facts={
             "recipe": f"{recipe.name} ({recipe.hash}), seed {recipe.training.seed}",
-            "data": f"{store.dataset}, {len(store)} clips, fingerprint {store.fingerprint}",
-            "training split": f"{recipe.data.train_split}, "
-            f"{store.splits.get(recipe.data.train_split, 0)} clips",
+            "data": f"{store.dataset}, {len(store)} clips, fingerprint {store.fingerprint}"
+            + "".join(f". {note}" for note in tested.notes),
+            "training split": recipe.data.train_split + _count_training(run, tested),
             "test split": f"{scores.facts['split']}, {len(scores.ids)} clips, chooses nothing",
             "network": f"MS-G3D, {environment['parameters']:,} parameters, "
             f"width {recipe.model.base_channels}, {skeleton.label}",
@@ -90,10 +104,16 @@ def write_report(run: Run, *, out: str | Path | None = None, store: Store | None
         ],
         next_steps=_next_steps(run, store),
     )
-    path = Path(out) if out is not None else run.path / "report.html"
+    path = Path(out) if out is not None else run.path / f"report{tested.suffix}.html"
     with write_aside(path, overwrite=True) as aside:
         aside.write_text(page, encoding="utf-8")
     return path
+
+
+def _count_training(run: Run, tested: MatchedStore) -> str:
+    """How many training clips there are, where that is known."""
+    count = tested.store.splits.get(run.recipe.data.train_split, 0)
+    return f", {count} clips" if tested.is_own and count else ""
 
 
 def _subtitle(run: Run, row: pd.Series, count: int) -> str:

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import logging
 import pickle
 import zlib
 from pathlib import Path
@@ -210,6 +211,88 @@ def test_load_model_ignores_mmengine_training_logs(tmp_path, monkeypatch):
     for name in ("mmengine", "mmengine.logging", module.__name__):
         monkeypatch.delitem(sys.modules, name)
     assert_same_model(model, load_model(tmp_path / "epoch_16.pth"))
+
+
+WRAPPINGS = {
+    "plain": (lambda s: s, None),
+    "openmmlab": (lambda s: {"state_dict": s, "meta": {}}, None),
+    "DataParallel": (lambda s: {f"module.{k}": v for k, v in s.items()}, "the prefix module."),
+    "twice": (
+        lambda s: {f"module.module.{k}": v for k, v in s.items()},
+        "without the prefix module.module.",
+    ),
+    "model_state_dict": (
+        lambda s: {"epoch": 3, "model_state_dict": s, "optimizer_state_dict": {"state": {}}},
+        "under model_state_dict",
+    ),
+    "model": (lambda s: {"epoch": 3, "model": s}, "under model"),
+    "weights": (lambda s: {"weights": s, "args": {"lr": 0.1, "a": np.ones(3)}}, "under weights"),
+    "lightning": (
+        lambda s: {"state_dict": {f"model.{k}": v for k, v in s.items()}, "epoch": 1},
+        "under state_dict, without the prefix model.",
+    ),
+    "half": (lambda s: {k: v.half() if v.is_floating_point() else v for k, v in s.items()}, None),
+    "double": (
+        lambda s: {k: v.double() if v.is_floating_point() else v for k, v in s.items()},
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPINGS)
+def test_load_model_unwraps_what_training_code_wraps_and_says_so(name, tmp_path, caplog):
+    wrap, said = WRAPPINGS[name]
+    model, path = own_checkpoint(tmp_path)
+    convert(path, tmp_path / "author.pt", to="author")
+    torch.save(wrap(torch.load(tmp_path / "author.pt")), tmp_path / "wrapped.pt")
+    with caplog.at_level(logging.WARNING):
+        found = load_model(tmp_path / "wrapped.pt")
+    if name == "half":
+        model = model.half().float()
+    assert_same_model(model, found)
+    assert len(caplog.records) == (said is not None)
+    assert said is None or said in caplog.text
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("to", ["lab", "author", "mmaction2"])
+def test_load_model_refuses_weights_that_are_no_numbers(value, to, tmp_path):
+    model, path = own_checkpoint(tmp_path, **({} if to == "author" else OPENMMLAB))
+    model.data_bn.running_var[0] = value
+    save_model(model, path, overwrite=True)
+    if to == "lab":
+        with pytest.raises(ValueError, match=r"1 tensors hold NaN .*data_bn.running_var: 1 of 150"):
+            load_model(path)
+        return
+    model.data_bn.running_var[0] = 1
+    save_model(model, path, overwrite=True)
+    convert(path, tmp_path / "theirs.pth", to=to)
+    content = torch.load(tmp_path / "theirs.pth")
+    state = content.get("state_dict", content)
+    name = next(name for name in state if name.endswith("tcn1.branches.0.0.weight"))
+    state[name].view(-1)[:2] = value
+    torch.save(content, tmp_path / "theirs.pth")
+    with pytest.raises(ValueError, match=rf"1 tensors hold NaN .*{name}: 2 of .* diverged"):
+        load_model(tmp_path / "theirs.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"st_gcn_networks.0.gcn.conv.weight": torch.ones(1)}, r"another network \(ST-GCN\)"),
+        ({"fc.weight": torch.ones(4, 3), "fc.bias": torch.ones(4)}, "another network, not of MS-G"),
+        (
+            {"epoch": 3, "net_g": {"fc.weight": torch.ones(1)}},
+            "no tensors .* keys are epoch, net",
+        ),
+        ([torch.ones(1)], "expected a state dict, found list"),
+        (torch.nn.Linear(2, 2), r"an object of type torch.nn.*Linear; .*save its state dict alone"),
+    ],
+)
+def test_load_model_says_what_other_files_are(content, message, tmp_path):
+    torch.save(content, tmp_path / "file.pt")
+    with pytest.raises(ValueError, match=message):
+        load_model(tmp_path / "file.pt")
 
 
 def like_coco():
