@@ -10,7 +10,12 @@ import numpy as np
 
 from msg3d_lab.data.checks import problems
 from msg3d_lab.data.checks.problems import Findings
-from msg3d_lab.data.formats.image_range import MANY, Extent, image_extent, why_outside
+from msg3d_lab.data.formats.image_range import (
+    Extent,
+    clips_outside,
+    image_extent,
+    why_outside,
+)
 from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.skeletons import Skeleton
@@ -158,8 +163,7 @@ class CoordinateCheck:
             for name in upside_down:
                 self.findings.add(problems.UPSIDE_DOWN, name)
         extents = [(clip.name, clip.extent) for clip in clips if clip.extent is not None]
-        outside = [(name, extent) for name, extent in extents if extent.is_wrong]
-        many = len(outside) >= MANY * len(extents)
+        outside, many = clips_outside(extents)
         for i, (name, extent) in enumerate(outside):
             why = f"{extent}: {why_outside([e for _, e in outside])}" if not i and many else ""
             kind = problems.NOT_IN_IMAGE if many else problems.PARTLY_OUTSIDE
