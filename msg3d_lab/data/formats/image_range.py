@@ -16,8 +16,8 @@ from msg3d_lab.data.clips import Clip, LeftOut
 
 __all__ = ["Extent", "clips_outside", "image_extent", "refuse_outside", "why_outside"]
 
-# From these fractions on, of clips outside their image or of the other clips' joints, the image is a
-# wrong one.
+# From these fractions on, of clips outside their image or of joints of the others, it is a wrong
+# image.
 _MANY_CLIPS, _MANY_JOINTS = 0.25, 0.05
 _MARGIN = 0.1  # of the image: pose estimators follow limbs a little beyond its border
 _OUTSIDE = 0.2  # the fraction of a clip's joints beyond it
