@@ -40,6 +40,7 @@ def train(
     recipe: Positional[str],
     data: Path | None = None,
     run: Path | None = None,
+    init: str | None = None,
     settings: Settings = (),
     resume: bool = False,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -61,6 +62,9 @@ def train(
         recipe: a recipe's name (see msg3d-lab recipes) or the path of its YAML.
         data: the store. Default: where `data import` puts it.
         run: the run's folder, which must not exist without --resume. Default: runs/RECIPE.
+        init: the weights to start from (fine-tuning): a checkpoint of anybody's, a run's folder, or
+            the name of published weights (msg3d-lab weights). The classifier is new where the
+            classes differ.
         settings: changes to the recipe, e.g. epochs=5 model.dropout=0.1.
         resume: go on with the run in that folder; start it if there is none.
         device: where to compute.
@@ -83,6 +87,7 @@ def train(
         "precision": precision,
         "on_nan": on_nan,
         "checkpoint_minutes": checkpoint_minutes,
+        "init": init,
         "callbacks": (TensorBoard(),) if tensorboard else (),
     }
     if slurm is not None:

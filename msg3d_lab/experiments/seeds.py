@@ -40,8 +40,8 @@ def fit_seeds(
         seeds: of the runs.
         runs: the folder for the run folders seed-1, seed-2, ... Default:
             `runs/<recipe's name>-seeds`.
-        **options: of `fit`, for every run: data, device, devices, num_nodes, precision, on_nan,
-            checkpoint_minutes, progress, callbacks.
+        **options: of `fit`, for every run: data, init, device, devices, num_nodes, precision,
+            on_nan, checkpoint_minutes, progress, callbacks.
 
     Returns:
         See `seeds_table`.
@@ -81,7 +81,7 @@ def submit_seeds(
         seeds: of the runs.
         runs: as in `fit_seeds`.
         data: as in `submit`.
-        **options: of `submit`: precision, on_nan, checkpoint_minutes, callbacks.
+        **options: of `submit`: init, precision, on_nan, checkpoint_minutes, callbacks.
 
     Returns:
         submitit's jobs by their seeds; finished seeds have none.

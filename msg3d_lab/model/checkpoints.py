@@ -23,7 +23,15 @@ from msg3d_lab.model.weights import download_weights, published_weights
 from msg3d_lab.safe_pickle import load_torch
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["Format", "convert", "load_model", "read_arguments", "read_notes", "save_model"]
+__all__ = [
+    "Format",
+    "convert",
+    "find_checkpoint",
+    "load_model",
+    "read_arguments",
+    "read_notes",
+    "save_model",
+]
 
 Format = Literal["lab", "mmaction2", "author"]
 _KEY = "msg3d_lab"
@@ -66,7 +74,7 @@ def load_model(
         ValueError: the file is broken, would run code, is of another network, or has tensors
             missing, left over, misshapen or with NaN or infinite numbers; the message lists them.
     """
-    path = _checkpoint_path(_published_path(path))
+    path = find_checkpoint(path)
     given = {
         "window_dilations": window_dilations,
         "tcn_dilations": tcn_dilations,
@@ -88,6 +96,15 @@ def load_model(
     except ValueError as error:
         raise ValueError(f"cannot load {path}: {error}") from error
     return fuse(model) if fused else model.eval()
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """Return the file that `load_model` reads; published weights are downloaded.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    return _checkpoint_path(_published_path(path))
 
 
 def save_model(

@@ -13,7 +13,9 @@ from msg3d_lab.data.batches.loader import prefetch
 from msg3d_lab.data.store import Store
 from msg3d_lab.training import recipes
 from msg3d_lab.training.callbacks import Callback
+from msg3d_lab.training.distributed.collectives import run_on_all_ranks
 from msg3d_lab.training.distributed.processes import Precision, launch
+from msg3d_lab.training.initial_weights import read_initial_weights
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run
 from msg3d_lab.training.schedule import lr_at, peak_lr
@@ -33,6 +35,7 @@ class JobOptions(TypedDict, total=False):
     on_nan: OnNan
     checkpoint_minutes: float
     callbacks: Sequence[Callback]
+    init: str | Path | None
 
 
 class FitOptions(JobOptions, total=False):
@@ -50,6 +53,7 @@ def fit(
     *,
     data: Store | str | Path | None = None,
     run: str | Path | None = None,
+    init: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
     devices: int | None = None,
@@ -73,6 +77,9 @@ def fit(
         recipe: a recipe, the name of one, or the path of its YAML.
         data: the store or its path. Default: where `msg3d-lab data import` puts it.
         run: the run's folder. Default: `runs/<recipe's name>`.
+        init: the weights to start from: a file that `load_model` reads, a run's folder, or the name
+            of published weights. The classifier is new where the classes differ. A run that is
+            resumed knows its own. Default: random weights.
         resume: whether to go on with the run of that folder, if there is one. A finished one is
             returned as it is.
         device: "auto", "cpu", "cuda" or "mps".
@@ -88,26 +95,30 @@ def fit(
 
     Raises:
         FileExistsError: the run folder exists, and `resume` is not set.
-        FileNotFoundError: no store, or it was removed meanwhile; the folder to resume is no run.
+        FileNotFoundError: no store, or it was removed meanwhile; no initial weights; the folder to
+            resume is no run.
         BlockingIOError: another process is training in the run folder.
         KeyboardInterrupt: Ctrl-C; a checkpoint is written first.
         OSError: something cannot be written; the checkpoints are unchanged.
         Requeue: SIGTERM; a checkpoint is written first.
         TypeError: a callback that cannot be called.
         ValueError: the store does not fit the recipe, or was changed meanwhile; another number of
-            processes runs than was asked for; an argument out of range; the run to resume has
-            another recipe, store, precision or number of processes, or no complete checkpoint; the
-            loss is not finite.
+            processes runs than was asked for; an argument out of range; the initial weights are of
+            another network; the run to resume has another recipe, store, precision, number of
+            processes or initial weights, or no complete checkpoint; the loss is not finite.
     """
     recipe = recipes.get(recipe)
     settings = recipe.training
     store = open_store_for(recipe, data)
     fabric = launch(device, devices=devices, num_nodes=num_nodes, precision=precision)
     rank, world_size = fabric.global_rank, fabric.world_size
+    path = Path(run) if run is not None else Path("runs") / recipe.name
+    initial = run_on_all_ranks(fabric, lambda: read_initial_weights(init, run=path, resume=resume))
 
     torch.manual_seed(settings.seed)
     batches, held_out = build_batches(recipe, store, rank=rank, world_size=world_size)
-    state = build_state(recipe, store, fabric)  # network, optimizer, EMA, and where training is
+    # Network, optimizer, EMA, and where training is.
+    state = build_state(recipe, store, fabric, initial=initial)
     if rank:  # dropout differs between the processes; the first keeps the recipe's seed
         torch.manual_seed(settings.seed + 1_000_003 * rank)
 
@@ -115,7 +126,7 @@ def fit(
         state,
         recipe,
         store,
-        path=Path(run) if run is not None else Path("runs") / recipe.name,
+        path=path,
         resume=resume,
         steps_per_epoch=len(batches),
         on_nan=on_nan,
@@ -126,7 +137,7 @@ def fit(
     with session:
         while not session.finished:
             session.start_epoch()
-            state.model.train()
+            state.train()
             for batch in prefetch(batches.epoch(state.epoch, start=state.step)):
                 state.lr = lr_at(
                     state.epoch * len(batches) + state.step,

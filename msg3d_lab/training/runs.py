@@ -3,6 +3,7 @@
 recipe.yaml         the whole recipe
 environment.json    versions, device, data
 metrics.csv         a row per epoch
+init.csv            of a run with initial weights: each tensor, loaded or new
 model.safetensors   the weights that were kept, and how to rebuild the model
 resume.pt           the newest checkpoint, until the run is finished; the one before it is
                     resume.previous.pt (see `msg3d_lab.training.checkpointing`)
@@ -111,10 +112,14 @@ class Run:
         return self.path / "model.safetensors"
 
     @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint that training can be resumed from."""
+        return any((self.path / name).exists() for name in (NEWEST, PREVIOUS))
+
+    @property
     def finished(self) -> bool:
         """Whether training has finished: there are weights, and no checkpoints any more."""
-        resumable = any((self.path / name).exists() for name in (NEWEST, PREVIOUS))
-        return self.checkpoint.is_file() and not resumable
+        return self.checkpoint.is_file() and not self.has_checkpoint
 
     @property
     def scores_path(self) -> Path:
@@ -180,6 +185,7 @@ def create_run(
     environment: Mapping[str, Any],
     *,
     model: MSG3D | None = None,
+    initial: pd.DataFrame | None = None,
 ) -> Run:
     """Make a new run folder, complete or not at all.
 
@@ -188,6 +194,7 @@ def create_run(
         recipe: its recipe.
         environment: what environment.json says.
         model: its weights, for a run that is not to be trained.
+        initial: the tensors of its initial weights: init.csv.
 
     Raises:
         FileExistsError: the folder exists.
@@ -196,6 +203,8 @@ def create_run(
         aside.mkdir()
         recipes.save(recipe, aside / "recipe.yaml")
         Run(aside).write_environment(environment)
+        if initial is not None:
+            initial.to_csv(aside / "init.csv", index=False)
         if model is not None:
             save_model(model, Run(aside).checkpoint)
     return Run(Path(path))

@@ -86,6 +86,8 @@ class Session:
         # On every process, before the first one makes the folder.
         old = find_run(self.run.path, resume=self.resume)
         environment = describe_environment(recipe, self.store, fabric, state.net)
+        if state.initial is not None:
+            environment["init"] = state.initial.record
         differences = run_on_all_ranks(
             fabric, lambda: check_resumable(old, recipe, environment) if old else []
         )
@@ -106,6 +108,8 @@ class Session:
             self._bar.say(explain_peak_lr(recipe.training, fabric.world_size))
             for note in store_notes(recipe, self.store):
                 self._bar.say(note)
+            if state.initial is not None and old is None:
+                self._bar.say(state.initial.describe(state.net, label_names=self.store.label_names))
             if differences:
                 listed = ", ".join(differences)
                 notes.append(f"results may differ in their last digits ({listed})")
@@ -193,7 +197,11 @@ class Session:
     def _take_folder(self, old: Run | None, environment: dict[str, Any], stack: ExitStack) -> None:
         """Make the run folder, or take over the old one, and lock it."""
         if old is None:
-            create_run(self.run.path, self.recipe, environment)
+            state, names = self.state, self.store.label_names
+            initial = None
+            if state.initial is not None:
+                initial = state.initial.tensors(state.net, label_names=names)
+            create_run(self.run.path, self.recipe, environment, initial=initial)
         stack.enter_context(locked(self.run.path / ".lock"))
         if old is not None:
             if old.finished:

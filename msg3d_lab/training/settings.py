@@ -7,7 +7,7 @@ older run folders keep their meaning and their hash.
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,7 +19,7 @@ from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
 from msg3d_lab.model.msg3d import Pathway
 from msg3d_lab.yaml_library import explain_errors
 
-__all__ = ["OLD_NAMES", "Data", "Model", "Section", "Training"]
+__all__ = ["OLD_NAMES", "Data", "Freezable", "Model", "Section", "Training"]
 
 # Settings of `Training` that were renamed: first name -> name now. Files may use either.
 OLD_NAMES = {
@@ -33,6 +33,7 @@ Angle = Annotated[float, Field(ge=0, le=180)]
 Factor = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+Freezable = Literal["data_bn", "block1", "block2", "block3", "fc"]
 
 
 class Section(BaseModel):
@@ -174,6 +175,15 @@ class Training(Section):
             results with less memory, in more time.
         sync_norm: whether batch normalisation uses the clips of all processes (docs/clusters.md).
             False is what mmaction2 does, and gives other results. One process is not affected.
+        freeze: parts of the network that are not trained, of data_bn (the input's normalisation),
+            block1, block2, block3 and fc (the classifier): their weights and running statistics
+            stay as they are, and they compute as in evaluation, without dropout. Off: [].
+        class_weights: "balanced" multiplies the loss of each training clip with
+            `clips / (classes * clips of its class)`, whose mean over the training clips is 1;
+            "none" leaves it. The loss of held-out clips has no weights.
+        balanced_sampling: whether every class is drawn equally often in an epoch, which has as many
+            clips as without it: clips of rare classes occur several times, and not all of a
+            frequent class.
     """
 
     seed: int = Field(ge=0)
@@ -198,6 +208,9 @@ class Training(Section):
     patience: int = Field(default=0, ge=0)
     recompute: bool = False
     sync_norm: bool = True
+    freeze: tuple[Freezable, ...] = ()
+    class_weights: Literal["none", "balanced"] = "none"
+    balanced_sampling: bool = False
 
     @property
     def chooses(self) -> bool:
@@ -221,5 +234,24 @@ class Training(Section):
             raise ValueError(
                 f"keep={self.keep} with patience={self.patience} chooses between epochs, found "
                 "validate_every=0: set it to 1 or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Training:
+        if len(set(self.freeze)) < len(self.freeze):
+            raise ValueError(f"freeze={list(self.freeze)} names a part twice: leave one out")
+        if set(self.freeze) == set(get_args(Freezable)):
+            raise ValueError(
+                f"freeze={list(self.freeze)} is the whole network: leave something to train"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _balances_once(self) -> Training:
+        if self.balanced_sampling and self.class_weights != "none":
+            raise ValueError(
+                "class_weights=balanced and balanced_sampling=true both make rare classes count "
+                "more: choose one"
             )
         return self

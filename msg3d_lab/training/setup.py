@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,12 @@ from msg3d_lab.training.settings import Training
 from msg3d_lab.training.validation import split_validation
 
 __all__ = [
+    "balanced_class_weights",
     "build_batches",
     "build_model",
     "build_optimizer",
     "build_test_batches",
+    "freeze",
     "open_store_for",
 ]
 
@@ -115,6 +117,42 @@ def build_optimizer(
     )
 
 
+def freeze(net: MSG3D, names: Collection[str]) -> list[nn.Module]:
+    """Take parts of a network out of training: their parameters get no gradient.
+
+    Their normalisations keep their statistics only in eval mode, which `TrainState.train` sets.
+
+    Args:
+        net: the network.
+        names: see `Training.freeze`.
+
+    Returns:
+        The parts.
+    """
+    parts = {"data_bn": net.data_bn, "fc": net.fc}
+    parts |= {f"block{number}": block for number, block in enumerate(net.blocks, start=1)}
+    frozen = [parts[name] for name in names]
+    for part in frozen:
+        part.requires_grad_(False)
+    return frozen
+
+
+def balanced_class_weights(labels: np.ndarray, *, num_classes: int) -> torch.Tensor:
+    """Return the weight of each class: clips / (classes * clips of the class); 0 without clips.
+
+    Args:
+        labels: classes of the training clips.
+        num_classes: classes of the store; only those with training clips count in the formula.
+
+    Example:
+        >>> balanced_class_weights(np.array([0, 0, 0, 1]), num_classes=3)
+        tensor([0.6667, 2.0000, 0.0000])
+    """
+    counts = torch.from_numpy(np.bincount(labels, minlength=num_classes)).double()
+    weights = len(labels) / ((counts > 0).sum() * counts)
+    return torch.where(counts > 0, weights, 0.0).float()
+
+
 def build_batches(
     recipe: Recipe, store: Store, *, rank: int = 0, world_size: int = 1
 ) -> tuple[TrainBatches, TestBatches]:
@@ -139,6 +177,7 @@ def build_batches(
         augment=data.augment,
         rescale=data.rescale,
         repeat=training.repeat,
+        balanced=training.balanced_sampling,
         seed=training.seed,
         rank=rank,
         world_size=world_size,

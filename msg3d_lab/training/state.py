@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,17 @@ from msg3d_lab.model import MSG3D
 from msg3d_lab.training.distributed.collectives import gather, sum_over_processes
 from msg3d_lab.training.distributed.sync_norm import synchronise
 from msg3d_lab.training.ema import build_ema
+from msg3d_lab.training.initial_weights import InitialWeights
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.schedule import peak_lr
 from msg3d_lab.training.settings import Training
-from msg3d_lab.training.setup import build_model, build_optimizer
+from msg3d_lab.training.setup import (
+    balanced_class_weights,
+    build_model,
+    build_optimizer,
+    freeze,
+)
+from msg3d_lab.training.validation import split_validation
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -40,6 +48,9 @@ class TrainState:
         model: the network as Fabric set it up.
         optimizer: likewise.
         ema: the average of the weights, if the recipe asks for one.
+        initial: the weights that training started from, if any.
+        frozen: parts of the network that are not trained.
+        class_weights: of the loss, by class, if the recipe asks for them.
         epoch: epochs finished.
         step: steps done of the running epoch.
         rows: of metrics.csv.
@@ -61,6 +72,9 @@ class TrainState:
     model: Any
     optimizer: Any
     ema: AveragedModel | None
+    initial: InitialWeights | None = None
+    frozen: Sequence[torch.nn.Module] = ()
+    class_weights: torch.Tensor | None = None
     epoch: int = 0
     step: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -82,6 +96,12 @@ class TrainState:
     def evaluated(self) -> torch.nn.Module:
         """The network that is evaluated and kept: the average of the weights, if there is one."""
         return self.ema.module if self.ema else self.net
+
+    def train(self) -> None:
+        """Put the network into training mode, and its frozen parts into evaluation mode."""
+        self.model.train()
+        for part in self.frozen:
+            part.eval()
 
     @property
     def place(self) -> str:
@@ -176,12 +196,37 @@ class TrainState:
         )
 
 
-def build_state(recipe: Recipe, store: Store, fabric: Fabric) -> TrainState:
+def build_state(
+    recipe: Recipe, store: Store, fabric: Fabric, *, initial: InitialWeights | None = None
+) -> TrainState:
     """Build a recipe's network, optimizer and EMA, at their start, as Fabric needs them."""
     settings = recipe.training
     net = build_model(recipe, store)
-    optimizer = build_optimizer(net.parameters(), settings, lr=peak_lr(settings, fabric.world_size))
+    if initial is not None:
+        initial.load_into(net, label_names=store.label_names)
+        if "fc" in settings.freeze and not initial.keeps_head(store.label_names):
+            raise ValueError(
+                f"freeze={list(settings.freeze)}, but the classifier is new, because "
+                f"{initial.path} has other classes: leave fc out"
+            )
+    frozen = freeze(net, settings.freeze)
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    optimizer = build_optimizer(trained, settings, lr=peak_lr(settings, fabric.world_size))
     prepared = synchronise(net, fabric) if settings.sync_norm else net
     model, fabric_optimizer = fabric.setup(prepared, optimizer)
     ema = build_ema(net, settings.ema_decay) if settings.ema_decay else None
-    return TrainState(fabric, settings, net, model, fabric_optimizer, ema)
+    weights = None
+    if settings.class_weights == "balanced":
+        labels = store.labels[split_validation(store, recipe)[0]]
+        weights = balanced_class_weights(labels, num_classes=store.num_classes).to(fabric.device)
+    return TrainState(
+        fabric,
+        settings,
+        net,
+        model,
+        fabric_optimizer,
+        ema,
+        initial=initial,
+        frozen=frozen,
+        class_weights=weights,
+    )

@@ -15,7 +15,7 @@ from msg3d_lab.training.distributed.collectives import any_process
 if TYPE_CHECKING:
     from msg3d_lab.training.state import TrainState
 
-__all__ = ["StepResult", "clips_per_step", "loss_weight", "train_step"]
+__all__ = ["StepResult", "clip_loss", "clips_per_step", "loss_weight", "train_step"]
 
 
 class StepResult(NamedTuple):
@@ -64,7 +64,12 @@ def train_step(
         labels = torch.from_numpy(batch.labels[part[0] : part[-1] + 1]).to(fabric.device)
         with fabric.no_backward_sync(model, enabled=number < len(parts)):
             logits = model(x)
-            loss = F.cross_entropy(logits, labels, label_smoothing=state.settings.label_smoothing)
+            loss = clip_loss(
+                logits,
+                labels,
+                label_smoothing=state.settings.label_smoothing,
+                class_weights=state.class_weights,
+            )
             fabric.backward(loss * (weight * len(part) / len(batch.labels)))
         sums[0] += loss.detach() * len(part)
         sums[1] += (logits.detach().argmax(1) == labels).sum()
@@ -89,6 +94,23 @@ def train_step(
 def clips_per_step(batches: TrainBatches) -> int:
     """Return the clips of a step, on all processes together."""
     return min(len(batches.indices) * batches.repeat, batches.batch_size * batches.world_size)
+
+
+def clip_loss(
+    logits: Tensor, labels: Tensor, *, label_smoothing: float, class_weights: Tensor | None
+) -> Tensor:
+    """Return the mean over clips of the cross entropy, each multiplied by its class's weight.
+
+    It is divided by the number of clips and not by the sum of their weights, as PyTorch's weighted
+    mean is: else it would depend on which clips are computed together.
+
+    Shapes:
+        logits: (N, classes), labels: (N,), class_weights: (classes,) -> ().
+    """
+    if class_weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    losses = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+    return (class_weights[labels] * losses).mean()
 
 
 def loss_weight(clips: int, total_clips: int, world_size: int) -> float:

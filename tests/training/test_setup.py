@@ -1,12 +1,16 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from msg3d_lab.data.batches.loader import Batch
 from msg3d_lab.training import recipes
-from msg3d_lab.training.setup import build_optimizer
+from msg3d_lab.training.diagnostics.trial import new_state
+from msg3d_lab.training.setup import balanced_class_weights, build_optimizer
+from msg3d_lab.training.step import clip_loss, train_step
 
 
 def training(toy_recipe, *settings):
@@ -68,3 +72,54 @@ def test_label_smoothing_is_the_formula(toy_recipe):
     expected = -(target * logits.log_softmax(1)).sum(1).mean()
     loss = F.cross_entropy(logits, labels, label_smoothing=share)
     torch.testing.assert_close(loss, expected, rtol=1e-14, atol=0)
+
+
+def test_class_weights_by_hand():
+    weights = balanced_class_weights(np.array([0, 0, 0, 2]), num_classes=3)
+    # 4 clips, 2 classes that occur: 4 / (2 * 3) and 4 / (2 * 1); their mean over the clips is 1.
+    torch.testing.assert_close(weights, torch.tensor([2 / 3, 0, 2]))
+    assert weights[[0, 0, 0, 2]].mean() == pytest.approx(1)
+    logits = torch.tensor([[2.0, 0, 1], [0, 1, 0], [1, 1, 3], [0, 0, 1]])
+    labels = torch.tensor([0, 0, 0, 2])
+    for smoothing in (0.0, 0.1):
+        target = (1 - smoothing) * F.one_hot(labels, 3) + smoothing / 3
+        losses = -(target * logits.log_softmax(1)).sum(1)
+        expected = (2 / 3 * losses[:3].sum() + 2 * losses[3]) / 4
+        found = clip_loss(logits, labels, label_smoothing=smoothing, class_weights=weights)
+        torch.testing.assert_close(found, expected)
+        plain = clip_loss(logits, labels, label_smoothing=smoothing, class_weights=None)
+        torch.testing.assert_close(plain, losses.mean())
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_training_steps_weight_the_clips(accumulate, toy_store, toy_recipe):
+    """However many parts a step has."""
+    recipe = recipes.with_settings(
+        toy_recipe,
+        ["class_weights=balanced", "validation_subjects=[3]", f"accumulate={accumulate}"],
+    )
+    state = new_state(recipe, toy_store, device="cpu")
+    part = toy_store.samples.iloc[toy_store.indices("xsub_train")]
+    counts = part["label"][part["subject"] != 3].value_counts().sort_index()
+    weights = torch.tensor((counts.sum() / (3 * counts)).to_numpy(), dtype=torch.float32)
+    torch.testing.assert_close(state.class_weights, weights)
+    state.class_weights = torch.tensor([0.5, 1, 4])
+    state.net.eval()  # parts of a step have batch statistics of their own
+    x = np.random.default_rng(0).normal(size=(6, 2, 8, 5, 3)).astype(np.float32)
+    labels = np.array([0, 1, 2, 2, 1, 0])
+    with torch.no_grad():
+        losses = F.cross_entropy(
+            state.net(torch.from_numpy(x)),
+            torch.from_numpy(labels),
+            reduction="none",
+            label_smoothing=recipe.training.label_smoothing,
+        )
+    result = train_step(state, Batch(x, labels, labels), total_clips=6, lr=0.0)
+    assert result.sums[0] == pytest.approx((losses * state.class_weights[labels]).sum(), rel=1e-5)
+
+
+def test_classes_are_balanced_once(toy_recipe):
+    with pytest.raises(ValueError, match="choose one"):
+        training(toy_recipe, "class_weights=balanced", "balanced_sampling=true")
+    off = recipes.with_settings(toy_recipe, ["class_weights=none", "balanced_sampling=false"])
+    assert off.hash == toy_recipe.hash

@@ -1,6 +1,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import launchers
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,7 @@ from msg3d_lab.cli import main
 from msg3d_lab.data import Clip, open_store, write_store
 from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.data.synthetic.dataset import generate
+from msg3d_lab.evaluation import read_scores
 from msg3d_lab.model import convert
 from msg3d_lab.model.weights import find_weights
 from msg3d_lab.reporting import measured_results, record_result, write_report
@@ -140,3 +142,17 @@ def test_the_command(checkpoint, recipe, store, tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit):
             main(words)
         assert "expected a run's folder, or --weights" in capsys.readouterr().err
+
+
+def test_two_processes_test_weights_like_one(checkpoint, recipe, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipes.save(recipe, tmp_path / "small.yaml")
+    words = ["test", "--weights", checkpoint, "--recipe", "small.yaml", "--device", "cpu"]
+    shown = launchers.run_group(2, "msg3d_lab", *words, "--data", store.path, folder=tmp_path)
+    assert shown.count("Scores:") == 1
+    (folder,) = (tmp_path / "runs/weights").iterdir()
+    several = read_scores(folder / "scores.parquet")
+    alone = run_of_weights(checkpoint, recipe=recipe, run=tmp_path / "alone")
+    one = evaluate(alone, data=store, device="cpu", progress=False).scores
+    assert several.ids == one.ids
+    np.testing.assert_allclose(several.values, one.values, atol=1e-6)

@@ -23,7 +23,7 @@ from msg3d_lab.data.batches.augment import Augment
 from msg3d_lab.data.batches.sampling import choose_test_frames, choose_train_frames
 from msg3d_lab.data.store import Store
 
-__all__ = ["Batch", "TestBatches", "TrainBatches", "prefetch"]
+__all__ = ["Batch", "TestBatches", "TrainBatches", "draw_balanced", "prefetch"]
 
 # The purpose of a generator is the first number of its seed: NumPy pads seeds with zeros, so one at
 # the end could be lost.
@@ -59,6 +59,7 @@ class TrainBatches:
         augment: random augmentation. Default: none.
         rescale: "minmax" scales each axis of each clip to [-1, 1] over its frames and joints.
         repeat: how often an epoch goes through the clips.
+        balanced: whether every class is drawn equally often in an epoch of the same length.
         seed: of everything that is drawn.
         rank: this process's number.
         world_size: the number of processes.
@@ -80,6 +81,7 @@ class TrainBatches:
         augment: Augment | None = None,
         rescale: str = "none",
         repeat: int = 1,
+        balanced: bool = False,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -104,7 +106,7 @@ class TrainBatches:
         self.augment = augment or Augment()
         self.augment.check(store.skeleton, dimensions=store.dimensions)
         self.store, self.batch_size, self.sampling = store, batch_size, sampling
-        self.repeat = repeat
+        self.repeat, self.balanced = repeat, balanced
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self._order: tuple[int, np.ndarray] | None = None
 
@@ -158,7 +160,12 @@ class TrainBatches:
         order = self._order
         if order is None or order[0] != epoch:
             rng = np.random.default_rng((_ORDER, self.seed, epoch))
-            order = self._order = (epoch, rng.permutation(np.tile(self.indices, self.repeat)))
+            drawn = (
+                draw_balanced(self.indices, self.store.labels, self.repeat, rng)
+                if self.balanced
+                else np.tile(self.indices, self.repeat)
+            )
+            order = self._order = (epoch, rng.permutation(drawn))
         return order[1]
 
 
@@ -246,6 +253,33 @@ class TestBatches:
                 seed=self.seed,
             )
         return self._chosen[num_frames]
+
+
+def draw_balanced(
+    indices: np.ndarray, labels: np.ndarray, repeat: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw `len(indices) * repeat` clips in which every class occurs equally often.
+
+    Where the classes do not divide that number, some that are drawn occur once more. Within a class
+    every clip occurs equally often, or some that are drawn once more.
+
+    Args:
+        indices: the clips, positions in the store.
+        labels: the classes of all clips of the store.
+        repeat: how many times as many clips are drawn.
+        rng: draws.
+    """
+    own = labels[indices]
+    present = np.unique(own)
+    times, more = divmod(len(indices) * repeat, len(present))
+    wanted = np.full(len(present), times)
+    wanted[rng.permutation(len(present))[:more]] += 1
+    parts = []
+    for label, number in zip(present, wanted, strict=True):
+        clips = indices[own == label]
+        whole, rest = divmod(int(number), len(clips))
+        parts += [np.tile(clips, whole), rng.permutation(clips)[:rest]]
+    return np.concatenate(parts)
 
 
 def prefetch(batches: Iterable[_T], depth: int = 2) -> Iterator[_T]:

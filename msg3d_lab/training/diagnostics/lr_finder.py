@@ -77,7 +77,7 @@ def find_learning_rate(
     settings = recipe.training
     store = open_store_for(recipe, data)
     state = new_state(recipe, store, device=device, precision=precision)
-    state.model.train()
+    state.train()
     batches, _ = build_batches(recipe, store)
     clips = settings.batch_size * settings.accumulate
     rows: list[dict[str, float]] = []

@@ -83,7 +83,7 @@ def main() -> None:
     shape = (clips, net.num_persons, recipe.data.clip_len, net.skeleton.num_joints, net.in_channels)
     noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     zeros = np.zeros(clips, dtype=np.int64)
-    state.model.train()
+    state.train()
     for _ in range(_STEPS):
         train_step(state, Batch(noise, zeros, zeros), total_clips=clips, lr=0.0)
     print(_peak(state.fabric.device))

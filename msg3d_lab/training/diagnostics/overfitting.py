@@ -71,7 +71,8 @@ def overfit(
     recipe = recipes.get(recipe)
     store = open_store_for(recipe, data)
     plain = {"weight_decay": 0.0, "label_smoothing": 0.0, "accumulate": 1, "dropout": 0.0}
-    recipe = recipes.with_settings(recipe, plain)
+    everything = {"freeze": [], "class_weights": "none"}
+    recipe = recipes.with_settings(recipe, {**plain, **everything})
     settings = recipe.training
     chosen = _balanced(store, split_validation(store, recipe)[0], num_clips, seed=settings.seed)
     state = new_state(recipe, store, device=device, precision=precision)
@@ -79,7 +80,7 @@ def overfit(
     batch = test_batch._replace(x=test_batch.x[:, 0])  # one clip per sample
     peak = settings.learning_rate * num_clips / settings.base_batch_size
     rows: list[tuple[int, float, float]] = []
-    state.model.train()
+    state.train()
     for step in range(1, steps + 1):
         lr = peak * min(1, step / (steps / 10))
         result = train_step(state, batch, total_clips=num_clips, lr=lr)

@@ -119,7 +119,7 @@ def step_seconds(
     About so many seconds are spent, but three steps at least are timed.
     """
     state = new_state(recipe, store, device=device, precision=precision)
-    state.model.train()
+    state.train()
     batches, _ = build_batches(recipe, store)
     times: list[float] = []
     waiting = prefetch(endless(batches))

@@ -23,11 +23,12 @@ from typing import Any, Unpack
 from pydantic import Field, field_validator
 
 from msg3d_lab.training import recipes
+from msg3d_lab.training.initial_weights import read_initial_weights
 from msg3d_lab.training.loop import FitOptions, JobOptions, fit
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run
 from msg3d_lab.training.settings import Section
-from msg3d_lab.training.setup import open_store_for
+from msg3d_lab.training.setup import build_model, open_store_for
 from msg3d_lab.training.signals import Requeue
 
 __all__ = ["Slurm", "TrainingJob", "parse_slurm", "submit"]
@@ -149,14 +150,14 @@ def submit(
         folder: for the job's script and logs. Default: the run's, with ".slurm" added.
         resume: whether to resume a run that exists.
         name: of the job, as `squeue` shows it. Default: the recipe's.
-        **options: of `fit`: precision, on_nan, checkpoint_minutes, callbacks, which must be
-            picklable.
+        **options: of `fit`: init, precision, on_nan, checkpoint_minutes, and callbacks, which must
+            be picklable.
 
     Raises:
         FileExistsError: the run's folder exists, and `resume` is not set.
-        FileNotFoundError: no store.
+        FileNotFoundError: no store, or no initial weights.
         ModuleNotFoundError: submitit is not installed.
-        ValueError: the store does not fit the recipe; Slurm is not installed.
+        ValueError: the store or the initial weights do not fit the recipe; Slurm is not installed.
     """
     recipe = recipes.get(recipe)
     run = Path(run if run is not None else Path("runs") / recipe.name).resolve()
@@ -166,6 +167,10 @@ def submit(
             f"{run} exists already: name another run folder with --run, or go on with --resume"
         )
     store = open_store_for(recipe, data)
+    initial = read_initial_weights(options.get("init"), run=run, resume=resume)
+    if initial is not None:
+        initial.check(build_model(recipe, store))
+        options["init"] = initial.path.resolve()
     submitit = _submitit()
     missing = [program for program in ("sbatch", "srun") if shutil.which(program) is None]
     if missing:

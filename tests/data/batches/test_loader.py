@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from msg3d_lab.data.batches.augment import Augment
-from msg3d_lab.data.batches.loader import TestBatches, TrainBatches, prefetch
+from msg3d_lab.data.batches.loader import TestBatches, TrainBatches, draw_balanced, prefetch
 from msg3d_lab.data.batches.sampling import replay, resize, uniform_sample
 from msg3d_lab.data.batches.streams import STREAMS, make_stream
 from msg3d_lab.data.clips import Clip
@@ -368,6 +368,35 @@ def test_an_epoch_goes_through_the_clips_as_often_as_repeat_says(store):
     seen = np.concatenate([b.indices for b in everything(batches)])
     np.testing.assert_array_equal(np.sort(seen), np.repeat(store.indices("train"), 3))
     assert not np.array_equal(seen, np.sort(seen))
+
+
+def test_balanced_epochs_draw_every_class_equally_often():
+    labels = np.array([9] + [0] * 20 + [1] * 3 + [2] * 7)  # the first clip is not of this part
+    indices = np.arange(1, 31)
+    for seed in range(3):
+        drawn = draw_balanced(indices, labels, 2, np.random.default_rng(seed))
+        assert np.bincount(labels[drawn]).tolist() == [20, 20, 20]
+        times = np.bincount(drawn, minlength=31)
+        assert times[0] == 0
+        assert set(times[1:21]) == {1}
+        assert set(times[21:24]) == {6, 7}
+        assert set(times[24:]) == {2, 3}
+    classes = np.bincount(labels[draw_balanced(indices[:-1], labels, 1, np.random.default_rng(0))])
+    assert sorted(classes) == [9, 10, 10]
+
+
+def test_balanced_batches_are_the_same_for_any_number_of_processes(store):
+    train = store.indices("xsub_train")
+    part = train[(store.labels[train] != store.labels[train[0]]) | (train == train[0])]
+    args = {"clip_len": 4, "balanced": True, "seed": 3}
+    one = TrainBatches(store, part, batch_size=4, **args)
+    ranks = [TrainBatches(store, part, batch_size=2, rank=r, world_size=2, **args) for r in (0, 1)]
+    assert len(one) == len(ranks[0]) == len(part) // 4
+    for epoch, step in ((0, 0), (2, len(one) - 1)):
+        whole, *parts = (b.batch(step, epoch=epoch) for b in (one, *ranks))
+        for rank, mine in enumerate(parts):
+            np.testing.assert_array_equal(mine.indices, whole.indices[rank::2])
+            np.testing.assert_array_equal(mine.x, whole.x[rank::2])
 
 
 def test_a_last_batch_that_is_not_full_is_left_out_unless_it_is_the_only_one(store):
