@@ -74,8 +74,8 @@ def import_dataset(
         layout: for your own recordings (see `docs/data/own-skeletons.md`): a layout, its name or
             the path of its YAML. A pickle or arrays of the field's formats need it only if no
             layout of the library has as many joints, or several have.
-        labels: for your own recordings: the CSV of labels (default: see `find_labels`); for a
-            pickle or arrays of the field's formats, the list of class names (see
+        labels: for your own recordings, also .skeleton files: the CSV of labels (default: see
+            `find_labels`); for a pickle or arrays of the field's formats, the list of class names (see
             `read_label_list`).
         prepare: for your own recordings: "align", "center", "image" or "none"; see
             `own.recordings.read_clips`.
