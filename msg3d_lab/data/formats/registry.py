@@ -53,6 +53,7 @@ def import_dataset(
     labels: str | Path | None = None,
     prepare: str | None = None,
     image_size: tuple[int, int] | None = None,
+    channels: str | None = None,
     bodies: str | None = None,
     keep_missing: bool | None = None,
     workers: int | None = None,
@@ -80,6 +81,8 @@ def import_dataset(
         prepare: for your own recordings: "align", "center", "image" or "none"; see
             `own.recordings.read_clips`.
         image_size: for your own recordings in 2D: (height, width) in pixels.
+        channels: for your own recordings in arrays: "x,y", "x,y,z", "x,y,score" or "x,y,z,score".
+            Default: by their number.
         bodies: for raw NTU files: "denoise" (default) or "energy"; see `select_bodies`.
         keep_missing: for raw NTU files: also import recordings whose skeletons are known to be
             missing or incomplete.
@@ -116,6 +119,7 @@ def import_dataset(
         "labels": labels,
         "prepare": prepare,
         "image_size": image_size,
+        "channels": channels,
         "bodies": bodies,
         "keep_missing": keep_missing,
     }
