@@ -21,7 +21,6 @@ from msg3d_lab.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
-from msg3d_lab.data.formats.layout_choice import is_flat
 from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.formats.own.arrays import open_folder
 from msg3d_lab.data.formats.own.kinect import (
@@ -41,6 +40,7 @@ from msg3d_lab.data.preprocess import longest_first, order_persons, prepare_2d, 
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = [
+    "FLAT",
     "IMPORTER",
     "OWN_FORMATS",
     "PREPARATIONS",
@@ -48,6 +48,7 @@ __all__ = [
     "Preparation",
     "Source",
     "find_layout",
+    "is_flat",
     "open_source",
     "read_clips",
 ]
@@ -64,6 +65,7 @@ OWN_FORMATS = (
     SEGMENTS,
     *(f"{k} table, {t}" for k in ("long", "wide") for t in ("CSV", "Parquet")),
 )
+FLAT = ("coco17", "openpose18")
 _CHANNELS = ("x,y", "x,y,z", "x,y,score", "x,y,z,score")
 
 
@@ -101,7 +103,8 @@ class Preparation:
         axes: number of coordinates, 2 or 3.
         scored: whether a score follows the coordinates.
         image_size: (height, width) in pixels, for "image".
-        longest_first: whether persons are sorted by how many frames they are seen in.
+        longest_first: whether persons are sorted by how many frames they are seen in. Default: as
+            in the published stores, only "align" puts the one seen longest first.
 
     Raises:
         ValueError: an unknown name, or one that does not fit the coordinates or the layout.
@@ -112,7 +115,7 @@ class Preparation:
     axes: int
     scored: bool
     image_size: tuple[int, int] | None = None
-    longest_first: bool = True
+    longest_first: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in PREPARATIONS:
@@ -216,7 +219,9 @@ def read_clips(
     if prepare is None:
         prepare = "align" if _can_align(layout, opened.axes) else "center"
         prepare = prepare if image_size is None else "image"
-    preparation = Preparation(prepare, layout, opened.axes, opened.scored, image_size)
+    preparation = Preparation(
+        prepare, layout, opened.axes, opened.scored, image_size, longest_first=True
+    )
     clips: Iterable[Clip | LeftOut]
     if isinstance(opened.clips, LazyClips):
         files = dict.fromkeys(
@@ -258,6 +263,11 @@ def find_layout(layout: Skeleton | str | Path) -> Skeleton:
             f"{', '.join(skeletons.names())}"
         )
     return skeletons.load(layout)
+
+
+def is_flat(layout: Skeleton) -> bool:
+    """Whether a layout is that of a 2D pose estimator, whose third number is a score."""
+    return layout.name in FLAT
 
 
 def open_labelled(
