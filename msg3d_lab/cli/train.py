@@ -227,8 +227,7 @@ def _new_recipe(data: Path | None, out: Path | None, like: str | None, settings:
     print(
         f"{path}: {recipe.data.layout}, {store.num_classes} classes, "
         f"num_persons {recipe.model.num_persons}, trained on {recipe.data.train_split} and "
-        f"tested on {recipe.data.test_split}"
-        + (f" (other splits: {', '.join(others)})" if others else "")
+        f"tested on {recipe.data.test_split}{rest}"
     )
     for note in store_notes(recipe, store):
         print(f"note: {note}")
