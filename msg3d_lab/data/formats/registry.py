@@ -76,8 +76,8 @@ def import_dataset(
             the path of its YAML. A pickle or arrays of the field's formats need it only if no
             layout of the library has as many joints, or several have.
         labels: for your own recordings, also .skeleton files: the CSV of labels (default: see
-            `find_labels`); for a pickle or arrays of the field's formats, the list of class names (see
-            `read_label_list`).
+            `find_labels`); for a pickle or arrays of the field's formats, the list of class names
+            (see `read_label_list`).
         prepare: for your own recordings: "align", "center", "image" or "none"; see
             `own.recordings.read_clips`.
         image_size: for your own recordings in 2D: (height, width) in pixels.

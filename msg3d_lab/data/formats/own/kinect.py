@@ -1,4 +1,4 @@
-"""Read Kinect recordings of your own names: `.skeleton` files, and PKU-MMD's text files.
+"""Read PKU-MMD's text files of Kinect skeletons.
 
 PKU-MMD has a text file for each video, several actions after each other, with a line of 150 numbers
 for each frame: x, y, z of 25 joints of two persons. A folder of label files of the same names says
@@ -17,14 +17,12 @@ from typing import NamedTuple
 import numpy as np
 
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.formats.bodies import NobodyError, select_bodies
 from msg3d_lab.data.formats.importer import LazyClips
 from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.formats.own.labels import LabelRow, Labels
-from msg3d_lab.data.formats.skeleton_file import parse_skeleton
 from msg3d_lab.data.formats.zip_or_folder import Member, list_members, read_member
 
-__all__ = ["NUM_JOINTS", "Segment", "list_segments", "list_skeleton_files"]
+__all__ = ["NUM_JOINTS", "Segment", "list_segments"]
 
 NUM_JOINTS = 25
 _NUMBERS = 2 * NUM_JOINTS * 3
@@ -39,29 +37,6 @@ class Segment(NamedTuple):
     member: Member
     start: int
     end: int
-
-
-def list_skeleton_files(source: Path) -> LazyClips[Member] | None:
-    """List the `.skeleton` files of a folder or zip; None if there are none.
-
-    Persons are selected as for NTU RGB+D, by the rule "denoise".
-    """
-    members = list_members([source], suffix=".skeleton")
-    if not members:
-        return None
-    entries: list[Member | LeftOut] = []
-    for before, member in zip([None, *members], members, strict=False):
-        twice = before is not None and before.id == member.id
-        entries.append(LeftOut(member.id, faults.DUPLICATE, member.name) if twice else member)
-    return LazyClips(entries, _read_skeleton)
-
-
-def _read_skeleton(member: Member) -> Clip | LeftOut:
-    tracks, num_frames = parse_skeleton(read_member(member))
-    try:
-        return Clip(member.id, select_bodies(tracks, num_frames).keypoints, label=-1)
-    except NobodyError:
-        return LeftOut(member.id, faults.NOBODY, f"{num_frames} frames")
 
 
 def list_segments(source: Path, labels: Path) -> tuple[LazyClips[Segment], Labels]:

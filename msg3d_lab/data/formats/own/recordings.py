@@ -27,7 +27,6 @@ from msg3d_lab.data.formats.own.kinect import (
     NUM_JOINTS,
     Segment,
     list_segments,
-    list_skeleton_files,
 )
 from msg3d_lab.data.formats.own.labels import LabelRow, Labels, find_labels, read_labels
 from msg3d_lab.data.formats.own.table import RecordingTable, open_tables
@@ -56,12 +55,10 @@ __all__ = [
 PREPARATIONS = ("align", "center", "image", "none")
 FOLDER = "folder of .npy"  # the format of arrays; `RecordingTable.format` is that of a table
 TABLES = "folder of tables"
-SKELETONS = "folder of .skeleton"
 SEGMENTS = "PKU-MMD"
 OWN_FORMATS = (
     FOLDER,
     TABLES,
-    SKELETONS,
     SEGMENTS,
     *(f"{k} table, {t}" for k in ("long", "wide") for t in ("CSV", "Parquet")),
 )
@@ -337,11 +334,6 @@ def open_source(
         _refuse_channels(source, channels)
         return Source(table.samples(), len(table.axes), table.scored, table.format)
     if not has_members(source, lambda name: name.lower().endswith(".npy")):
-        recorded = list_skeleton_files(source)
-        if recorded is not None:
-            _check_kinect(source, layout)
-            _refuse_channels(source, channels)
-            return Source(recorded, 3, False, SKELETONS)
         tables = open_tables(source, layout)
         if tables is not None:
             _refuse_channels(source, channels)

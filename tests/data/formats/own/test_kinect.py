@@ -1,36 +1,11 @@
 import numpy as np
 import pytest
-from made_recordings import left_out, read_clips, recording, write_labels
+from made_recordings import left_out, read_clips
 
 from msg3d_lab import skeletons
-from msg3d_lab.data import open_store, prepare_3d, read_ntu_skeleton
 from msg3d_lab.data.checks import check_source
-from msg3d_lab.data.formats.registry import import_dataset
-from msg3d_lab.data.formats.skeleton_file import write_ntu_skeleton
 
 NTU = skeletons.get("ntu25")
-
-
-def test_skeleton_files_of_own_names(tmp_path):
-    folder = tmp_path / "clips"
-    folder.mkdir()
-    for seed, name in enumerate(("sit", "stand")):
-        tracks, frames = recording(bodies=1, seed=seed)
-        write_ntu_skeleton(folder / f"{name}.skeleton", tracks, frames)
-    (folder / "empty.skeleton").write_text("1\n0\n")
-    (folder / "broken.skeleton").write_text("3\n")
-    labels = dict.fromkeys(("sit", "stand", "empty", "broken"), "down,train,1")
-    write_labels(folder / "labels.csv", **labels)
-    path = import_dataset(
-        folder, dataset="mine", layout="ntu25", out=tmp_path / "s.arrow", progress=False
-    )
-    store = open_store(path)
-    assert store.ids == ["sit", "stand"]
-    assert list(store.left_out["reason"]) == ["cannot be read", "nobody in any frame"]
-    expected = prepare_3d(read_ntu_skeleton(folder / "sit.skeleton"), NTU)
-    np.testing.assert_array_equal(store.keypoints(0), expected)
-    with pytest.raises(ValueError, match="25 joints of the Kinect, coco17 has 17: expected --lay"):
-        read_clips(folder, layout="coco17")
 
 
 @pytest.fixture
