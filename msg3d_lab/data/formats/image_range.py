@@ -14,9 +14,11 @@ import numpy as np
 
 from msg3d_lab.data.clips import Clip, LeftOut
 
-__all__ = ["MANY", "Extent", "image_extent", "refuse_outside", "why_outside"]
+__all__ = ["Extent", "clips_outside", "image_extent", "refuse_outside", "why_outside"]
 
-MANY = 0.25  # the fraction of clips outside their image from which on the image is a wrong one
+# From these fractions on, of clips outside their image or of joints of the others, it is a wrong
+# image.
+_MANY_CLIPS, _MANY_JOINTS = 0.25, 0.05
 _MARGIN = 0.1  # of the image: pose estimators follow limbs a little beyond its border
 _OUTSIDE = 0.2  # the fraction of a clip's joints beyond it
 _CORNER = 0.02  # of the image: a person is larger
@@ -91,6 +93,21 @@ def image_extent(
     return Extent((left, top), (right, bottom), float(beyond.mean()))
 
 
+def clips_outside(extents: Sequence[tuple[str, Extent]]) -> tuple[list[tuple[str, Extent]], bool]:
+    """Find the clips outside their image, and whether they are so many that it is a wrong one.
+
+    Args:
+        extents: name and extent of each clip.
+    """
+    wrong = [(name, extent) for name, extent in extents if extent.is_wrong]
+    rest = [extent.outside for _, extent in extents if not extent.is_wrong]
+    if wrong and len(wrong) >= _MANY_CLIPS * len(extents):
+        return wrong, True
+    if rest and np.mean(rest) >= _MANY_JOINTS:
+        return [(name, extent) for name, extent in extents if extent.outside], True
+    return wrong, False
+
+
 def why_outside(extents: Sequence[Extent]) -> str:
     """Say why clips are not in their image, and what to do: cause and cure, for a message."""
     right, bottom = (float(np.quantile([e.high[i] for e in extents], 0.9)) for i in (0, 1))
@@ -123,7 +140,8 @@ def refuse_outside(
     Of a sequence 32 clips from its beginning to its end are tested, else the first 32.
 
     Raises:
-        ValueError: a quarter or more of them are not in their image.
+        ValueError: a quarter or more of them, or a twentieth of the others' joints, are not in the
+            image.
     """
     name = str(preparation.get("name"))
     if name not in _IMAGES:
@@ -141,8 +159,8 @@ def refuse_outside(
         if isinstance(clip, Clip)
         and (extent := image_extent(clip.keypoints, preparation=name)) is not None
     ]
-    wrong = [(clip_id, extent) for clip_id, extent in found if extent.is_wrong]
-    if wrong and len(wrong) >= MANY * len(found):
+    wrong, many = clips_outside(found)
+    if many:
         clip_id, extent = wrong[0]
         raise ValueError(
             f"{len(wrong)} of {len(found)} clips that were tested are not in their image, for "

@@ -89,13 +89,18 @@ def read_clips(
             the record beside it (see `data.download`), is not such a file; has joints, splits or
             labels of another data set; its layout or image size is not known.
     """
+    own = dataset.name not in DATASETS
+    if labels is not None and not own:
+        raise ValueError(
+            f"{dataset.name} has its own class names: do not give a list (--labels), or give "
+            "recordings of your own a name of their own (--dataset NAME)"
+        )
     paths = [Path(path)] if isinstance(path, (str, Path)) else list(path)
     where = ", ".join(map(str, paths))
     sources = [_read_file(one) for one in paths]
     entries = [entry for source in sources for entry in source.entries]
     usable = [entry for entry in entries if not isinstance(entry, LeftOut)]
     skeleton, flat, notes = _layout(usable, entries, where, dataset, layout)
-    own = dataset.name not in DATASETS
     if not own:
         entries = _with_ntu_splits(entries, sources, dataset, where)
     elif not any(source.splits for source in sources):
@@ -115,7 +120,7 @@ def read_clips(
     ]
     if unknown:
         notes.append(f"the splits name {len(unknown)} recordings that no annotation has")
-    if own or labels is not None:
+    if own:
         classes = name_classes({e.label for e in usable}, labels, where=paths[0].name)
         notes += classes.notes
         entries = [_relabelled(entry, classes.numbers) for entry in entries]
@@ -331,6 +336,7 @@ def _layout(
     if not flat:
         named = is_flat(found) if found is not None else joints in (17, 18)
         flat = named or (2 * sizes > len(usable) and (found is None or not _can_align(found)))
+        flat = flat and _may_be_scores(usable)
     if found is not None:
         if found.num_joints != joints:
             raise ValueError(
@@ -353,6 +359,13 @@ def _layout(
         "the joints are in another order, name theirs (--layout)"
     )
     return guessed, flat, [note]
+
+
+def _may_be_scores(usable: Sequence[_Usable]) -> bool:
+    """Whether the third numbers of a few recordings are such as scores have."""
+    found = [e.keypoint for e in usable if isinstance(e, Entry) and e.keypoint.shape[3] == 3]
+    thirds = [keypoint[..., 2] for keypoint in found[:8]]
+    return not any(((third < -0.1) | (third >= 2)).any() for third in thirds)
 
 
 def _with_sizes(

@@ -53,5 +53,15 @@ def test_refuse_outside_refuses_when_a_quarter_is_wrong(lazy):
     with pytest.raises(ValueError, match=r"8 of 32 clips that were tested .* for example c0 \(x"):
         refuse_outside(clips if lazy else iter(clips), IMAGE)
     assert refuse_outside(clips, {"name": "center"}) is clips
-    clips[0] = person(0)
+
+
+def test_refuse_outside_lets_a_few_clips_outside_pass_but_not_a_twentieth_of_all_joints():
+    clips = [person(i, scale=3.0 if i == 5 else 1.0) for i in range(32)]
     assert refuse_outside(clips, IMAGE) is clips
+    rng = np.random.default_rng(0)
+    swapped = [
+        Clip(f"c{i}", prepare_2d(rng.uniform(0, (640, 480), (1, 9, 17, 2)), one, (640, 480)), 0)
+        for i, one in enumerate([np.ones((1, 9, 17))] * 20)
+    ]
+    with pytest.raises(ValueError, match="height and width of the image look swapped"):
+        refuse_outside(swapped, IMAGE)

@@ -521,6 +521,16 @@ def test_own_3d_is_aligned_where_the_layout_can(save, flat_layout):
     assert not clip.keypoints[0, 0, flat_layout.center].any()
 
 
+def test_a_third_number_that_is_no_score_is_a_coordinate(save, flat_layout):
+    source = save(in_3d())  # up to 400
+    with pytest.raises(ValueError, match="17 joints in 3D, and coco17 would be of another dim"):
+        read_clips(source, dataset=OWN)
+    scored = own_document(channels=3, keypoint_score=None)
+    for annotation in scored["annotations"]:
+        annotation["keypoint"][..., 2] /= 400
+    assert read_clips(save(scored), dataset=OWN).preparation["scored"]
+
+
 def test_old_lists_get_the_split_of_their_file_and_come_together(tmp_path):
     document = own_document()["annotations"]
     paths = [tmp_path / "own_train.pkl", tmp_path / "own-test.pkl", tmp_path / "one.pkl"]
@@ -616,6 +626,11 @@ def test_labels_that_contradict_names_are_refused_for_ntu_only(save):
         annotation["label"] = int(annotation["frame_dir"][-3:])
     with pytest.raises(ValueError, match="All labels are one too high: they start at 1"):
         read_clips(save(document), dataset=NTU60)
+
+
+def test_class_names_of_ntu_are_its_own(save, tmp_path):
+    with pytest.raises(ValueError, match=r"ntu60 has its own class names: .*--dataset NAME"):
+        read_clips(save(document_3d()), dataset=NTU60, labels=tmp_path / "names.txt")
 
 
 def test_recordings_of_the_other_ntu_are_refused(save):
