@@ -1,6 +1,6 @@
 """Joint layouts: names, edges, bone parents, centre, left and right, body parts.
 
-The four layouts of the field are YAML files in `layouts/`. A layout of your own is such a file too.
+The library's layouts are YAML files in `layouts/`. A layout of your own is such a file too.
 """
 
 from __future__ import annotations

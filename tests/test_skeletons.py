@@ -14,12 +14,13 @@ EVERY = [(n, e) for n in skeletons.names() for e in (skeletons.edge_sets(n) or [
 
 
 @pytest.mark.parametrize(("name", "edge_set"), EVERY)
-def test_get_layouts_are_trees_that_fit_together(name, edge_set):
+def test_get_layouts_have_parts_that_fit_together(name, edge_set):
     s = skeletons.get(name, edge_set=edge_set)
     V = s.num_joints
     graph = nx.Graph(s.edges)
     assert sorted(graph) == list(range(V))
-    assert nx.is_tree(graph)
+    assert nx.is_connected(graph)
+    assert nx.is_tree(graph) == (name not in ("hand21", "mediapipe33"))  # palm, hands, trunk
     # Following parents from any joint ends at one root.
     roots = [v for v, p in enumerate(s.parents) if v == p]
     assert len(roots) == 1
@@ -29,9 +30,9 @@ def test_get_layouts_are_trees_that_fit_together(name, edge_set):
     sides = [j for pair in s.mirror for j in pair]
     assert len(set(sides)) == len(sides)
     for left, right in s.mirror:
-        assert s.joints[left].startswith("left")
+        assert "left" in s.joints[left]
         assert s.joints[right] == s.joints[left].replace("left", "right")
-    assert {n for n in s.joints if n.startswith(("left", "right"))} == {s.joints[j] for j in sides}
+    assert {n for n in s.joints if {"left", "right"} & {*n.split()}} == {s.joints[j] for j in sides}
 
 
 def test_get_mirrored_layouts_have_mirrored_edges():
@@ -67,6 +68,20 @@ def test_get_nw_ucla_parents_are_those_of_the_field():
     pairs += "18-17 19-18 20-19"
     expected = {tuple(int(n) - 1 for n in p.split("-")) for p in pairs.split()}
     assert set(skeletons.get("nw-ucla20").bones) == expected
+
+
+def test_get_mediapipe_layouts_have_the_numbers_of_their_landmarks():
+    """From MediaPipe's enumerations PoseLandmark and HandLandmark."""
+    body, hand = skeletons.get("mediapipe33"), skeletons.get("hand21")
+    for number, name in {0: "nose", 8: "right ear", 9: "mouth left", 15: "left wrist"}.items():
+        assert body.joints[number] == name
+    for number, name in {24: "right hip", 29: "left heel", 32: "right foot index"}.items():
+        assert body.joints[number] == name
+    assert {(11, 12), (11, 23), (16, 22), (28, 32)} <= set(body.edges)
+    assert len(body.edges) == 35 + 4  # POSE_CONNECTIONS, and four that connect the face
+    tips = {4: "thumb tip", 8: "index finger tip", 12: "middle finger tip", 20: "pinky tip"}
+    assert {number: hand.joints[number] for number in tips} == tips
+    assert len(hand.edges) == 21  # HAND_CONNECTIONS
 
 
 def test_from_record_undoes_to_dict_through_json():
@@ -206,7 +221,7 @@ def test_from_dict_walks_the_edges_as_networkx_does(data):
 
 
 def test_get_lists_what_there_is():
-    with pytest.raises(ValueError, match="coco17, ntu25, nw-ucla20, openpose18"):
+    with pytest.raises(ValueError, match="coco17, hand21, mediapipe33, ntu25, nw-ucla20"):
         skeletons.get("smpl")
     with pytest.raises(ValueError, match=r"expected one of \['chain', 'star'\]"):
         skeletons.get("ntu25", edge_set="hex")

@@ -18,6 +18,7 @@ def import_(
     labels: Path | None = None,
     prepare: Literal["align", "center", "image", "none"] | None = None,
     image_size: tuple[int, int] | None = None,
+    channels: str | None = None,
     bodies: Literal["denoise", "energy"] | None = None,
     keep_missing: bool = False,
     workers: int | None = None,
@@ -42,6 +43,8 @@ def import_(
             beside the table); for pickles and arrays, the list of class names, one per line.
         prepare: for your own recordings: what is done to the coordinates.
         image_size: for your own recordings in pixels: height and width of the image.
+        channels: for your own recordings in arrays: what their channels are, x,y or x,y,z or
+            x,y,score or x,y,z,score.
         bodies: for raw NTU: how persons are selected, as for the published pickles (denoise) or by
             how far their joints spread (energy).
         keep_missing: for raw NTU: import the recordings on the authors' list of missing skeletons.
@@ -49,6 +52,8 @@ def import_(
     """
     from msg3d_lab.data import import_dataset, open_store
     from msg3d_lab.data.checks import describe_store
+    from msg3d_lab.data.checks.summary import count_unseen
+    from msg3d_lab.data.formats.own.recordings import OWN_FORMATS
     from msg3d_lab.data.formats.registry import left_out_path
 
     path = import_dataset(
@@ -59,12 +64,15 @@ def import_(
         labels=labels,
         prepare=prepare,
         image_size=image_size,
+        channels=channels,
         bodies=bodies,
         keep_missing=keep_missing or None,
         workers=workers,
     )
     store = open_store(path)
     print(describe_store(store))
+    if store.preparation.get("format") in OWN_FORMATS and (unseen := count_unseen(store)):
+        print(f"note:         {unseen}")
     if len(store.left_out):
         print(f"Everything that was left out, with reasons: {left_out_path(path)}")
 
@@ -86,6 +94,7 @@ def check(
     layout: str | None = None,
     labels: Path | None = None,
     image_size: tuple[int, int] | None = None,
+    channels: str | None = None,
 ) -> None:
     """Explain every problem of a store, or of your own recordings before they are imported.
 
@@ -97,6 +106,7 @@ def check(
             library.
         labels: the CSV of labels. Default: labels.csv in the folder or beside the table.
         image_size: for coordinates in pixels: height and width of the image.
+        channels: what the channels of arrays are, as for `data import`.
     """
     from msg3d_lab.data.checks import check_path, explain_problems
     from msg3d_lab.data.formats.own.recordings import find_layout
@@ -106,6 +116,7 @@ def check(
         layout=find_layout(layout) if layout is not None else None,
         labels=labels,
         image_size=image_size,
+        channels=channels,
     )
     print(explain_problems(problems))
     if any(problem.severity == "error" for problem in problems):

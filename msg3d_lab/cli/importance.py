@@ -61,7 +61,6 @@ def importance(
         cost: print what each method costs and stop.
     """
     from msg3d_lab.allocator import tune_allocator
-    from msg3d_lab.data import open_store
     from msg3d_lab.explain import (
         ClassActivation,
         GradientInput,
@@ -73,9 +72,9 @@ def importance(
         explain_cost,
         explain_run,
     )
-    from msg3d_lab.explain.clips import open_run_store
     from msg3d_lab.explain.figures import write_figures
     from msg3d_lab.explain.over_clips import table_path
+    from msg3d_lab.training.tested_store import open_matching_store
 
     tune_allocator()
     methods: dict[str, Method] = {
@@ -87,8 +86,10 @@ def importance(
     }
     chosen = methods[method]
     opened = chosen_run(run, weights=None, recipe=recipe)
-    store = open_store(data) if data is not None else None
-    path = out if out is not None else table_path(opened, chosen, by)
+    tested = open_matching_store(opened, data, split=opened.recipe.data.test_split)
+    store = tested.store if data is not None else None
+    own = table_path(opened, chosen, by)
+    path = out if out is not None else own.with_stem(f"{own.stem}{tested.suffix}")
     if not path.suffix:
         path = path.with_name(f"{path.name}.parquet")
     if path.suffix != ".parquet":
@@ -120,8 +121,7 @@ def importance(
     if folder.exists():
         print(f"\n{path} and its figures exist already")
         return
-    shown = open_run_store(opened, store)
-    figures = write_figures(found, shown.skeleton, folder, data=shown)
+    figures = write_figures(found, tested.store.skeleton, folder, data=tested.store)
     synthetic = "SYNTHETIC data, " if found.facts["synthetic"] else ""
     print(f"\n{synthetic}{len(found)} clips of {found.facts['split']}: {path}")
     print("Figures: " + ", ".join(str(f) for f in figures if f.suffix != ".svg") + " (and SVG)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -107,6 +108,11 @@ def results(
         if path is not None and path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists already: choose another, or say --overwrite")
     found = reporting.find_runs(runs)
+    if not found and not recorded.is_file():
+        sys.stderr.write(
+            f"Nothing is measured here: no tested runs below {runs.resolve()}, and no table "
+            f"{recorded}; name yours with --runs and --recorded\n"
+        )
     if metafile is not None and not found:
         raise ValueError(f"no tested runs below {runs}, so there is nothing for {metafile}")
     known = reporting.measured_results(found, recorded=recorded if recorded.is_file() else None)

@@ -228,10 +228,11 @@ def _new_recipe(data: Path | None, out: Path | None, like: str | None, settings:
     with write_aside(path) as aside:
         library.save(recipe, aside)
     others = [split for split in store.splits if split not in vars(recipe.data).values()]
+    rest = f" (other splits: {', '.join(others)})" if others else ""
     print(
         f"{path}: {recipe.data.layout}, {store.num_classes} classes, "
-        f"{recipe.model.num_persons} persons, trained on {recipe.data.train_split} and tested on "
-        f"{recipe.data.test_split}" + (f" (other splits: {', '.join(others)})" if others else "")
+        f"num_persons {recipe.model.num_persons}, trained on {recipe.data.train_split} and "
+        f"tested on {recipe.data.test_split}{rest}"
     )
     for note in store_notes(recipe, store):
         print(f"note: {note}")

@@ -10,7 +10,15 @@ import numpy as np
 
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["center_on", "is_zero", "order_persons", "prepare_2d", "prepare_3d"]
+__all__ = [
+    "center_on",
+    "is_zero",
+    "longest_first",
+    "order_persons",
+    "prepare_2d",
+    "prepare_3d",
+    "zero_unseen",
+]
 
 _ZERO = 1e-8  # as np.isclose, which is ten times as slow
 _SMALL = 1e-6  # a shorter vector has no direction, and is not rotated
@@ -22,7 +30,9 @@ def prepare_3d(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     The person seen in most frames comes first, and frames without that person are dropped. The
     upper joint of `skeleton.up` (the middle of the spine) in frame 0 becomes the origin. Then the
     clip is rotated so that the line `up` points along z, and after that so that `across` (right
-    minus left shoulder) points along x, each by the smallest such rotation.
+    minus left shoulder) points along x, each by the smallest such rotation. Where a joint of these
+    is not seen in frame 0, the first frame is taken in which it is (for a line: both its joints);
+    a step whose joints are never seen is left out.
 
     Args:
         keypoints: coordinates; a joint at exactly zero counts as not seen and stays zero.
@@ -39,8 +49,9 @@ def prepare_3d(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     Raises:
         ValueError: another shape, or a layout without `up` and `across`.
 
-    Source: mmaction2's PreNormalize3D, which supports one or two persons. With more, the person
-        seen in most frames comes first here and the others keep their order.
+    Source: mmaction2's PreNormalize3D, which supports one or two persons, and takes frame 0 even if
+        the joints are not seen there (zero). With more persons, the one seen in most frames comes
+        first here and the others keep their order.
     """
     _check_shape(keypoints, skeleton.num_joints, 3)
     if skeleton.up is None or skeleton.across is None:
@@ -53,12 +64,52 @@ def prepare_3d(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     if clip.shape[1] == 0:
         return clip.astype(np.float32)
     seen = (clip != 0).any(axis=-1, keepdims=True)
-    clip = (clip - clip[0, 0, skeleton.up[1]]) * seen
     low, high = skeleton.up
-    clip = clip @ _rotation(clip[0, 0, high] - clip[0, 0, low], np.array([0.0, 0, 1])).T
     right, left = skeleton.across
-    clip = clip @ _rotation(clip[0, 0, right] - clip[0, 0, left], np.array([1.0, 0, 0])).T
+
+    def first(*joints: int) -> int | None:
+        """The first frame in which the main person's joints are all seen."""
+        found = np.flatnonzero(seen[0][:, list(joints)].all(axis=(1, 2)))
+        return int(found[0]) if len(found) else None
+
+    t = first(high)
+    if t is not None:
+        clip = (clip - clip[0, t, high]) * seen
+    t = first(low, high)
+    if t is not None:
+        clip = clip @ _rotation(clip[0, t, high] - clip[0, t, low], np.array([0.0, 0, 1])).T
+    t = first(right, left)
+    if t is not None:
+        clip = clip @ _rotation(clip[0, t, right] - clip[0, t, left], np.array([1.0, 0, 0])).T
     return clip.astype(np.float32)
+
+
+def longest_first(keypoints: np.ndarray) -> list[int]:
+    """Return the persons' numbers by the number of frames in which they are seen, most first.
+
+    Persons seen equally long keep their order.
+
+    Shapes:
+        keypoints: (M, T, V, C), coordinates without scores.
+    """
+    present = np.invert(is_zero(keypoints).all(axis=(2, 3))).sum(axis=1)
+    return [int(m) for m in np.argsort(-present, kind="stable")]
+
+
+def zero_unseen(keypoints: np.ndarray, axes: int) -> np.ndarray:
+    """Return keypoints with zeros for joints whose coordinates are NaN, and for scores of NaN.
+
+    Args:
+        keypoints: coordinates, a score may follow them.
+        axes: how many coordinates there are.
+
+    Shapes:
+        keypoints: (..., C) -> (..., C); the same array if nothing is NaN.
+    """
+    if not np.isnan(keypoints).any():
+        return keypoints
+    unseen = np.isnan(keypoints[..., :axes]).any(axis=-1, keepdims=True)
+    return np.where(unseen | np.isnan(keypoints), 0, keypoints)
 
 
 def order_persons(keypoints: np.ndarray) -> tuple[list[int], np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from msg3d_lab.data.formats.own.recordings import Preparation
-from msg3d_lab.data.preprocess import center_on, is_zero
+from msg3d_lab.data.preprocess import center_on, is_zero, zero_unseen
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["PreparedClips", "RecordedPreparation", "with_persons"]
@@ -94,6 +94,7 @@ class RecordedPreparation:
             self.dimensions,
             self.scored,
             size if self.needs_image_size else None,
+            longest_first=self.record.get("persons") == "longest first",
         )
         return prepare(points)
 
@@ -105,11 +106,9 @@ class RecordedPreparation:
                 f"expected a recording (persons, frames, {joints}, {wanted}) of layout "
                 f"{self.skeleton.name}, found {points.shape}"
             )
-        if not np.isfinite(points).all():
-            raise ValueError(
-                f"{int((~np.isfinite(points)).sum())} coordinates are NaN or infinite: write zeros "
-                "for joints that were not seen"
-            )
+        points = zero_unseen(points, self.dimensions)
+        if np.isinf(points).any():
+            raise ValueError(f"{int(np.isinf(points).sum())} coordinates are infinite")
         if not self.has_person(points):
             raise ValueError("nobody is in any frame: all coordinates are zero")
         if channels < wanted:

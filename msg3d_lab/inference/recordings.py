@@ -3,8 +3,8 @@
 - `.skeleton`: NTU RGB+D's text files; persons are selected as for the training data.
 - `.npy`: (M, T, V, C), or (T, V, C) for one person.
 - long table, CSV or Parquet: see `docs/data/own-skeletons.md`; several samples in one file.
-- wide table, CSV: a row per frame, with columns such as `nose_x`, `nose_y`, `nose_visibility` or
-  `x0`, `y0`, `z0`, `v0`; so MediaPipe's landmarks are usually kept.
+- wide table, CSV or Parquet: a row per frame, with columns such as `nose_x`, `nose_y`,
+  `nose_visibility` or `x0`, `y0`, `z0`, `v0`; so MediaPipe's landmarks are usually kept.
 - JSON: NW-UCLA's clips (`skeletons`), Kinetics-Skeleton's clips (`data`), MediaPipe's landmarks (a
   list of frames).
 - a folder of JSON files, one per frame: OpenPose's `..._keypoints.json` or MediaPipe's landmarks.
@@ -16,7 +16,6 @@ MediaPipe's Pose Landmarker (33 landmarks with x, y, z, visibility).
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ import numpy as np
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import LeftOut
 from msg3d_lab.data.formats.ntu_raw import read_ntu_skeleton
-from msg3d_lab.data.formats.own.table import LongTable
+from msg3d_lab.data.formats.own.table import RecordingTable
 from msg3d_lab.safe_pickle import load_npy, load_pickle
 from msg3d_lab.skeletons import Skeleton
 
@@ -37,9 +36,6 @@ __all__ = ["Recording", "read_frame", "read_recordings"]
 
 # OpenPose's BODY_25 has a joint between the hips, and feet, that COCO's order has not.
 _BODY_25 = (*range(8), *range(9, 15), 15, 16, 17, 18)
-_COLUMN = re.compile(r"(?P<joint>.+?)[_. -](?P<axis>x|y|z|v|visibility|score|confidence)")
-_NUMBERED = re.compile(r"(?P<axis>x|y|z|v|visibility|score|confidence)_?(?P<joint>\d+)")
-_SCORES = ("v", "visibility", "score", "confidence")
 
 
 @dataclass(frozen=True)
@@ -89,11 +85,7 @@ def read_recordings(
     elif suffix in (".pkl", ".pickle"):
         yield from _read_annotations(path)
     elif suffix in (".csv", ".parquet"):
-        header = _header(path) if suffix == ".csv" else []
-        if header and "joint" not in {name.strip().lower() for name in header}:
-            yield _read_wide_table(path, skeleton)
-        else:
-            yield from _read_long_table(path, skeleton)
+        yield from _read_table(path, skeleton)
     else:
         raise ValueError(
             f"{path} is of no format that can be predicted: expected .skeleton, .npy, .csv, "
@@ -274,43 +266,8 @@ def _read_annotations(path: Path) -> Iterator[Recording]:
         yield Recording(str(name), keypoint, None if size is None else (int(size[0]), int(size[1])))
 
 
-def _read_long_table(path: Path, skeleton: Skeleton) -> Iterator[Recording]:
-    for entry in LongTable(path, skeleton).samples():
+def _read_table(path: Path, skeleton: Skeleton) -> Iterator[Recording]:
+    for entry in RecordingTable(path, skeleton).samples():
         if isinstance(entry, LeftOut):
             raise ValueError(f"{path}, {entry.id}: {entry.reason} ({entry.detail})")
         yield Recording(entry.id, entry.keypoints)
-
-
-def _header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return next(filter(None, csv.reader(file)), [])
-
-
-def _read_wide_table(path: Path, skeleton: Skeleton) -> Recording:
-    """Read a CSV with a row per frame and a column per joint and axis."""
-    import pandas as pd
-
-    table = pd.read_csv(path)
-    places: dict[tuple[str, str], str] = {}
-    for column in table.columns:
-        text = str(column).strip().lower()
-        match = _COLUMN.fullmatch(text) or _NUMBERED.fullmatch(text)
-        if match:
-            axis = "score" if match["axis"] in _SCORES else match["axis"]
-            places[match["joint"].replace("_", " "), axis] = str(column)
-    axes = [axis for axis in ("x", "y", "z", "score") if any(a == axis for _, a in places)]
-    names = [joint.lower() for joint in skeleton.joints]
-    numbers = sorted(int(joint) for joint, _ in places if joint.isdigit())
-    first = 1 if numbers and numbers[0] == 1 and numbers[-1] == len(names) else 0
-    values = np.zeros((len(table), len(names), len(axes)))
-    for j, name in enumerate(names):
-        for c, axis in enumerate(axes):
-            found = places.get((name, axis), places.get((str(j + first), axis)))
-            if found is None:
-                raise ValueError(
-                    f"{path} has no column for {axis} of joint {name!r} (number {j + first}): "
-                    f"expected columns such as {name.replace(' ', '_')}_{axis}, or a long table "
-                    "with a row per frame, person and joint"
-                )
-            values[:, j, c] = pd.to_numeric(table[found], errors="coerce").fillna(0)
-    return Recording(path.stem, values[None])

@@ -117,6 +117,23 @@ def test_recipes_lists_and_prints(shell, tmp_path):
     assert recipes.load(tmp_path / "mine.yaml") == recipes.get("nw-ucla-joint")
 
 
+def test_recipes_new_writes_a_recipe_for_a_store(shell, tmp_path, toy_store):
+    code, out, _ = shell("recipes", "new", "--data", str(toy_store.path), "--set", "epochs=3")
+    assert (code, "trained on xsub_train and tested on xsub_val" in out) == (0, True)
+    written = recipes.load(tmp_path / "toy-joint.yaml")
+    assert (written.data.dataset, written.data.layout) == ("toy", "toy5")
+    assert (written.training.epochs, written.model.num_persons) == (3, 2)
+    for words, message in (
+        (["--data", str(toy_store.path)], "exists"),
+        ([], "--data STORE"),
+        (["--data", str(toy_store.path), "--out", "r.txt"], "end in .yaml"),
+    ):
+        code, _, err = shell("recipes", "new", *words)
+        assert (code, message in err) == (2, True), err
+    code, _, err = shell("recipes", "--like", "nw-ucla-joint")
+    assert (code, "go with `msg3d-lab recipes new`" in err) == (2, True)
+
+
 def test_convert_from_the_shell(shell, tmp_path):
     model = MSG3D(num_classes=3, base_channels=6, num_gcn_scales=2, num_g3d_scales=2).eval()
     save_model(model, tmp_path / "own.safetensors")

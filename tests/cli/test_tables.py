@@ -149,8 +149,9 @@ def test_results_says_in_a_line_what_is_wrong(lab, words, message):
 
 def test_results_without_runs_is_all_not_run(lab, tmp_path):
     shutil.rmtree(tmp_path / "runs")
-    code, out, _ = lab("results", "--table", "overview")
+    code, out, err = lab("results", "--table", "overview")
     assert (code, "measured here |" in out, "seed" in out) == (0, True, False)
+    assert "Nothing is measured here: no tested runs below" in err
     code, _, err = lab("results", "--metafile", "m.yml", "--table", "overview")
     assert (code, "no tested runs" in err) == (2, True)
     assert not (tmp_path / "m.yml").exists()

@@ -9,7 +9,13 @@ from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
 from msg3d_lab import skeletons
-from msg3d_lab.data.preprocess import center_on, prepare_2d, prepare_3d
+from msg3d_lab.data.preprocess import (
+    center_on,
+    longest_first,
+    prepare_2d,
+    prepare_3d,
+    zero_unseen,
+)
 
 NTU = skeletons.get("ntu25")
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -42,6 +48,41 @@ def test_prepare_3d_puts_the_spine_at_the_origin_and_the_shoulders_along_x():
     np.testing.assert_array_equal(x[0, 0, 1], 0)
     across = x[0, 0, 8] - x[0, 0, 4]
     np.testing.assert_allclose(across, [np.linalg.norm(across), 0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("unseen", [[1], [0, 1], [4], [8], [0, 1, 4, 8]])
+def test_prepare_3d_starts_where_its_joints_are_seen(unseen):
+    """Frames after those in which a joint is not seen come out as without them."""
+    still = np.repeat(clip(frames=1), 6, axis=1)
+    expected = prepare_3d(still, NTU)
+    blank = still.copy()
+    blank[0, :2, unseen] = 0
+    found = prepare_3d(blank, NTU)
+    np.testing.assert_array_equal(found[:, 2:], expected[:, 2:])
+    assert not found[0, :2, unseen].any()
+    rest = np.delete(np.arange(25), unseen)
+    np.testing.assert_array_equal(found[0, :2, rest], expected[0, :2, rest])
+
+
+def test_prepare_3d_leaves_out_what_is_never_seen():
+    x = clip()
+    x[0, :, [1, 4]] = 0
+    found = prepare_3d(x, NTU)
+    np.testing.assert_array_equal(found, x)
+
+
+def test_longest_first_keeps_the_order_of_equals():
+    x = clip(persons=4)
+    x[0, 1:] = x[2, :4] = x[3, :5] = 0
+    assert longest_first(x) == [1, 2, 0, 3]
+
+
+def test_zero_unseen_keeps_joints_of_which_only_the_score_is_missing():
+    x = np.ones((3, 4))
+    x[0, 1] = x[1, 3] = np.nan
+    np.testing.assert_array_equal(zero_unseen(x, 3), [[0, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]])
+    y = np.ones((2, 3))
+    assert zero_unseen(y, 3) is y
 
 
 def test_prepare_3d_is_a_rigid_motion():

@@ -64,7 +64,8 @@ def test_an_older_run_asks_its_store(small_run, small_store, tmp_path, raw, pred
     [
         (lambda x: x[..., :2], r"expected a recording \(persons, frames, 25, 3\)"),
         (lambda x: x[:, :, :17], r"expected a recording \(persons, frames, 25, 3\)"),
-        (lambda x: x * np.nan, "NaN or infinite"),
+        (lambda x: x * np.nan, "nobody is in any frame"),
+        (lambda x: x + np.inf, "coordinates are infinite"),
         (lambda x: x * 0, "nobody is in any frame"),
         (lambda x: x[0, 0, 0], r"expected numbers \(persons, frames, joints, channels\)"),
     ],

@@ -182,3 +182,6 @@ def test_shell_names_scores_and_report_after_another_store(
     assert (run.path / "report.html").read_bytes() == own
     page = (run.path / "report-clinic.html").read_text(encoding="utf-8")
     assert "clinic.arrow is not the store that toy was trained on" in page
+    main(["importance", str(run.path), "--data", str(store.path), "--clips", "2"])
+    assert (run.path / "importance-occlusion-joint-clinic.parquet").is_file()
+    assert not (run.path / "importance-occlusion-joint.parquet").exists()

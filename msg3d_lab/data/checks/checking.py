@@ -17,7 +17,14 @@ from msg3d_lab.data.formats import registry
 from msg3d_lab.data.formats.layout_choice import is_flat
 from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.formats.own.labels import Labels, find_labels, read_labels
-from msg3d_lab.data.formats.own.recordings import FOLDER, open_source
+from msg3d_lab.data.formats.own.recordings import (
+    FOLDER,
+    OWN_FORMATS,
+    ChannelsError,
+    Source,
+    open_labelled,
+    open_source,
+)
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.skeletons import Skeleton
 
@@ -38,6 +45,7 @@ def check_path(
     layout: Skeleton | None = None,
     labels: str | Path | None = None,
     image_size: tuple[int, int] | None = None,
+    channels: str | None = None,
     progress: bool = True,
 ) -> list[Problem]:
     """Check a store, or, with a layout, own recordings.
@@ -51,7 +59,7 @@ def check_path(
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path} to check")
     if _is_store(path):
-        if (layout, labels, image_size) != (None, None, None):
+        if (layout, labels, image_size, channels) != (None, None, None, None):
             raise ValueError(
                 f"{path} is a store and has its own layout and labels: do not give these options"
             )
@@ -68,7 +76,12 @@ def check_path(
             "then check the store"
         )
     return check_source(
-        path, layout=layout, labels=labels, image_size=image_size, progress=progress
+        path,
+        layout=layout,
+        labels=labels,
+        image_size=image_size,
+        channels=channels,
+        progress=progress,
     )
 
 
@@ -83,7 +96,13 @@ def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
     findings = Findings()
     preparation = str(store.preparation.get("name", "none"))
     axes = store.dimensions
-    coordinates = CoordinateCheck(findings, store.skeleton, axes=axes, preparation=preparation)
+    coordinates = CoordinateCheck(
+        findings,
+        store.skeleton,
+        axes=axes,
+        preparation=preparation,
+        count_unseen=_origin(store) != "published",
+    )
     if axes == 3 and is_flat(store.skeleton):
         findings.add(problems.DEPTH, f"{store.skeleton.name} with x, y, z")
     seen: set[str] = set()
@@ -122,15 +141,17 @@ def check_source(
     layout: Skeleton,
     labels: str | Path | None = None,
     image_size: tuple[int, int] | None = None,
+    channels: str | None = None,
     progress: bool = True,
 ) -> list[Problem]:
     """Check own recordings before they are imported; faults do not stop the check.
 
     Args:
-        source: a long table, or a folder or zip of `.npy` files.
+        source: a table, or a folder or zip of `.npy` files or of tables of a clip each.
         layout: the joints.
         labels: the CSV of labels. Default: beside the table or in the folder.
         image_size: given if arrays with 3 channels hold x, y and a score.
+        channels: what the channels of arrays are; see `open_source`.
         progress: whether to show a progress bar.
 
     Returns:
@@ -143,18 +164,27 @@ def check_source(
 
     source, findings = Path(source), Findings()
     known: Labels | None = None
+    opened: Source | None = None
     try:
-        known = read_labels(Path(labels) if labels is not None else find_labels(source))
+        if labels is not None and not Path(labels).is_file():
+            opened, known = open_labelled(source, layout=layout, labels=labels)
+        else:
+            known = read_labels(Path(labels) if labels is not None else find_labels(source))
         for fault in known.faults:
             findings.add(fault.reason, fault.id, fault.detail)
     except (ValueError, OSError) as error:
         findings.add(problems.UNREADABLE_LABELS, str(error))
     try:
-        opened = open_source(source, layout=layout, image_size=image_size)
+        opened = opened or open_source(
+            source, layout=layout, image_size=image_size, channels=channels
+        )
     except ValueError as error:
-        findings.add(problems.UNREADABLE, str(error))
+        ask = isinstance(error, ChannelsError)
+        findings.add(problems.CHANNELS if ask else problems.UNREADABLE, str(error))
         return findings.problems()
-    coordinates = CoordinateCheck(findings, layout, axes=opened.axes or 0, image_size=image_size)
+    coordinates = CoordinateCheck(
+        findings, layout, axes=opened.axes or 0, image_size=image_size, count_unseen=True
+    )
     clips: list[str] = []
     others: set[str] = set()  # recordings that cannot be used
     scattered: set[str] = set()  # recordings of which only a part was read
@@ -207,7 +237,7 @@ def _origin(store: Store) -> Origin:
     kind = store.preparation.get("format")
     if kind == FOLDER:
         return "arrays"
-    if str(kind).startswith("long table"):
+    if kind in OWN_FORMATS:
         return "table"
     if kind in _OWN_FORMATS and store.dataset not in DATASETS:
         return "arrays"

@@ -36,6 +36,8 @@ class _Observation(NamedTuple):
         name: the clip's id.
         findings: (kind, detail) of what is wrong with this clip.
         joints: which joints are seen, (V,) bool.
+        unseen: in how many frames of persons who are there each joint is not seen, (V,); None if
+            that is not counted.
         size: of a body.
         upside_down: whether `prepare_3d` turns the body over.
         three_by_two: whether it has 3 persons and 2 channels.
@@ -45,6 +47,7 @@ class _Observation(NamedTuple):
     name: str
     findings: tuple[tuple[str, str], ...]
     joints: np.ndarray
+    unseen: np.ndarray | None = None
     size: float | None = None
     upside_down: bool = False
     three_by_two: bool = False
@@ -60,6 +63,7 @@ class CoordinateCheck:
         axes: coordinates before a score.
         preparation: what was done to the clips (`prepare_3d`, ...). Default: nothing yet.
         image_size: (height, width) in pixels, if nothing was done to clips in 2D.
+        count_unseen: whether to count joints that are not seen.
     """
 
     def __init__(
@@ -70,9 +74,11 @@ class CoordinateCheck:
         axes: int,
         preparation: str | None = None,
         image_size: tuple[int, int] | None = None,
+        count_unseen: bool = False,
     ) -> None:
         self.findings, self.layout, self.axes = findings, layout, axes
         self.preparation, self.image_size = preparation, image_size
+        self.count_unseen = count_unseen
         self._observations: list[_Observation] = []
         self._joints: dict[bytes, np.ndarray] = {}  # stored once: most clips have the same
 
@@ -98,6 +104,14 @@ class CoordinateCheck:
             self._observations.append(_Observation(name, nobody, joints, three_by_two=three_by_two))
             return
         wrong = [(problems.NEVER_PRESENT, f"person {m} of {M}") for m in np.flatnonzero(~persons)]
+        if (count := np.count_nonzero(persons)) > problems.MOST_PERSONS:
+            wrong.append((problems.SURPLUS, f"{count} persons, {_frames_seen(present)}"))
+        unseen = None
+        if self.count_unseen:
+            unseen = (present[..., None] & ~seen).sum(axis=(0, 1))
+            if self.preparation is not None:
+                # Clips relative to a joint have zeros there.
+                unseen[[self.layout.center, *(self.layout.up or ())[1:]]] = 0
         empty = T - np.count_nonzero(present.any(axis=0))
         if 2 * empty > T:
             wrong.append((problems.MOSTLY_EMPTY, f"{empty} of {T} frames"))
@@ -119,8 +133,19 @@ class CoordinateCheck:
                 keypoints, preparation=self.preparation, image_size=self.image_size
             )
         self._observations.append(
-            _Observation(name, tuple(wrong), joints, size, upside_down, three_by_two, extent)
+            _Observation(
+                name, tuple(wrong), joints, unseen, size, upside_down, three_by_two, extent
+            )
         )
+
+    @property
+    def unseen(self) -> dict[str, int]:
+        """How many joints of each clip are not seen, of persons who are there."""
+        return {
+            clip.name: int(clip.unseen.sum())
+            for clip in self._observations
+            if clip.unseen is not None
+        }
 
     def _is_upside_down(self, body: np.ndarray) -> bool:
         """Whether prepare_3d turns a clip over, or may, that starts with this body (V, 3).
@@ -152,6 +177,11 @@ class CoordinateCheck:
         # Clips relative to a joint have zeros there.
         origins = {self.layout.center, *(self.layout.up or ())[1:]}
         joints = np.any([clip.joints for clip in clips], axis=0)
+        for clip in clips:
+            # Joints that are seen in no clip are another problem.
+            if clip.unseen is not None and (count := clip.unseen[joints].sum()):
+                worst = self.layout.joints[int(np.where(joints, clip.unseen, 0).argmax())]
+                self.findings.add(problems.UNSEEN, clip.name, f"{count} times, most often {worst}")
         for joint in np.flatnonzero(~joints):
             if joint not in origins and joints.any():
                 self.findings.add(problems.ZERO_JOINTS, self.layout.joints[joint])
@@ -174,6 +204,12 @@ class CoordinateCheck:
             for name, size in sizes:
                 if not low <= size <= high:
                     self.findings.add(problems.SIZE, name, f"{size:.3g} across")
+
+
+def _frames_seen(present: np.ndarray) -> str:
+    """In how many frames each person is seen, (M, T), most first."""
+    counts = sorted(present.sum(axis=1).tolist(), reverse=True)
+    return f"seen in {', '.join(map(str, counts))} of {present.shape[1]} frames"
 
 
 def _moves(points: np.ndarray, present: np.ndarray) -> bool:

@@ -20,6 +20,7 @@ Origin = Literal["table", "arrays", "published"]
 _EXAMPLES = 5
 
 UNREADABLE = "source that cannot be read"
+CHANNELS = "channels that may be z or a score"
 UNREADABLE_LABELS = "labels that cannot be read"
 DAMAGED = "damaged clips"
 BOTH_HALVES = "clips in both halves of a protocol"
@@ -41,6 +42,9 @@ STILL = "clips in which nothing moves"
 ONE_FRAME = "clips of one frame"
 MOSTLY_EMPTY = "clips with nobody in most frames"
 NEVER_PRESENT = "persons who are in no frame of their clip"
+MOST_PERSONS = 2  # that the recipes of the field take
+SURPLUS = "clips of more than two persons"
+UNSEEN = "clips with joints that are not seen in some frames"
 ZERO_JOINTS = "joints that are zero in every clip"
 AXES = "clips of 3 persons with 2 channels"
 UPSIDE_DOWN = "bodies that align turns upside down"
@@ -72,9 +76,10 @@ _PROTOCOL = "download the source again: no published protocol does this"
 KINDS: dict[str, Kind] = {
     UNREADABLE: Kind(
         "error",
-        "give a table (CSV, Parquet) or a folder or zip of .npy files: "
+        "give a table (CSV, Parquet) or a folder or zip of .npy or .csv files: "
         "docs/data/own-skeletons.md shows both",
     ),
+    CHANNELS: Kind("error", "say what the channels are, with --channels"),
     UNREADABLE_LABELS: Kind(
         "error",
         "give a CSV in UTF-8 with the columns sample, label and splits, beside the recordings or "
@@ -87,8 +92,8 @@ KINDS: dict[str, Kind] = {
     ),
     faults.FINITE: Kind(
         "error",
-        "leave out the rows of joints that were not seen; in arrays write zeros",
-        arrays="write zeros for joints that were not seen",
+        "correct these numbers; leave cells of joints that were not seen blank",
+        arrays="correct these numbers; write zeros or NaN for joints that were not seen",
         published=_IMPORT_AGAIN,
     ),
     faults.TEXT: Kind("error", "write numbers with a decimal point and nothing else"),
@@ -210,6 +215,17 @@ KINDS: dict[str, Kind] = {
         published=_IF_KNOWN,
     ),
     NEVER_PRESENT: Kind("warning", "remove persons who are all zeros", published=_IF_KNOWN),
+    SURPLUS: Kind(
+        "warning",
+        "remove tracks that are nobody, or set num_persons in the recipe: the network sees the "
+        "persons that are seen longest, and no others",
+        published="nothing, or set num_persons in the recipe: the network sees the first persons",
+    ),
+    UNSEEN: Kind(
+        "warning",
+        "nothing, if they are few: blank cells, missing rows and zeros are joints at zero",
+        published=_IF_KNOWN,
+    ),
     ZERO_JOINTS: Kind(
         "warning",
         "check their names, or remove them from the layout: nothing can be learned from them",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from msg3d_lab.data.checks.coordinates import CoordinateCheck
 from msg3d_lab.data.checks.ntu_completeness import ntu_differences
+from msg3d_lab.data.checks.problems import MOST_PERSONS, Findings
 from msg3d_lab.data.datasets import parse_ntu_name
 from msg3d_lab.data.store import Store
 
-__all__ = ["describe_store"]
+__all__ = ["count_unseen", "describe_store"]
 
 _EXAMPLES = 3
 _NAMED = 0.1  # the fraction of NTU names from which on names are compared with the data set
@@ -38,6 +40,15 @@ def describe_store(store: Store) -> str:
     }
     text = [f"{name + ':':14}{line}" for name, line in lines.items()]
     text += [f"note:         {line}" for line in preparation.get("notes", ())]
+    crowded = int(np.count_nonzero(store.persons > MOST_PERSONS))
+    if crowded:
+        order = (
+            "seen longest" if preparation.get("persons") == "longest first" else "that come first"
+        )
+        text.append(
+            f"note:         {crowded} clips have more than {MOST_PERSONS} persons: a network with "
+            f"num_persons={MOST_PERSONS} sees the {MOST_PERSONS} {order}"
+        )
     left_out = _describe_left_out(store)
     if left_out:
         text += ["left out:", *(f"  {line}" for line in left_out)]
@@ -48,6 +59,31 @@ def describe_store(store: Store) -> str:
             notes = ntu_differences(names, store.dataset)
             text += [f"note:         {line}" for line in notes]
     return "\n".join(text)
+
+
+def count_unseen(store: Store) -> str | None:
+    """Describe the joints of own recordings that were not seen; None if all were.
+
+    Every clip is read. A joint at the origin of a prepared clip does not count.
+    """
+    findings = Findings()
+    check = CoordinateCheck(
+        findings,
+        store.skeleton,
+        axes=store.dimensions,
+        preparation=str(store.preparation.get("name", "none")),
+        count_unseen=True,
+    )
+    for i, name in enumerate(store.ids):
+        check.observe(name, store.keypoints(i))
+    unseen = check.unseen
+    clips = [name for name, count in unseen.items() if count]
+    if not clips:
+        return None
+    return (
+        f"{sum(unseen.values())} joints in {len(clips)} of {len(store)} clips were not seen "
+        f"(blank, missing or zero; e.g. {clips[0]}): they are zeros"
+    )
 
 
 def _describe_left_out(store: Store) -> list[str]:

@@ -8,17 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from msg3d_lab import skeletons
-from msg3d_lab.data.formats.own.recordings import Preparation, find_layout
+from msg3d_lab.data.formats.own.recordings import FLAT, Preparation, find_layout, is_flat
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["ArrayPlan", "guess_layout", "is_flat", "plan_arrays"]
-
-_FLAT = ("coco17", "openpose18")
-
-
-def is_flat(layout: Skeleton) -> bool:
-    """Whether a layout is that of a 2D pose estimator, whose third number is a score."""
-    return layout.name in _FLAT
 
 
 def guess_layout(joints: int, *, flat: bool, where: Path) -> Skeleton:
@@ -126,7 +119,7 @@ def plan_arrays(
             )
         flat = is_flat(found)
     else:
-        flat = channels == 2 or joints in [skeletons.get(n).num_joints for n in _FLAT]
+        flat = channels == 2 or joints in [skeletons.get(n).num_joints for n in FLAT]
         found = guess_layout(joints, flat=flat, where=where)
         notes = (
             f"layout {found.name} by the number of joints, {joints}; if the joints are in another "

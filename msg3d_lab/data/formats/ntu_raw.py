@@ -1,7 +1,7 @@
 """Import raw NTU RGB+D as the ROSE Lab distributes it: one `.skeleton` text file per recording.
 
 The two zips need not be unpacked: setups 1 to 17 are NTU RGB+D 60, setups 18 to 32 are added by NTU
-RGB+D 120.
+RGB+D 120. Own recordings in such files may have any names; a CSV of labels says what they are.
 
 Source: shahroudy/NTURGB-D, README and the lists in `Matlab/`.
 """
@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from msg3d_lab.data.datasets import (
 )
 from msg3d_lab.data.formats.bodies import RULES, NobodyError, select_bodies
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
+from msg3d_lab.data.formats.own import faults
+from msg3d_lab.data.formats.own.labels import LabelRow, find_labels, read_labels
+from msg3d_lab.data.formats.own.recordings import find_layout
 from msg3d_lab.data.formats.skeleton_file import parse_skeleton
 from msg3d_lab.data.formats.zip_or_folder import (
     Member,
@@ -40,6 +44,7 @@ from msg3d_lab.skeletons import Skeleton
 __all__ = ["IMPORTER", "read_clips", "read_ntu_skeleton"]
 
 _SUFFIX = ".skeleton"
+_JOINTS = 25
 
 
 def read_ntu_skeleton(path: str | Path, *, bodies: str = "denoise") -> np.ndarray:
@@ -87,22 +92,34 @@ def read_clips(
     dataset: Dataset,
     bodies: str = "denoise",
     keep_missing: bool = False,
+    layout: Skeleton | str | Path | None = None,
+    labels: str | Path | None = None,
 ) -> Recordings:
     """List the recordings of folders and zips. Each is read and prepared when it is asked for.
 
     Args:
         sources: the ROSE Lab's zips as they are, or folders with `.skeleton` files.
-        dataset: ntu60 or ntu120. Recordings of other setups and actions are left out, not read.
+        dataset: ntu60 or ntu120. Recordings of other setups and actions are left out, not read. Or
+            one's own, with any names.
         bodies: how persons are selected, "denoise" or "energy": see `select_bodies`.
         keep_missing: whether to keep the recordings on the authors' list of missing skeletons.
+        layout: of own recordings, with 25 joints. Default: ntu25.
+        labels: the CSV of labels of own recordings; see `read_labels`. Default: see `find_labels`.
 
     Raises:
         FileNotFoundError: there is no such folder or file.
         ValueError: not a zip, no recordings in any source, or an unknown rule or data set.
     """
-    missing = missing_skeletons(dataset.name)
     if bodies not in RULES:
         raise ValueError(f"unknown rule {bodies!r} for bodies: expected {' or '.join(RULES)}")
+    if dataset.name not in DATASETS:
+        return _read_own(sources, layout, labels, bodies)
+    if layout is not None or labels is not None:
+        raise ValueError(
+            f"{dataset.name} has its own layout and labels: do not give these options, or give "
+            "recordings of your own a name of their own (--dataset)"
+        )
+    missing = missing_skeletons(dataset.name)
     members = list_members(sources, suffix=_SUFFIX)
     if not members:
         names = ", ".join(str(source) for source in sources)
@@ -155,11 +172,75 @@ def _read(member: Member, *, dataset: str, bodies: str, skeleton: Skeleton) -> C
     )
 
 
+class _OwnFile(NamedTuple):
+    """A file and what the CSV of labels says of it."""
+
+    id: str
+    member: Member
+    row: LabelRow
+
+
+def _read_own(
+    sources: Sequence[Path],
+    layout: Skeleton | str | Path | None,
+    labels: str | Path | None,
+    bodies: str,
+) -> Recordings:
+    """List own recordings; their names say nothing, the CSV of labels everything."""
+    skeleton = skeletons.get("ntu25") if layout is None else find_layout(layout)
+    if skeleton.num_joints != _JOINTS:
+        raise ValueError(
+            f".skeleton files have {_JOINTS} joints, the layout {skeleton.name} has "
+            f"{skeleton.num_joints}: name another (--layout), such as ntu25"
+        )
+    members = list_members(sources, suffix=_SUFFIX)
+    known = read_labels(Path(labels) if labels is not None else find_labels(sources[0]))
+    if known.faults:
+        first = known.faults[0]
+        raise ValueError(
+            f"{known.path} has {len(known.faults)} faults, for example {first.id}: {first.reason} "
+            f"({first.detail}): correct them"
+        )
+    entries: list[_OwnFile | LeftOut] = []
+    for member in members:
+        row = known.rows.get(member.id)
+        entries.append(
+            LeftOut(member.id, faults.NO_LABEL) if row is None else _OwnFile(member.id, member, row)
+        )
+    there = {member.id for member in members}
+    entries += [LeftOut(name, faults.NO_RECORDING) for name in known.rows if name not in there]
+    if not there & known.rows.keys():
+        raise ValueError(
+            f"{known.path} has none of the {len(there)} recordings, for example {min(there)}: "
+            "expected a column `sample` with the names of the files without .skeleton"
+        )
+    done = {"name": "prepare_3d", "scored": False, "bodies": bodies}
+    record = source_record("NTU RGB+D raw", sources, digest_members(members))
+    return Recordings(
+        clips=LazyClips(entries, partial(_read_own_file, bodies=bodies, skeleton=skeleton)),
+        skeleton=skeleton,
+        preparation=done | record,
+        label_names=known.names,
+    )
+
+
+def _read_own_file(file: _OwnFile, *, bodies: str, skeleton: Skeleton) -> Clip | LeftOut:
+    tracks, num_frames = parse_skeleton(read_member(file.member))
+    try:
+        selection = select_bodies(tracks, num_frames, bodies=bodies)
+    except NobodyError:
+        return LeftOut(file.id, "nobody in any frame", f"{num_frames} frames")
+    row = file.row
+    keypoints = prepare_3d(selection.keypoints, skeleton)
+    return Clip(file.id, keypoints, row.label, row.splits, row.subject, row.camera, row.setup)
+
+
 IMPORTER = Importer(
     title="raw NTU .skeleton files, a folder or zips",
     datasets=(DATASETS["ntu60"], DATASETS["ntu120"]),
     is_source=_is_source,
     read=read_clips,
-    options=("bodies", "keep_missing"),
+    options=("bodies", "keep_missing", "layout", "labels"),
     several_sources=True,
+    own=True,
 )

@@ -363,10 +363,9 @@ def _layout(
 
 def _may_be_scores(usable: Sequence[_Usable]) -> bool:
     """Whether the third numbers of a few recordings are such as scores have."""
-    thirds = [
-        e.keypoint[..., 2] for e in usable if isinstance(e, Entry) and e.keypoint.shape[3] == 3
-    ]
-    return all(bool(third.min() >= -0.1 and third.max() < 2) for third in thirds[:8])
+    found = [e.keypoint for e in usable if isinstance(e, Entry) and e.keypoint.shape[3] == 3]
+    thirds = [keypoint[..., 2] for keypoint in found[:8]]
+    return not any(((third < -0.1) | (third >= 2)).any() for third in thirds)
 
 
 def _with_sizes(

@@ -53,6 +53,7 @@ def import_dataset(
     labels: str | Path | None = None,
     prepare: str | None = None,
     image_size: tuple[int, int] | None = None,
+    channels: str | None = None,
     bodies: str | None = None,
     keep_missing: bool | None = None,
     workers: int | None = None,
@@ -74,12 +75,14 @@ def import_dataset(
         layout: for your own recordings (see `docs/data/own-skeletons.md`): a layout, its name or
             the path of its YAML. A pickle or arrays of the field's formats need it only if no
             layout of the library has as many joints, or several have.
-        labels: for your own recordings: the CSV of labels (default: see `find_labels`); for a
-            pickle or arrays of the field's formats, the list of class names (see
-            `read_label_list`).
+        labels: for your own recordings, also .skeleton files: the CSV of labels (default: see
+            `find_labels`); for a pickle or arrays of the field's formats, the list of class names
+            (see `read_label_list`).
         prepare: for your own recordings: "align", "center", "image" or "none"; see
             `own.recordings.read_clips`.
         image_size: for your own recordings in 2D: (height, width) in pixels.
+        channels: for your own recordings in arrays: "x,y", "x,y,z", "x,y,score" or "x,y,z,score".
+            Default: by their number.
         bodies: for raw NTU files: "denoise" (default) or "energy"; see `select_bodies`.
         keep_missing: for raw NTU files: also import recordings whose skeletons are known to be
             missing or incomplete.
@@ -116,6 +119,7 @@ def import_dataset(
         "labels": labels,
         "prepare": prepare,
         "image_size": image_size,
+        "channels": channels,
         "bodies": bodies,
         "keep_missing": keep_missing,
     }

@@ -108,6 +108,8 @@ def read_name_rule(rule: str | Path) -> Callable[[str], str]:
 
 
 def _names_and_labels(path: Path) -> tuple[list[str] | None, Sequence[Any]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of labels at {path}")
     with path.open("rb") as file:
         start = file.read(6)
     if start == b"\x93NUMPY":

@@ -64,6 +64,8 @@ def read_score_file(path: Path, *, known: Collection[str] = ()) -> ScoreFile:
         ValueError: the file is refused, damaged or in none of these formats; or the scores are not
             one finite number for each class and sample (and clip).
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"no score file at {path}")
     with path.open("rb") as file:
         start = file.read(6)
     if start == b"\x93NUMPY":

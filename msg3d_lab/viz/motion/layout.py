@@ -53,7 +53,8 @@ def to_view(
     a recorded one from the camera.
 
     Args:
-        keypoints: (..., V, C); the leading axes may be persons and frames.
+        keypoints: (..., V, C); the leading axes may be persons and frames. A fourth channel (the
+            score of x, y, z) is not drawn.
         skeleton: the joint layout.
         view: a name in `VIEWS`, or (degrees around the body, degrees up). 2D is not rotated.
 
@@ -66,16 +67,18 @@ def to_view(
     """
     keypoints = np.asarray(keypoints, dtype=float)
     V, C = skeleton.num_joints, keypoints.shape[-1] if keypoints.ndim else 0
-    if keypoints.ndim < 2 or keypoints.shape[-2] != V or C not in (2, 3):
+    if keypoints.ndim < 2 or keypoints.shape[-2] != V or C not in (2, 3, 4):
         raise ValueError(
-            f"expected keypoints (..., {V}, 2 or 3) for {skeleton.label}, found {keypoints.shape}"
+            f"expected keypoints (..., {V}, 2 to 4) for {skeleton.label}, found {keypoints.shape}"
         )
+    keypoints = keypoints[..., :3]
     if isinstance(view, str) and view not in VIEWS:
         raise ValueError(f"unknown view {view!r}: expected {', '.join(VIEWS)}, or two angles")
     absent = np.all(keypoints == 0, axis=(-2, -1), keepdims=True)[..., 0]
     present = np.broadcast_to(~absent, keypoints.shape[:-1])
     if skeleton.up is None or C == 2:
         seen = present & (keypoints[..., 2] > _SMALLEST_SCORE) if C == 3 else present
+        # With three channels and no line of the layout that is upright, the third is a score.
         flat = np.zeros((*keypoints.shape[:-1], 3))
         flat[..., 0], flat[..., 1] = keypoints[..., 0], -keypoints[..., 1]
         return flat, seen

@@ -15,6 +15,7 @@ from msg3d_lab.data.checks import (
     check_path,
     check_source,
     check_store,
+    describe_store,
     explain_problems,
     problems,
     problems_table,
@@ -176,7 +177,7 @@ def test_check_store_names_joints_that_are_never_seen(clean, store_of):
     expect(check(store_of(changed)), problems.ZERO_JOINTS, 1, "left hand")
     for clip in changed[:1]:
         clip.keypoints[:, 2:, 4] = 0.3
-    assert check(store_of(changed)) == []
+    expect(check(store_of(changed)), problems.UNSEEN, 8, "p1-jump: 2 times, most often left hand")
 
 
 def test_check_store_lets_clips_be_relative_to_their_centre(clean, store_of, layout):
@@ -384,9 +385,11 @@ def test_check_store_notices_axes_read_in_the_wrong_order(store_of, layout):
         for i in range(4)
     ]
     store = store_of(clips, channels=2, preparation={"name": "none"})
-    expect(check(store), problems.AXES, 4, "c0")
+    kinds = {problem.kind: problem.count for problem in check(store)}
+    assert kinds == {problems.SURPLUS: 4, problems.AXES: 4}
     clips[0] = with_points(clips[0], clips[0].keypoints[:2])
-    assert check(store_of(clips, channels=2, preparation={"name": "none"})) == []
+    found = check(store_of(clips, channels=2, preparation={"name": "none"}))
+    expect(found, problems.SURPLUS, 3, "c1")
 
 
 def test_check_store_finds_what_write_store_would_have_refused(clean, store_of, monkeypatch):
@@ -546,7 +549,7 @@ def cell(column, value):
     ("kind", "change", "count", "example"),
     [
         (JOINTS, cell("joint", "elbow"), 1, "p1-jump: 2 rows, e.g. joint 'elbow', which stick9"),
-        (FINITE, cell("x", "NaN"), 1, "p1-jump: 2 numbers, e.g. frame 1, joint chest"),
+        (FINITE, cell("x", "inf"), 1, "p1-jump: 2 numbers, e.g. frame 1, joint chest"),
         (TEXT, cell("x", "1,5"), 1, "p1-jump: 2 cells, e.g. x is '1,5'"),
         (FRAMES, cell("frame", 1.5), 1, "p1-jump: 2 rows, e.g. frame 1.5"),
         (TOO_LONG, cell("frame", 1.6e9), 1, "p1-jump: frames 0 to 1600000000 of 1 persons"),
@@ -606,7 +609,7 @@ def test_check_source_goes_on_after_everything_that_is_wrong(table, labels, look
     of = {name: rows.index for name, rows in table.groupby("sample")}
     table.loc[of["p1-jump"][0], "joint"] = "elbow"
     table.loc[of["p1-jump"][1], "x"] = "much"
-    table.loc[of["p1-jump"][2], "x"] = "nan"
+    table.loc[of["p1-jump"][2], "x"] = "inf"
     table.loc[of["p2-jump"], ["x", "y", "z"]] = 0
     labels = labels[labels["sample"] != "p2-wave"]
     labels.loc[len(labels) + 1] = ["p9-wave", "wave", "xsub_val", 1]
@@ -617,6 +620,36 @@ def test_check_source_goes_on_after_everything_that_is_wrong(table, labels, look
     assert found[faults.NO_RECORDING].examples == ("p9-wave",)
     order = [problem.severity for problem in found.values()]
     assert order == sorted(order)
+
+
+def test_check_source_counts_joints_that_are_not_seen(table, labels, look):
+    table.loc[[3, 12, 60], "x"] = np.nan
+    found = look(table, labels)
+    name = table["sample"][3], table["joint"][3]
+    expect(found, problems.UNSEEN, 2, f"{name[0]}: 2 times, most often {name[1]}", "warning")
+
+
+def test_check_names_persons_who_are_cut_off(table, labels, look, clean, store_of):
+    first = table[table["sample"] == "p1-jump"]
+    others = [first.assign(person=m)[first["frame"] < m] for m in (2, 1)]
+    found = look(pd.concat([first, *others, table.drop(first.index)]), labels)
+    expect(found, problems.SURPLUS, 1, "p1-jump: 3 persons, seen in 6, 2, 1 of 6 frames")
+    crowd = [with_points(clip, np.repeat(clip.keypoints, 3, axis=0)) for clip in clean]
+    store = store_of(crowd)
+    expect(check(store), problems.SURPLUS, 8, "p1-jump: 3 persons, seen in 6, 6, 6 of 6")
+    assert "8 clips have more than 2 persons" in describe_store(store)
+
+
+def test_check_source_asks_for_channels(tmp_path):
+    (tmp_path / "clips").mkdir()
+    clip = np.random.default_rng(0).uniform(0, 1, (1, 6, 17, 3))
+    np.save(tmp_path / "clips" / "a.npy", clip)
+    (tmp_path / "labels.csv").write_text("sample,label,splits\na,x,train\n")
+    options = {"layout": skeletons.get("coco17"), "labels": tmp_path / "labels.csv"}
+    found = check_path(tmp_path / "clips", **options, progress=False)
+    expect(found, problems.CHANNELS, 1, "like a score")
+    found = check_path(tmp_path / "clips", **options, channels="x,y,score", progress=False)
+    assert problems.CHANNELS not in {problem.kind for problem in found}
 
 
 def relabel(labels, **columns):

@@ -199,3 +199,28 @@ def test_the_sample_of_the_real_files(shared_dir, tmp_path):
     ]
     assert of_60 == [clip.id for clip in clips if clip.setup <= 17]
     assert len(of_60) == 14
+
+
+def test_own_files_have_any_names_and_a_csv_of_labels(tmp_path):
+    own = datasets.Dataset("mine", title="mine", layouts=(), label_names=(), protocols=())
+    for i, name in enumerate(("fall 1", "walk-2", "extra")):
+        write_ntu_skeleton(tmp_path / f"{name}.skeleton", *recording(20, seed=i))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("sample,label,splits\nfall 1,fall,train\nwalk-2,walk,test\ngone,walk,test\n")
+    found = read_clips([tmp_path], dataset=own)
+    clips = {clip.id: clip for clip in found.clips}
+    assert found.label_names == ("fall", "walk")
+    assert (clips["walk-2"].label, clips["walk-2"].splits) == (1, ("test",))
+    raw = read_ntu_skeleton(tmp_path / "fall 1.skeleton")
+    np.testing.assert_array_equal(
+        clips["fall 1"].keypoints, prepare_3d(raw, skeletons.get("ntu25"))
+    )
+    assert clips["extra"] == LeftOut("extra", "recordings without a label")
+    assert clips["gone"] == LeftOut("gone", "labels without a recording")
+    with pytest.raises(ValueError, match="have 25 joints, the layout coco17 has 17"):
+        read_clips([tmp_path], dataset=own, layout="coco17")
+    with pytest.raises(ValueError, match="ntu60 has its own layout and labels"):
+        read_clips([tmp_path], dataset=NTU60, labels=labels)
+    labels.write_text("sample,label\nother,walk\n")
+    with pytest.raises(ValueError, match="none of the 3 recordings, for example extra"):
+        read_clips([tmp_path], dataset=own)

@@ -96,12 +96,24 @@ def test_to_view_of_two_dimensions_turns_y_up_and_hides_low_scores():
     assert seen[0].sum() == 3 * 16
 
 
+def test_to_view_draws_four_channels_without_the_score(body, toy_skeleton, make_walk):
+    clip = make_walk()
+    score = np.full((*clip.shape[:-1], 1), 0.05)
+    points, seen = to_view(np.concatenate([clip, score], -1), body)
+    np.testing.assert_array_equal(points, to_view(clip, body)[0])
+    assert seen.all()
+    low = np.ones((2, 3, 5, 4)) * (1, 1, -1, 0)  # z is no score either
+    low[1] = 0, 0, 0, 1
+    assert to_view(low, toy_skeleton)[1].all(axis=(1, 2)).tolist() == [True, False]
+    assert "four channels" in viz.player_html(low, toy_skeleton, title="four channels")
+
+
 @pytest.mark.parametrize(
     ("shape", "view", "message"),
     [
         ((25,), "front", "expected keypoints"),
         ((20, 3), "front", "expected keypoints"),
-        ((25, 4), "front", "expected keypoints"),
+        ((25, 5), "front", "expected keypoints"),
         ((25, 3), "behind", "unknown view 'behind'"),
     ],
 )

@@ -17,21 +17,27 @@ from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.formats.importer import LazyClips
 from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.formats.zip_or_folder import Member, list_members, read_member
+from msg3d_lab.data.preprocess import zero_unseen
 from msg3d_lab.safe_pickle import load_npy
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = ["open_folder"]
 
 _CHANNELS = (2, 3, 4)
+_HIGHEST_SCORE = 1.2  # pose estimators give a little more than 1 at times
 _PROBED = 16  # arrays from which the number of channels is found
 
 
-def open_folder(source: Path, layout: Skeleton) -> tuple[LazyClips[Member], int | None]:
+def open_folder(
+    source: Path, layout: Skeleton
+) -> tuple[LazyClips[Member], int | None, tuple[float, float] | None]:
     """List the arrays of a folder or zip.
 
     Returns:
-        The clips, without a label (-1), and the number of channels. This is the most frequent one
-        of the first 16 arrays that can be used; None if none can.
+        The clips, without a label (-1); the number of channels; and the smallest and largest number
+        of the third channel, if they are like scores (0 to 1, or a little more), else None. The
+        first 16 arrays that can be used say so. The number of channels is their most frequent one,
+        None if none can be used.
 
     Raises:
         ValueError: there are no .npy files, or it is a damaged zip.
@@ -39,8 +45,8 @@ def open_folder(source: Path, layout: Skeleton) -> tuple[LazyClips[Member], int 
     members = list_members([source], suffix=".npy")
     if not members:
         raise ValueError(
-            f"{source} holds no .npy files: expected one for each sample, or a table in CSV or "
-            "Parquet"
+            f"{source} holds no .npy and no .csv files: expected one for each sample, or a table "
+            "in CSV or Parquet"
         )
     entries: list[Member | LeftOut] = []
     for before, member in zip([None, *members], members, strict=False):
@@ -48,9 +54,15 @@ def open_folder(source: Path, layout: Skeleton) -> tuple[LazyClips[Member], int 
         entries.append(LeftOut(member.id, faults.DUPLICATE, member.name) if twice else member)
     probe = LazyClips(entries, partial(_read, layout=layout, channels=None))
     usable = (clip for clip in probe if isinstance(clip, Clip))
-    counts = Counter(clip.keypoints.shape[-1] for clip in islice(usable, _PROBED))
+    probed = list(islice(usable, _PROBED))
+    counts = Counter(clip.keypoints.shape[-1] for clip in probed)
     channels = counts.most_common(1)[0][0] if counts else None
-    return LazyClips(entries, partial(_read, layout=layout, channels=channels)), channels
+    third = None
+    if channels is not None and channels > 2:
+        alike = [clip.keypoints[..., 2] for clip in probed if clip.keypoints.shape[-1] == channels]
+        low, high = float(min(map(np.min, alike))), float(max(map(np.max, alike)))
+        third = (low, high) if 0 <= low < high <= _HIGHEST_SCORE else None
+    return LazyClips(entries, partial(_read, layout=layout, channels=channels)), channels, third
 
 
 def _read(member: Member, *, layout: Skeleton, channels: int | None) -> Clip | LeftOut:
@@ -70,6 +82,8 @@ def _read(member: Member, *, layout: Skeleton, channels: int | None) -> Clip | L
         return LeftOut(name, faults.JOINTS, detail)
     if C not in (_CHANNELS if channels is None else (channels,)):
         return LeftOut(name, faults.SHAPE, expected)
+    if keypoints.dtype.kind == "f":
+        keypoints = zero_unseen(keypoints, 2 if C == 2 else 3)
     lost = ~(np.abs(keypoints.astype(np.float64)) <= faults.LARGEST)
     if lost.any():
         person, frame, joint, _ = np.argwhere(lost)[0]

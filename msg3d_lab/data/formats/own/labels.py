@@ -90,7 +90,9 @@ def read_labels(path: Path) -> Labels:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = _rows(path, csv.reader(file), found)
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a CSV in UTF-8: {error}") from error
+        raise ValueError(
+            f"{path} is not a CSV in UTF-8 ({error}): save it as UTF-8 (Excel: 'CSV UTF-8')"
+        ) from error
     labelled = {sample: row for sample, row in table.items() if row["label"]}
     names, numbers = _classes(labelled, found)
     subjects, cameras, setups = (
@@ -125,7 +127,9 @@ def match_columns(
         hint = ""
         if len(names) == 1 and re.search(r"[;\t]", names[0]):
             hint = ": separate the columns by commas, and write decimals with a point"
-        raise ValueError(f"{path} has no column {' or '.join(missing)}, found {list(found)}{hint}")
+        raise ValueError(
+            f"{path} has no column {' or '.join(missing)}, found {_named(found)}{hint}"
+        )
     known = {*required, *optional}
     for name in names:
         # Required columns were found, so a column such as `sample_name` is no misspelling.
@@ -136,6 +140,11 @@ def match_columns(
     if twice:
         raise ValueError(f"{path} has two columns {twice[0]!r}: keep one")
     return {name: names.index(name) for name in (*required, *optional) if name in names}
+
+
+def _named(columns: Sequence[str], most: int = 12) -> str:
+    more = f" and {len(columns) - most} more" if len(columns) > most else ""
+    return f"{list(columns[:most])}{more}"
 
 
 def _rows(
@@ -180,6 +189,8 @@ def _classes(
         called[number] |= {row["label_name"]} - {""}
         if not 0 <= number < count:
             detail = f"label {number}; {count} classes are numbered 0 to {count - 1}"
+            if numbers == list(range(1, count + 1)):
+                detail += "; yours start at 1: subtract 1"
             found.append(LeftOut(sample, faults.NUMBERS, detail))
     names = tuple(min(called[number], default=str(number)) for number in numbers)
     for number in numbers:

@@ -1,4 +1,4 @@
-"""Import your own recordings with your own joint layout: a long table or a folder of arrays.
+"""Import your own recordings: a long or wide table, or a folder of arrays or of tables.
 
 Both come with a CSV of labels. `docs/data/own-skeletons.md` describes the formats.
 """
@@ -23,24 +23,51 @@ from msg3d_lab.data.datasets import Dataset
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
 from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.formats.own.arrays import open_folder
+from msg3d_lab.data.formats.own.kinect import (
+    NUM_JOINTS,
+    Segment,
+    list_segments,
+)
 from msg3d_lab.data.formats.own.labels import LabelRow, Labels, find_labels, read_labels
-from msg3d_lab.data.formats.own.table import LongTable
-from msg3d_lab.data.formats.zip_or_folder import Member, digest_members
-from msg3d_lab.data.preprocess import order_persons, prepare_2d, prepare_3d
+from msg3d_lab.data.formats.own.table import RecordingTable, open_tables
+from msg3d_lab.data.formats.zip_or_folder import (
+    digest_members,
+    has_members,
+    list_members,
+)
+from msg3d_lab.data.preprocess import longest_first, order_persons, prepare_2d, prepare_3d
 from msg3d_lab.skeletons import Skeleton
 
 __all__ = [
+    "FLAT",
     "IMPORTER",
+    "OWN_FORMATS",
     "PREPARATIONS",
+    "ChannelsError",
     "Preparation",
     "Source",
     "find_layout",
+    "is_flat",
     "open_source",
     "read_clips",
 ]
 
 PREPARATIONS = ("align", "center", "image", "none")
-FOLDER = "folder of .npy"  # the format of arrays; `LongTable.format` is that of a table
+FOLDER = "folder of .npy"  # the format of arrays; `RecordingTable.format` is that of a table
+TABLES = "folder of tables"
+SEGMENTS = "PKU-MMD"
+OWN_FORMATS = (
+    FOLDER,
+    TABLES,
+    SEGMENTS,
+    *(f"{k} table, {t}" for k in ("long", "wide") for t in ("CSV", "Parquet")),
+)
+FLAT = ("coco17", "openpose18")
+_CHANNELS = ("x,y", "x,y,z", "x,y,score", "x,y,z,score")
+
+
+class ChannelsError(ValueError):
+    """The number of channels does not say what they are."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +100,8 @@ class Preparation:
         axes: number of coordinates, 2 or 3.
         scored: whether a score follows the coordinates.
         image_size: (height, width) in pixels, for "image".
+        longest_first: whether persons are sorted by how many frames they are seen in. Default: as
+            in the published stores, only "align" puts the one seen longest first.
 
     Raises:
         ValueError: an unknown name, or one that does not fit the coordinates or the layout.
@@ -83,6 +112,7 @@ class Preparation:
     axes: int
     scored: bool
     image_size: tuple[int, int] | None = None
+    longest_first: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in PREPARATIONS:
@@ -119,11 +149,15 @@ class Preparation:
             document["joint"] = self.layout.joints[self.layout.center]
         if self.image_size is not None:
             document["image_size"] = list(self.image_size)
+        if self.longest_first:
+            document["persons"] = "longest first"
         return document
 
     def __call__(self, keypoints: np.ndarray) -> np.ndarray:
         """Prepare a clip: (M, T, V, axes [+ 1]) -> (M, T', V, channels) float32."""
         keypoints = keypoints.astype(np.float64)
+        if self.longest_first:
+            keypoints = keypoints[longest_first(keypoints[..., : self.axes])]
         points, score = keypoints[..., : self.axes], keypoints[..., self.axes :]
         seen: np.ndarray = np.any(points, axis=-1, keepdims=True)
         if self.image_size is not None:
@@ -149,17 +183,20 @@ def read_clips(
     labels: str | Path | None = None,
     prepare: str | None = None,
     image_size: tuple[int, int] | None = None,
+    channels: str | None = None,
 ) -> Recordings:
     """Read own recordings. One that cannot be used is left out, with the reason.
 
     Args:
-        sources: one long table (CSV, Parquet), or one folder or zip of `.npy` files.
+        sources: one table (CSV, Parquet), long or wide; or one folder or zip of `.npy` files or of
+            tables of a clip each.
         dataset: only its name is known.
         layout: the joints; see `find_layout`.
         labels: the CSV of labels. Default: see `find_labels`.
         prepare: one of `PREPARATIONS`. Default: "image" with an image size, "align" in 3D if the
             layout has directions, else "center".
         image_size: (height, width) in pixels of the images that x and y refer to.
+        channels: what the channels of arrays are; see `open_source`.
 
     Raises:
         FileNotFoundError: there is no such source, layout or labels.
@@ -168,21 +205,28 @@ def read_clips(
             length, a sample whose rows are not together.
     """
     source, layout = sources[0], find_layout(layout)
-    opened = open_source(source, layout=layout, image_size=image_size)
-    known = read_labels(Path(labels) if labels is not None else find_labels(source))
+    opened, known = open_labelled(
+        source, layout=layout, labels=labels, image_size=image_size, channels=channels
+    )
     if known.faults:
         raise ValueError(_summary(f"{known.path} cannot be used", known.faults))
     if opened.axes is None:
         unusable = [fault for fault in opened.clips if isinstance(fault, LeftOut)]
-        raise ValueError(_summary(f"{source} has no .npy file that can be used", unusable))
+        raise ValueError(_summary(f"{source} has no file that can be used", unusable))
     if prepare is None:
         prepare = "align" if _can_align(layout, opened.axes) else "center"
         prepare = prepare if image_size is None else "image"
-    preparation = Preparation(prepare, layout, opened.axes, opened.scored, image_size)
+    preparation = Preparation(
+        prepare, layout, opened.axes, opened.scored, image_size, longest_first=True
+    )
     clips: Iterable[Clip | LeftOut]
     if isinstance(opened.clips, LazyClips):
-        files = [entry for entry in opened.clips.entries if isinstance(entry, Member)]
-        clips, sha256 = _with_labels(opened.clips, known, preparation), digest_members(files)
+        files = dict.fromkeys(
+            entry.member if isinstance(entry, Segment) else entry
+            for entry in opened.clips.entries
+            if not isinstance(entry, LeftOut)
+        )
+        clips, sha256 = _with_labels(opened.clips, known, preparation), digest_members([*files])
     else:
         clips, sha256 = _from_table(source, opened, known, preparation), digest(source)
     return Recordings(
@@ -191,7 +235,7 @@ def read_clips(
         preparation={
             **preparation.record,
             **source_record(opened.format, sources, sha256),
-            "labels": f"{known.path.name} {digest(known.path)[:12]}",
+            "labels": f"{known.path.name} {_digest_labels(known.path)[:12]}",
         },
         channels=preparation.channels,
         count=len(known.rows),
@@ -218,36 +262,118 @@ def find_layout(layout: Skeleton | str | Path) -> Skeleton:
     return skeletons.load(layout)
 
 
+def is_flat(layout: Skeleton) -> bool:
+    """Whether a layout is that of a 2D pose estimator, whose third number is a score."""
+    return layout.name in FLAT
+
+
+def open_labelled(
+    source: Path,
+    *,
+    layout: Skeleton,
+    labels: str | Path | None = None,
+    image_size: tuple[int, int] | None = None,
+    channels: str | None = None,
+) -> tuple[Source, Labels]:
+    """Open a source with its labels; see `open_source` and `read_labels`.
+
+    Raises:
+        FileNotFoundError: there is no such source or labels.
+        ValueError: what `open_source` and `read_labels` raise.
+    """
+    folder = labels is not None and (Path(labels).is_dir() or zipfile.is_zipfile(labels))
+    if folder and has_members(source, lambda name: name.endswith(".txt")):
+        _check_kinect(source, layout)
+        _refuse_channels(source, channels)
+        segments, known = list_segments(source, Path(str(labels)))
+        return Source(segments, 3, False, SEGMENTS), known
+    opened = open_source(source, layout=layout, image_size=image_size, channels=channels)
+    return opened, read_labels(Path(labels) if labels is not None else find_labels(source))
+
+
+def _check_kinect(source: Path, layout: Skeleton) -> None:
+    if layout.num_joints != NUM_JOINTS:
+        raise ValueError(
+            f"{source} has {NUM_JOINTS} joints of the Kinect, {layout.name} has "
+            f"{layout.num_joints}: expected --layout ntu25"
+        )
+
+
+def _digest_labels(path: Path) -> str:
+    return digest_members(list_members([path], suffix=".txt")) if path.is_dir() else digest(path)
+
+
 def open_source(
-    source: Path, *, layout: Skeleton, image_size: tuple[int, int] | None = None
+    source: Path,
+    *,
+    layout: Skeleton,
+    image_size: tuple[int, int] | None = None,
+    channels: str | None = None,
 ) -> Source:
     """Open a table or a folder without its labels; used by `read_clips` and by `check`.
 
-    Channels of arrays: 2 are x, y; 3 are x, y, z, or x, y, score if there is an image size; 4 are
-    x, y, z, score.
+    Args:
+        source: the table or folder.
+        layout: the joints.
+        image_size: (height, width) in pixels.
+        channels: of arrays: "x,y", "x,y,z", "x,y,score" or "x,y,z,score". Default: by their number.
+            2 are x, y; 3 are x, y, z, or x, y, score if there is an image size; 4 are x, y, z,
+            score.
 
     Raises:
         FileNotFoundError: there is no such source.
-        ValueError: neither such a table nor such a folder.
+        ValueError: neither such a table nor such a folder; other channels than are found; joints of
+            an image with a third channel that may be a score.
     """
+    if channels is not None and channels not in _CHANNELS:
+        raise ValueError(f"expected channels {' or '.join(_CHANNELS)}, found {channels!r}")
     if not source.exists():
         raise FileNotFoundError(f"no file or folder {source}")
     if not source.is_dir() and not zipfile.is_zipfile(source):
-        table = LongTable(source, layout)
+        table = RecordingTable(source, layout)
+        _refuse_channels(source, channels)
         return Source(table.samples(), len(table.axes), table.scored, table.format)
-    clips, channels = open_folder(source, layout)
-    scored = channels == 4 or (channels == 3 and image_size is not None)
-    return Source(clips, None if channels is None else channels - scored, scored, FOLDER)
+    if not has_members(source, lambda name: name.lower().endswith(".npy")):
+        tables = open_tables(source, layout)
+        if tables is not None:
+            _refuse_channels(source, channels)
+            return Source(tables.clips, tables.axes, tables.scored, TABLES)
+    clips, count, third = open_folder(source, layout)
+    if count is None:
+        return Source(clips, None, False, FOLDER)
+    if channels is None:
+        scored = count == 4 or (count == 3 and image_size is not None)
+        if count == 3 and not scored and is_flat(layout) and third is not None:
+            raise ChannelsError(
+                f"the third channel of the arrays in {source} is {third[0]:.3g} to {third[1]:.3g}, "
+                f"like a score, and {layout.name} is found in images: say what it is, with "
+                "--channels x,y,score or --channels x,y,z (channels=)"
+            )
+        return Source(clips, count - scored, scored, FOLDER)
+    named = channels.split(",")
+    if len(named) != count:
+        raise ValueError(
+            f"channels {channels} are {len(named)}, the arrays in {source} have {count}"
+        )
+    scored = named[-1] == "score"
+    return Source(clips, count - scored, scored, FOLDER)
+
+
+def _refuse_channels(source: Path, channels: str | None) -> None:
+    if channels is not None:
+        raise ValueError(
+            f"channels are for arrays: the columns of {source} say what they are; leave it out"
+        )
 
 
 class _LabelledFile(NamedTuple):
     id: str
-    member: Member
+    member: Any
     row: LabelRow
 
 
 def _with_labels(
-    raw: LazyClips[Member], known: Labels, preparation: Preparation
+    raw: LazyClips[Any], known: Labels, preparation: Preparation
 ) -> LazyClips[_LabelledFile]:
     """Add labels to the arrays of a folder. Arrays without a label are left out and not read."""
     entries: list[_LabelledFile | LeftOut] = []
@@ -263,7 +389,7 @@ def _with_labels(
 
 
 def _read(
-    file: _LabelledFile, *, read: Callable[[Member], Clip | LeftOut], preparation: Preparation
+    file: _LabelledFile, *, read: Callable[[Any], Clip | LeftOut], preparation: Preparation
 ) -> Clip | LeftOut:
     raw = read(file.member)
     return raw if isinstance(raw, LeftOut) else _prepared(raw, file.row, preparation)
@@ -324,5 +450,6 @@ IMPORTER = Importer(
     datasets=(),
     is_source=lambda path: False,
     read=read_clips,
-    options=("layout", "labels", "prepare", "image_size"),
+    options=("layout", "labels", "prepare", "image_size", "channels"),
+    version=2,
 )

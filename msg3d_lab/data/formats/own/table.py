@@ -1,29 +1,36 @@
-"""Read your own recordings from one long table, CSV or Parquet.
+"""Read your own recordings from tables, CSV or Parquet: one table, or a folder with one per clip.
 
-The table has a row per sample, frame, person and joint. It is read in blocks of some megabytes,
-so that only one sample is in memory.
+A long table has a row per sample, frame, person and joint; a wide one a row per sample, frame and
+person, with a column for each coordinate of each joint (`wide_columns`). Tables are read in blocks
+of some megabytes, so that only one sample is in memory.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from msg3d_lab.data.clips import Clip, LeftOut
+from msg3d_lab.data.formats.importer import LazyClips
 from msg3d_lab.data.formats.own import faults
+from msg3d_lab.data.formats.own.columns import KEYS, find_key, wide_columns
 from msg3d_lab.data.formats.own.labels import match_columns
+from msg3d_lab.data.formats.zip_or_folder import Member, list_members, read_member
+from msg3d_lab.data.preprocess import zero_unseen
 from msg3d_lab.skeletons import Skeleton
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LongTable"]
+__all__ = ["RecordingTable", "Tables", "open_tables"]
 
 _TEXTS = ("sample", "person", "joint")
 _REQUIRED = ("sample", "frame", "person", "joint", "x", "y")
@@ -43,36 +50,76 @@ class _Part(NamedTuple):
     bad: list[str]
 
 
-class LongTable:
-    """A table of recordings. The constructor reads the header, `samples` the rows.
+class RecordingTable:
+    """A table of recordings, long or wide. The constructor reads the header, `samples` the rows.
+
+    In a wide table the columns of sample, frame and person (`KEYS`) may be missing: then all rows
+    are of one sample, called as the file; of frames 0, 1, 2 and so on; of one person.
 
     Args:
         path: the CSV or Parquet file.
         layout: the names and number of the joints.
+        content: the file, if it was read already.
+        sample: if the table is one clip, its name.
 
     Raises:
         ValueError: neither CSV in UTF-8 nor Parquet, or a column is missing or misspelt.
     """
 
-    def __init__(self, path: Path, layout: Skeleton) -> None:
+    def __init__(
+        self,
+        path: Path,
+        layout: Skeleton,
+        *,
+        content: bytes | None = None,
+        sample: str | None = None,
+    ) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self.path, self.layout = path, layout
-        with path.open("rb") as file:
+        self.path, self.layout, self._content = path, layout, content
+        with self._open() as file:
             self.is_parquet = file.read(4) == b"PAR1"
         try:
-            found = pq.read_schema(path).names if self.is_parquet else _csv_header(path)
+            with self._open() as file:
+                found = pq.read_schema(file).names if self.is_parquet else _csv_header(path, file)
         except (pa.ArrowException, OSError, csv.Error, UnicodeDecodeError) as error:
             raise ValueError(
-                f"{path} is neither a CSV in UTF-8 nor a Parquet file: {error}"
+                f"{path} is neither a CSV in UTF-8 nor a Parquet file ({error}): save it as UTF-8 "
+                "(Excel: 'CSV UTF-8')"
             ) from error
-        self._columns = {
-            name: found[at] for name, at in match_columns(path, found, _REQUIRED, _OPTIONAL).items()
-        }
-        self.axes = [axis for axis in ("x", "y", "z") if axis in self._columns]
-        self.scored = "score" in self._columns
+        named = [name.strip().lower() for name in found]
+        self.is_wide = "joint" not in named and bool(columns := wide_columns(path, found, layout))
+        if self.is_wide:
+            self._columns = {f"{joint} {axis}": column for (joint, axis), column in columns.items()}
+            keys = {key: column for key in KEYS if (column := find_key(key, found)) is not None}
+            self._columns |= keys
+            self.axes = [axis for axis in ("x", "y", "z") if (0, axis) in columns]
+            self.scored = (0, "score") in columns
+        else:
+            required = [name for name in _REQUIRED if name != "sample" or sample is None]
+            try:
+                places = match_columns(path, found, required, _OPTIONAL)
+            except ValueError as error:
+                if "joint" in named:
+                    raise
+                raise ValueError(
+                    f"{error}. A wide table needs columns such as nose_x, nose_y or x0, y0"
+                ) from None
+            self._columns = {name: found[at] for name, at in places.items()}
+            self.axes = [axis for axis in ("x", "y", "z") if axis in self._columns]
+            self.scored = "score" in self._columns
         self._numbers = [*self.axes, *(["score"] * self.scored)]
+        # What a whole table is, without a column that says it.
+        self._constant = {"person": "0", "joint": "", "sample": path.stem}
+        if sample is not None:
+            self._columns.pop("sample", None)
+            self._constant["sample"] = sample
+        if self.is_wide and "person" in self._columns and "frame" not in self._columns:
+            raise ValueError(
+                f"{path} has a column {self._columns['person']}, but none of frames: add a column "
+                "frame, so that the rows of each person are known"
+            )
         numbers = {text: i for i in range(layout.num_joints) for text in (f"{i}", f"{i}.0")}
         self._joints = numbers | {name: i for i, name in enumerate(layout.joints)}
         self._short_rows: list[LeftOut] = []
@@ -80,7 +127,11 @@ class LongTable:
     @property
     def format(self) -> str:
         """The format's name in `data info`."""
-        return f"long table, {'Parquet' if self.is_parquet else 'CSV'}"
+        kind = "wide" if self.is_wide else "long"
+        return f"{kind} table, {'Parquet' if self.is_parquet else 'CSV'}"
+
+    def _open(self) -> BinaryIO:
+        return self.path.open("rb") if self._content is None else io.BytesIO(self._content)
 
     def samples(self) -> Iterator[Clip | LeftOut]:
         """Yield a clip for each sample, or each fault of a sample that cannot be used.
@@ -121,20 +172,26 @@ class LongTable:
             for block in self._blocks():
                 columns: dict[str, Any] = {}
                 bad: list[tuple[int, str]] = []
-                for name in _TEXTS:
-                    # Each different text is stripped once.
-                    text = block[name].dictionary_encode().to_pandas()
-                    columns[name] = pd.Series(text).map(str.strip).astype(object)
-                for name in (*self._numbers, "frame"):
+                for name in self._columns:
+                    if name in _TEXTS:
+                        # Each different text is stripped once.
+                        text = block[name].dictionary_encode().to_pandas()
+                        columns[name] = pd.Series(text).map(str.strip).astype(object)
+                        continue
                     columns[name], wrong = _as_numbers(block[name])
-                    bad += [(row, f"{name} is {text!r}") for row, text in wrong]
+                    shown = self._columns[name].strip()
+                    bad += [(row, f"{shown} is {text!r}") for row, text in wrong]
                 table = pd.DataFrame(columns)
+                for name in _TEXTS:
+                    if name not in columns:
+                        table[name] = self._constant[name]
                 starts = (table["sample"] != table["sample"].shift()).cumsum()
                 for _, rows in table.groupby(starts, sort=False):
                     here = [text for row, text in bad if rows.index[0] <= row <= rows.index[-1]]
                     yield _Part(rows["sample"].iloc[0], rows, here)
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{self.path} cannot be read to its end: {error}") from error
+            cure = "; save it as UTF-8 (Excel: 'CSV UTF-8')" if "UTF8" in str(error) else ""
+            raise ValueError(f"{self.path} cannot be read to its end: {error}{cure}") from error
 
     def _blocks(self) -> Iterator[dict[str, Any]]:
         """Yield the columns of some rows: texts as strings, numbers as strings or float64."""
@@ -144,7 +201,7 @@ class LongTable:
 
         own = list(self._columns.values())
         if self.is_parquet:
-            with pq.ParquetFile(self.path) as file:
+            with self._open() as opened, pq.ParquetFile(opened) as file:
                 for batch in file.iter_batches(_BLOCK_ROWS, columns=own):
                     block = {name: batch.column(column) for name, column in self._columns.items()}
                     for name, column in block.items():
@@ -159,7 +216,7 @@ class LongTable:
             return
         # All cells are read as text, so that one that is not a number can be shown.
         reader = pyarrow.csv.open_csv(
-            self.path,
+            self.path if self._content is None else io.BytesIO(self._content),
             read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
             parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=self._short_row),
             convert_options=pyarrow.csv.ConvertOptions(
@@ -181,9 +238,11 @@ class LongTable:
         import pandas as pd
 
         rows = pd.concat([part.rows for part in parts], ignore_index=True)
+        if self.is_wide:
+            rows = self._as_long(rows)
         bad = [text for part in parts for text in part.bad]
         joint, frame = rows["joint"].map(self._joints), rows["frame"].to_numpy()
-        values = rows[self._numbers].to_numpy()
+        values = zero_unseen(rows[self._numbers].to_numpy(), len(self.axes))
         found: list[LeftOut] = []
 
         def fault(reason: str, detail: str) -> None:
@@ -225,6 +284,18 @@ class LongTable:
         keypoints.reshape(-1, shape[3])[cell] = values
         return found or [Clip(sample, keypoints, label=-1)]
 
+    def _as_long(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Give each joint of a wide table a row of its own."""
+        import pandas as pd
+
+        R, V = len(rows), self.layout.num_joints
+        frame = rows["frame"].to_numpy() if "frame" in rows else np.arange(R, dtype=np.float64)
+        long = {"person": np.repeat(rows["person"].to_numpy(), V), "frame": np.repeat(frame, V)}
+        long["joint"] = np.tile(np.array([str(j) for j in range(V)], dtype=object), R)
+        for axis in self._numbers:
+            long[axis] = rows[[f"{j} {axis}" for j in range(V)]].to_numpy().ravel()
+        return pd.DataFrame(long)
+
     def _joint_name(self, text: str) -> str:
         return self.layout.joints[self._joints[text]] if text in self._joints else text
 
@@ -236,8 +307,64 @@ def _in_order(persons: list[str]) -> list[str]:
     return persons
 
 
-def _csv_header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+class Tables(NamedTuple):
+    """The tables of a folder or zip: one clip each.
+
+    Args:
+        clips: unprepared clips without a label (-1).
+        axes: coordinates per joint; None if no table can be used.
+        scored: whether a score follows them.
+    """
+
+    clips: LazyClips[Member]
+    axes: int | None
+    scored: bool
+
+
+def open_tables(source: Path, layout: Skeleton) -> Tables | None:
+    """List the tables (.csv) of a folder or zip; None if there are none but labels.
+
+    The first table that can be used says which coordinates all have.
+
+    Raises:
+        ValueError: a damaged zip.
+    """
+    members = [
+        member
+        for member in list_members([source], suffix=".csv")
+        if member.id != "labels" and not member.id.endswith(".labels")
+    ]
+    if not members:
+        return None
+    entries: list[Member | LeftOut] = []
+    for before, member in zip([None, *members], members, strict=False):
+        twice = before is not None and before.id == member.id
+        entries.append(LeftOut(member.id, faults.DUPLICATE, member.name) if twice else member)
+    for member in members:
+        try:
+            table = RecordingTable(Path(member.name), layout, content=read_member(member))
+        except ValueError:
+            continue
+        read = partial(_read_table, layout=layout, numbers=tuple(table._numbers))
+        return Tables(LazyClips(entries, read), len(table.axes), table.scored)
+    return Tables(LazyClips(entries, partial(_read_table, layout=layout, numbers=())), None, False)
+
+
+def _read_table(member: Member, *, layout: Skeleton, numbers: tuple[str, ...]) -> Clip | LeftOut:
+    table = RecordingTable(Path(member.name), layout, content=read_member(member), sample=member.id)
+    if tuple(table._numbers) != numbers:
+        detail = f"its columns are {', '.join(table._numbers)}, others have {', '.join(numbers)}"
+        return LeftOut(member.id, faults.SHAPE, detail)
+    entries = list(table.samples())
+    wrong = [entry for entry in entries if isinstance(entry, LeftOut)]
+    if not wrong:
+        return entries[0]
+    more = [f"{fault.reason}: {fault.detail}" for fault in wrong[1:]]
+    return LeftOut(member.id, wrong[0].reason, "; ".join([wrong[0].detail, *more]))
+
+
+def _csv_header(path: Path, content: BinaryIO) -> list[str]:
+    with io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as file:
         header = next(filter(None, csv.reader(file)), None)
     if header is None:
         raise ValueError(f"{path} is empty: expected a header with {', '.join(_REQUIRED)}")
@@ -247,12 +374,17 @@ def _csv_header(path: Path) -> list[str]:
 def _as_numbers(column: Any) -> tuple[np.ndarray, list[tuple[int, str]]]:
     """Return a column as float64, NaN for blanks, and (row, text) of cells that are no number.
 
-    Such cells are 0 in the array, so that they are not reported as NaN as well.
+    Such cells are 0 in the array.
     """
     import pyarrow as pa
 
     try:
         return column.cast(pa.float64()).to_numpy(zero_copy_only=False), []
+    except pa.ArrowInvalid:
+        pass
+    try:  # with blanks
+        cells = pa.array([text or None for text in column.to_pylist()], pa.string())
+        return cells.cast(pa.float64()).to_numpy(zero_copy_only=False), []
     except pa.ArrowInvalid:
         pass
     values, bad = np.zeros(len(column)), []

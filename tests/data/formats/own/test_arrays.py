@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_recordings import body, clips, left_out, read_clips, write_labels
 
+from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.formats.own import faults
 
@@ -57,7 +58,7 @@ def test_read_clips_reads_a_zip(folder, layout, tmp_path):
         (body().transpose(3, 1, 2, 0), faults.SHAPE, "(C, T, V, M); transpose it"),
         (body().astype(str), faults.SHAPE, "its values are <U"),
         (
-            body() * [1, np.nan, 1],
+            body() * [1, np.inf, 1],
             faults.FINITE,
             "12 numbers, e.g. person 0, frame 0, joint hip",
         ),
@@ -72,6 +73,44 @@ def test_read_clips_leaves_out_an_array_that_cannot_be_used(array, reason, detai
     assert (good.id, last.id) == ("a", "last")
     assert (bad.id, bad.reason) == ("bad", reason)
     assert detail in bad.detail
+
+
+def test_read_clips_takes_nan_for_joints_not_seen(folder, layout):
+    clip, blank = body(channels=4), body(channels=4)
+    blank[0, 1, 2, 0] = np.nan
+    blank[0, 2, 3, 3] = np.nan  # its score only
+    clip[0, 1, 2] = 0
+    clip[0, 2, 3, 3] = 0
+    (found,) = read_clips(folder(a=blank), layout=layout, prepare="none").clips
+    np.testing.assert_array_equal(found.keypoints, clip)
+
+
+@pytest.mark.parametrize("name", ["coco17", "openpose18"])
+def test_read_clips_asks_whether_a_third_channel_is_z_or_a_score(name, folder):
+    layout = skeletons.get(name)
+    clip = body(V=layout.num_joints)
+    clip[..., 2] = np.linspace(0.3, 1.05, clip[..., 2].size).reshape(clip.shape[:3])
+    path = folder(a=clip)
+    with pytest.raises(ValueError, match=r"is 0\.3 to 1\.05, like a score, .* --channels x"):
+        read_clips(path, layout=layout)
+    found = read_clips(path, layout=layout, channels="x,y,score")
+    assert found.preparation["scored"]
+    np.testing.assert_array_equal(found.clips[0].keypoints[..., 2], clip[..., 2])
+    assert not read_clips(path, layout=layout, channels="x,y,z").preparation["scored"]
+    clip[0, 0, 0, 2] = -0.1
+    assert not read_clips(folder(a=clip), layout=layout).preparation["scored"]
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        ("x,y", "channels x,y are 2, the arrays in .* have 3"),
+        ("x,z", "expected channels x,y or .*, found 'x,z'"),
+    ],
+)
+def test_read_clips_refuses_other_channels(channels, message, folder, layout):
+    with pytest.raises(ValueError, match=message):
+        read_clips(folder(a=body()), layout=layout, channels=channels)
 
 
 def test_read_clips_does_not_believe_the_size_an_array_claims(folder, layout):
@@ -111,10 +150,8 @@ def test_read_clips_leaves_out_a_second_file_of_a_name(folder, layout):
 
 
 def test_read_clips_explains_a_folder_without_arrays(tmp_path, layout, folder):
-    with pytest.raises(ValueError, match=r"holds no \.npy files"):
+    with pytest.raises(ValueError, match=r"holds no \.npy and no \.csv files"):
         read_clips(tmp_path, layout=layout)
     path = folder(a=body(V=5), b=body(V=5))
-    with pytest.raises(
-        ValueError, match=r"no \.npy file that can be used: joints .* \(2, e.g. a: 5"
-    ):
+    with pytest.raises(ValueError, match=r"no file that can be used: joints .* \(2, e.g. a: 5"):
         read_clips(path, layout=layout)

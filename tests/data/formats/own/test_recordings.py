@@ -54,12 +54,35 @@ def test_read_clips_centers_where_the_centre_is_first_seen(folder, flat_layout):
     clip = body(2, 4, 2)
     clip[0, :2] = 0
     clip[0, 2, 1] = 0
+    clip[1, [0, 2, 3]] = 0
     clip[1, 1, 3] = 0
     found = read_clips(folder(a=clip), layout=flat_layout)
     made = found.clips[0].keypoints
     np.testing.assert_allclose(made[0, 3], clip[0, 3] - clip[0, 3, 1], atol=1e-6)
     assert not made[0, :2].any()
     assert not made[1, 1, 3].any()
+
+
+@pytest.mark.parametrize("prepare", ["align", "center", "none"])
+def test_read_clips_sorts_persons_by_how_long_they_are_seen(prepare, folder, layout):
+    clip = body(4, 9)
+    clip[0, 3:] = clip[1, :6] = 0  # 3 frames each
+    clip[3, :2] = 0  # 7
+    (found,) = read_clips(folder(a=clip), layout=layout, prepare=prepare).clips
+    (sorted_,) = read_clips(folder(a=clip[[2, 3, 0, 1]]), layout=layout, prepare=prepare).clips
+    np.testing.assert_array_equal(found.keypoints, sorted_.keypoints)
+    assert [int(n) for n in found.keypoints.any(axis=(2, 3)).sum(axis=1)] == [9, 7, 3, 3]
+    assert found.keypoints[2, 0].any()  # ties keep their order
+
+
+def test_read_clips_sorts_persons_in_images(folder, layout):
+    clip = body(2, 9, 2) * 50
+    clip[0, 3:] = 0
+    path = folder(a=clip)
+    found = read_clips(path, layout=layout, image_size=(100, 100))
+    expected = prepare_2d(clip[[1, 0]], (clip[[1, 0]] != 0).all(axis=-1), (100, 100))
+    np.testing.assert_array_equal(found.clips[0].keypoints, expected)
+    assert found.preparation["persons"] == "longest first"
 
 
 def test_read_clips_scales_pixels(folder, layout):

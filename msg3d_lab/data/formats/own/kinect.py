@@ -1,0 +1,141 @@
+"""Read PKU-MMD's text files of Kinect skeletons.
+
+PKU-MMD has a text file for each video, several actions after each other, with a line of 150 numbers
+for each frame: x, y, z of 25 joints of two persons. A folder of label files of the same names says
+in lines of `class,start,end,confidence` what is done from which frame to which (not included).
+Source: PKU-MMD, README.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from msg3d_lab.data.clips import Clip, LeftOut
+from msg3d_lab.data.formats.importer import LazyClips
+from msg3d_lab.data.formats.own import faults
+from msg3d_lab.data.formats.own.labels import LabelRow, Labels
+from msg3d_lab.data.formats.zip_or_folder import Member, list_members, read_member
+
+__all__ = ["NUM_JOINTS", "Segment", "list_segments"]
+
+NUM_JOINTS = 25
+_NUMBERS = 2 * NUM_JOINTS * 3
+_PROTOCOLS = {"xsub": "cross-subject.txt", "xview": "cross-view.txt"}
+_LARGEST = 256 << 20  # bytes of a video
+
+
+class Segment(NamedTuple):
+    """An action in a video: frames `start` to `end`, not included."""
+
+    id: str
+    member: Member
+    start: int
+    end: int
+
+
+def list_segments(source: Path, labels: Path) -> tuple[LazyClips[Segment], Labels]:
+    """List the actions of PKU-MMD's videos, with their labels and splits.
+
+    An action is called as its video, with its number from 0: "0002-L-3". Its splits are those of
+    `cross-subject.txt` (xsub) and `cross-view.txt` (xview), if these lie in the folder of labels,
+    beside it or in `Split` beside it.
+
+    Args:
+        source: the folder or zip of the videos' text files.
+        labels: the folder or zip of the label files.
+
+    Raises:
+        ValueError: no video has a label file, or a label file is not of this form.
+    """
+    videos = {member.id: member for member in list_members([source], suffix=".txt")}
+    files = {member.id: member for member in list_members([labels], suffix=".txt")}
+    common = sorted(videos.keys() & files.keys())
+    if not common:
+        raise ValueError(
+            f"no text file of {source} has a label file of its name in {labels}: expected "
+            "PKU-MMD's, such as 0002-L.txt in both"
+        )
+    splits = _splits(labels)
+    found: list[tuple[Segment, int, tuple[str, ...]]] = []
+    for name in common:
+        for i, (number, start, end) in enumerate(_read_labels(files[name])):
+            segment = Segment(f"{name}-{i}", videos[name], start, end)
+            found.append((segment, number, splits.get(name, ())))
+    numbers = sorted({number for _, number, _ in found})
+    rows = {
+        segment.id: LabelRow(
+            label=numbers.index(number),
+            splits=own,
+            subject=None,
+            camera="LMR".find(segment.member.id[-1:]) if segment.member.id[-1:] in "LMR" else None,
+            setup=None,
+        )
+        for segment, number, own in found
+    }
+    entries: list[Segment | LeftOut] = [segment for segment, _, _ in found]
+    entries += [LeftOut(name, faults.NO_LABEL) for name in sorted(videos.keys() - files.keys())]
+    names = tuple(str(number) for number in numbers)
+    return LazyClips(entries, _read_segment), Labels(labels, rows, names, ())
+
+
+def _read_labels(member: Member) -> list[tuple[int, int, int]]:
+    rows = []
+    for k, line in enumerate(read_member(member).decode("utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*(,.*)?", line)
+        if match is None:
+            raise ValueError(
+                f"{member.name}, line {k}: expected class,start,end,confidence, found {line[:40]!r}"
+            )
+        number, start, end = (int(text) for text in match.groups()[:3])
+        rows.append((number, start, end))
+    return rows
+
+
+def _splits(labels: Path) -> Mapping[str, tuple[str, ...]]:
+    """Each video's splits."""
+    found: dict[str, list[str]] = {}
+    beside = labels.absolute().parent
+    for protocol, file in _PROTOCOLS.items():
+        path = next(
+            (p / file for p in (labels, beside, beside / "Split") if (p / file).is_file()), None
+        )
+        half = ""
+        for line in path.read_text(encoding="utf-8").splitlines() if path else ():
+            if ":" in line:
+                half = "train" if "train" in line.lower() else "val"
+                line = line.partition(":")[2]
+            for name in filter(None, re.split(r"[\s,]+", line)):
+                found.setdefault(name, []).append(f"{protocol}_{half}")
+    return {name: tuple(splits) for name, splits in found.items()}
+
+
+def _read_segment(segment: Segment) -> Clip | LeftOut:
+    video = _read_video(segment.member)
+    if not segment.start < min(segment.end, len(video)):
+        detail = f"frames {segment.start} to {segment.end}, the video has {len(video)}"
+        return LeftOut(segment.id, faults.FRAMES, detail)
+    clip = video[segment.start : segment.end].swapaxes(0, 1)
+    persons = clip.any(axis=(1, 2, 3))
+    return Clip(segment.id, clip[persons] if persons.any() else clip, label=-1)
+
+
+@lru_cache(maxsize=2)  # the actions of a video are read after each other
+def _read_video(member: Member) -> np.ndarray:
+    """The persons of a video: (T, 2, 25, 3) float64."""
+    rows = [line.split() for line in read_member(member, limit=_LARGEST).splitlines()]
+    rows = [row for row in rows if row]
+    for k, row in enumerate(rows, start=1):
+        if len(row) != _NUMBERS:
+            raise ValueError(
+                f"{member.name}, line {k}: expected {_NUMBERS} numbers, x, y, z of 25 joints of "
+                f"two persons, found {len(row)}"
+            )
+    return np.array(rows, dtype=np.float64).reshape(-1, 2, 25, 3)
