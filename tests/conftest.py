@@ -142,6 +142,11 @@ def toy_recipe():
             "epochs": 2,
             "batch_size": 8,
             "base_batch_size": 16,
+            "optimizer": "sgd",
+            "learning_rate": 0.05,
+            "weight_decay": 0.0005,
+            "clip_norm": 0,
+            "validate_every": 2,
         },
     )
 
