@@ -147,6 +147,7 @@ def _identity(run: Run) -> tuple[Any, ...]:
         scores.facts["split"],
         scores.facts["num_clips"],
         scores.kind,
+        run.environment.get("weights", {}).get("sha256"),  # two zoos have weights of one recipe
     )
 
 

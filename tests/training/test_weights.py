@@ -14,7 +14,7 @@ from msg3d_lab.data.synthetic.dataset import generate
 from msg3d_lab.evaluation import read_scores
 from msg3d_lab.model import convert
 from msg3d_lab.model.weights import find_weights
-from msg3d_lab.reporting import measured_results, record_result, write_report
+from msg3d_lab.reporting import find_runs, measured_results, record_result, write_report
 from msg3d_lab.training import recipes, run_of_weights
 
 SETTINGS = [
@@ -156,3 +156,13 @@ def test_two_processes_test_weights_like_one(checkpoint, recipe, store, tmp_path
     one = evaluate(alone, data=store, device="cpu", progress=False).scores
     assert several.ids == one.ids
     np.testing.assert_allclose(several.values, one.values, atol=1e-6)
+
+
+def test_weights_of_two_zoos_for_one_recipe_are_two_results(checkpoint, recipe, store, tmp_path):
+    other = tmp_path / "other.safetensors"
+    torch.manual_seed(1)
+    save_model(MSG3D(num_classes=60, skeleton="ntu25", **recipe.model.model_dump()).eval(), other)
+    for path in (checkpoint, other):
+        run = run_of_weights(path, recipe=recipe, run=tmp_path / "runs" / path.stem)
+        evaluate(run, data=store, device="cpu", progress=False)
+    assert len(find_runs(tmp_path / "runs")) == 2
