@@ -121,8 +121,7 @@ class Reproduction:
 
     def table(self) -> pd.DataFrame:
         """Return the published results of the row beside those measured so far."""
-        measured = measured_results(find_runs(self.runs)) if self.runs.is_dir() else None
-        known = measured if measured is not None else measured_results()
+        known = measured_results(find_runs(self.runs))
         published = read_published()
         names = {f"{self.row}-{stream.replace('_', '-')}" for stream in STREAMS}
         of_row = [set(text.split("+")) <= names for text in published["recipe"]]
