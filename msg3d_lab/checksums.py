@@ -6,8 +6,6 @@ import hashlib
 import re
 from pathlib import Path
 
-__all__ = ["checked_digest", "digest", "record_of", "recorded_digest"]
-
 
 def digest(path: Path) -> str:
     """Return the sha256 of a file, as hexadecimal digits."""

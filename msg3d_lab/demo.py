@@ -11,8 +11,6 @@ from msg3d_lab.evaluation import evaluate
 from msg3d_lab.reporting.report import write_report
 from msg3d_lab.training import Run, fit, open_run, recipes
 
-__all__ = ["open_demo", "run_demo"]
-
 RECIPE = "synthetic-joint"
 
 

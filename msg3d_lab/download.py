@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     import httpx
     from tqdm import tqdm
 
-__all__ = ["Kind", "fetch_file"]
-
 
 Kind = Literal["pickle", "checkpoint"]
 # Pickles since protocol 2; torch's checkpoints are zips, older ones pickles.

@@ -20,8 +20,6 @@ from filelock import FileLock, SoftFileLock, Timeout
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["locked", "read_parquet", "sync", "write_aside", "write_parquet"]
-
 
 @contextmanager
 def write_aside(

@@ -18,23 +18,6 @@ from msg3d_lab.skeletons import Skeleton
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = [
-    "AGGREGATIONS",
-    "NORMALIZATIONS",
-    "WINDOW_EDGES",
-    "Aggregation",
-    "Normalization",
-    "WindowEdges",
-    "adjacency_power",
-    "hop_distance",
-    "hop_shares",
-    "k_adjacency",
-    "normalize",
-    "scale_adjacencies",
-    "to_networkx",
-    "window_frames",
-    "window_graph",
-]
 
 Aggregation = Literal["disentangled", "powers"]
 Normalization = Literal["symmetric", "column"]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_published"]
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 

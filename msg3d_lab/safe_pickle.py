@@ -26,8 +26,6 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["load_npy", "load_pickle", "load_torch"]
-
 _PLAIN_DTYPE = re.compile(r"[biuf][1248]|U[1-9]\d{0,5}")  # bool, integers, floats, text
 _MAX_DIMENSIONS = 32
 

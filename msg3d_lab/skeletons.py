@@ -14,8 +14,6 @@ import numpy as np
 
 from msg3d_lab.yaml_library import YamlLibrary, read_mapping
 
-__all__ = ["Skeleton", "edge_sets", "from_dict", "get", "load", "names", "variants"]
-
 _KIND = "joint layout"
 _REQUIRED = {"name", "joints", "edges", "center"}
 _OPTIONAL = {"edge_sets", "bones", "align", "mirror", "parts"}

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["YamlLibrary", "explain_errors", "read_mapping"]
 
 T = TypeVar("T")
 

@@ -19,8 +19,6 @@ from msg3d_lab.analysis.interventions import Intervention
 from msg3d_lab.analysis.points import POOLED, Point, list_points
 from msg3d_lab.model import MSG3D
 
-__all__ = ["run_with_cache", "run_with_interventions"]
-
 
 def run_with_cache(
     model: MSG3D,

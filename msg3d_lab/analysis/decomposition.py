@@ -18,14 +18,6 @@ from msg3d_lab.analysis.activations import run_with_cache
 from msg3d_lab.analysis.points import graph_layers, list_points
 from msg3d_lab.model import G3D, MSG3D, MSGCN
 
-__all__ = [
-    "check_mode",
-    "class_activation",
-    "pathway_contributions",
-    "scale_shares",
-    "spread_over_frames",
-]
-
 
 def class_activation(
     model: MSG3D,

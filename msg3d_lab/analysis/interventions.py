@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Intervention", "mean", "only", "replace", "zero"]
-
 Intervention = Callable[[Tensor], Tensor]
 _AXES = ("clips", "persons", "frames", "joints", "channels")
 _POOLED_AXES = ("clips", "channels")

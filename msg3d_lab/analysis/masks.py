@@ -23,14 +23,6 @@ from msg3d_lab.graph import hop_distance, window_frames
 from msg3d_lab.model import G3D, MSG3D
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = [
-    "LearnedGraph",
-    "learned_graphs",
-    "mask_agreement",
-    "mask_change",
-    "strongest_edges",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class LearnedGraph:

@@ -38,8 +38,6 @@ from torch.utils.hooks import RemovableHandle
 from msg3d_lab.model import G3D, MSG3D, MSGCN, MSTCN, STGCBlock
 from msg3d_lab.model.kernels.graph_conv import graph_conv
 
-__all__ = ["POOLED", "Point", "Visit", "graph_layers", "list_points", "points"]
-
 # The one point without persons, frames and joints.
 POOLED = "pooled"
 Visit = Callable[[Tensor], Tensor]

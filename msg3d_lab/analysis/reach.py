@@ -14,8 +14,6 @@ from msg3d_lab.analysis.points import POOLED
 from msg3d_lab.graph import hop_distance, hop_shares
 from msg3d_lab.model import MSG3D
 
-__all__ = ["effective_reach", "receptive_field_by_hop"]
-
 
 def receptive_field_by_hop(model: MSG3D) -> pd.DataFrame:
     """Return how the weight of every graph spreads over hops, as designed and as learned.

@@ -7,8 +7,6 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-__all__ = ["check", "data_help", "download", "import_", "info"]
-
 
 def import_(
     source: Positional[tuple[Path, ...]],

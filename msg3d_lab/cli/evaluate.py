@@ -9,8 +9,6 @@ from tyro.conf import Positional
 
 from msg3d_lab.cli.shared import chosen_run, first_process, transposed
 
-__all__ = ["convert", "record", "scores", "test"]
-
 
 def test(
     run: Positional[Path | None] = None,

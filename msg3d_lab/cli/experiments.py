@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from msg3d_lab.experiments.results import GridOptions
 
-__all__ = ["ablate", "parse_seed_choice"]
-
 
 def ablate(
     grid: Positional[str | None] = None,

@@ -9,8 +9,6 @@ from tyro.conf import Positional
 
 from msg3d_lab.cli.shared import chosen_run
 
-__all__ = ["importance"]
-
 
 def importance(
     run: Positional[str],

@@ -15,8 +15,6 @@ from msg3d_lab.cli.shared import chosen_run
 if TYPE_CHECKING:
     from msg3d_lab.inference import ClassCurves, Predictor, Recording
 
-__all__ = ["export", "predict"]
-
 
 def predict(
     run: Positional[str],

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from msg3d_lab.training import Run
 
-__all__ = ["Settings", "chosen_run", "first_process", "transposed"]
 
 Settings = Annotated[tuple[str, ...], arg(name="set", metavar="KEY=VALUE ...")]
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from msg3d_lab.evaluation import Scores
 
-__all__ = ["fuse", "results"]
 
 RUNS, RECORDED = Path("runs"), Path("data/results.csv")
 

@@ -12,8 +12,6 @@ from msg3d_lab.cli.shared import Settings, first_process, transposed
 if TYPE_CHECKING:
     from msg3d_lab.training.loop import FitOptions, JobOptions
 
-__all__ = ["demo", "info", "recipes", "train"]
-
 
 def demo(run: Path | None = None, settings: Settings = ()) -> None:
     """Train and test a compact MS-G3D on embedded synthetic data and write a report.

@@ -9,8 +9,6 @@ from tyro.conf import Positional, arg
 
 from msg3d_lab.cli.shared import Settings
 
-__all__ = ["reproduce", "weights"]
-
 
 def weights(
     action: Positional[Literal["list", "download"]] = "list",

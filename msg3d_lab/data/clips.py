@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Clip", "LeftOut", "check_clip", "checked_clips"]
-
 
 @dataclass(frozen=True)
 class Clip:

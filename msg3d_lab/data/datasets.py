@@ -8,18 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = [
-    "DATASETS",
-    "Dataset",
-    "NTUName",
-    "default_store",
-    "get",
-    "missing_skeletons",
-    "ntu_facts",
-    "ntu_splits",
-    "parse_ntu_name",
-]
-
 # Wang et al., CVPR 2014 (Northwestern-UCLA Multiview Action 3D): actions 1 2 3 4 5 6 8 9 11 12.
 _NW_UCLA = (
     "pick up with one hand",

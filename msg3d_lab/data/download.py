@@ -8,8 +8,6 @@ from pathlib import Path
 
 from msg3d_lab.download import fetch_file
 
-__all__ = ["GUIDES", "SOURCES", "Source", "download_dataset", "guide"]
-
 
 @dataclass(frozen=True)
 class Source:

@@ -10,16 +10,6 @@ import numpy as np
 
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = [
-    "center_on",
-    "is_zero",
-    "longest_first",
-    "order_persons",
-    "prepare_2d",
-    "prepare_3d",
-    "zero_unseen",
-]
-
 _ZERO = 1e-8  # as np.isclose, which is ten times as slow
 _SMALL = 1e-6  # a shorter vector has no direction, and is not rotated
 

@@ -35,13 +35,6 @@ from msg3d_lab.skeletons import Skeleton
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "Store",
-    "open_store",
-    "store_document",
-    "write_entries",
-    "write_store",
-]
 
 FORMAT_VERSION = 3
 _DOCUMENT = b"msg3d_lab.store"

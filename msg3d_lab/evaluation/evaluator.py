@@ -28,7 +28,6 @@ from msg3d_lab.training.validation import split_validation
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["EvaluationResult", "evaluate", "validation_scores"]
 
 _LOG = logging.getLogger(__name__)
 

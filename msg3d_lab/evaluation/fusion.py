@@ -15,16 +15,6 @@ from msg3d_lab.evaluation.statistics import Comparison, accuracy_interval, compa
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "STREAM_WEIGHTS",
-    "FittedWeights",
-    "fit_weights",
-    "fuse",
-    "fusion_table",
-    "gain",
-    "stream_weights",
-    "weight_curve",
-]
 
 # pyskl's four-stream fusion of softmax scores (configs/msg3d/README.md).
 STREAM_WEIGHTS = {"joint": 2.0, "bone": 2.0, "joint_motion": 1.0, "bone_motion": 1.0}

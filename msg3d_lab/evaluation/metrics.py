@@ -14,16 +14,6 @@ from msg3d_lab.evaluation.statistics import compare, holm
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "accuracies",
-    "calibration_error",
-    "class_delta",
-    "confused_pairs",
-    "confusion_counts",
-    "hardest",
-    "per_class",
-    "reliability",
-]
 
 _BINS = 15  # Guo et al. 2017
 

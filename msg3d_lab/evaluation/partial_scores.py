@@ -16,8 +16,6 @@ import numpy as np
 
 from msg3d_lab.files import write_aside
 
-__all__ = ["PartialScores"]
-
 _LOG = logging.getLogger(__name__)
 
 

@@ -14,16 +14,6 @@ from msg3d_lab.files import read_parquet, write_parquet
 if TYPE_CHECKING:
     from msg3d_lab.training.runs import Run
 
-__all__ = [
-    "Kind",
-    "Scores",
-    "align",
-    "guess_kind",
-    "name_some",
-    "read_run_scores",
-    "read_scores",
-    "write_scores",
-]
 
 Kind = Literal["softmax", "logits"]
 

@@ -8,17 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = [
-    "Comparison",
-    "Difference",
-    "McNemar",
-    "accuracy_interval",
-    "compare",
-    "difference",
-    "holm",
-    "mcnemar",
-]
-
 _MAX_DRAWN = 2**22  # random numbers in memory at a time
 
 

@@ -30,7 +30,6 @@ from msg3d_lab.training.validation import split_validation
 if TYPE_CHECKING:
     from msg3d_lab.training.distributed.slurm import Slurm
 
-__all__ = ["ablate", "submit_ablation", "train_and_test"]
 
 _FEW_FRAMES = 16  # enough to compare the cost of variants
 

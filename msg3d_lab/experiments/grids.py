@@ -17,8 +17,6 @@ from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.settings import Section
 from msg3d_lab.yaml_library import YamlLibrary, read_mapping
 
-__all__ = ["Grid", "Variant", "build_recipe", "get", "load", "names"]
-
 # They name folders, on every file system.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
 Seed = Annotated[int, Field(ge=0)]

@@ -13,8 +13,6 @@ from msg3d_lab.experiments.grids import Grid, Variant, build_recipe
 from msg3d_lab.training.recipes import Recipe, differing_settings, with_settings
 from msg3d_lab.training.runs import Run, open_run
 
-__all__ = ["PlannedRun", "Progress", "State", "failure_path", "plan_runs", "read_progress"]
-
 _MAX_ERROR = 200  # characters of an error in a table
 State = Literal["missing", "unfinished", "trained", "tested", "failed", "other"]
 

@@ -23,7 +23,6 @@ from msg3d_lab.training.setup import open_store_for
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COST_FILE", "AblationResults", "GridOptions"]
 
 COST_FILE = "cost.json"  # in the run's folder: the cost of its network per clip
 _COSTS = ("parameters", "macs")

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from msg3d_lab.training.distributed.slurm import Slurm
 
-__all__ = ["fit_seeds", "parse_seeds", "seeds_table", "submit_seeds"]
-
 
 def fit_seeds(
     recipe: Recipe | str,

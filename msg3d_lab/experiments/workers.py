@@ -16,8 +16,6 @@ from typing import NamedTuple, TypeVar
 
 from msg3d_lab.training.signals import Requeue
 
-__all__ = ["Failure", "in_processes"]
-
 Key = TypeVar("Key", bound=Hashable)
 _KILLED = (
     "its process was killed, perhaps because memory ran out; its checkpoints are kept: call again "

@@ -9,8 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["BASELINES", "check_baseline", "make_baseline", "mean_pose"]
-
 BASELINES = ("mean_pose", "first_frame", "removed")
 
 

@@ -25,21 +25,6 @@ from msg3d_lab.training.runs import Run, open_run
 from msg3d_lab.training.setup import build_test_batches
 from msg3d_lab.training.tested_store import open_matching_store
 
-__all__ = [
-    "DEFAULT_OPTIONS",
-    "Clips",
-    "Options",
-    "choose_clips",
-    "choose_run_clips",
-    "load_clips",
-    "open_network",
-    "open_run_store",
-    "planted_features",
-    "playback_fps",
-    "predict_classes",
-    "repeats_frames",
-]
-
 _LOG = logging.getLogger(__name__)
 _POSE_CLIPS = 256  # training clips in the mean pose
 

@@ -23,8 +23,6 @@ from msg3d_lab.explain.ranking import ranking_options
 from msg3d_lab.model import MSG3D
 from msg3d_lab.training.runs import Run
 
-__all__ = ["explain_cost", "ranking_cost"]
-
 _TIMED = 16  # clips that a pass is timed on
 
 

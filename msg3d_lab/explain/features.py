@@ -10,8 +10,6 @@ from torch import Tensor
 
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["GROUPINGS", "Features", "joint_parts", "make_features", "replace_features"]
-
 GROUPINGS = ("joint", "part", "segment", "joint_x_segment")
 
 

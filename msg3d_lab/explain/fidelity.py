@@ -19,18 +19,6 @@ from msg3d_lab.analysis.decomposition import check_mode
 from msg3d_lab.explain.features import replace_features
 from msg3d_lab.explain.question import Network, Question, class_scores
 
-__all__ = [
-    "ORDERS",
-    "areas",
-    "check_importance",
-    "curve_table",
-    "deletion_curve",
-    "faithfulness",
-    "importance_orders",
-    "random_subsets",
-    "score_drops",
-]
-
 ORDERS = ("important first", "random", "important last")
 
 

@@ -25,8 +25,6 @@ from msg3d_lab.viz.attribution.importance import (
 from msg3d_lab.viz.export import save_figure
 from msg3d_lab.viz.motion.player import player_html
 
-__all__ = ["importance_figures", "importance_player", "write_figures"]
-
 _PLAYERS = 3  # clips in clips.html
 
 

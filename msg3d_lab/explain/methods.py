@@ -25,22 +25,6 @@ from msg3d_lab.explain.question import Network, Question, class_scores
 from msg3d_lab.explain.sanity import motion_energy
 from msg3d_lab.model import MSG3D
 
-__all__ = [
-    "CONTROLS",
-    "METHODS",
-    "ClassActivation",
-    "GradientInput",
-    "IntegratedGradients",
-    "Method",
-    "Motion",
-    "Occlusion",
-    "Passes",
-    "RandomNumbers",
-    "Shapley",
-    "attribute",
-    "check_method",
-]
-
 
 class Passes(NamedTuple):
     """The cost of one clip's attribution.

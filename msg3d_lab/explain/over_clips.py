@@ -34,8 +34,6 @@ from msg3d_lab.explain.tables import (
 from msg3d_lab.files import locked
 from msg3d_lab.training.runs import Run
 
-__all__ = ["explain_run", "table_path"]
-
 log = logging.getLogger(__name__)
 
 _CHUNK = 32  # clips that are saved at a time

@@ -16,8 +16,6 @@ from msg3d_lab.explain.features import Features, joint_parts
 from msg3d_lab.explain.fidelity import check_importance
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["class_matrix", "compare", "joint_time", "shares", "symmetry", "to_parts"]
-
 _CONFIDENCE = 0.95
 
 

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from msg3d_lab.explain.features import Features, replace_features
 
-__all__ = ["SCORES", "Network", "Question", "class_scores"]
-
 Network = Callable[[Tensor], Tensor]
 SCORES = ("logit", "log_probability")
 

@@ -37,8 +37,6 @@ from msg3d_lab.explain.question import Question
 from msg3d_lab.model import MSG3D
 from msg3d_lab.training.runs import Run
 
-__all__ = ["HIGHER_IS_BETTER", "Ranking", "rank_methods", "ranking_options"]
-
 # The checks that the mean rank is made of.
 HIGHER_IS_BETTER = {
     "deletion": True,

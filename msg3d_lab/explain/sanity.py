@@ -21,18 +21,6 @@ from torch import Tensor, nn
 
 from msg3d_lab.explain.features import Features
 
-__all__ = [
-    "chance_similarity",
-    "known_mean",
-    "motion_energy",
-    "planted_auc",
-    "pointing_game",
-    "randomisation_check",
-    "rank_similarity",
-    "shuffled_copies",
-    "stability",
-]
-
 
 def motion_energy(x: Tensor, features: Features) -> Tensor:
     """Return how much each feature moves: the squared distance to the next frame, summed.

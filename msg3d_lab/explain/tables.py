@@ -13,8 +13,6 @@ import pyarrow as pa
 
 from msg3d_lab.files import read_parquet, write_parquet
 
-__all__ = ["Importance", "join_importance", "read_importance", "write_importance"]
-
 
 @dataclass(frozen=True)
 class Importance:

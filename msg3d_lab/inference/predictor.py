@@ -34,8 +34,6 @@ from msg3d_lab.training.runs import Run, open_run
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Prediction", "Predictor", "Stream"]
-
 
 @dataclass(frozen=True)
 class Prediction:

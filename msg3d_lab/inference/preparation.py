@@ -11,8 +11,6 @@ from msg3d_lab.data.formats.own.recordings import Preparation
 from msg3d_lab.data.preprocess import center_on, is_zero, zero_unseen
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["PreparedClips", "RecordedPreparation", "with_persons"]
-
 # The names in a store's record, and what `Preparation` calls the same.
 _NAMES = {"prepare_3d": "align", "prepare_2d": "image", "center": "center", "none": "none"}
 

@@ -32,8 +32,6 @@ from msg3d_lab.data.formats.own.table import RecordingTable
 from msg3d_lab.safe_pickle import load_npy, load_pickle
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["Recording", "read_frame", "read_recordings"]
-
 # OpenPose's BODY_25 has a joint between the hips, and feet, that COCO's order has not.
 _BODY_25 = (*range(8), *range(9, 15), 15, 16, 17, 18)
 

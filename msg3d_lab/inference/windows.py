@@ -11,8 +11,6 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ClassCurves", "class_curves", "window_starts"]
-
 
 @dataclass(frozen=True)
 class ClassCurves:

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from msg3d_lab.graph import Aggregation, Normalization, scale_adjacencies
 
-__all__ = ["ScaleAdjacency"]
-
 
 class ScaleAdjacency(nn.Module):
     """`A_k + A_res_k` of every scale k: the graph that a layer aggregates over.

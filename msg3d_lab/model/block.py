@@ -11,8 +11,6 @@ from msg3d_lab.model.g3d import MultiWindowG3D
 from msg3d_lab.model.kernels.recomputation import run
 from msg3d_lab.model.ms_tcn import MSTCN
 
-__all__ = ["STGCBlock"]
-
 
 class STGCBlock(nn.Module):
     """A space-time graph convolution block: pathways, added and rectified, then an MSTCN.

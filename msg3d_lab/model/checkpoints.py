@@ -23,16 +23,6 @@ from msg3d_lab.model.weights import download_weights, published_weights
 from msg3d_lab.safe_pickle import load_torch
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = [
-    "Format",
-    "convert",
-    "find_checkpoint",
-    "load_model",
-    "read_arguments",
-    "read_notes",
-    "save_model",
-]
-
 Format = Literal["lab", "mmaction2", "author"]
 _KEY = "msg3d_lab"
 _LOG = logging.getLogger(__name__)

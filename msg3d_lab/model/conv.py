@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from msg3d_lab.model.kernels.norm import BatchNorm, batch_norm
 
-__all__ = ["ConvBN", "TemporalConv"]
-
 
 class TemporalConv(nn.Conv2d):
     """A convolution over frames, the same for every joint, on channels-last activations.

@@ -16,8 +16,6 @@ from msg3d_lab.model.ms_gcn import MSGCN
 from msg3d_lab.model.ms_tcn import MSTCN
 from msg3d_lab.model.msg3d import MSG3D
 
-__all__ = ["NetworkCost", "PartCost", "network_cost"]
-
 
 @dataclass(frozen=True)
 class PartCost:

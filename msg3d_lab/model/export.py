@@ -16,8 +16,6 @@ from msg3d_lab.files import write_aside
 from msg3d_lab.model.fused import fuse
 from msg3d_lab.model.msg3d import MSG3D
 
-__all__ = ["FACTS", "export_model"]
-
 FACTS = "msg3d_lab"  # the entry of the file's metadata
 _TOLERANCE = 1e-5  # of the largest logit
 

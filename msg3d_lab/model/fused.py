@@ -19,8 +19,6 @@ from msg3d_lab.model.conv import ConvBN
 from msg3d_lab.model.ms_tcn import MSTCN
 from msg3d_lab.model.msg3d import MSG3D
 
-__all__ = ["fuse"]
-
 
 def fuse(model: MSG3D) -> MSG3D:
     """Return a copy of a network for evaluation only: the same logits, faster.

@@ -13,8 +13,6 @@ from msg3d_lab.model.conv import ConvBN
 from msg3d_lab.model.kernels.graph_conv import Window, graph_conv
 from msg3d_lab.model.kernels.norm import batch_norm, norm_relu_project
 
-__all__ = ["G3D", "MultiWindowG3D"]
-
 
 class G3D(nn.Module):
     """Multi-scale graph convolution over sliding space-time windows, then the window's collapse.

@@ -9,8 +9,6 @@ from msg3d_lab.model.conv import ConvBN
 from msg3d_lab.model.kernels.graph_conv import graph_conv
 from msg3d_lab.model.kernels.norm import batch_norm
 
-__all__ = ["MSGCN"]
-
 
 class MSGCN(nn.Module):
     """Multi-scale graph convolution: aggregate at every hop, project, sum, rectify.

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from msg3d_lab.model.conv import ConvBN, TemporalConv
 from msg3d_lab.model.kernels.norm import BatchNorm, batch_norm
 
-__all__ = ["MSTCN"]
-
 
 class MSTCN(nn.Module):
     """Temporal convolution with several dilations side by side and a residual connection.

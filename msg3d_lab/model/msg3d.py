@@ -21,8 +21,6 @@ from msg3d_lab.model.ms_gcn import MSGCN
 from msg3d_lab.model.ms_tcn import MSTCN
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["MSG3D", "Pathway"]
-
 Pathway = Literal["factorized", "g3d"]
 _LOG = logging.getLogger(__name__)
 

@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["predict"]
-
 
 def predict(
     model: nn.Module | Callable[[torch.Tensor], torch.Tensor],

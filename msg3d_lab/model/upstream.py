@@ -33,17 +33,6 @@ from msg3d_lab.model.ms_tcn import MSTCN
 from msg3d_lab.model.msg3d import MSG3D
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = [
-    "HEADS",
-    "Dialect",
-    "Rule",
-    "adjacencies",
-    "author_layout",
-    "infer_arguments",
-    "recognise",
-    "rules",
-]
-
 Dialect = Literal["author", "openmmlab"]
 HEADS = {"author": "fc", "mmaction2": "cls_head.fc", "pyskl": "cls_head.fc_cls"}
 # Names of tensors that tell other networks of the field.

@@ -10,8 +10,6 @@ from pathlib import Path
 from msg3d_lab.download import fetch_file
 from msg3d_lab.published import read_published
 
-__all__ = ["FOLDER", "PublishedWeights", "download_weights", "find_weights", "published_weights"]
-
 FOLDER = Path("data/weights")
 _ZOOS = {"mmaction2 projects/msg3d README": "mmaction2", "pyskl configs/msg3d README": "pyskl"}
 _HASH = re.compile(r"-([0-9a-f]{8})\.pth")  # torch.hub's convention

@@ -22,7 +22,6 @@ from msg3d_lab.training.runs import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["find_runs", "measured_results", "results_table"]
 
 _LOG = logging.getLogger(__name__)
 

@@ -18,8 +18,6 @@ from msg3d_lab.reporting.names import data_name, input_name
 from msg3d_lab.reporting.recorded import describe_devices
 from msg3d_lab.training.runs import Run
 
-__all__ = ["build_model_index", "write_metafile"]
-
 _COLLECTION = {
     "Name": "MSG3D",
     "README": "README.md",

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from msg3d_lab.evaluation.fusion import STREAM_WEIGHTS
 
-__all__ = ["FUSIONS", "STREAM_NAMES", "data_name", "input_name"]
-
 # Fused streams as named in published.csv, with their weights.
 FUSIONS: Mapping[str, Mapping[str, float]] = {
     "joint+bone": {"joint": 1.0, "bone": 1.0},

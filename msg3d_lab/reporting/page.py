@@ -14,8 +14,6 @@ from matplotlib.figure import Figure
 from msg3d_lab.viz.html import template
 from msg3d_lab.viz.style import png
 
-__all__ = ["render_report"]
-
 
 def render_report(
     *,

@@ -20,8 +20,6 @@ from msg3d_lab.inference import Prediction, Predictor, Recording
 from msg3d_lab.viz import player_html
 from msg3d_lab.viz.html import template
 
-__all__ = ["write_prediction_report"]
-
 _SEGMENTS = 8
 
 

@@ -17,7 +17,6 @@ from msg3d_lab.training.runs import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["describe_devices", "read_recorded", "record_result"]
 
 # The columns of the first version. Later ones are added at the end and are blank in older rows.
 _REQUIRED = (

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["NOT_RUN", "Format", "format_percent", "render"]
 
 Format = Literal["md", "latex", "csv", "html"]
 NOT_RUN = "not run"

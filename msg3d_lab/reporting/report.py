@@ -24,7 +24,6 @@ from msg3d_lab.training.tested_store import MatchedStore, open_matching_store
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["write_report"]
 
 _NUM_CLIPS = 6
 _HOPS = (0, 1, 2, 4, 8)  # the scales that are drawn

@@ -26,7 +26,6 @@ from msg3d_lab.training.weights import run_of_weights
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Reproduction", "rows"]
 
 Origin = Literal["weights", "training"]
 

@@ -13,7 +13,6 @@ from msg3d_lab.training import recipes
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["project_tables", "streams_overview", "streams_table"]
 
 # The tables of https://github.com/open-mmlab/mmaction2/tree/main/projects/msg3d
 _PROJECT_SOURCE = "mmaction2 projects/msg3d README"

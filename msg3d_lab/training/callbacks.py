@@ -22,7 +22,6 @@ from msg3d_lab.training.state import TrainState
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Callback", "CallbackList", "TensorBoard"]
 
 Callback = Callable[["pd.DataFrame"], object]
 

@@ -20,14 +20,6 @@ from msg3d_lab.files import sync, write_aside
 from msg3d_lab.training.recipes import Recipe, differing_settings
 from msg3d_lab.training.runs import NEWEST, PREVIOUS, Run
 
-__all__ = [
-    "check_resumable",
-    "drop_newest",
-    "read_checkpoint",
-    "remove_checkpoints",
-    "write_checkpoint",
-]
-
 _HEX = 64  # characters of a SHA-256
 
 

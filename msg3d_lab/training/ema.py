@@ -17,8 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-__all__ = ["build_ema"]
-
 _RAMP = 10
 
 

@@ -26,7 +26,6 @@ from msg3d_lab.training.runs import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["InitialWeights", "read_initial_weights"]
 
 _HEAD = ("fc.weight", "fc.bias")
 _UNTRACED = ("window_dilations", "tcn_dilations")  # leave no trace in the files of others

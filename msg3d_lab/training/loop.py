@@ -25,8 +25,6 @@ from msg3d_lab.training.state import build_state
 from msg3d_lab.training.step import clips_per_step, train_step
 from msg3d_lab.training.validation import is_validated, validate
 
-__all__ = ["FitOptions", "JobOptions", "fit"]
-
 
 class JobOptions(TypedDict, total=False):
     """Options of `fit` that a Slurm job takes over."""

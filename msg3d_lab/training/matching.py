@@ -15,8 +15,6 @@ from msg3d_lab.graph import hop_distance
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
 
-__all__ = ["check_settings", "fitting_settings", "recipe_for", "store_notes"]
-
 _MOST = 0.95  # of the clips: `num_persons` is enough for all persons of so many
 _NAMED = 3  # classes in a note
 

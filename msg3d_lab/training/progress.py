@@ -11,8 +11,6 @@ from tqdm.auto import tqdm
 
 from msg3d_lab.training.recipes import Recipe
 
-__all__ = ["Progress"]
-
 log = logging.getLogger(__name__)
 
 

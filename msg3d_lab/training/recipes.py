@@ -21,22 +21,6 @@ from msg3d_lab.data.datasets import default_store
 from msg3d_lab.training.settings import OLD_NAMES, Data, Model, Section, Training
 from msg3d_lab.yaml_library import YamlLibrary, read_mapping
 
-__all__ = [
-    "Data",
-    "Model",
-    "Recipe",
-    "Training",
-    "differing_settings",
-    "get",
-    "get_setting",
-    "load",
-    "names",
-    "parse_settings",
-    "save",
-    "to_yaml",
-    "with_settings",
-]
-
 _NTU_SPLITS = (("ntu60", "xsub"), ("ntu60", "xview"), ("ntu120", "xsub"), ("ntu120", "xset"))
 _PAPER_SPLITS = _NTU_SPLITS[:2]  # its milestones are those of NTU60
 

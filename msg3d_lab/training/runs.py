@@ -36,14 +36,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from lightning_fabric import Fabric
 
-__all__ = [
-    "Run",
-    "create_run",
-    "describe_environment",
-    "find_run",
-    "machine_facts",
-    "open_run",
-]
 
 NEWEST, PREVIOUS = "resume.pt", "resume.previous.pt"
 _PACKAGES = ("msg3d-lab", "torch", "lightning-fabric", "numpy", "pyarrow", "pandas")

@@ -6,8 +6,6 @@ import math
 
 from msg3d_lab.training.settings import Training
 
-__all__ = ["explain_peak_lr", "lr_at", "peak_lr"]
-
 
 def peak_lr(settings: Training, world_size: int) -> float:
     """Return the highest learning rate: the recipe's, scaled linearly to the clips of a step."""

@@ -36,8 +36,6 @@ from msg3d_lab.training.signals import stop_signal
 from msg3d_lab.training.state import TrainState
 from msg3d_lab.training.step import StepResult
 
-__all__ = ["OnNan", "Session", "StoreWatch"]
-
 log = logging.getLogger(__name__)
 
 OnNan = Literal["stop", "skip"]

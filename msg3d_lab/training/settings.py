@@ -19,8 +19,6 @@ from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
 from msg3d_lab.model.msg3d import Pathway
 from msg3d_lab.yaml_library import explain_errors
 
-__all__ = ["OLD_NAMES", "Data", "Freezable", "Model", "Section", "Training"]
-
 # Settings of `Training` that were renamed: first name -> name now. Files may use either.
 OLD_NAMES = {
     "learning_rate_batch": "base_batch_size",

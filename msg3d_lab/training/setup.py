@@ -19,16 +19,6 @@ from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.settings import Training
 from msg3d_lab.training.validation import split_validation
 
-__all__ = [
-    "balanced_class_weights",
-    "build_batches",
-    "build_model",
-    "build_optimizer",
-    "build_test_batches",
-    "freeze",
-    "open_store_for",
-]
-
 
 def open_store_for(
     recipe: Recipe, data: Store | str | Path | None = None, *, split: str | None = None

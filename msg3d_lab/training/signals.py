@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Requeue", "StopSignal", "stop_signal"]
-
 _TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
 

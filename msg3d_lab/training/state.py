@@ -30,7 +30,6 @@ from msg3d_lab.training.validation import split_validation
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["TrainState", "build_state"]
 
 _VERSION = 2  # of a checkpoint's content
 # What a checkpoint holds as it is.

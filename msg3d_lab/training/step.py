@@ -15,8 +15,6 @@ from msg3d_lab.training.distributed.collectives import any_process
 if TYPE_CHECKING:
     from msg3d_lab.training.state import TrainState
 
-__all__ = ["StepResult", "clip_loss", "clips_per_step", "loss_weight", "train_step"]
-
 
 class StepResult(NamedTuple):
     """What a step computed, on this process.

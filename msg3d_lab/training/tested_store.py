@@ -19,8 +19,6 @@ from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.training.runs import Run
 from msg3d_lab.training.setup import open_store_for
 
-__all__ = ["MatchedStore", "open_matching_store"]
-
 # What is compared of a preparation; the rest says where the clips come from. Each clip is scaled by
 # its own picture's size, so `image_size` is none of it.
 _PREPARED = ("name", "scored", "joint", "bodies")

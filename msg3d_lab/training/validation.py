@@ -20,8 +20,6 @@ from msg3d_lab.training.settings import Training
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["is_validated", "predict_batches", "split_validation", "validate"]
-
 
 def is_validated(epoch: int, settings: Training) -> bool:
     """Return whether the held-out clips are evaluated after an epoch, counted from 0."""

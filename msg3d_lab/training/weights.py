@@ -20,8 +20,6 @@ from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run, create_run, machine_facts, open_run
 
-__all__ = ["run_of_weights"]
-
 # What the importers of the published data do; see `msg3d_lab.data.formats.openmmlab`.
 _PREPARATIONS: Mapping[str, Mapping[str, Any]] = {
     "coco17": {"name": "prepare_2d", "scored": True},

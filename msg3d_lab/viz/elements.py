@@ -16,19 +16,6 @@ from matplotlib.image import AxesImage
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.style import FAINT, INK, MUTED
 
-__all__ = [
-    "SHARE",
-    "add_colorbar",
-    "add_figure_title",
-    "add_grid",
-    "check_columns",
-    "draw_bones",
-    "draw_values",
-    "shorten",
-    "write_beside",
-    "write_cells",
-]
-
 SHARE = "share of importance (unitless)"  # the label of normalised attributions
 _BOX: Any = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
 

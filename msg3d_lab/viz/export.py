@@ -11,8 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-__all__ = ["save_figure"]
-
 _WIDTHS = {"single": 89.0, "double": 183.0}  # millimetres, of a column and of a page
 
 

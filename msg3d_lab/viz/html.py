@@ -6,8 +6,6 @@ from functools import cache
 
 import jinja2
 
-__all__ = ["template"]
-
 
 @cache
 def template(package: str, name: str) -> jinja2.Template:

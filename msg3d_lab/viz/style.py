@@ -19,28 +19,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
-__all__ = [
-    "ACCENT",
-    "CATEGORIES",
-    "CENTER",
-    "DISENTANGLED",
-    "FAINT",
-    "INK",
-    "LEFT",
-    "MUTED",
-    "POWERS",
-    "RC",
-    "RIGHT",
-    "diverging",
-    "new_axes",
-    "new_figure",
-    "png",
-    "sequential",
-    "series_colors",
-    "signed_scale",
-    "styled",
-]
-
 INK = "#1b1f24"
 MUTED = "#5f6771"
 FAINT = "#d5d9de"

@@ -20,8 +20,6 @@ from msg3d_lab.viz.style import png
 if TYPE_CHECKING:
     import ipywidgets
 
-__all__ = ["confusion_player", "hop_slider", "weight_slider"]
-
 
 class HopSlider(NamedTuple):
     """A box with the slider `k` and the drop-down `joint`, and an image that follows them."""

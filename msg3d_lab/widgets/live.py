@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from msg3d_lab.viz.results.training import training_figure
 from msg3d_lab.viz.style import png
 
-__all__ = ["LiveCurves"]
-
 
 class LiveCurves:
     """Accuracy, loss and learning rate of a training, redrawn in one place while it runs.

@@ -21,8 +21,6 @@ from msg3d_lab.data.batches.sampling import SAMPLINGS
 from msg3d_lab.data.batches.streams import bones, check_stream, motion, motion_along_frames
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["RESCALES", "Assembler", "Rescale", "StoredClips"]
-
 Rescale = Literal["none", "minmax"]
 RESCALES: tuple[str, ...] = get_args(Rescale)
 _AT_ONCE = 16  # recordings: their rows, half a MB of NTU, stay in a core's cache

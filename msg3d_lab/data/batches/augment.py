@@ -18,8 +18,6 @@ import numpy as np
 
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["Augment", "Draws", "rotations"]
-
 
 class Draws(NamedTuple):
     """What was drawn for the clips of a batch; None where an augmentation is off.

@@ -23,8 +23,6 @@ from msg3d_lab.data.batches.augment import Augment
 from msg3d_lab.data.batches.sampling import choose_test_frames, choose_train_frames
 from msg3d_lab.data.store import Store
 
-__all__ = ["Batch", "TestBatches", "TrainBatches", "draw_balanced", "prefetch"]
-
 # The purpose of a generator is the first number of its seed: NumPy pads seeds with zeros, so one at
 # the end could be lost.
 _ORDER, _STEP = 1, 2

@@ -14,18 +14,6 @@ from typing import Literal, get_args
 
 import numpy as np
 
-__all__ = [
-    "SAMPLINGS",
-    "Sampling",
-    "choose_test_frames",
-    "choose_train_frames",
-    "replay",
-    "resize",
-    "resize_train",
-    "uniform_sample",
-    "uniform_sample_train",
-]
-
 Sampling = Literal["uniform", "replay", "resize"]
 SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 

@@ -14,16 +14,6 @@ import numpy as np
 
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = [
-    "STREAMS",
-    "Stream",
-    "bones",
-    "check_stream",
-    "make_stream",
-    "motion",
-    "motion_along_frames",
-]
-
 Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
 STREAMS: tuple[str, ...] = get_args(Stream)
 

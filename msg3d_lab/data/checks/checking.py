@@ -14,7 +14,6 @@ from msg3d_lab.data.checks.splits import check_splits
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.data.formats import registry
-from msg3d_lab.data.formats.layout_choice import is_flat
 from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.formats.own.labels import Labels, find_labels, read_labels
 from msg3d_lab.data.formats.own.recordings import (
@@ -22,13 +21,12 @@ from msg3d_lab.data.formats.own.recordings import (
     OWN_FORMATS,
     ChannelsError,
     Source,
+    is_flat,
     open_labelled,
     open_source,
 )
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.skeletons import Skeleton
-
-__all__ = ["check_path", "check_source", "check_store"]
 
 # Formats of the field that own recordings come in too.
 _OWN_FORMATS = (

@@ -20,8 +20,6 @@ from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["CoordinateCheck"]
-
 _METRES = (0.5, 3.0)  # the size of a body
 _STILL = 1e-5  # of the largest coordinate: rounding
 _MEASURED = 16  # frames of a clip in which the size of a body is measured

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 
 from msg3d_lab.data.datasets import NTUName, get, missing_skeletons, parse_ntu_name
 
-__all__ = ["ntu_differences"]
-
 _RECORDINGS = {"ntu60": 56_880, "ntu120": 114_480}
 _ZIPS = {"s001_to_s017": range(1, 18), "s018_to_s032": range(18, 33)}
 _CAMERAS = (1, 2, 3)

@@ -12,7 +12,6 @@ from msg3d_lab.data.formats.own import faults
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["KINDS", "Findings", "Kind", "Origin", "Problem", "explain_problems", "problems_table"]
 
 Severity = Literal["error", "warning"]
 # Where recordings come from: one's own table, one's own arrays, or a published data set.

@@ -12,8 +12,6 @@ import numpy as np
 from msg3d_lab.data.checks import problems
 from msg3d_lab.data.checks.problems import Findings
 
-__all__ = ["Halves", "check_splits", "find_protocols"]
-
 _HALF = re.compile(
     r"(?:(?P<protocol>.+)[_-])?(?:(?P<train>train|training)|(?P<test>test|testing)|"
     r"(?P<val>val|valid|validation|eval|evaluation))(?P<number>\d*)",

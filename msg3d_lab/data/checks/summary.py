@@ -10,8 +10,6 @@ from msg3d_lab.data.checks.problems import MOST_PERSONS, Findings
 from msg3d_lab.data.datasets import parse_ntu_name
 from msg3d_lab.data.store import Store
 
-__all__ = ["count_unseen", "describe_store"]
-
 _EXAMPLES = 3
 _NAMED = 0.1  # the fraction of NTU names from which on names are compared with the data set
 

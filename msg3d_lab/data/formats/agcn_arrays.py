@@ -31,8 +31,6 @@ from msg3d_lab.data.formats.ntu_labels import check_ntu_labels
 from msg3d_lab.safe_pickle import load_npy, load_pickle
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["IMPORTER", "cut_repetition", "is_source", "read_clips"]
-
 _PARTS, _FILES = ("train", "val"), ("data_joint.npy", "label.pkl")
 _OWN_PARTS, _ARRAYS = ("train", "val", "test"), ("data_joint.npy", "data.npy")
 _SUFFIXES = (".skeleton", ".json", ".npy", ".avi", ".mp4")

@@ -14,8 +14,6 @@ import numpy as np
 
 from msg3d_lab.data.clips import LeftOut
 
-__all__ = ["Compressed", "Entry", "describe", "is_name", "read_annotation"]
-
 _MAX_NUMBERS = 1 << 27
 _MAX_CLASSES = 100_000
 _MAX_SIZE = 1 << 20  # pixels

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["RULES", "NobodyError", "Selection", "Track", "select_bodies"]
-
 RULES = ("denoise", "energy")
 
 _MIN_FRAMES = 12  # of one of several bodies; pyskl's `length_threshold` is 11, also too short

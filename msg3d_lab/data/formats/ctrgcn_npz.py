@@ -31,8 +31,6 @@ from msg3d_lab.data.formats.zip_or_folder import DAMAGE, has_members
 from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["IMPORTER", "is_source", "read_clips"]
-
 # CTR-GCN's names of the protocols, in lower case.
 _PROTOCOLS = {
     "ntu60_cs": ("ntu60", "xsub"),

@@ -14,8 +14,6 @@ import numpy as np
 
 from msg3d_lab.data.clips import Clip, LeftOut
 
-__all__ = ["Extent", "clips_outside", "image_extent", "refuse_outside", "why_outside"]
-
 # From these fractions on, of clips outside their image or of joints of the others, it is a wrong
 # image.
 _MANY_CLIPS, _MANY_JOINTS = 0.25, 0.05

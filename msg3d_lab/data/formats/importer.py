@@ -12,8 +12,6 @@ from msg3d_lab.data.datasets import Dataset
 from msg3d_lab.data.formats.zip_or_folder import DAMAGE
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["Importer", "LazyClips", "Recordings", "source_record"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Importer:

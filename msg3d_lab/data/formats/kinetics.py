@@ -34,8 +34,6 @@ from msg3d_lab.data.formats.zip_or_folder import (
     read_member,
 )
 
-__all__ = ["IMPORTER", "read_clips"]
-
 _JOINTS, _PERSONS_SEEN, _PERSONS = 18, 5, 2
 _SPLITS = ("kinetics_train", "kinetics_val")
 _LABEL_FILE = "_label.json"  # after the name of the folder

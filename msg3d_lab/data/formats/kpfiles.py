@@ -22,8 +22,6 @@ from msg3d_lab.data.clips import LeftOut
 from msg3d_lab.data.formats.annotation import Compressed, Entry, describe
 from msg3d_lab.safe_pickle import load_pickle
 
-__all__ = ["find_kpfiles", "read_skeletons"]
-
 _PERSONS = 2
 _MAX_FRAMES = 100_000
 

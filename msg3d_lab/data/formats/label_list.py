@@ -9,8 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Classes", "name_classes", "read_label_list"]
-
 _MAX_CLASSES = 100_000
 _NUMBERED = re.compile(r"(\d{1,9})[\s,;.:]+(\S.*)")
 _HEADERS = {"id", "label", "number", "index", "name", "label_name", "class", "label_index"}

@@ -11,8 +11,6 @@ from msg3d_lab import skeletons
 from msg3d_lab.data.formats.own.recordings import FLAT, Preparation, find_layout, is_flat
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["ArrayPlan", "guess_layout", "is_flat", "plan_arrays"]
-
 
 def guess_layout(joints: int, *, flat: bool, where: Path) -> Skeleton:
     """Return the layout of the library that fits, if exactly one does.

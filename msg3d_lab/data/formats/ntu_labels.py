@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from msg3d_lab.data.datasets import Dataset, parse_ntu_name
 
-__all__ = ["check_ntu_labels"]
-
 
 def check_ntu_labels(labelled: Sequence[tuple[str, int]], *, where: str, dataset: Dataset) -> None:
     """Hold the labels of NTU recordings against the actions in their names.

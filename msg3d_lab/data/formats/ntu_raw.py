@@ -41,8 +41,6 @@ from msg3d_lab.data.formats.zip_or_folder import (
 from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["IMPORTER", "read_clips", "read_ntu_skeleton"]
-
 _SUFFIX = ".skeleton"
 _JOINTS = 25
 

@@ -28,8 +28,6 @@ from msg3d_lab.data.formats.zip_or_folder import (
 )
 from msg3d_lab.data.preprocess import center_on
 
-__all__ = ["IMPORTER", "read_clips"]
-
 _NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 _ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)  # in the order of the labels
 _TRAIN_VIEWS, _TEST_VIEWS = (1, 2), (3,)

@@ -33,14 +33,12 @@ from msg3d_lab.data.formats.annotation import Compressed, Entry, describe, is_na
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
 from msg3d_lab.data.formats.kpfiles import find_kpfiles, read_skeletons
 from msg3d_lab.data.formats.label_list import name_classes
-from msg3d_lab.data.formats.layout_choice import guess_layout, is_flat
+from msg3d_lab.data.formats.layout_choice import guess_layout
 from msg3d_lab.data.formats.ntu_labels import check_ntu_labels
-from msg3d_lab.data.formats.own.recordings import Preparation, find_layout
+from msg3d_lab.data.formats.own.recordings import Preparation, find_layout, is_flat
 from msg3d_lab.data.preprocess import is_zero, prepare_2d, prepare_3d
 from msg3d_lab.safe_pickle import load_pickle
 from msg3d_lab.skeletons import Skeleton
-
-__all__ = ["IMPORTER", "is_source", "read_clips"]
 
 # Of NTU: joints and whether there are two coordinates.
 _LAYOUTS: dict[tuple[int, bool], str] = {(17, True): "coco17", (25, False): "ntu25"}

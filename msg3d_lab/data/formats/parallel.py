@@ -23,8 +23,6 @@ from typing import Any
 from msg3d_lab.data.clips import Clip, LeftOut, checked_clips
 from msg3d_lab.data.store import Store, write_entries
 
-__all__ = ["Chunks"]
-
 _CHUNK_SIZE = 64  # recordings: a kill costs each process a second of work at most
 _Task = tuple[Sequence[Clip | LeftOut], Mapping[str, Any], Path]  # of `_read_chunk`
 

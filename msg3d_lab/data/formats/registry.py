@@ -28,8 +28,6 @@ from msg3d_lab.data.store import open_store, store_document, write_entries
 from msg3d_lab.files import write_aside
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["IMPORTERS", "detect_format", "import_dataset", "left_out_path"]
-
 # In this order they are asked whether a source is theirs.
 IMPORTERS: tuple[Importer, ...] = (
     ntu_raw.IMPORTER,

@@ -20,8 +20,6 @@ import numpy as np
 from msg3d_lab.data.formats.bodies import Track
 from msg3d_lab.files import write_aside
 
-__all__ = ["format_skeleton", "parse_skeleton", "write_ntu_skeleton"]
-
 _JOINTS, _BODY_FIELDS, _JOINT_FIELDS = 25, 10, 12
 _MAX_FRAMES = 108_000  # an hour; recordings take seconds
 _MAX_COORDINATE = 1e6  # metres; the squares of much larger numbers overflow float32

@@ -16,15 +16,6 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-__all__ = [
-    "DAMAGE",
-    "Member",
-    "digest_members",
-    "has_members",
-    "list_members",
-    "read_member",
-]
-
 # What is raised when damaged content is unpacked or parsed (encrypted content: RuntimeError). Not
 # OSError: that means that the disk or network failed, not that the content is damaged.
 DAMAGE: tuple[type[Exception], ...] = (

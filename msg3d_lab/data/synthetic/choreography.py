@@ -18,8 +18,6 @@ import numpy as np
 
 from msg3d_lab.data.synthetic.kinematics import Body, Contact, Motion, bump, minimum_jerk, swing
 
-__all__ = ["CLASSES", "LIMBS", "ActionClass", "Scene"]
-
 Difference = Literal["motion", "direction", "relation", "order", "lag"]
 Limb = Literal["left arm", "right arm", "left leg", "right leg", "trunk", "hips"]
 

@@ -29,7 +29,7 @@ from msg3d_lab.data import preprocess
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.datasets import NTUName, ntu_splits, parse_ntu_name
 from msg3d_lab.data.store import Store, open_store, write_store
-from msg3d_lab.data.synthetic.choreography import CLASSES, LIMBS, ActionClass, Scene
+from msg3d_lab.data.synthetic.choreography import CLASSES, LIMBS, Scene
 from msg3d_lab.data.synthetic.kinematics import (
     Body,
     Motion,
@@ -39,8 +39,6 @@ from msg3d_lab.data.synthetic.kinematics import (
     rotation,
     swing,
 )
-
-__all__ = ["CLASSES", "ActionClass", "Evidence", "evidence", "generate", "load_synthetic", "record"]
 
 log = logging.getLogger(__name__)
 

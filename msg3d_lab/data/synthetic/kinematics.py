@@ -13,18 +13,6 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-__all__ = [
-    "Body",
-    "Contact",
-    "Motion",
-    "bump",
-    "drift",
-    "joint_positions",
-    "minimum_jerk",
-    "rotation",
-    "swing",
-]
-
 _SIDES = np.array([1.0, -1.0]).reshape(2, 1, 1)  # the sign of x on the left and on the right
 
 

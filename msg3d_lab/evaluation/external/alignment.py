@@ -22,7 +22,6 @@ from msg3d_lab.evaluation.scores import Scores, guess_kind, name_some
 if TYPE_CHECKING:
     from msg3d_lab.data.store import Store
 
-__all__ = ["read_external_scores"]
 
 _SUFFIXES = (".skeleton", ".json", ".npy", ".npz", ".mat", ".csv", ".avi", ".mp4")
 

@@ -12,8 +12,6 @@ import numpy as np
 
 from msg3d_lab.safe_pickle import load_npy, load_pickle
 
-__all__ = ["LabelFile", "read_labels", "read_name_rule"]
-
 
 class LabelFile(NamedTuple):
     """True classes.

@@ -28,8 +28,6 @@ import numpy as np
 from msg3d_lab.evaluation.scores import guess_kind
 from msg3d_lab.safe_pickle import load_npy, load_pickle
 
-__all__ = ["ScoreFile", "read_names", "read_score_file"]
-
 _POSITION = re.compile(r"(?:(?:test|train|val)_)?(\d+)")
 _MAX_SHARING = 8  # bytes of scores per byte of the file: rows can share their numbers
 

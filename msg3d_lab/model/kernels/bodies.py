@@ -19,14 +19,6 @@ from torch import Tensor, nn
 from msg3d_lab.model.kernels.matmul import body_slices
 from msg3d_lab.model.kernels.norm import counted, counts_multiplicity, uses_batch_statistics
 
-__all__ = [
-    "SharedBodies",
-    "find_empty_bodies",
-    "has_concrete_values",
-    "run_on_bodies",
-    "why_not_shared",
-]
-
 
 class SharedBodies(NamedTuple):
     """Which bodies of a batch are computed, and which of them stands for each body.

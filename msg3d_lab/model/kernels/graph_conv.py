@@ -19,8 +19,6 @@ from torch.autograd.function import once_differentiable
 
 from msg3d_lab.model.kernels.matmul import body_slices, from_image, image, outer, project
 
-__all__ = ["FRAME", "Window", "graph_conv"]
-
 
 class Window(NamedTuple):
     """Sliding windows over frames. Default: every frame is a window.

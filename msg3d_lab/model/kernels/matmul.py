@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["body_slices", "from_image", "image", "outer", "project"]
-
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return `x @ weight.mT + bias`; the weight need not be contiguous.

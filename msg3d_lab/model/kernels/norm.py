@@ -18,16 +18,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from msg3d_lab.model.kernels.matmul import body_slices, outer, project
 
-__all__ = [
-    "BatchNorm",
-    "batch_norm",
-    "counted",
-    "counts_multiplicity",
-    "norm_relu_project",
-    "update_running",
-    "uses_batch_statistics",
-]
-
 _WITH_MOMENTS = ("cpu", "cuda")  # devices that PyTorch has `batch_norm_update_stats` for
 
 

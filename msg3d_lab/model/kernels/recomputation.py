@@ -10,8 +10,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from msg3d_lab.model.kernels.norm import BatchNorm, counted
 
-__all__ = ["run"]
-
 
 def run(module: nn.Module, x: Tensor, *, recompute: bool) -> Tensor:
     """Return `module(x)`.

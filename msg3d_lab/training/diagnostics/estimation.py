@@ -25,8 +25,6 @@ from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.setup import build_batches, build_model, open_store_for
 from msg3d_lab.training.validation import is_validated, split_validation
 
-__all__ = ["Estimate", "estimate"]
-
 
 @dataclass(frozen=True)
 class Estimate:

@@ -21,7 +21,6 @@ from msg3d_lab.training.step import clips_per_step, train_step
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Suggestion", "find_learning_rate", "suggest"]
 
 _SMOOTHING = 0.9  # weight of the past in the smoothed loss
 _DIVERGED = 4  # times the lowest smoothed loss ends the test

@@ -26,8 +26,6 @@ from msg3d_lab.training.distributed.processes import Precision
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.step import train_step
 
-__all__ = ["main", "peak_memory"]
-
 log = logging.getLogger(__name__)
 
 _STEPS = 3  # the optimizer's state is there from the second one on

@@ -21,7 +21,6 @@ from msg3d_lab.training.validation import split_validation
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["overfit"]
 
 log = logging.getLogger(__name__)
 

@@ -23,16 +23,6 @@ from msg3d_lab.training.state import TrainState, build_state
 from msg3d_lab.training.step import clips_per_step, train_step
 from msg3d_lab.training.validation import predict_batches
 
-__all__ = [
-    "endless",
-    "new_state",
-    "noise_store",
-    "own_generators",
-    "step_seconds",
-    "test_seconds",
-    "with_batch_size",
-]
-
 _WARM_UP = 2  # steps before the clock counts: memory is allocated, kernels are chosen
 _MOST = 50  # steps
 

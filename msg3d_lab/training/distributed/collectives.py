@@ -11,7 +11,6 @@ import torch.distributed
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["any_process", "gather", "run_on_all_ranks", "sum_over_processes"]
 
 _T = TypeVar("_T")
 

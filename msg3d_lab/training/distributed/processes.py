@@ -10,7 +10,6 @@ import torch
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Precision", "launch", "resolve_device"]
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 

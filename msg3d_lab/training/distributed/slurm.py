@@ -31,8 +31,6 @@ from msg3d_lab.training.settings import Section
 from msg3d_lab.training.setup import build_model, open_store_for
 from msg3d_lab.training.signals import Requeue
 
-__all__ = ["Slurm", "TrainingJob", "parse_slurm", "submit"]
-
 # Before the end: much longer than a step of the largest recipe and a checkpoint.
 _WARN_SECONDS = 180
 

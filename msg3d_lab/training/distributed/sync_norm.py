@@ -21,7 +21,6 @@ from msg3d_lab.model.kernels.norm import update_running
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["SyncBatchNorm", "synchronise"]
 
 _Model = TypeVar("_Model", bound=nn.Module)
 

@@ -29,14 +29,6 @@ from msg3d_lab.viz.elements import (
 from msg3d_lab.viz.motion.layout import body_layout
 from msg3d_lab.viz.style import CATEGORIES, INK, MUTED, new_axes, signed_scale, styled
 
-__all__ = [
-    "class_clustermap",
-    "deletion_plot",
-    "difference_plot",
-    "importance_body",
-    "joint_time_heatmap",
-]
-
 _LONGEST_NAME = 44  # characters of a class name
 
 

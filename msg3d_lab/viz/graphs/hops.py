@@ -31,14 +31,6 @@ from msg3d_lab.viz.style import (
     styled,
 )
 
-__all__ = [
-    "disentangled_figure",
-    "hop_bars",
-    "hop_figure",
-    "hop_share_table",
-    "share_heatmap",
-]
-
 _NAMES: dict[Aggregation, str] = {"powers": "adjacency powers", "disentangled": "disentangled"}
 # The weight of the largest dot, the same in all pictures, so that they can be compared.
 _LARGEST = 0.5

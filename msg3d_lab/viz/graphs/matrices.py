@@ -16,12 +16,6 @@ from msg3d_lab.graph import window_frames
 from msg3d_lab.viz.elements import add_colorbar
 from msg3d_lab.viz.style import MUTED, new_axes, new_figure, signed_scale, styled
 
-__all__ = [
-    "adjacency_heatmap",
-    "frame_name",
-    "scales_figure",
-]
-
 
 @styled
 def adjacency_heatmap(

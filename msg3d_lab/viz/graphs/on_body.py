@@ -30,8 +30,6 @@ from msg3d_lab.viz.style import (
     styled,
 )
 
-__all__ = ["body_graph", "body_weights", "learned_edges", "window_weights"]
-
 _EDGE_COLUMNS = ("receiver", "sender", "receiver_frame", "sender_frame", "mean")
 _BODY_HEIGHT, _WIDEST = 2.9, 9.0  # inches
 _LEVEL = 0.05  # adjusted p-values below are significant

@@ -10,8 +10,6 @@ from matplotlib.ticker import MaxNLocator
 from msg3d_lab.viz.elements import add_grid, shorten, write_beside
 from msg3d_lab.viz.style import CATEGORIES, INK, MUTED, new_axes, styled
 
-__all__ = ["class_counts", "length_histogram"]
-
 _BINS = 30
 _LONGEST_NAME = 46  # characters of a class name; the longest of NTU RGB+D has 60
 

@@ -17,8 +17,6 @@ import yaml
 from msg3d_lab.graph import to_networkx
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["VIEWS", "body_layout", "joint_sides", "to_view", "vertical_axis"]
-
 # Degrees by which the camera goes around the body, and up.
 VIEWS = {"front": (0.0, 0.0), "corner": (30.0, 12.0), "side": (90.0, 0.0), "top": (0.0, 90.0)}
 # OpenPose and HRNet score joints from 0 to 1; below this they are not drawn.

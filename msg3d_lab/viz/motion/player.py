@@ -17,8 +17,6 @@ from msg3d_lab.viz.motion.layout import joint_sides, to_view
 from msg3d_lab.viz.motion.skeleton import check_clip, check_values
 from msg3d_lab.viz.style import signed_scale
 
-__all__ = ["player_html"]
-
 _HIDDEN = np.iinfo(np.int16).min
 
 

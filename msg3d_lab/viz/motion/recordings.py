@@ -17,8 +17,6 @@ from msg3d_lab.viz.motion.layout import to_view, vertical_axis
 from msg3d_lab.viz.motion.skeleton import draw_person
 from msg3d_lab.viz.style import ACCENT, CATEGORIES, INK, MUTED, new_axes, new_figure, styled
 
-__all__ = ["body_outcomes", "body_timeline", "heading", "preparation_figure", "true_spans"]
-
 _MINUS = "\N{MINUS SIGN}"
 _DROPPED: Any = {"facecolor": "white", "edgecolor": MUTED, "hatch": "////"}
 _BAR = 0.42  # height; bodies are 1 apart

@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 from msg3d_lab.viz.elements import add_figure_title, write_beside
 from msg3d_lab.viz.style import CATEGORIES, new_axes, new_figure, styled
 
-__all__ = ["chosen_frames", "sampling_figure", "sampling_plot"]
-
 _SEGMENT_COLORS = ("#eef0f2", "#d3d8dd")
 _TICK_STEPS = [digit * 10**power for power in range(9) for digit in (1, 2, 5)]
 

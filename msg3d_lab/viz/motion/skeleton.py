@@ -23,8 +23,6 @@ from msg3d_lab.viz.style import (
     styled,
 )
 
-__all__ = ["check_clip", "check_values", "draw_person", "filmstrip", "pose"]
-
 _SIDE_COLORS = (CENTER, LEFT, RIGHT)
 
 

@@ -26,8 +26,6 @@ from msg3d_lab.viz.style import (
     styled,
 )
 
-__all__ = ["streams_figure"]
-
 _MEANING = {
     "joint": "position of the joint",
     "bone": "from the parent joint to the joint",

@@ -10,8 +10,6 @@ from matplotlib.ticker import FixedLocator
 from msg3d_lab.viz.elements import add_grid, check_columns, write_beside
 from msg3d_lab.viz.style import CATEGORIES, FAINT, INK, MUTED, new_axes, series_colors, styled
 
-__all__ = ["accuracy_by_scales", "cost_accuracy", "forest_plot"]
-
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _LEVEL = 0.05
 

@@ -9,8 +9,6 @@ from matplotlib.axes import Axes
 from msg3d_lab.viz.elements import check_columns, write_beside
 from msg3d_lab.viz.style import CATEGORIES, INK, MUTED, new_axes, styled
 
-__all__ = ["cost_bars", "timing_bars"]
-
 
 @styled
 def cost_bars(parts: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Axes:

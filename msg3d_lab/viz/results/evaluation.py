@@ -11,8 +11,6 @@ from matplotlib.axes import Axes
 from msg3d_lab.viz.elements import add_colorbar, add_grid, check_columns, write_beside, write_cells
 from msg3d_lab.viz.style import ACCENT, CATEGORIES, FAINT, INK, MUTED, new_axes, sequential, styled
 
-__all__ = ["class_accuracy", "class_differences", "confusion_matrix", "reliability_diagram"]
-
 _MANY = 30  # classes; with more, bars have no numbers
 
 

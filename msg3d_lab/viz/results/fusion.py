@@ -12,8 +12,6 @@ from matplotlib.axes import Axes
 from msg3d_lab.viz.elements import add_grid, check_columns, write_beside
 from msg3d_lab.viz.style import ACCENT, CATEGORIES, INK, MUTED, new_axes, styled
 
-__all__ = ["fusion_curve", "fusion_plot"]
-
 
 @styled
 def fusion_curve(

@@ -9,8 +9,6 @@ from matplotlib.figure import Figure
 from msg3d_lab.viz.elements import add_figure_title, add_grid, check_columns
 from msg3d_lab.viz.style import CATEGORIES, FAINT, INK, MUTED, new_figure, styled
 
-__all__ = ["timeline_figure"]
-
 _LINES = len(CATEGORIES)
 
 

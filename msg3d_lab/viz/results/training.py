@@ -15,8 +15,6 @@ from matplotlib.ticker import MaxNLocator
 from msg3d_lab.viz.elements import add_figure_title, add_grid, check_columns, write_beside
 from msg3d_lab.viz.style import CATEGORIES, FAINT, MUTED, new_axes, new_figure, styled
 
-__all__ = ["learning_curve", "learning_rate_curve", "overfit_curve", "training_figure"]
-
 Quantity = Literal["top1", "loss"]
 
 

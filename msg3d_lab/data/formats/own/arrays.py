@@ -21,8 +21,6 @@ from msg3d_lab.data.preprocess import zero_unseen
 from msg3d_lab.safe_pickle import load_npy
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["open_folder"]
-
 _CHANNELS = (2, 3, 4)
 _HIGHEST_SCORE = 1.2  # pose estimators give a little more than 1 at times
 _PROBED = 16  # arrays from which the number of channels is found

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = ["KEYS", "find_key", "wide_columns"]
-
 # What a row is about, by columns that may be missing.
 KEYS = {
     "sample": ("sample", "video", "clip", "video_id", "clip_id", "filename", "file"),

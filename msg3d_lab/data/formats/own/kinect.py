@@ -22,8 +22,6 @@ from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.formats.own.labels import LabelRow, Labels
 from msg3d_lab.data.formats.zip_or_folder import Member, list_members, read_member
 
-__all__ = ["NUM_JOINTS", "Segment", "list_segments"]
-
 NUM_JOINTS = 25
 _NUMBERS = 2 * NUM_JOINTS * 3
 _PROTOCOLS = {"xsub": "cross-subject.txt", "xview": "cross-view.txt"}

@@ -12,8 +12,6 @@ from pathlib import Path
 from msg3d_lab.data.clips import LeftOut
 from msg3d_lab.data.formats.own import faults
 
-__all__ = ["LabelRow", "Labels", "find_labels", "match_columns", "read_labels"]
-
 _REQUIRED = ("sample", "label")
 _OPTIONAL = ("label_name", "splits", "subject", "camera", "setup")
 _MISSPELT = 0.8  # similarity: reached by "spilts" and "splits", not by "set" and "setup"

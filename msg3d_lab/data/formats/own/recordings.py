@@ -38,20 +38,6 @@ from msg3d_lab.data.formats.zip_or_folder import (
 from msg3d_lab.data.preprocess import longest_first, order_persons, prepare_2d, prepare_3d
 from msg3d_lab.skeletons import Skeleton
 
-__all__ = [
-    "FLAT",
-    "IMPORTER",
-    "OWN_FORMATS",
-    "PREPARATIONS",
-    "ChannelsError",
-    "Preparation",
-    "Source",
-    "find_layout",
-    "is_flat",
-    "open_source",
-    "read_clips",
-]
-
 PREPARATIONS = ("align", "center", "image", "none")
 FOLDER = "folder of .npy"  # the format of arrays; `RecordingTable.format` is that of a table
 TABLES = "folder of tables"

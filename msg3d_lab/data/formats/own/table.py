@@ -30,7 +30,6 @@ from msg3d_lab.skeletons import Skeleton
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RecordingTable", "Tables", "open_tables"]
 
 _TEXTS = ("sample", "person", "joint")
 _REQUIRED = ("sample", "frame", "person", "joint", "x", "y")
