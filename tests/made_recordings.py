@@ -7,6 +7,7 @@ from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset
 from msg3d_lab.data.formats.bodies import Track
 from msg3d_lab.data.formats.own import recordings as own_data
+from msg3d_lab.data.formats.own.options import OwnData
 
 NAMES = ("hip", "chest", "left hand", "right hand")
 MINE = Dataset("mine", title="mine", layouts=(), label_names=(), protocols=())
@@ -14,7 +15,7 @@ ID = 72057594037931101  # of a body, above 2^53: as float64 it would be ...104
 
 
 def read_clips(source, **options):
-    return own_data.read_clips([source], dataset=MINE, **options)
+    return own_data.read_clips([source], dataset=MINE, own=OwnData(**options))
 
 
 def rows(sample, keypoints, axes=("x", "y", "z"), *, persons=None, joints=NAMES, start=0):

@@ -107,7 +107,7 @@ def check(
         channels: what the channels of arrays are, as for `data import`.
     """
     from msg3d_lab.data.checks import check_path, explain_problems
-    from msg3d_lab.data.formats.own.recordings import find_layout
+    from msg3d_lab.data.formats.own.layouts import find_layout
 
     problems = check_path(
         source,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from msg3d_lab.data.formats.own.recordings import Preparation
+from msg3d_lab.data.formats.own.preparation import Preparation
 from msg3d_lab.data.preprocess import center_on, is_zero, zero_unseen
 from msg3d_lab.skeletons import Skeleton
 

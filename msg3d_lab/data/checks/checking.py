@@ -16,12 +16,13 @@ from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.data.formats import registry
 from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.formats.own.labels import Labels, find_labels, read_labels
+from msg3d_lab.data.formats.own.layouts import is_flat
+from msg3d_lab.data.formats.own.options import NOTHING, OwnData
 from msg3d_lab.data.formats.own.recordings import (
     FOLDER,
     OWN_FORMATS,
     ChannelsError,
     Source,
-    is_flat,
     open_labelled,
     open_source,
 )
@@ -73,14 +74,8 @@ def check_path(
             f"{path} is {importer.title}: import it (msg3d-lab data import {path} --dataset NAME), "
             "then check the store"
         )
-    return check_source(
-        path,
-        layout=layout,
-        labels=labels,
-        image_size=image_size,
-        channels=channels,
-        progress=progress,
-    )
+    own = OwnData(labels=labels, image_size=image_size, channels=channels)
+    return check_source(path, layout, own, progress=progress)
 
 
 def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
@@ -134,22 +129,15 @@ def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
 
 
 def check_source(
-    source: str | Path,
-    *,
-    layout: Skeleton,
-    labels: str | Path | None = None,
-    image_size: tuple[int, int] | None = None,
-    channels: str | None = None,
-    progress: bool = True,
+    source: str | Path, layout: Skeleton, own: OwnData = NOTHING, *, progress: bool = True
 ) -> list[Problem]:
     """Check own recordings before they are imported; faults do not stop the check.
 
     Args:
         source: a table, or a folder or zip of `.npy` files or of tables of a clip each.
         layout: the joints.
-        labels: the CSV of labels. Default: beside the table or in the folder.
-        image_size: given if arrays with 3 channels hold x, y and a score.
-        channels: what the channels of arrays are; see `open_source`.
+        own: what else is known of them; its layout does not count. Labels are by default beside
+            the table or in the folder.
         progress: whether to show a progress bar.
 
     Returns:
@@ -164,24 +152,22 @@ def check_source(
     known: Labels | None = None
     opened: Source | None = None
     try:
-        if labels is not None and not Path(labels).is_file():
-            opened, known = open_labelled(source, layout=layout, labels=labels)
+        if own.labels is not None and not Path(own.labels).is_file():
+            opened, known = open_labelled(source, layout, own)
         else:
-            known = read_labels(Path(labels) if labels is not None else find_labels(source))
+            known = read_labels(find_labels(source) if own.labels is None else Path(own.labels))
         for fault in known.faults:
             findings.add(fault.reason, fault.id, fault.detail)
     except (ValueError, OSError) as error:
         findings.add(problems.UNREADABLE_LABELS, str(error))
     try:
-        opened = opened or open_source(
-            source, layout=layout, image_size=image_size, channels=channels
-        )
+        opened = opened or open_source(source, layout, own)
     except ValueError as error:
         ask = isinstance(error, ChannelsError)
         findings.add(problems.CHANNELS if ask else problems.UNREADABLE, str(error))
         return findings.problems()
     coordinates = CoordinateCheck(
-        findings, layout, axes=opened.axes or 0, image_size=image_size, count_unseen=True
+        findings, layout, axes=opened.axes or 0, image_size=own.image_size, count_unseen=True
     )
     clips: list[str] = []
     others: set[str] = set()  # recordings that cannot be used

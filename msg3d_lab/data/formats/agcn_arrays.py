@@ -25,11 +25,11 @@ from msg3d_lab.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import DATASETS, Dataset, get, ntu_facts, ntu_splits
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
-from msg3d_lab.data.formats.label_list import name_classes
-from msg3d_lab.data.formats.layout_choice import ArrayPlan, plan_arrays
 from msg3d_lab.data.formats.ntu_labels import check_ntu_labels
+from msg3d_lab.data.formats.own.label_list import name_classes
+from msg3d_lab.data.formats.own.options import NOTHING, OwnData
+from msg3d_lab.data.formats.own.preparation import ArrayPlan, plan_arrays
 from msg3d_lab.safe_pickle import load_npy, load_pickle
-from msg3d_lab.skeletons import Skeleton
 
 _PARTS, _FILES = ("train", "val"), ("data_joint.npy", "label.pkl")
 _OWN_PARTS, _ARRAYS = ("train", "val", "test"), ("data_joint.npy", "data.npy")
@@ -46,34 +46,24 @@ def read_clips(
     folder: Path,
     *,
     dataset: Dataset,
-    layout: Skeleton | str | Path | None = None,
-    labels: str | Path | None = None,
-    prepare: str | None = None,
-    image_size: tuple[int, int] | None = None,
+    own: OwnData = NOTHING,
 ) -> Recordings:
     """List the clips of a folder; each is read when it is asked for, and gets its own length back.
 
-    Their coordinates stay as they are in the arrays, unless `prepare` says otherwise.
+    Their coordinates stay as they are in the arrays, unless `own.prepare` says otherwise.
 
     Args:
         folder: has the arrays and the labels.
         dataset: ntu60, ntu120 or one's own.
-        layout: the joints of own data. Default: by their number, if that tells.
-        labels: the list of class names of own data; see `read_label_list`.
-        prepare: of own data; see `plan_arrays`.
-        image_size: (height, width) of own data in pixels.
+        own: of own data. Default of the layout: by the number of joints, if that tells.
 
     Raises:
         FileNotFoundError: one of the four files is not there; of own data, the labels of an array.
         ValueError: not such arrays, or clips in another split or class than their names say.
     """
     if dataset.name not in DATASETS:
-        return _read_own(folder, layout, labels, prepare, image_size)
-    if (layout, labels, prepare, image_size) != (None, None, None, None):
-        raise ValueError(
-            f"{dataset.name} has its own layout and labels: do not give these options, or give "
-            "recordings of your own a name of their own (--dataset)"
-        )
+        return _read_own(folder, own)
+    own.refuse(dataset.name)
     needed = [folder / f"{part}_{rest}" for part in _PARTS for rest in _FILES]
     missing = [path.name for path in needed if not path.is_file()]
     if missing:
@@ -100,13 +90,7 @@ def read_clips(
     )
 
 
-def _read_own(
-    folder: Path,
-    layout: Skeleton | str | Path | None,
-    labels: str | Path | None,
-    prepare: str | None,
-    image_size: tuple[int, int] | None,
-) -> Recordings:
+def _read_own(folder: Path, own: OwnData) -> Recordings:
     """List clips of own data: any joints, persons, names and labels; each part is a split."""
     found = [
         (part, folder / f"{part}_{name}", folder / f"{part}_{_FILES[1]}")
@@ -127,14 +111,7 @@ def _read_own(
             f"{', '.join(f'{a.path.name} {a.shape}' for a in arrays)}"
         )
     ((channels, joints),) = kinds
-    plan = plan_arrays(
-        layout,
-        joints=joints,
-        channels=channels,
-        prepare=prepare,
-        image_size=image_size,
-        where=folder,
-    )
+    plan = plan_arrays(own, joints=joints, channels=channels, where=folder)
     rows: list[_Row] = []
     for (part, _, path), array in zip(found, arrays, strict=True):
         names, numbers = _read_labels(path, array.shape[0], own=True)
@@ -142,7 +119,7 @@ def _read_own(
             _Row(array, i, part, name, label, (part,))
             for i, (name, label) in enumerate(zip(names, numbers, strict=True))
         ]
-    classes = name_classes({row.label for row in rows}, labels, where=folder.name)
+    classes = name_classes({row.label for row in rows}, own.labels, where=folder.name)
     rows = [row._replace(label=classes.numbers[row.label]) for row in rows]
     files = [path for _, *paths in found for path in paths]
     whole = sha256("".join(map(digest, files)).encode()).hexdigest()

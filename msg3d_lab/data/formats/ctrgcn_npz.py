@@ -24,9 +24,9 @@ from msg3d_lab.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import DATASETS, Dataset, get
 from msg3d_lab.data.formats.importer import Importer, Recordings, source_record
-from msg3d_lab.data.formats.label_list import name_classes
-from msg3d_lab.data.formats.layout_choice import ArrayPlan, plan_arrays
-from msg3d_lab.data.formats.own.recordings import find_layout
+from msg3d_lab.data.formats.own.label_list import name_classes
+from msg3d_lab.data.formats.own.options import NOTHING, OwnData
+from msg3d_lab.data.formats.own.preparation import ArrayPlan, plan_arrays
 from msg3d_lab.data.formats.zip_or_folder import DAMAGE, has_members
 from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.skeletons import Skeleton
@@ -53,37 +53,28 @@ def read_clips(
     path: Path,
     *,
     dataset: Dataset,
-    layout: Skeleton | str | Path | None = None,
-    labels: str | Path | None = None,
-    prepare: str | None = None,
-    image_size: tuple[int, int] | None = None,
+    own: OwnData = NOTHING,
 ) -> Recordings:
     """Read the clips of a file one by one, once, in the order of the file.
 
     They are cut where only zeros follow and prepared with `prepare_3d`. Their ids are split and
     position from 0, such as xsub_train_00000; they belong to no other protocol than the file's.
-    The splits of own data are train and val; their coordinates stay as they are, unless `prepare`
-    says otherwise.
+    The splits of own data are train and val; their coordinates stay as they are, unless
+    `own.prepare` says otherwise.
 
     Args:
         path: the file.
         dataset: ntu60, ntu120 or one's own.
-        layout: the joints of own data. Default: by their number for two persons with x, y, z.
-        labels: the list of class names of own data; see `read_label_list`.
-        prepare: of own data; see `plan_arrays`.
-        image_size: (height, width) of own data in pixels.
+        own: of own data. Default of the layout: by the number of joints of two persons with x,
+            y, z.
 
     Raises:
         ValueError: not such arrays, or arrays of another data set. Later: the file is damaged.
         OSError: the disk or network failed.
     """
     if dataset.name not in DATASETS:
-        return _read_own(path, layout, labels, prepare, image_size)
-    if (layout, labels, prepare, image_size) != (None, None, None, None):
-        raise ValueError(
-            f"{dataset.name} has its own layout and labels: do not give these options, or give "
-            "recordings of your own a name of their own (--dataset)"
-        )
+        return _read_own(path, own)
+    own.refuse(dataset.name)
     name, protocol = _PROTOCOLS.get(path.stem.lower(), ("", ""))
     if name != dataset.name:
         raise ValueError(
@@ -117,13 +108,7 @@ def read_clips(
     )
 
 
-def _read_own(
-    path: Path,
-    layout: Skeleton | str | Path | None,
-    labels: str | Path | None,
-    prepare: str | None,
-    image_size: tuple[int, int] | None,
-) -> Recordings:
+def _read_own(path: Path, own: OwnData) -> Recordings:
     """Read clips of own data: any joints, persons and classes."""
     shapes: dict[str, tuple[int, ...]] = {}
     try:
@@ -141,7 +126,7 @@ def _read_own(
     numbers, classes = shapes["x_train.npy"][2], shapes["y_train.npy"][1]
     if shapes["x_test.npy"][2] != numbers or shapes["y_test.npy"][1] != classes:
         raise ValueError(f"{path}: its training and test arrays differ in joints or classes")
-    skeleton = find_layout(layout) if layout is not None else None
+    skeleton = own.skeleton
     joints = skeleton.num_joints if skeleton is not None else numbers // (3 * _PERSONS)
     channels = next((c for c in (3, 2) if joints and numbers % (joints * c) == 0), 0)
     if not channels:
@@ -149,15 +134,8 @@ def _read_own(
             f"{path} has rows of {numbers} numbers, which are not persons x {joints} joints x 2 or "
             "3 channels: name the layout of these recordings (--layout)"
         )
-    plan = plan_arrays(
-        skeleton,
-        joints=joints,
-        channels=channels,
-        prepare=prepare,
-        image_size=image_size,
-        where=path,
-    )
-    named = name_classes(range(classes), labels, where=path.name)
+    plan = plan_arrays(own, joints=joints, channels=channels, where=path)
+    named = name_classes(range(classes), own.labels, where=path.name)
     parts = [
         _Part(ours, f"x_{theirs}.npy", f"y_{theirs}.npy", shapes[f"x_{theirs}.npy"][0])
         for theirs, ours in (("train", "train"), ("test", "val"))

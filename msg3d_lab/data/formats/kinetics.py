@@ -25,6 +25,7 @@ from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import DATASETS, Dataset, get
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
+from msg3d_lab.data.formats.own.options import NOTHING, OwnData
 from msg3d_lab.data.formats.zip_or_folder import (
     DAMAGE,
     Member,
@@ -49,9 +50,7 @@ def _is_source(path: Path) -> bool:
     )
 
 
-def read_clips(
-    sources: Sequence[Path], *, dataset: Dataset, image_size: tuple[int, int] | None = None
-) -> Recordings:
+def read_clips(sources: Sequence[Path], *, dataset: Dataset, own: OwnData = NOTHING) -> Recordings:
     """List the clips of Kinetics-Skeleton; each is read when it is asked for.
 
     A clip's class and split come from the label file of its folder. Of the first five persons of a
@@ -65,7 +64,7 @@ def read_clips(
         sources: folders that hold `kinetics_train` or `kinetics_val` or both with their label
             files, or zips of these.
         dataset: kinetics400, or one's own: then folders and label files may have any name.
-        image_size: (height, width), if x and y are in pixels of such images.
+        own: its image size, if x and y are in pixels.
 
     Raises:
         FileNotFoundError: there is no such folder or file.
@@ -80,8 +79,7 @@ def read_clips(
         for member, path in files.items()
         if path.name.endswith(_LABEL_FILE)
     }
-    own = dataset.name not in DATASETS
-    splits = sorted({*_SPLITS, *(beside if own else ())})
+    splits = sorted({*_SPLITS, *(beside if dataset.name not in DATASETS else ())})
     labels = {split: _labels(beside[split]) for split in splits if split in beside}
     found = [(member, path.parent.name) for member, path in files.items()]
     others = sorted({name for _, name in found if name and name not in splits})
@@ -110,10 +108,10 @@ def read_clips(
         for name, label in part.items()
         if label.has_skeleton and (split, name) not in there
     ]
-    size = {} if image_size is None else {"image_size": list(image_size)}
+    size = {} if own.image_size is None else {"image_size": list(own.image_size)}
     record = source_record("Kinetics-Skeleton JSON", sources, digest_members(members))
     return Recordings(
-        clips=LazyClips(entries, partial(_read, image_size=image_size)),
+        clips=LazyClips(entries, partial(_read, image_size=own.image_size)),
         skeleton=skeletons.get("openpose18"),
         preparation={"name": "kinetics", "scored": True, **size, **record},
         label_names=_names(labels, where),

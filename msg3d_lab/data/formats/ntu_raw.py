@@ -30,7 +30,7 @@ from msg3d_lab.data.formats.bodies import RULES, NobodyError, select_bodies
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
 from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.formats.own.labels import LabelRow, find_labels, read_labels
-from msg3d_lab.data.formats.own.recordings import find_layout
+from msg3d_lab.data.formats.own.options import NOTHING, OwnData
 from msg3d_lab.data.formats.skeleton_file import parse_skeleton
 from msg3d_lab.data.formats.zip_or_folder import (
     Member,
@@ -90,8 +90,7 @@ def read_clips(
     dataset: Dataset,
     bodies: str = "denoise",
     keep_missing: bool = False,
-    layout: Skeleton | str | Path | None = None,
-    labels: str | Path | None = None,
+    own: OwnData = NOTHING,
 ) -> Recordings:
     """List the recordings of folders and zips. Each is read and prepared when it is asked for.
 
@@ -101,8 +100,8 @@ def read_clips(
             one's own, with any names.
         bodies: how persons are selected, "denoise" or "energy": see `select_bodies`.
         keep_missing: whether to keep the recordings on the authors' list of missing skeletons.
-        layout: of own recordings, with 25 joints. Default: ntu25.
-        labels: the CSV of labels of own recordings; see `read_labels`. Default: see `find_labels`.
+        own: layout of own recordings, with 25 joints (default: ntu25), and the CSV of labels (see
+            `read_labels`; default: see `find_labels`).
 
     Raises:
         FileNotFoundError: there is no such folder or file.
@@ -111,12 +110,8 @@ def read_clips(
     if bodies not in RULES:
         raise ValueError(f"unknown rule {bodies!r} for bodies: expected {' or '.join(RULES)}")
     if dataset.name not in DATASETS:
-        return _read_own(sources, layout, labels, bodies)
-    if layout is not None or labels is not None:
-        raise ValueError(
-            f"{dataset.name} has its own layout and labels: do not give these options, or give "
-            "recordings of your own a name of their own (--dataset)"
-        )
+        return _read_own(sources, own, bodies)
+    own.refuse(dataset.name)
     missing = missing_skeletons(dataset.name)
     members = list_members(sources, suffix=_SUFFIX)
     if not members:
@@ -178,21 +173,16 @@ class _OwnFile(NamedTuple):
     row: LabelRow
 
 
-def _read_own(
-    sources: Sequence[Path],
-    layout: Skeleton | str | Path | None,
-    labels: str | Path | None,
-    bodies: str,
-) -> Recordings:
+def _read_own(sources: Sequence[Path], own: OwnData, bodies: str) -> Recordings:
     """List own recordings; their names say nothing, the CSV of labels everything."""
-    skeleton = skeletons.get("ntu25") if layout is None else find_layout(layout)
+    skeleton = own.skeleton or skeletons.get("ntu25")
     if skeleton.num_joints != _JOINTS:
         raise ValueError(
             f".skeleton files have {_JOINTS} joints, the layout {skeleton.name} has "
             f"{skeleton.num_joints}: name another (--layout), such as ntu25"
         )
     members = list_members(sources, suffix=_SUFFIX)
-    known = read_labels(Path(labels) if labels is not None else find_labels(sources[0]))
+    known = read_labels(Path(own.labels) if own.labels is not None else find_labels(sources[0]))
     if known.faults:
         first = known.faults[0]
         raise ValueError(

@@ -32,10 +32,11 @@ from msg3d_lab.data.datasets import (
 from msg3d_lab.data.formats.annotation import Compressed, Entry, describe, is_name, read_annotation
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
 from msg3d_lab.data.formats.kpfiles import find_kpfiles, read_skeletons
-from msg3d_lab.data.formats.label_list import name_classes
-from msg3d_lab.data.formats.layout_choice import guess_layout
 from msg3d_lab.data.formats.ntu_labels import check_ntu_labels
-from msg3d_lab.data.formats.own.recordings import Preparation, find_layout, is_flat
+from msg3d_lab.data.formats.own.label_list import name_classes
+from msg3d_lab.data.formats.own.layouts import guess_layout, is_flat
+from msg3d_lab.data.formats.own.options import NOTHING, OwnData
+from msg3d_lab.data.formats.own.preparation import Preparation, can_align
 from msg3d_lab.data.preprocess import is_zero, prepare_2d, prepare_3d
 from msg3d_lab.safe_pickle import load_pickle
 from msg3d_lab.skeletons import Skeleton
@@ -60,10 +61,7 @@ def read_clips(
     path: str | Path | Sequence[Path],
     *,
     dataset: Dataset,
-    layout: Skeleton | str | Path | None = None,
-    labels: str | Path | None = None,
-    prepare: str | None = None,
-    image_size: tuple[int, int] | None = None,
+    own: OwnData = NOTHING,
 ) -> Recordings:
     """Read annotation pickles into memory; clips are prepared when they are asked for.
 
@@ -73,13 +71,10 @@ def read_clips(
     Args:
         path: the file; several if each split has one.
         dataset: ntu60, ntu120 or one's own, which has no class names and no protocols.
-        layout: the joints; see `find_layout`. Default: the layout of the library that has as many,
-            if there is one.
-        labels: the list of class names; see `read_label_list`. Default: those of the data set, else
-            `class 0`, `class 1` ...
-        prepare: see `own.recordings.Preparation`. Default: "image" in 2D, "align" in 3D where the
-            layout has directions, else "center".
-        image_size: (height, width) in pixels, instead of what the annotations say.
+        own: defaults: the layout of the library that has as many joints, if there is one; the
+            class names of the data set, else `class 0`, `class 1` ...; prepared as "image" in 2D,
+            "align" in 3D where the layout has directions, else "center"; the image sizes of the
+            annotations.
 
     Raises:
         FileNotFoundError: there is no such file, layout, list of labels or kpfile.
@@ -87,8 +82,8 @@ def read_clips(
             the record beside it (see `data.download`), is not such a file; has joints, splits or
             labels of another data set; its layout or image size is not known.
     """
-    own = dataset.name not in DATASETS
-    if labels is not None and not own:
+    published = dataset.name in DATASETS
+    if own.labels is not None and published:
         raise ValueError(
             f"{dataset.name} has its own class names: do not give a list (--labels), or give "
             "recordings of your own a name of their own (--dataset NAME)"
@@ -98,8 +93,8 @@ def read_clips(
     sources = [_read_file(one) for one in paths]
     entries = [entry for source in sources for entry in source.entries]
     usable = [entry for entry in entries if not isinstance(entry, LeftOut)]
-    skeleton, flat, notes = _layout(usable, entries, where, dataset, layout)
-    if not own:
+    skeleton, flat, notes = _layout(usable, entries, where, dataset, own.skeleton)
+    if published:
         entries = _with_ntu_splits(entries, sources, dataset, where)
     elif not any(source.splits for source in sources):
         notes.append(
@@ -118,18 +113,18 @@ def read_clips(
     ]
     if unknown:
         notes.append(f"the splits name {len(unknown)} recordings that no annotation has")
-    if own:
-        classes = name_classes({e.label for e in usable}, labels, where=paths[0].name)
+    if not published:
+        classes = name_classes({e.label for e in usable}, own.labels, where=paths[0].name)
         notes += classes.notes
         entries = [_relabelled(entry, classes.numbers) for entry in entries]
         names = classes.names
     else:
         check_ntu_labels([(e.id, e.label) for e in usable], where=where, dataset=dataset)
         names = None
-    if prepare is None:
-        prepare = "image" if flat else "align" if _can_align(skeleton) else "center"
+    default = "image" if flat else "align" if can_align(skeleton, 3) else "center"
+    prepare = own.prepare or default
     if prepare == "image":
-        entries, more = _with_sizes(entries, image_size, where)
+        entries, more = _with_sizes(entries, own.image_size, where)
         notes += more
     plan = Preparation(
         prepare,
@@ -140,8 +135,8 @@ def read_clips(
     )
     notes += _assumptions(entries, scored=flat)
     done = {key: value for key, value in plan.record.items() if key != "image_size"}
-    if image_size is not None:
-        done["image_size"] = list(image_size)
+    if own.image_size is not None:
+        done["image_size"] = list(own.image_size)
     digests = [source.sha256 for source in sources]
     whole = digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
     if any(isinstance(entry, Compressed) for entry in entries):
@@ -314,7 +309,7 @@ def _layout(
     entries: Sequence[_Usable | LeftOut],
     where: str,
     dataset: Dataset,
-    layout: Skeleton | str | Path | None,
+    found: Skeleton | None,
 ) -> tuple[Skeleton, bool, list[str]]:
     """The layout of most annotations, whether they are in 2D, and a note if it was guessed.
 
@@ -329,11 +324,10 @@ def _layout(
     shapes = Counter(e.keypoint.shape[2:] if isinstance(e, Entry) else (17, 3) for e in usable)
     joints, coordinates = shapes.most_common(1)[0][0]
     sizes = sum(entry.size is not None for entry in usable)
-    found = find_layout(layout) if layout is not None else None
     flat = coordinates == 2 or isinstance(usable[0], Compressed)
     if not flat:
         named = is_flat(found) if found is not None else joints in (17, 18)
-        flat = named or (2 * sizes > len(usable) and (found is None or not _can_align(found)))
+        flat = named or (2 * sizes > len(usable) and (found is None or not can_align(found, 3)))
         flat = flat and _may_be_scores(usable)
     if found is not None:
         if found.num_joints != joints:
@@ -417,10 +411,6 @@ def _assumptions(entries: Sequence[_Usable | LeftOut], *, scored: bool) -> list[
 
 def _relabelled(entry: _Usable | LeftOut, numbers: Mapping[int, int]) -> _Usable | LeftOut:
     return entry if isinstance(entry, LeftOut) else entry._replace(label=numbers[entry.label])
-
-
-def _can_align(layout: Skeleton) -> bool:
-    return layout.up is not None and layout.across is not None
 
 
 def _describe_document(document: Any) -> str:

@@ -23,6 +23,7 @@ from msg3d_lab.data.formats import (
 from msg3d_lab.data.formats.image_range import refuse_outside
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
 from msg3d_lab.data.formats.own import recordings as own
+from msg3d_lab.data.formats.own.options import OwnData
 from msg3d_lab.data.formats.parallel import Chunks
 from msg3d_lab.data.store import open_store, store_document, write_entries
 from msg3d_lab.files import write_aside
@@ -77,7 +78,7 @@ def import_dataset(
             `find_labels`); for a pickle or arrays of the field's formats, the list of class names
             (see `read_label_list`).
         prepare: for your own recordings: "align", "center", "image" or "none"; see
-            `own.recordings.read_clips`.
+            `Preparation`.
         image_size: for your own recordings in 2D: (height, width) in pixels.
         channels: for your own recordings in arrays: "x,y", "x,y,z", "x,y,score" or "x,y,z,score".
             Default: by their number.
@@ -112,17 +113,12 @@ def import_dataset(
     if out is not None:
         _check_free(Path(out))  # before minutes of reading
     importer, facts = _choose(sources, dataset, layout=layout is not None)
-    options = {
-        "layout": layout,
-        "labels": labels,
-        "prepare": prepare,
-        "image_size": image_size,
-        "channels": channels,
-        "bodies": bodies,
-        "keep_missing": keep_missing,
-    }
-    options = {name: value for name, value in options.items() if value is not None}
-    wrong = [name for name in options if name not in importer.options]
+    said = OwnData(
+        layout=layout, labels=labels, prepare=prepare, image_size=image_size, channels=channels
+    )
+    raw = {"bodies": bodies, "keep_missing": keep_missing}
+    options: dict[str, Any] = {name: value for name, value in raw.items() if value is not None}
+    wrong = [name for name in (*said.given, *options) if name not in importer.options]
     if wrong:
         raise ValueError(
             f"{', '.join(wrong)} is not an option of {importer.title}: it takes "
@@ -130,6 +126,8 @@ def import_dataset(
         )
     if len(sources) > 1 and not importer.several_sources:
         raise ValueError(f"expected one source of this format, found {len(sources)}")
+    if said.given:
+        options["own"] = said
     recordings = importer.read(sources, dataset=facts, **options)
     path = Path(out) if out is not None else default_store(dataset, recordings.skeleton.name)
     _check_free(path)

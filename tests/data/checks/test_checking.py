@@ -40,6 +40,8 @@ from msg3d_lab.data.formats.own.faults import (
     TOO_LONG,
     TWICE,
 )
+from msg3d_lab.data.formats.own.options import OwnData
+from msg3d_lab.data.formats.own.preparation import Preparation
 from msg3d_lab.data.preprocess import prepare_2d
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "own-skeletons"
@@ -54,7 +56,9 @@ def layout():
 def clean(layout):
     """The clips of the example: nothing is wrong with them."""
     mine = Dataset("mine", title="mine", layouts=(), label_names=(), protocols=())
-    return list(own_data.read_clips([EXAMPLE / "clips.csv"], dataset=mine, layout=layout).clips)
+    return list(
+        own_data.read_clips([EXAMPLE / "clips.csv"], dataset=mine, own=OwnData(layout=layout)).clips
+    )
 
 
 def expect(found, kind, count, example, severity=None):
@@ -159,7 +163,7 @@ def test_check_store_sees_persons_of_scaled_pixels_by_their_scores(layout, store
     """A joint that was not found is at (-1, -1) there, not at zero."""
     rng = np.random.default_rng(0)
     flat = skeletons.from_dict({"name": "f", "joints": ["a", "b"], "edges": [[0, 1]], "center": 0})
-    made = own_data.Preparation("image", flat, 2, False, (100, 100))
+    made = Preparation("image", flat, 2, False, (100, 100))
     clips = []
     for i in range(4):
         pixels = rng.uniform(1, 99, (2, 5, 2, 2))
@@ -501,7 +505,7 @@ def look(tmp_path, layout):
     def look(table, labels):
         table.to_csv(tmp_path / "clips.csv", index=False)
         labels.to_csv(tmp_path / "labels.csv", index=False)
-        return check_source(tmp_path / "clips.csv", layout=layout, progress=False)
+        return check_source(tmp_path / "clips.csv", layout, progress=False)
 
     return look
 
@@ -509,11 +513,11 @@ def look(tmp_path, layout):
 def test_check_source_finds_nothing_wrong_with_the_example(table, labels, look, layout, tmp_path):
     assert look(table, labels) == []
     table.to_parquet(tmp_path / "clips.parquet")
-    assert check_source(tmp_path / "clips.parquet", layout=layout, progress=False) == []
+    assert check_source(tmp_path / "clips.parquet", layout, progress=False) == []
 
 
 def test_check_source_finds_nothing_wrong_with_a_clean_folder(folder, layout):
-    assert check_source(folder(), layout=layout, progress=False) == []
+    assert check_source(folder(), layout, progress=False) == []
 
 
 @pytest.fixture
@@ -600,7 +604,7 @@ def test_check_source_counts_rows_of_another_length(table, labels, look, layout,
     lines = path.read_text().splitlines()
     lines.insert(5, "p1-jump,0")
     path.write_text("\n".join([*lines, "p4-wave,5,0,hip,1,2,3,4"]))
-    found = check_source(path, layout=layout, progress=False)
+    found = check_source(path, layout, progress=False)
     expect(found, LENGTH, 2, "clips.csv, row 6: 2 fields, the header has 7")
 
 
@@ -693,7 +697,7 @@ def test_check_source_names_arrays_that_cannot_be_used(folder, layout):
     good = np.ones((1, 6, 9, 3))
     path = folder(p1_jump=good[..., :2], p1_wave=good[:, :, :7], p2_jump=good * np.inf)
     (path / "p2-wave.npy").write_bytes(b"PK\x03\x04")
-    found = check_source(path, layout=layout, progress=False)
+    found = check_source(path, layout, progress=False)
     kinds = {problem.kind: problem.examples for problem in found}
     # Most of the arrays, not the first, tell how many channels there are.
     assert kinds[SHAPE] == ("p1-jump: expected (M, T, 9, 3), found (1, 6, 9, 2)",)
@@ -705,7 +709,7 @@ def test_check_source_names_arrays_that_cannot_be_used(folder, layout):
 
 def test_check_source_wants_the_same_channels_in_every_array(folder, layout):
     path = folder(p3_wave=np.ones((1, 6, 9, 4)))
-    found = check_source(path, layout=layout, progress=False)
+    found = check_source(path, layout, progress=False)
     expect(found, SHAPE, 1, "p3-wave: expected (M, T, 9, 3), found (1, 6, 9, 4)")
 
 
@@ -714,7 +718,7 @@ def test_check_source_names_files_of_the_same_name(folder, layout):
     (path / "again").mkdir()
     (path / "p1-jump.npy").rename(path / "again" / "p1-jump.npy")
     (path / "p1-jump.npy").write_bytes((path / "again" / "p1-jump.npy").read_bytes())
-    found = check_source(path, layout=layout, progress=False)
+    found = check_source(path, layout, progress=False)
     expect(found, DUPLICATE, 1, "p1-jump: p1-jump.npy")
 
 
@@ -724,17 +728,16 @@ def test_check_source_explains_a_source_that_cannot_be_read(tmp_path, layout, la
     found = look(table.iloc[:0], labels)
     expect(found, problems.UNREADABLE, 1, "has a header, but no rows")
     (tmp_path / "labels.csv").unlink()
-    found = check_source(tmp_path / "clips.csv", layout=layout, progress=False)
+    found = check_source(tmp_path / "clips.csv", layout, progress=False)
     assert {p.kind for p in found} == {problems.UNREADABLE, problems.UNREADABLE_LABELS}
     with pytest.raises(FileNotFoundError):
-        check_source(tmp_path / "none.csv", layout=layout, progress=False)
+        check_source(tmp_path / "none.csv", layout, progress=False)
 
 
 @pytest.mark.parametrize("name", ["none.csv", ""])
 def test_check_source_explains_labels_that_are_not_there(name, layout, tmp_path):
-    found = check_source(
-        EXAMPLE / "clips.csv", layout=layout, labels=tmp_path / name, progress=False
-    )
+    own = OwnData(labels=tmp_path / name)
+    found = check_source(EXAMPLE / "clips.csv", layout, own, progress=False)
     expect(found, problems.UNREADABLE_LABELS, 1, f"no labels file {tmp_path / name}: expected a C")
     assert "Errno" not in explain_problems(found)
     assert "with --labels" in found[0].advice
@@ -744,7 +747,7 @@ def test_check_gives_advice_that_fits_tables_or_arrays(table, labels, look, fold
     found = look(cell("joint", "elbow")(table), labels)
     assert "name joints as the layout does" in found[0].advice
     path = folder(p1_jump=np.ones((1, 6, 7, 3)))
-    (found,) = [p for p in check_source(path, layout=layout, progress=False) if p.kind == JOINTS]
+    (found,) = [p for p in check_source(path, layout, progress=False) if p.kind == JOINTS]
     assert found.advice == problems.KINDS[JOINTS].arrays
     assert "name joints" not in found.advice
 

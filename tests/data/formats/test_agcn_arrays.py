@@ -17,6 +17,7 @@ from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset
 from msg3d_lab.data.formats import agcn_arrays
 from msg3d_lab.data.formats.agcn_arrays import cut_repetition, read_clips
+from msg3d_lab.data.formats.own.options import OwnData
 
 NTU60, NTU120 = datasets.get("ntu60"), datasets.get("ntu120")
 TRAIN = ["S001C002P001R001A001", "S002C003P002R002A060", "S003C002P004R001A010"]
@@ -362,13 +363,13 @@ def test_own_arrays_take_a_layout_class_names_and_a_preparation(own, layout, tmp
     names = tmp_path / "names.txt"
     names.write_text("4 wave\n9 jump\n")
     folder = own(train=([flat(1, joints=4)] * 2, ["a", "b"], [9, 4]))
-    found = read_clips(folder, dataset=OWN, layout=layout, labels=names)
+    found = read_clips(folder, dataset=OWN, own=OwnData(layout=layout, labels=names))
     assert (found.label_names, [c.label for c in found.clips]) == (("wave", "jump"), [1, 0])
     assert (found.preparation["name"], found.notes) == ("arrays", ())
-    found = read_clips(folder, dataset=OWN, layout=layout, prepare="center")
+    found = read_clips(folder, dataset=OWN, own=OwnData(layout=layout, prepare="center"))
     assert not found.clips[0].keypoints[0, 0, layout.center].any()
     with pytest.raises(ValueError, match="has 4 joints, the layout ntu25 has 25"):
-        read_clips(folder, dataset=OWN, layout="ntu25")
+        read_clips(folder, dataset=OWN, own=OwnData(layout="ntu25"))
     with pytest.raises(ValueError, match="4 joints in 3D, and none of the library"):
         read_clips(folder, dataset=OWN)
 

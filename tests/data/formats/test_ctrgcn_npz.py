@@ -16,6 +16,7 @@ from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset
 from msg3d_lab.data.formats import ctrgcn_npz
 from msg3d_lab.data.formats.ctrgcn_npz import read_clips
+from msg3d_lab.data.formats.own.options import OwnData
 from msg3d_lab.data.formats.registry import import_dataset
 from msg3d_lab.data.preprocess import prepare_3d
 
@@ -331,7 +332,7 @@ def test_own_npz_of_any_layout(tmp_path, persons, channels):
     clips = [rng.uniform(0.1, 1, (persons, 7, 17, channels)) for _ in range(4)]
     clips[1][-1] = 0
     path = own_npz(tmp_path / "mine.npz", clips)
-    found = read_clips(path, dataset=OWN, layout="coco17")
+    found = read_clips(path, dataset=OWN, own=OwnData(layout="coco17"))
     assert (found.channels, found.preparation["scored"]) == (channels, channels == 3)
     assert f"{persons} persons x 17 joints x {channels} channels" in found.notes[0]
     *train, test = found.clips
@@ -347,9 +348,9 @@ def test_own_npz_names_layout_and_classes(tmp_path):
     path = own_npz(tmp_path / "mine.npz", [np.ones((2, 5, 25, 3))] * 2)
     names = tmp_path / "names.txt"
     names.write_text("wave\njump\nsit\n")
-    found = read_clips(path, dataset=OWN, labels=names)
+    found = read_clips(path, dataset=OWN, own=OwnData(labels=names))
     assert (found.skeleton.name, found.label_names) == ("ntu25", ("wave", "jump", "sit"))
     with pytest.raises(ValueError, match="rows of 150 numbers, which are not persons x 17 joints"):
-        read_clips(path, dataset=OWN, layout="coco17")
+        read_clips(path, dataset=OWN, own=OwnData(layout="coco17"))
     out = import_dataset(path, dataset="mine", out=tmp_path / "o.arrow", progress=False)
     assert out.is_file()

@@ -17,6 +17,7 @@ from msg3d_lab import skeletons
 from msg3d_lab.data import datasets
 from msg3d_lab.data.clips import Clip, LeftOut, check_clip
 from msg3d_lab.data.formats import kinetics
+from msg3d_lab.data.formats.own.options import OwnData
 from msg3d_lab.data.formats.registry import import_dataset
 from msg3d_lab.data.store import open_store, write_store
 
@@ -470,7 +471,7 @@ def test_pixels_are_refused_and_read_with_the_image_size(save, tmp_path):
     ):
         import_dataset(source, dataset="kinetics400", out=out, progress=False)
     assert not out.exists()
-    found = read_clips(source, dataset=KINETICS, image_size=(1080, 1920))
+    found = read_clips(source, dataset=KINETICS, own=OwnData(image_size=(1080, 1920)))
     assert found.preparation["image_size"] == [1080, 1920]
     for clip, expected in zip(found.clips, plain, strict=True):
         np.testing.assert_allclose(clip.keypoints, expected.keypoints, atol=1e-6)

@@ -16,6 +16,7 @@ from msg3d_lab.data.formats.ntu_raw import (
     read_clips,
     read_ntu_skeleton,
 )
+from msg3d_lab.data.formats.own.options import OwnData
 from msg3d_lab.data.formats.skeleton_file import format_skeleton, write_ntu_skeleton
 from msg3d_lab.data.preprocess import prepare_3d
 
@@ -218,9 +219,9 @@ def test_own_files_have_any_names_and_a_csv_of_labels(tmp_path):
     assert clips["extra"] == LeftOut("extra", "recordings without a label")
     assert clips["gone"] == LeftOut("gone", "labels without a recording")
     with pytest.raises(ValueError, match="have 25 joints, the layout coco17 has 17"):
-        read_clips([tmp_path], dataset=own, layout="coco17")
+        read_clips([tmp_path], dataset=own, own=OwnData(layout="coco17"))
     with pytest.raises(ValueError, match="ntu60 has its own layout and labels"):
-        read_clips([tmp_path], dataset=NTU60, labels=labels)
+        read_clips([tmp_path], dataset=NTU60, own=OwnData(labels=labels))
     labels.write_text("sample,label\nother,walk\n")
     with pytest.raises(ValueError, match="none of the 3 recordings, for example extra"):
         read_clips([tmp_path], dataset=own)

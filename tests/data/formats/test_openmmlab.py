@@ -19,6 +19,7 @@ from msg3d_lab.data import datasets
 from msg3d_lab.data.clips import Clip, LeftOut, check_clip
 from msg3d_lab.data.datasets import Dataset
 from msg3d_lab.data.formats.openmmlab import read_clips
+from msg3d_lab.data.formats.own.options import OwnData
 from msg3d_lab.data.formats.registry import import_dataset
 from msg3d_lab.data.preprocess import prepare_2d, prepare_3d
 from msg3d_lab.data.store import open_store
@@ -486,7 +487,7 @@ def test_own_pickles_keep_their_splits_and_the_layout_is_said(save, tmp_path):
     assert (store.splits, store.skeleton.name) == ({"test1": 1, "train1": 2}, "coco17")
     assert store.label_names == ["class 0", "class 1", "class 2"]
     assert "layout coco17 by the number of joints, 17 in 2D" in store.preparation["notes"][0]
-    named = read_clips(source, dataset=OWN, layout="coco17")
+    named = read_clips(source, dataset=OWN, own=OwnData(layout="coco17"))
     assert "layout" not in notes(named)
     for i, clip in enumerate(named.clips):
         np.testing.assert_array_equal(clip.keypoints, store.keypoints(i))
@@ -507,15 +508,15 @@ def test_a_layout_that_is_not_clear_is_asked_for(save, document, message):
 
 def test_a_named_layout_must_have_the_joints(save):
     with pytest.raises(ValueError, match="has 17 joints, the layout ntu25 has 25"):
-        read_clips(save(own_document()), dataset=OWN, layout="ntu25")
-    found = read_clips(save(own_document(joints=25)), dataset=OWN, layout="ntu25")
+        read_clips(save(own_document()), dataset=OWN, own=OwnData(layout="ntu25"))
+    found = read_clips(save(own_document(joints=25)), dataset=OWN, own=OwnData(layout="ntu25"))
     assert found.preparation["name"] == "prepare_2d"
 
 
 def test_own_3d_is_aligned_where_the_layout_can(save, flat_layout):
     found = read_clips(save(in_3d(joints=25)), dataset=OWN)
     assert (found.skeleton.name, found.preparation["name"]) == ("ntu25", "prepare_3d")
-    found = read_clips(save(in_3d(joints=4)), dataset=OWN, layout=flat_layout)
+    found = read_clips(save(in_3d(joints=4)), dataset=OWN, own=OwnData(layout=flat_layout))
     assert (found.preparation["name"], found.channels) == ("center", 3)
     (clip, *_) = found.clips
     assert not clip.keypoints[0, 0, flat_layout.center].any()
@@ -596,18 +597,18 @@ def test_missing_image_sizes_are_taken_from_the_others_or_asked_for(save):
     document["annotations"][0]["img_shape"] = (720, 1280)
     (entry,) = left_out(read_clips(save(document), dataset=OWN))
     assert (entry.id, "give --image-size HEIGHT WIDTH" in entry.detail) == ("v_2", True)
-    found = read_clips(save(document), dataset=OWN, image_size=(480, 640))
+    found = read_clips(save(document), dataset=OWN, own=OwnData(image_size=(480, 640)))
     assert not left_out(found)
     assert "the image size (480, 640) was taken instead of 1 in the file" in notes(found)
     assert found.preparation["image_size"] == [480, 640]
     bare = save(own_document(img_shape=None))
     with pytest.raises(ValueError, match=r"no 'img_shape'.* give --image-size HEIGHT WIDTH"):
         read_clips(bare, dataset=OWN)
-    sized = read_clips(bare, dataset=OWN, image_size=(480, 640))
+    sized = read_clips(bare, dataset=OWN, own=OwnData(image_size=(480, 640)))
     full = read_clips(save(own_document()), dataset=OWN)
     for clip, expected in zip(sized.clips, full.clips, strict=True):
         np.testing.assert_array_equal(clip.keypoints, expected.keypoints)
-    centered = read_clips(bare, dataset=OWN, prepare="center")
+    centered = read_clips(bare, dataset=OWN, own=OwnData(prepare="center"))
     assert (centered.preparation["name"], centered.channels) == ("center", 3)
 
 
@@ -621,7 +622,8 @@ def test_labels_that_contradict_names_are_refused_for_ntu_only(save):
         r"label 59 of ntu60, found label 0\. For labels .* --dataset NAME --layout ntu25",
     ):
         read_clips(source, dataset=NTU60)
-    assert [c.label for c in read_clips(source, dataset=OWN, layout="ntu25").clips] == [0, 0, 9, 30]
+    found = read_clips(source, dataset=OWN, own=OwnData(layout="ntu25"))
+    assert [clip.label for clip in found.clips] == [0, 0, 9, 30]
     for annotation in document["annotations"][:3]:
         annotation["label"] = int(annotation["frame_dir"][-3:])
     with pytest.raises(ValueError, match="All labels are one too high: they start at 1"):
@@ -630,7 +632,7 @@ def test_labels_that_contradict_names_are_refused_for_ntu_only(save):
 
 def test_class_names_of_ntu_are_its_own(save, tmp_path):
     with pytest.raises(ValueError, match=r"ntu60 has its own class names: .*--dataset NAME"):
-        read_clips(save(document_3d()), dataset=NTU60, labels=tmp_path / "names.txt")
+        read_clips(save(document_3d()), dataset=NTU60, own=OwnData(labels=tmp_path / "names.txt"))
 
 
 def test_recordings_of_the_other_ntu_are_refused(save):
@@ -644,13 +646,13 @@ def test_class_names_come_from_a_list(save, tmp_path):
     names, document = tmp_path / "names.txt", own_document()
     names.write_text("wave\njump\nsit\nstand\n")
     source = save(document)
-    found = read_clips(source, dataset=OWN, labels=names)
+    found = read_clips(source, dataset=OWN, own=OwnData(labels=names))
     assert found.label_names == ("wave", "jump", "sit", "stand")
     for annotation in document["annotations"]:
         annotation["label"] += 1
     assert "the labels start at 1 (labels 1 to 3)" in notes(read_clips(save(document), dataset=OWN))
     names.write_text("1 wave\n2 jump\n3 sit\n")
-    found = read_clips(save(document), dataset=OWN, labels=names)
+    found = read_clips(save(document), dataset=OWN, own=OwnData(labels=names))
     assert [clip.label for clip in found.clips] == [0, 1, 2, 0, 1, 2]
     assert found.label_names == ("wave", "jump", "sit")
 

@@ -14,9 +14,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from msg3d_lab import skeletons
 from msg3d_lab.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset
@@ -29,16 +26,17 @@ from msg3d_lab.data.formats.own.kinect import (
     list_segments,
 )
 from msg3d_lab.data.formats.own.labels import LabelRow, Labels, find_labels, read_labels
+from msg3d_lab.data.formats.own.layouts import find_layout, is_flat
+from msg3d_lab.data.formats.own.options import OwnData
+from msg3d_lab.data.formats.own.preparation import Preparation, can_align
 from msg3d_lab.data.formats.own.table import RecordingTable, open_tables
 from msg3d_lab.data.formats.zip_or_folder import (
     digest_members,
     has_members,
     list_members,
 )
-from msg3d_lab.data.preprocess import longest_first, order_persons, prepare_2d, prepare_3d
 from msg3d_lab.skeletons import Skeleton
 
-PREPARATIONS = ("align", "center", "image", "none")
 FOLDER = "folder of .npy"  # the format of arrays; `RecordingTable.format` is that of a table
 TABLES = "folder of tables"
 SEGMENTS = "PKU-MMD"
@@ -48,7 +46,6 @@ OWN_FORMATS = (
     SEGMENTS,
     *(f"{k} table, {t}" for k in ("long", "wide") for t in ("CSV", "Parquet")),
 )
-FLAT = ("coco17", "openpose18")
 _CHANNELS = ("x,y", "x,y,z", "x,y,score", "x,y,z,score")
 
 
@@ -74,115 +71,15 @@ class Source:
     format: str
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """What is done to the coordinates of every clip.
-
-    Args:
-        name: "align" (`prepare_3d`), "center" (the place where the first person's centre is first
-            seen becomes the origin; joints that were not seen stay zero), "image" (`prepare_2d`;
-            if the source has no score, it is 1 for joints that were seen) or "none".
-        layout: has the centre and the directions to align by.
-        axes: number of coordinates, 2 or 3.
-        scored: whether a score follows the coordinates.
-        image_size: (height, width) in pixels, for "image".
-        longest_first: whether persons are sorted by how many frames they are seen in. Default: as
-            in the published stores, only "align" puts the one seen longest first.
-
-    Raises:
-        ValueError: an unknown name, or one that does not fit the coordinates or the layout.
-    """
-
-    name: str
-    layout: Skeleton
-    axes: int
-    scored: bool
-    image_size: tuple[int, int] | None = None
-    longest_first: bool = False
-
-    def __post_init__(self) -> None:
-        if self.name not in PREPARATIONS:
-            raise ValueError(
-                f"unknown preparation {self.name!r}: expected one of {', '.join(PREPARATIONS)}"
-            )
-        if self.name == "align" and not _can_align(self.layout, self.axes):
-            raise ValueError(
-                f"preparation align needs x, y, z and a layout with align.z and align.x, found "
-                f"{self.axes} coordinates and layout {self.layout.name}: use center"
-            )
-        if (self.name == "image") != (self.image_size is not None):
-            raise ValueError(
-                f"preparation image and an image size go together, found {self.name} and image "
-                f"size {self.image_size}"
-            )
-        if self.image_size is not None and (self.axes != 2 or min(self.image_size) <= 0):
-            raise ValueError(
-                f"an image size (height, width) above 0 goes with x, y in pixels, found "
-                f"{self.image_size} and {self.axes} coordinates"
-            )
-
-    @property
-    def channels(self) -> int:
-        """Channels of the prepared clips."""
-        return self.axes + (self.scored or self.name == "image")
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """Name and options as recorded in a store."""
-        name = {"align": "prepare_3d", "image": "prepare_2d"}.get(self.name, self.name)
-        document: dict[str, Any] = {"name": name, "scored": self.channels > self.axes}
-        if self.name == "center":
-            document["joint"] = self.layout.joints[self.layout.center]
-        if self.image_size is not None:
-            document["image_size"] = list(self.image_size)
-        if self.longest_first:
-            document["persons"] = "longest first"
-        return document
-
-    def __call__(self, keypoints: np.ndarray) -> np.ndarray:
-        """Prepare a clip: (M, T, V, axes [+ 1]) -> (M, T', V, channels) float32."""
-        keypoints = keypoints.astype(np.float64)
-        if self.longest_first:
-            keypoints = keypoints[longest_first(keypoints[..., : self.axes])]
-        points, score = keypoints[..., : self.axes], keypoints[..., self.axes :]
-        seen: np.ndarray = np.any(points, axis=-1, keepdims=True)
-        if self.image_size is not None:
-            return prepare_2d(points, (score if self.scored else seen)[..., 0], self.image_size)
-        if self.name == "align":
-            # prepare_3d orders persons and drops frames; scores must follow.
-            order, frames = order_persons(points)
-            points, score = (part[order][:, frames] for part in (points, score))
-            points = prepare_3d(points, self.layout)
-        elif self.name == "center":
-            where = np.argwhere(seen[:, :, self.layout.center, 0])
-            if where.size:
-                person, frame = where[0]
-                points = (points - points[person, frame, self.layout.center]) * seen
-        return np.concatenate([points, score], axis=-1).astype(np.float32)
-
-
-def read_clips(
-    sources: Sequence[Path],
-    *,
-    dataset: Dataset,
-    layout: Skeleton | str | Path,
-    labels: str | Path | None = None,
-    prepare: str | None = None,
-    image_size: tuple[int, int] | None = None,
-    channels: str | None = None,
-) -> Recordings:
+def read_clips(sources: Sequence[Path], *, dataset: Dataset, own: OwnData) -> Recordings:
     """Read own recordings. One that cannot be used is left out, with the reason.
 
     Args:
         sources: one table (CSV, Parquet), long or wide; or one folder or zip of `.npy` files or of
             tables of a clip each.
         dataset: only its name is known.
-        layout: the joints; see `find_layout`.
-        labels: the CSV of labels. Default: see `find_labels`.
-        prepare: one of `PREPARATIONS`. Default: "image" with an image size, "align" in 3D if the
-            layout has directions, else "center".
-        image_size: (height, width) in pixels of the images that x and y refer to.
-        channels: what the channels of arrays are; see `open_source`.
+        own: has a layout. Defaults: for the labels see `find_labels`; prepared as "image" with an
+            image size, "align" in 3D if the layout has directions, else "center".
 
     Raises:
         FileNotFoundError: there is no such source, layout or labels.
@@ -190,20 +87,21 @@ def read_clips(
             preparation that does not fit. When the clips of a table are read: a row of another
             length, a sample whose rows are not together.
     """
-    source, layout = sources[0], find_layout(layout)
-    opened, known = open_labelled(
-        source, layout=layout, labels=labels, image_size=image_size, channels=channels
-    )
+    source, layout = sources[0], find_layout(own.layout or "")
+    opened, known = open_labelled(source, layout, own)
     if known.faults:
         raise ValueError(_summary(f"{known.path} cannot be used", known.faults))
     if opened.axes is None:
         unusable = [fault for fault in opened.clips if isinstance(fault, LeftOut)]
         raise ValueError(_summary(f"{source} has no file that can be used", unusable))
-    if prepare is None:
-        prepare = "align" if _can_align(layout, opened.axes) else "center"
-        prepare = prepare if image_size is None else "image"
+    default = "align" if can_align(layout, opened.axes) else "center"
     preparation = Preparation(
-        prepare, layout, opened.axes, opened.scored, image_size, longest_first=True
+        own.prepare or (default if own.image_size is None else "image"),
+        layout,
+        opened.axes,
+        opened.scored,
+        own.image_size,
+        longest_first=True,
     )
     clips: Iterable[Clip | LeftOut]
     if isinstance(opened.clips, LazyClips):
@@ -229,52 +127,24 @@ def read_clips(
     )
 
 
-def find_layout(layout: Skeleton | str | Path) -> Skeleton:
-    """Return a layout, given itself, its name or the path of its YAML.
-
-    Raises:
-        FileNotFoundError: neither a name nor a file.
-        ValueError: the file is not a layout.
-    """
-    if isinstance(layout, Skeleton):
-        return layout
-    if str(layout) in skeletons.names():
-        return skeletons.get(str(layout))
-    if not Path(layout).is_file():
-        raise FileNotFoundError(
-            f"no joint layout {layout}: expected the path of a YAML file or one of "
-            f"{', '.join(skeletons.names())}"
-        )
-    return skeletons.load(layout)
-
-
-def is_flat(layout: Skeleton) -> bool:
-    """Whether a layout is that of a 2D pose estimator, whose third number is a score."""
-    return layout.name in FLAT
-
-
-def open_labelled(
-    source: Path,
-    *,
-    layout: Skeleton,
-    labels: str | Path | None = None,
-    image_size: tuple[int, int] | None = None,
-    channels: str | None = None,
-) -> tuple[Source, Labels]:
+def open_labelled(source: Path, layout: Skeleton, own: OwnData) -> tuple[Source, Labels]:
     """Open a source with its labels; see `open_source` and `read_labels`.
 
     Raises:
         FileNotFoundError: there is no such source or labels.
         ValueError: what `open_source` and `read_labels` raise.
     """
-    folder = labels is not None and (Path(labels).is_dir() or zipfile.is_zipfile(labels))
-    if folder and has_members(source, lambda name: name.endswith(".txt")):
+    labels = None if own.labels is None else Path(own.labels)
+    if (
+        labels is not None
+        and (labels.is_dir() or zipfile.is_zipfile(labels))
+        and has_members(source, lambda name: name.endswith(".txt"))
+    ):
         _check_kinect(source, layout)
-        _refuse_channels(source, channels)
-        segments, known = list_segments(source, Path(str(labels)))
+        _refuse_channels(source, own)
+        segments, known = list_segments(source, labels)
         return Source(segments, 3, False, SEGMENTS), known
-    opened = open_source(source, layout=layout, image_size=image_size, channels=channels)
-    return opened, read_labels(Path(labels) if labels is not None else find_labels(source))
+    return open_source(source, layout, own), read_labels(labels or find_labels(source))
 
 
 def _check_kinect(source: Path, layout: Skeleton) -> None:
@@ -289,46 +159,40 @@ def _digest_labels(path: Path) -> str:
     return digest_members(list_members([path], suffix=".txt")) if path.is_dir() else digest(path)
 
 
-def open_source(
-    source: Path,
-    *,
-    layout: Skeleton,
-    image_size: tuple[int, int] | None = None,
-    channels: str | None = None,
-) -> Source:
+def open_source(source: Path, layout: Skeleton, own: OwnData) -> Source:
     """Open a table or a folder without its labels; used by `read_clips` and by `check`.
 
     Args:
         source: the table or folder.
         layout: the joints.
-        image_size: (height, width) in pixels.
-        channels: of arrays: "x,y", "x,y,z", "x,y,score" or "x,y,z,score". Default: by their number.
-            2 are x, y; 3 are x, y, z, or x, y, score if there is an image size; 4 are x, y, z,
-            score.
+        own: channels of arrays, "x,y", "x,y,z", "x,y,score" or "x,y,z,score". Default: by their
+            number. 2 are x, y; 3 are x, y, z, or x, y, score if there is an image size; 4 are x, y,
+            z, score.
 
     Raises:
         FileNotFoundError: there is no such source.
         ValueError: neither such a table nor such a folder; other channels than are found; joints of
             an image with a third channel that may be a score.
     """
+    channels = own.channels
     if channels is not None and channels not in _CHANNELS:
         raise ValueError(f"expected channels {' or '.join(_CHANNELS)}, found {channels!r}")
     if not source.exists():
         raise FileNotFoundError(f"no file or folder {source}")
     if not source.is_dir() and not zipfile.is_zipfile(source):
         table = RecordingTable(source, layout)
-        _refuse_channels(source, channels)
+        _refuse_channels(source, own)
         return Source(table.samples(), len(table.axes), table.scored, table.format)
     if not has_members(source, lambda name: name.lower().endswith(".npy")):
         tables = open_tables(source, layout)
         if tables is not None:
-            _refuse_channels(source, channels)
+            _refuse_channels(source, own)
             return Source(tables.clips, tables.axes, tables.scored, TABLES)
     clips, count, third = open_folder(source, layout)
     if count is None:
         return Source(clips, None, False, FOLDER)
     if channels is None:
-        scored = count == 4 or (count == 3 and image_size is not None)
+        scored = count == 4 or (count == 3 and own.image_size is not None)
         if count == 3 and not scored and is_flat(layout) and third is not None:
             raise ChannelsError(
                 f"the third channel of the arrays in {source} is {third[0]:.3g} to {third[1]:.3g}, "
@@ -345,8 +209,8 @@ def open_source(
     return Source(clips, count - scored, scored, FOLDER)
 
 
-def _refuse_channels(source: Path, channels: str | None) -> None:
-    if channels is not None:
+def _refuse_channels(source: Path, own: OwnData) -> None:
+    if own.channels is not None:
         raise ValueError(
             f"channels are for arrays: the columns of {source} say what they are; leave it out"
         )
@@ -413,10 +277,6 @@ def _prepared(raw: Clip, row: LabelRow, preparation: Preparation) -> Clip | Left
     if not keypoints.size:  # prepare_3d takes coordinates that are almost zero for nobody
         return LeftOut(raw.id, faults.NOBODY)
     return Clip(raw.id, keypoints, row.label, row.splits, row.subject, row.camera, row.setup)
-
-
-def _can_align(layout: Skeleton, axes: int) -> bool:
-    return axes == 3 and layout.up is not None and layout.across is not None
 
 
 def _summary(what: str, found: Sequence[LeftOut]) -> str:

@@ -4,6 +4,7 @@ from made_recordings import left_out, read_clips
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.checks import check_source
+from msg3d_lab.data.formats.own.options import OwnData
 
 NTU = skeletons.get("ntu25")
 
@@ -35,7 +36,7 @@ def test_pku_mmd_is_cut_into_its_actions(pku):
     assert (first.label, second.label, found.label_names) == (0, 1, ("7", "43"))
     assert (first.splits, first.camera) == (("xsub_train",), 0)
     assert [name for name, _ in left_out(found)] == ["0002-L-2", "0003-M"]
-    kinds = {p.kind for p in check_source(videos, layout=NTU, labels=labels, progress=False)}
+    kinds = {p.kind for p in check_source(videos, NTU, OwnData(labels=labels), progress=False)}
     assert "recordings without a label" in kinds
 
 

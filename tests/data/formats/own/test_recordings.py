@@ -11,8 +11,8 @@ from made_recordings import body, read_clips, rows
 from msg3d_lab import skeletons
 from msg3d_lab.data import open_store, write_store
 from msg3d_lab.data.formats.own import labels as own_labels
-from msg3d_lab.data.formats.own import recordings as own_data
 from msg3d_lab.data.formats.own import table as own_table
+from msg3d_lab.data.formats.own.preparation import PREPARATIONS
 from msg3d_lab.data.preprocess import center_on, prepare_2d, prepare_3d
 
 DOCS = Path(__file__).parents[4] / "docs"
@@ -170,7 +170,7 @@ def test_documentation_shows_the_example():
         assert file.startswith(block)
     for entry in skeletons._REQUIRED | skeletons._OPTIONAL:
         assert f"| `{entry}` |" in text
-    for name in own_data.PREPARATIONS:
+    for name in PREPARATIONS:
         assert f"| `{name}` |" in text
     for column in (*own_labels._REQUIRED, *own_labels._OPTIONAL, *own_table._REQUIRED):
         assert column in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from msg3d_lab.data.formats.label_list import name_classes, read_label_list
+from msg3d_lab.data.formats.own.label_list import name_classes, read_label_list
 
 
 @pytest.fixture

@@ -1,0 +1,188 @@
+"""What is done to the coordinates of own recordings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msg3d_lab.data.formats.own.layouts import guess_layout, is_flat
+from msg3d_lab.data.formats.own.options import OwnData
+from msg3d_lab.data.preprocess import longest_first, order_persons, prepare_2d, prepare_3d
+from msg3d_lab.skeletons import Skeleton
+
+PREPARATIONS = ("align", "center", "image", "none")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to the coordinates of every clip.
+
+    Args:
+        name: "align" (`prepare_3d`), "center" (the place where the first person's centre is first
+            seen becomes the origin; joints that were not seen stay zero), "image" (`prepare_2d`;
+            if the source has no score, it is 1 for joints that were seen) or "none".
+        layout: has the centre and the directions to align by.
+        axes: number of coordinates, 2 or 3.
+        scored: whether a score follows the coordinates.
+        image_size: (height, width) in pixels, for "image".
+        longest_first: whether persons are sorted by how many frames they are seen in. Default: as
+            in the published stores, only "align" puts the one seen longest first.
+
+    Raises:
+        ValueError: an unknown name, or one that does not fit the coordinates or the layout.
+    """
+
+    name: str
+    layout: Skeleton
+    axes: int
+    scored: bool
+    image_size: tuple[int, int] | None = None
+    longest_first: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name not in PREPARATIONS:
+            raise ValueError(
+                f"unknown preparation {self.name!r}: expected one of {', '.join(PREPARATIONS)}"
+            )
+        if self.name == "align" and not can_align(self.layout, self.axes):
+            raise ValueError(
+                f"preparation align needs x, y, z and a layout with align.z and align.x, found "
+                f"{self.axes} coordinates and layout {self.layout.name}: use center"
+            )
+        if (self.name == "image") != (self.image_size is not None):
+            raise ValueError(
+                f"preparation image and an image size go together, found {self.name} and image "
+                f"size {self.image_size}"
+            )
+        if self.image_size is not None and (self.axes != 2 or min(self.image_size) <= 0):
+            raise ValueError(
+                f"an image size (height, width) above 0 goes with x, y in pixels, found "
+                f"{self.image_size} and {self.axes} coordinates"
+            )
+
+    @property
+    def channels(self) -> int:
+        """Channels of the prepared clips."""
+        return self.axes + (self.scored or self.name == "image")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Name and options as recorded in a store."""
+        name = {"align": "prepare_3d", "image": "prepare_2d"}.get(self.name, self.name)
+        document: dict[str, Any] = {"name": name, "scored": self.channels > self.axes}
+        if self.name == "center":
+            document["joint"] = self.layout.joints[self.layout.center]
+        if self.image_size is not None:
+            document["image_size"] = list(self.image_size)
+        if self.longest_first:
+            document["persons"] = "longest first"
+        return document
+
+    def __call__(self, keypoints: np.ndarray) -> np.ndarray:
+        """Prepare a clip: (M, T, V, axes [+ 1]) -> (M, T', V, channels) float32."""
+        keypoints = keypoints.astype(np.float64)
+        if self.longest_first:
+            keypoints = keypoints[longest_first(keypoints[..., : self.axes])]
+        points, score = keypoints[..., : self.axes], keypoints[..., self.axes :]
+        seen: np.ndarray = np.any(points, axis=-1, keepdims=True)
+        if self.image_size is not None:
+            return prepare_2d(points, (score if self.scored else seen)[..., 0], self.image_size)
+        if self.name == "align":
+            # prepare_3d orders persons and drops frames; scores must follow.
+            order, frames = order_persons(points)
+            points, score = (part[order][:, frames] for part in (points, score))
+            points = prepare_3d(points, self.layout)
+        elif self.name == "center":
+            where = np.argwhere(seen[:, :, self.layout.center, 0])
+            if where.size:
+                person, frame = where[0]
+                points = (points - points[person, frame, self.layout.center]) * seen
+        return np.concatenate([points, score], axis=-1).astype(np.float32)
+
+
+def can_align(layout: Skeleton, axes: int) -> bool:
+    """Whether clips can be turned upright: the layout says which joints are above each other."""
+    return axes == 3 and layout.up is not None and layout.across is not None
+
+
+@dataclass(frozen=True)
+class ArrayPlan:
+    """The layout of own recordings in padded arrays, and what is done to them.
+
+    Args:
+        layout: the joints.
+        channels: numbers per joint in the arrays.
+        scored: whether the last of them is a score.
+        preparation: None if the coordinates stay as they are.
+        notes: what had to be assumed.
+    """
+
+    layout: Skeleton
+    channels: int
+    scored: bool
+    preparation: Preparation | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def record(self) -> dict[str, object]:
+        """What a store records of the preparation."""
+        if self.preparation is not None:
+            return self.preparation.record
+        return {"name": "arrays", "scored": self.scored}
+
+    @property
+    def prepared_channels(self) -> int:
+        """Numbers per joint after the preparation."""
+        return self.channels if self.preparation is None else self.preparation.channels
+
+    def __call__(self, clip: np.ndarray) -> np.ndarray:
+        """Prepare a clip (M, T, V, C)."""
+        if self.preparation is None:
+            return np.ascontiguousarray(clip, dtype=np.float32)
+        return self.preparation(clip)
+
+
+def plan_arrays(own: OwnData, *, joints: int, channels: int, where: Path) -> ArrayPlan:
+    """Choose layout and preparation of own arrays.
+
+    Args:
+        own: its layout (default: see `guess_layout`), preparation (default: "image" with an image
+            size, else nothing: arrays of these formats are usually prepared already), image size.
+        joints: V of the arrays.
+        channels: C of the arrays, 2 or 3. In a 2D layout, or with an image size, the third is a
+            score.
+        where: named in messages.
+
+    Raises:
+        FileNotFoundError: no such layout.
+        ValueError: a layout of another number of joints, none that fits, or a preparation that does
+            not fit.
+    """
+    if channels not in (2, 3):
+        raise ValueError(f"{where}: expected 2 or 3 numbers per joint, found {channels}")
+    notes: tuple[str, ...] = ()
+    found, image_size = own.skeleton, own.image_size
+    if found is not None:
+        if found.num_joints != joints:
+            raise ValueError(
+                f"{where} has {joints} joints, the layout {found.name} has {found.num_joints}: "
+                "name the layout of these recordings (--layout)"
+            )
+        flat = is_flat(found)
+    else:
+        flat = channels == 2 or joints in (17, 18)
+        found = guess_layout(joints, flat=flat, where=where)
+        notes = (
+            f"layout {found.name} by the number of joints, {joints}; if the joints are in another "
+            "order, name theirs (--layout)",
+        )
+    scored = channels == 3 and (flat or image_size is not None)
+    if scored:
+        notes += ("3 numbers per joint, taken as x, y, score",)
+    if own.prepare is None and image_size is None:
+        return ArrayPlan(found, channels, scored, None, notes)
+    plan = Preparation(own.prepare or "image", found, channels - scored, scored, image_size)
+    return ArrayPlan(found, channels, scored, plan, notes)
