@@ -70,6 +70,17 @@ def test_get_nw_ucla_parents_are_those_of_the_field():
     assert set(skeletons.get("nw-ucla20").bones) == expected
 
 
+def test_get_utd_mhad_has_the_body_of_nw_ucla_in_another_order():
+    one, other = skeletons.get("nw-ucla20"), skeletons.get("utd-mhad20")
+    assert other.joints[:5] == ("head", "shoulder center", "spine", "hip center", "left shoulder")
+    assert other.joints[4:] == one.joints[4:]
+    by_name = lambda s, pairs: {frozenset((s.joints[i], s.joints[j])) for i, j in pairs}  # noqa: E731
+    for pairs in ("edges", "bones", "mirror"):
+        assert by_name(one, getattr(one, pairs)) == by_name(other, getattr(other, pairs))
+    assert one.joints[one.center] == other.joints[other.center]
+    assert [one.joints[i] for i in one.up] == [other.joints[i] for i in other.up]
+
+
 def test_get_mediapipe_layouts_have_the_numbers_of_their_landmarks():
     """From MediaPipe's enumerations PoseLandmark and HandLandmark."""
     body, hand = skeletons.get("mediapipe33"), skeletons.get("hand21")
@@ -221,7 +232,9 @@ def test_from_dict_walks_the_edges_as_networkx_does(data):
 
 
 def test_get_lists_what_there_is():
-    with pytest.raises(ValueError, match="coco17, hand21, mediapipe33, ntu25, nw-ucla20"):
+    with pytest.raises(
+        ValueError, match="coco17, hand21, mediapipe33, ntu25, nw-ucla20, openpose18, utd-mhad20"
+    ):
         skeletons.get("smpl")
     with pytest.raises(ValueError, match=r"expected one of \['chain', 'star'\]"):
         skeletons.get("ntu25", edge_set="hex")

@@ -29,10 +29,11 @@ def import_(
 
     Args:
         source: raw NTU zips or a folder of .skeleton files; OpenMMLab pickles; the folder of
-            padded arrays of 2s-AGCN or MS-G3D, or CTR-GCN's .npz; NW-UCLA's all_sqe; the folder of
-            Kinetics-Skeleton; with a layout, your own recordings.
-        dataset: ntu60, ntu120, nw-ucla or kinetics400; for your own recordings, also for OpenMMLab
-            pickles and arrays of your own, any other name.
+            padded arrays of 2s-AGCN or MS-G3D, or CTR-GCN's .npz; NW-UCLA's all_sqe;
+            UTD-MHAD's skeletons; the folder of Kinetics-Skeleton; with a layout, your own
+            recordings.
+        dataset: ntu60, ntu120, nw-ucla, utd-mhad or kinetics400; for your own recordings, also for
+            OpenMMLab pickles and arrays of your own, any other name.
         out: the new store. Default: data/DATASET.arrow, for NTU with -2d or -3d.
         layout: for your own recordings: the joint layout, a YAML file
             (docs/data/own-skeletons.md) or the name of one of the library. Pickles and arrays need
@@ -127,8 +128,8 @@ def download(name: Positional[str | None] = None, folder: Path = Path("data")) -
     An interrupted download continues when the same command is given again.
 
     Args:
-        name: ntu60-2d, ntu60-3d, ntu120-2d or ntu120-3d; ntu60-raw, ntu120-raw, nw-ucla or
-            kinetics for a guide. Default: list all names.
+        name: ntu60-2d, ntu60-3d, ntu120-2d or ntu120-3d; ntu60-raw, ntu120-raw, nw-ucla,
+            utd-mhad or kinetics for a guide. Default: list all names.
         folder: the folder of the file.
     """
     from msg3d_lab.data import download as library

@@ -22,6 +22,39 @@ _NW_UCLA = (
     "carry",
 )
 
+# Chen et al., ICIP 2015; names as in the data set's own `Sample_Code/Action_List.txt` (read in
+# github.com/notha99y/Multimodal_human_actions), in the order of the action numbers 1 to 27.
+_UTD_MHAD = (
+    "swipe left with the right arm",
+    "swipe right with the right arm",
+    "wave with the right hand",
+    "clap in front",
+    "throw with the right arm",
+    "cross arms on the chest",
+    "basketball shot",
+    "draw x",
+    "draw circle clockwise",
+    "draw circle counter-clockwise",
+    "draw triangle",
+    "bowling with the right hand",
+    "front boxing",
+    "baseball swing from the right",
+    "tennis forehand swing",
+    "arm curl with two arms",
+    "tennis serve",
+    "push with two hands",
+    "knock on a door",
+    "catch with one hand",
+    "pick up and throw",
+    "jog in place",
+    "walk in place",
+    "sit to stand",
+    "stand to sit",
+    "forward lunge, left foot first",
+    "squat with arms stretched out",
+)
+_UTD_MHAD_TRAIN = frozenset((1, 3, 5, 7))
+
 _XSUB60_TRAIN = frozenset(
     (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)
 )  # fmt: skip
@@ -64,6 +97,7 @@ DATASETS = {
         Dataset("ntu60", "NTU RGB+D 60", ("ntu25", "coco17"), _NTU120[:60], ("xsub", "xview")),
         Dataset("ntu120", "NTU RGB+D 120", ("ntu25", "coco17"), _NTU120, ("xsub", "xset")),
         Dataset("nw-ucla", "Northwestern-UCLA", ("nw-ucla20",), _NW_UCLA, ("xview",)),
+        Dataset("utd-mhad", "UTD-MHAD", ("utd-mhad20",), _UTD_MHAD, ("xsub",)),
         Dataset("kinetics400", "Kinetics-Skeleton 400", ("openpose18",), (), ("kinetics",)),
     )
 }
@@ -151,6 +185,14 @@ def ntu_splits(name: str, *, dataset: str = "ntu60") -> tuple[str, ...]:
     else:
         raise ValueError(f"expected ntu60 or ntu120, found {dataset!r}")
     return tuple(f"{rule}_{'train' if train else 'val'}" for rule, train in rules.items())
+
+
+def utd_mhad_splits(subject: int) -> tuple[str, ...]:
+    """Return the splits of a performer of UTD-MHAD: 1, 3, 5 and 7 train, 2, 4, 6 and 8 test.
+
+    Source: Chen et al., ICIP 2015.
+    """
+    return (f"xsub_{'train' if subject in _UTD_MHAD_TRAIN else 'val'}",)
 
 
 @cache

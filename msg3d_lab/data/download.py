@@ -52,6 +52,10 @@ GUIDES: Mapping[str, str] = {
   1. Open https://github.com/Uason-Chen/CTR-GCN and follow its link under "NW-UCLA" to
      all_sqe.zip (1,484 clips)
   2. msg3d-lab data import all_sqe.zip --dataset nw-ucla""",
+    "utd-mhad": """The skeletons are free for research, but lie where only a browser gets them:
+  1. Open https://personal.utdallas.edu/~kehtar/UTD-MHAD.html and get the zip of skeletons (861
+     files aA_sS_tT_skeleton.mat, 15 MB); the other modalities are not needed
+  2. msg3d-lab data import Skeleton.zip --dataset utd-mhad""",
     "kinetics": """Kinetics-Skeleton is free, but lies where only a browser gets it:
   1. Open https://github.com/yysijie/st-gcn/blob/master/OLD_README.md#kinetics-skeleton and follow
      its link; unpack what you get

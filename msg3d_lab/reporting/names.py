@@ -23,12 +23,14 @@ _DATASETS = {
     "ntu60": "NTU60",
     "ntu120": "NTU120",
     "nw-ucla": "NW-UCLA",
+    "utd-mhad": "UTD-MHAD",
     "kinetics400": "Kinetics400",
 }
 _SPLITS = {"xsub": "X-Sub", "xview": "X-View", "xset": "X-Set", "kinetics": ""}
 _INPUTS = {
     "ntu25": "3D (ntu25)",
     "nw-ucla20": "3D (nw-ucla20)",
+    "utd-mhad20": "3D (utd-mhad20)",
     "coco17": "2D (HRNet, coco17)",
     "openpose18": "2D (OpenPose, openpose18)",
 }

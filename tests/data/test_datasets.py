@@ -6,7 +6,9 @@ from msg3d_lab import skeletons
 from msg3d_lab.data import datasets
 
 
-@pytest.mark.parametrize(("name", "classes"), [("ntu60", 60), ("ntu120", 120), ("nw-ucla", 10)])
+@pytest.mark.parametrize(
+    ("name", "classes"), [("ntu60", 60), ("ntu120", 120), ("nw-ucla", 10), ("utd-mhad", 27)]
+)
 def test_dataset_has_distinct_class_names_and_known_layouts(name, classes):
     dataset = datasets.get(name)
     assert len(set(dataset.label_names)) == len(dataset.label_names) == classes
@@ -22,11 +24,19 @@ def test_label_names_are_in_the_order_of_the_action_numbers():
         assert names[number - 1].startswith(start)
     assert datasets.get("ntu60").label_names == names[:60]
     assert datasets.get("nw-ucla").label_names[6:8] == ("donning", "doffing")
+    utd = datasets.get("utd-mhad").label_names
+    assert (utd[5], utd[21], utd[23]) == ("cross arms on the chest", "jog in place", "sit to stand")
 
 
 def test_get_names_the_data_sets_it_knows():
     with pytest.raises(ValueError, match="unknown data set 'ntu': expected one of ntu60, ntu120"):
         datasets.get("ntu")
+
+
+def test_utd_mhad_splits_are_odd_against_even_subjects():
+    odd, even = ("xsub_train",), ("xsub_val",)
+    found = [datasets.utd_mhad_splits(subject) for subject in range(1, 9)]
+    assert found == [odd, even] * 4
 
 
 def test_ntu_splits_follow_the_authors_rules():

@@ -19,6 +19,7 @@ from msg3d_lab.data.formats import (
     ntu_raw,
     nw_ucla,
     openmmlab,
+    utd_mhad,
 )
 from msg3d_lab.data.formats.image_range import refuse_outside
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
@@ -36,6 +37,7 @@ IMPORTERS: tuple[Importer, ...] = (
     agcn_arrays.IMPORTER,
     ctrgcn_npz.IMPORTER,
     nw_ucla.IMPORTER,
+    utd_mhad.IMPORTER,
     kinetics.IMPORTER,
 )
 
@@ -67,8 +69,8 @@ def import_dataset(
 
     Args:
         source: a file or folder; several for data sets that come in parts.
-        dataset: "ntu60", "ntu120", "nw-ucla" or "kinetics400"; for recordings of your own, any
-            other name.
+        dataset: "ntu60", "ntu120", "nw-ucla", "utd-mhad" or "kinetics400"; for recordings of your
+            own, any other name.
         out: the new store; no file is left there if the import fails. Default:
             `data/DATASET.arrow`, for NTU `data/DATASET-2d.arrow` or `-3d`.
         layout: for your own recordings (see `docs/data/own-skeletons.md`): a layout, its name or

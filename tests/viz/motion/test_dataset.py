@@ -66,7 +66,7 @@ def test_class_counts_stacks_the_parts_of_a_split(make_counts):
     assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first class is on top"
 
 
-@pytest.mark.parametrize("dataset", ["ntu60", "ntu120", "nw-ucla"])
+@pytest.mark.parametrize("dataset", ["ntu60", "ntu120", "nw-ucla", "utd-mhad"])
 def test_class_counts_keeps_names_legible_and_apart(dataset):
     names = list(DATASETS[dataset].label_names)
     counts = pd.DataFrame({"train": 600, "val": 300}, names)
