@@ -32,8 +32,8 @@ docs: .venv/installed-docs ## the site, in docs/_build/html
 	@$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --quiet -c docs . docs/_build/html
 	@echo "The site is in docs/_build/html/index.html"
 
-lab: .venv/installed ## environment, then JupyterLab on the notebooks
-	@$(BIN)/jupyter lab $(LAB_ARGS) notebooks
+lab: .venv/installed ## environment, then JupyterLab, with the first notebook open
+	@JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter $(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_ARGS)
 
 clean: ## remove the environment, caches and the site; runs and data stay
 	rm -rf docs/_build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
