@@ -82,16 +82,10 @@ def measure_speed(path: Path, repeats: int, count: int = 256) -> dict[str, Any]:
 
 def _batches(store: Any, stream: str, *, batch_size: int = BATCH, **options: Any) -> Any:
     from msg3d_lab.data import TrainBatches
+    from msg3d_lab.data.batches.assemble import Assembler
 
-    return TrainBatches(
-        store,
-        store.indices("xsub_train"),
-        stream=stream,
-        clip_len=CLIP_LEN,
-        num_persons=PERSONS,
-        batch_size=batch_size,
-        **options,
-    )
+    assemble = Assembler(store, stream=stream, clip_len=CLIP_LEN, num_persons=PERSONS)
+    return TrainBatches(assemble, store.indices("xsub_train"), batch_size=batch_size, **options)
 
 
 def _epoch_rate(batches: Any, epoch: int) -> float:
@@ -117,9 +111,11 @@ def _per_sample_rate(
 def _difference(store: Any, recordings: Sequence[np.ndarray], stream: str) -> float:
     """The largest difference between the clips of both pipelines, for the same frames."""
     from msg3d_lab.data import TestBatches, uniform_sample
+    from msg3d_lab.data.batches.assemble import Assembler
 
     indices = np.arange(len(recordings))
-    ours = TestBatches(store, indices, stream=stream, clip_len=CLIP_LEN, num_persons=PERSONS)
+    assemble = Assembler(store, stream=stream, clip_len=CLIP_LEN, num_persons=PERSONS)
+    ours = TestBatches(assemble, indices)
     lengths = store.frames[indices]
     frames = [uniform_sample(int(n), clip_len=CLIP_LEN, num_clips=1)[0] for n in lengths]
     theirs = [per_sample(*each, stream) for each in zip(recordings, frames, strict=True)]

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from local_server import serving
 
 from msg3d_lab.data.download import GUIDES, SOURCES, download_dataset, guide
 
@@ -133,28 +133,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    server.sites = {}
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+def serving_sites():
+    with serving(Handler) as server:
+        server.sites = {}
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 @pytest.fixture(scope="module")
 def server():
-    with serving() as server:
+    with serving_sites() as server:
         yield server
 
 
@@ -527,7 +514,7 @@ def test_the_mirror_is_asked_when_the_first_address_has_no_file(site, server, ge
 
 
 def test_the_mirror_is_asked_when_the_first_address_cannot_be_reached(site, server, tmp_path):
-    with serving() as other:
+    with serving_sites() as other:
         dead = f"http://127.0.0.1:{other.server_port}/a"
     alive = f"http://127.0.0.1:{server.server_port}/a"
     options = {"folder": tmp_path, "progress": False, "wait": 0, "retries": 1}

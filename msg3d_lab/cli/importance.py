@@ -72,7 +72,7 @@ def importance(
     )
     from msg3d_lab.explain.figures import write_figures
     from msg3d_lab.explain.over_clips import table_path
-    from msg3d_lab.training.tested_store import open_matching_store
+    from msg3d_lab.training.matching.tested_store import open_matching_store
 
     tune_allocator()
     methods: dict[str, Method] = {

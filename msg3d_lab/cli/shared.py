@@ -33,7 +33,7 @@ def chosen_run(run: str | Path | None, *, weights: str | None, recipe: str | Non
 
     from msg3d_lab.model.weights import published_weights
     from msg3d_lab.training import open_run
-    from msg3d_lab.training.weights import run_of_weights
+    from msg3d_lab.training.weights.as_run import run_of_weights
 
     if (run is None) == (weights is None):
         raise ValueError(

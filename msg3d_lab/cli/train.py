@@ -213,7 +213,7 @@ def _new_recipe(data: Path | None, out: Path | None, like: str | None, settings:
     from msg3d_lab.data import open_store
     from msg3d_lab.files import write_aside
     from msg3d_lab.training import recipes as library
-    from msg3d_lab.training.matching import recipe_for, store_notes
+    from msg3d_lab.training.matching.recipe import recipe_for, store_notes
 
     if data is None:
         raise ValueError("recipes new needs the store to write a recipe for: --data STORE")

@@ -1,10 +1,8 @@
 """Evaluating runs: scores by sample id, metrics, statistics, fusion."""
 
-from msg3d_lab.evaluation.evaluator import EvaluationResult, evaluate, validation_scores
+from msg3d_lab.evaluation.evaluator import EvaluationResult, evaluate
 from msg3d_lab.evaluation.external.alignment import read_external_scores
 from msg3d_lab.evaluation.fusion import (
-    FittedWeights,
-    fit_weights,
     fuse,
     fusion_table,
     gain,
@@ -43,7 +41,6 @@ __all__ = [
     "Comparison",
     "Difference",
     "EvaluationResult",
-    "FittedWeights",
     "McNemar",
     "Scores",
     "accuracies",
@@ -56,7 +53,6 @@ __all__ = [
     "confusion_counts",
     "difference",
     "evaluate",
-    "fit_weights",
     "fuse",
     "fusion_table",
     "gain",
@@ -69,7 +65,6 @@ __all__ = [
     "read_scores",
     "reliability",
     "stream_weights",
-    "validation_scores",
     "weight_curve",
     "write_scores",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,9 @@ from msg3d_lab.evaluation.statistics import accuracy_interval
 from msg3d_lab.model.prediction import predict
 from msg3d_lab.training.distributed.collectives import gather
 from msg3d_lab.training.distributed.processes import launch
+from msg3d_lab.training.matching.tested_store import MatchedStore, open_matching_store
 from msg3d_lab.training.runs import Run, open_run
-from msg3d_lab.training.setup import build_test_batches, open_store_for
-from msg3d_lab.training.tested_store import MatchedStore, open_matching_store
-from msg3d_lab.training.validation import split_validation
+from msg3d_lab.training.setup import build_test_batches
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -196,55 +195,6 @@ def evaluate(
         path=path,
         tested=tested,
     )
-
-
-def validation_scores(
-    run: Run | str | Path,
-    *,
-    data: Store | str | Path | None = None,
-    num_clips: int | None = None,
-    batch_size: int = 16,
-    device: str = "auto",
-    progress: bool = True,
-) -> Scores:
-    """Return a run's scores of its validation part, on which fusion weights may be fitted.
-
-    The validation part is the training clips of the recipe's `validation_subjects`, on which the
-    run was not trained. Nothing is written.
-
-    Args:
-        run: a run or its folder.
-        data: the store. Default: the one the run was trained on.
-        num_clips: clips per sample. Default: the recipe's `test_clips`.
-        batch_size: clips per forward pass.
-        device: "auto", "cpu", "cuda" or "mps".
-        progress: whether to show a progress bar.
-
-    Raises:
-        ValueError: the recipe has no validation part.
-    """
-    run = run if isinstance(run, Run) else open_run(run)
-    recipe = run.recipe
-    subjects = recipe.data.validation_subjects
-    if not subjects:
-        raise ValueError(
-            f"{run.path} has no validation part: train with validation_subjects, e.g. "
-            '--set "validation_subjects=[35, 38]"'
-        )
-    store = open_store_for(recipe, data if data is not None else run.environment["data"]["path"])
-    result = evaluate(
-        run,
-        data=store,
-        num_clips=num_clips,
-        split=recipe.data.train_split,
-        batch_size=batch_size,
-        device=device,
-        progress=progress,
-    )
-    validation = {store.ids[i] for i in split_validation(store, recipe)[1]}
-    rows = [row for row, name in enumerate(result.scores.ids) if name in validation]
-    found = result.scores.select(np.array(rows))
-    return replace(found, facts={**found.facts, "validation_subjects": list(subjects)})
 
 
 def _remember_store(run: Run, tested: MatchedStore) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,23 +23,6 @@ STREAM_WEIGHTS = {"joint": 2.0, "bone": 2.0, "joint_motion": 1.0, "bone_motion":
 _SMALLEST = float(np.finfo(np.float32).tiny)
 # The facts that a fusion keeps if all of its parts have the same.
 _COMMON_FACTS = ("dataset", "split", "num_clips", "trained_on", "data_fingerprint")
-
-
-@dataclass(frozen=True)
-class FittedWeights:
-    """Fusion weights that were fitted on a validation part.
-
-    Args:
-        weights: one per part, adding up to 1.
-        loss: mean log loss with these weights; on logits with the best common factor.
-        equal_loss: the same with equal weights.
-        samples: the number of samples they were fitted on.
-    """
-
-    weights: tuple[float, ...]
-    loss: float
-    equal_loss: float
-    samples: int
 
 
 def fuse(
@@ -154,7 +136,7 @@ def weight_curve(
     """Return the accuracy of two parts fused, for every weight of the second one.
 
     It shows how much the weight matters. Choosing a weight by test accuracy would be choosing by
-    test data: use `fit_weights`.
+    test data.
 
     Args:
         first: alone at weight 0.
@@ -180,69 +162,6 @@ def weight_curve(
         correct = values.argmax(axis=1) == parts[0].labels
         rows.append((float(weight), float(correct.mean()), *accuracy_interval(correct)))
     return pd.DataFrame(rows, columns=["weight", "top1", "low", "high"])
-
-
-def fit_weights(scores: Sequence[Scores], *, on: Kind = "softmax") -> FittedWeights:
-    """Fit fusion weights to a validation part by minimising the log loss.
-
-    The log loss is convex in the weights, so the minimum is unique and needs no grid. Accuracy
-    moves in steps and would be fitted to noise. On logits a common factor is fitted too, because
-    there it changes the loss (but no prediction), and divided out again.
-
-    Args:
-        scores: of the validation part, see `validation_scores`.
-        on: as in `fuse`.
-
-    Raises:
-        ValueError: scores of test data, of clips that were trained on, or of an unknown split; as
-            `fuse`.
-    """
-    from scipy.optimize import Bounds, LinearConstraint, minimize, minimize_scalar
-
-    for part in scores:
-        _check_validation(part)
-    parts = _align_parts(scores)
-    labels, samples = parts[0].labels, np.arange(len(parts[0].labels))
-    values = np.stack([_values(part, on) for part in parts])  # (parts, N, classes)
-    true = values[:, samples, labels]
-
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        """The mean log loss and its gradient."""
-        if on == "softmax":
-            given = np.maximum(weights @ true, _SMALLEST)
-            return float(-np.log(given).mean()), -(true / given).mean(axis=1)
-        fused = np.tensordot(weights, values, axes=1)
-        fused -= fused.max(axis=1, keepdims=True)
-        softmax = np.exp(fused)
-        softmax /= softmax.sum(axis=1, keepdims=True)
-        given = np.maximum(softmax[samples, labels], _SMALLEST)
-        expected = np.einsum("nc,knc->kn", softmax, values)
-        return float(-np.log(given).mean()), (expected - true).mean(axis=1)
-
-    count = len(parts)
-    equal = np.full(count, 1 / count)
-    if on == "softmax":
-        bounds = Bounds(np.zeros(count), np.ones(count))
-        sums = LinearConstraint(np.ones((1, count)), 1, 1)
-        found = minimize(loss, equal, jac=True, method="SLSQP", bounds=bounds, constraints=[sums])
-        equal_loss = loss(equal)[0]
-    else:
-        # The upper bound is for networks that are always right, whose best factor is infinite.
-        bounds = Bounds(np.zeros(count), np.full(count, 100.0))
-        found = minimize(loss, equal, jac=True, method="L-BFGS-B", bounds=bounds)
-        factor = minimize_scalar(
-            lambda f: loss(f * equal)[0], bounds=(0, 100 * count), method="bounded"
-        )
-        equal_loss = float(factor.fun)
-    fitted = np.clip(found.x, 0, None)
-    # If every part lowers the score of the true class, all get weight 0: none is preferred.
-    weights = fitted / fitted.sum() if fitted.any() else equal
-    return FittedWeights(
-        weights=tuple(weights.tolist()),
-        loss=loss(fitted)[0],
-        equal_loss=equal_loss,
-        samples=len(labels),
-    )
 
 
 def _align_parts(scores: Sequence[Scores]) -> list[Scores]:
@@ -273,17 +192,6 @@ def _values(scores: Scores, on: Kind) -> np.ndarray:
         return scores.probabilities.astype(np.float64)
     values = scores.values.astype(np.float64)
     return values if scores.kind == "logits" else np.log(np.maximum(values, _SMALLEST))
-
-
-def _check_validation(scores: Scores) -> None:
-    """Refuse scores that weights must not be fitted on."""
-    split = scores.facts.get("split")
-    advice = "weights may be fitted on a validation part only: see `validation_scores`"
-    if not isinstance(split, str):
-        raise ValueError(f"expected scores that say which split they are of, found none; {advice}")
-    if not scores.facts.get("validation_subjects"):
-        kind = "trained on" if split.endswith("train") else "test data"
-        raise ValueError(f"expected a validation part, found {split}, which is {kind}; {advice}")
 
 
 def _fused_facts(parts: Sequence[Scores], weights: np.ndarray, on: Kind) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from msg3d_lab.explain.question import Question
 from msg3d_lab.model import MSG3D
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.training.distributed.processes import resolve_device
+from msg3d_lab.training.matching.tested_store import open_matching_store
 from msg3d_lab.training.runs import Run, open_run
 from msg3d_lab.training.setup import build_test_batches
-from msg3d_lab.training.tested_store import open_matching_store
 
 _LOG = logging.getLogger(__name__)
 _POSE_CLIPS = 256  # training clips in the mean pose

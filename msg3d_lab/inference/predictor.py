@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from msg3d_lab.data.batches.assemble import Assembler
 from msg3d_lab.data.batches.loader import Batch
 from msg3d_lab.data.batches.sampling import choose_test_frames
 from msg3d_lab.data.store import Store
@@ -30,6 +29,7 @@ from msg3d_lab.model import fuse
 from msg3d_lab.model.prediction import predict
 from msg3d_lab.training.distributed.processes import resolve_device
 from msg3d_lab.training.runs import Run, open_run
+from msg3d_lab.training.setup import build_assembler
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -228,14 +228,7 @@ class Predictor:
         """Return what the network sees of prepared recordings: (N, K, M, T, V, C) float32."""
         data = self.run.recipe.data
         arrays = PreparedClips(clips, skeleton=self.skeleton, scored=self.preparation.scored)
-        assemble = Assembler(
-            arrays,
-            stream=data.stream,
-            clip_len=data.clip_len,
-            num_persons=self.num_persons,
-            sampling=data.sampling,
-            rescale=data.rescale,
-        )
+        assemble = build_assembler(self.run.recipe, arrays)
         chosen = [
             choose_test_frames(
                 clip.shape[1],

@@ -27,6 +27,7 @@ import numpy as np
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import LeftOut
+from msg3d_lab.data.formats.annotation import Entry, read_annotation
 from msg3d_lab.data.formats.ntu_raw import read_ntu_skeleton
 from msg3d_lab.data.formats.own.table import RecordingTable
 from msg3d_lab.safe_pickle import load_npy, load_pickle
@@ -250,18 +251,23 @@ def _by_number(path: Path) -> tuple[list[int], str]:
 
 def _read_annotations(path: Path) -> Iterator[Recording]:
     document = load_pickle(path)
-    annotations = document.get("annotations", [document]) if isinstance(document, dict) else None
+    annotations = (
+        document.get("annotations", [document]) if isinstance(document, dict) else document
+    )
     if not isinstance(annotations, list):
-        raise ValueError(f"{path}: expected an OpenMMLab annotation, or a dict of 'annotations'")
+        raise ValueError(f"{path}: expected an OpenMMLab annotation, or a list or dict of them")
     for i, annotation in enumerate(annotations):
-        keypoint = annotation.get("keypoint") if isinstance(annotation, dict) else None
-        if not isinstance(keypoint, np.ndarray) or keypoint.ndim != 4:
-            raise ValueError(f"{path}: annotation {i} has no 'keypoint' (persons, frames, V, C)")
-        score, size = annotation.get("keypoint_score"), annotation.get("img_shape")
-        if isinstance(score, np.ndarray) and score.shape == keypoint.shape[:3]:
-            keypoint = np.concatenate([keypoint, score[..., None]], axis=-1)
-        name = annotation.get("frame_dir", f"{path.stem}-{i}")
-        yield Recording(str(name), keypoint, None if size is None else (int(size[0]), int(size[1])))
+        named = annotation
+        if isinstance(annotation, dict):  # neither is needed for a prediction
+            named = {"frame_dir": f"{path.stem}-{i}", "label": 0, **annotation}
+        entry = read_annotation(named, f"annotation {i}", {})
+        if not isinstance(entry, Entry):
+            wrong = entry.detail if isinstance(entry, LeftOut) else "no 'keypoint'"
+            raise ValueError(f"{path}, {entry.id}: {wrong}")
+        keypoint = entry.keypoint
+        if entry.score is not None:
+            keypoint = np.concatenate([keypoint, entry.score[..., None]], axis=-1)
+        yield Recording(entry.id, keypoint, entry.size)
 
 
 def _read_table(path: Path, skeleton: Skeleton) -> Iterator[Recording]:

@@ -60,6 +60,7 @@ def write_prediction_report(
             }
         )
     page = template("msg3d_lab.reporting", "prediction.html").render(
+        title=f"Predictions of {predictor.run.path.name}",
         run=predictor.run.path.name,
         recipe=predictor.run.recipe.name,
         synthetic=predictor.run.environment.get("synthetic", False),

@@ -18,8 +18,8 @@ from msg3d_lab.files import write_aside
 from msg3d_lab.reporting.measured import results_table
 from msg3d_lab.reporting.page import render_report
 from msg3d_lab.reporting.recorded import describe_devices
+from msg3d_lab.training.matching.tested_store import MatchedStore, open_matching_store
 from msg3d_lab.training.runs import Run
-from msg3d_lab.training.tested_store import MatchedStore, open_matching_store
 
 if TYPE_CHECKING:
     import pandas as pd

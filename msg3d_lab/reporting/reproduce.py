@@ -21,7 +21,7 @@ from msg3d_lab.reporting.measured import find_runs, measured_results
 from msg3d_lab.reporting.tables import streams_table
 from msg3d_lab.training import Recipe, Run, fit, open_run, recipes
 from msg3d_lab.training.diagnostics.estimation import estimate
-from msg3d_lab.training.weights import run_of_weights
+from msg3d_lab.training.weights.as_run import run_of_weights
 
 if TYPE_CHECKING:
     import pandas as pd

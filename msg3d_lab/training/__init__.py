@@ -8,7 +8,7 @@ from msg3d_lab.training.loop import fit
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run, open_run
 from msg3d_lab.training.signals import Requeue
-from msg3d_lab.training.weights import run_of_weights
+from msg3d_lab.training.weights.as_run import run_of_weights
 
 __all__ = [
     "Estimate",

@@ -15,7 +15,6 @@ from msg3d_lab.training import recipes
 from msg3d_lab.training.callbacks import Callback
 from msg3d_lab.training.distributed.collectives import run_on_all_ranks
 from msg3d_lab.training.distributed.processes import Precision, launch
-from msg3d_lab.training.initial_weights import read_initial_weights
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run
 from msg3d_lab.training.schedule import lr_at, peak_lr
@@ -24,6 +23,7 @@ from msg3d_lab.training.setup import build_batches, open_store_for
 from msg3d_lab.training.state import build_state
 from msg3d_lab.training.step import clips_per_step, train_step
 from msg3d_lab.training.validation import is_validated, validate
+from msg3d_lab.training.weights.initial import read_initial_weights
 
 
 class JobOptions(TypedDict, total=False):

@@ -27,7 +27,7 @@ from msg3d_lab.training.checkpointing import (
     write_checkpoint,
 )
 from msg3d_lab.training.distributed.collectives import any_process, gather, run_on_all_ranks
-from msg3d_lab.training.matching import store_notes
+from msg3d_lab.training.matching.recipe import store_notes
 from msg3d_lab.training.progress import Progress
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run, create_run, describe_environment, find_run

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from msg3d_lab import skeletons
+from msg3d_lab.data.batches.assemble import Assembler, Clips
 from msg3d_lab.data.batches.loader import TestBatches, TrainBatches
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.model import MSG3D
 from msg3d_lab.skeletons import Skeleton
-from msg3d_lab.training.matching import check_settings
+from msg3d_lab.training.matching.recipe import check_settings
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.settings import Training
 from msg3d_lab.training.validation import split_validation
@@ -143,6 +144,19 @@ def balanced_class_weights(labels: np.ndarray, *, num_classes: int) -> torch.Ten
     return torch.where(counts > 0, weights, 0.0).float()
 
 
+def build_assembler(recipe: Recipe, clips: Clips) -> Assembler[Clips]:
+    """Build what computes clips of a store, or of recordings in memory, as the recipe says."""
+    data = recipe.data
+    return Assembler(
+        clips,
+        stream=data.stream,
+        clip_len=data.clip_len,
+        num_persons=recipe.model.num_persons,
+        sampling=data.sampling,
+        rescale=data.rescale,
+    )
+
+
 def build_batches(
     recipe: Recipe, store: Store, *, rank: int = 0, world_size: int = 1
 ) -> tuple[TrainBatches, TestBatches]:
@@ -157,15 +171,10 @@ def build_batches(
     data, training = recipe.data, recipe.training
     train_indices, validation_indices = split_validation(store, recipe)
     train_batches = TrainBatches(
-        store,
+        build_assembler(recipe, store),
         train_indices,
-        stream=data.stream,
-        clip_len=data.clip_len,
-        num_persons=recipe.model.num_persons,
         batch_size=training.batch_size * training.accumulate,
-        sampling=data.sampling,
         augment=data.augment,
-        rescale=data.rescale,
         repeat=training.repeat,
         balanced=training.balanced_sampling,
         seed=training.seed,
@@ -204,17 +213,11 @@ def build_test_batches(
         rank: this process's number.
         world_size: the number of processes; each sample goes to one of them.
     """
-    data = recipe.data
     return TestBatches(
-        store,
+        build_assembler(recipe, store),
         indices,
-        stream=data.stream,
-        clip_len=data.clip_len,
-        num_persons=recipe.model.num_persons,
         batch_size=batch_size,
         num_clips=num_clips,
-        sampling=data.sampling,
-        rescale=data.rescale,
         rank=rank,
         world_size=world_size,
     )

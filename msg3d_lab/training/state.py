@@ -15,7 +15,6 @@ from msg3d_lab.model import MSG3D
 from msg3d_lab.training.distributed.collectives import gather, sum_over_processes
 from msg3d_lab.training.distributed.sync_norm import synchronise
 from msg3d_lab.training.ema import build_ema
-from msg3d_lab.training.initial_weights import InitialWeights
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.schedule import peak_lr
 from msg3d_lab.training.settings import Training
@@ -26,6 +25,7 @@ from msg3d_lab.training.setup import (
     freeze,
 )
 from msg3d_lab.training.validation import split_validation
+from msg3d_lab.training.weights.initial import InitialWeights
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

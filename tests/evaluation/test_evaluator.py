@@ -9,12 +9,10 @@ from msg3d_lab.evaluation import (
     accuracy_interval,
     calibration_error,
     evaluate,
-    fit_weights,
     read_scores,
-    validation_scores,
 )
 from msg3d_lab.model import save_model
-from msg3d_lab.training import fit, open_run, recipes
+from msg3d_lab.training import open_run, recipes
 
 
 @pytest.fixture(scope="module")
@@ -143,23 +141,3 @@ def test_evaluate_of_a_broken_network_is_no_result(toy_run, tmp_path):
     with pytest.raises(ValueError, match=r"1 tensors hold NaN .*fc.bias: 3 of 3"):
         evaluate(broken, device="cpu", progress=False)
     assert not broken.scores_path.exists()
-
-
-def test_validation_scores_are_of_the_validation_subjects(toy_store, toy_recipe, toy_run, tmp_path):
-    with_part = recipes.with_settings(toy_recipe, {"validation_subjects": [3], "epochs": 1})
-    runs = [
-        fit(
-            recipes.with_settings(with_part, {"stream": stream}),
-            data=toy_store, run=tmp_path / stream, device="cpu", progress=False,
-        )
-        for stream in ("joint", "bone")
-    ]  # fmt: skip
-    parts = [validation_scores(run, device="cpu", progress=False) for run in runs]
-    samples = toy_store.samples.set_index("id")
-    validation = samples[(samples.subject == 3) & samples.splits.map(lambda s: "xsub_train" in s)]
-    assert set(parts[0].ids) == set(validation.index)
-    assert not runs[0].scores_path.exists()
-    found = fit_weights(parts)
-    assert found.samples == len(validation)
-    with pytest.raises(ValueError, match="has no validation part: train with validation_subjects"):
-        validation_scores(toy_run)

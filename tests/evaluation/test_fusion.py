@@ -6,7 +6,6 @@ from made_runs import NAMES, made_scores
 
 from msg3d_lab.evaluation import (
     Scores,
-    fit_weights,
     fuse,
     fusion_table,
     gain,
@@ -200,62 +199,3 @@ def test_weight_curve_goes_from_the_one_to_the_other():
     assert (curve["high"] >= curve["top1"]).all()
     with pytest.raises(ValueError, match="two steps or more"):
         weight_curve(first, second, steps=1)
-
-
-def log_loss(parts, weights, on, factor=1.0):
-    """The mean log loss of a fusion, by definition."""
-    if on == "softmax":
-        values = fuse(parts, weights=weights).values.astype(float)
-    else:
-        mean = np.tensordot(weights, [np.log(p.values.astype(float)) for p in parts], axes=1)
-        values = np.exp(factor * mean)
-        values /= values.sum(axis=1, keepdims=True)
-    return -np.log(values[np.arange(len(values)), parts[0].labels]).mean()
-
-
-@pytest.mark.parametrize("on", ["softmax", "logits"])
-def test_fit_weights_finds_what_a_grid_finds(on):
-    parts = [made_scores(right=r, count=200, seed=i, **SUBJECTS) for i, r in enumerate((0.7, 0.85))]
-    found = fit_weights(parts, on=on)
-    factors = [1.0] if on == "softmax" else np.linspace(0.05, 3, 100)
-    grid = {
-        share: min(log_loss(parts, [1 - share, share], on, factor) for factor in factors)
-        for share in np.linspace(0, 1, 51)
-    }
-    best = min(grid, key=grid.get)
-    assert found.weights == pytest.approx((1 - best, best), abs=0.02)
-    assert sum(found.weights) == pytest.approx(1)
-    assert found.loss == pytest.approx(grid[best], abs=1e-3)
-    assert found.loss <= grid[best] + 1e-6
-    assert found.equal_loss == pytest.approx(grid[0.5], abs=1e-3)
-    assert found.samples == 200
-
-
-@pytest.mark.parametrize("on", ["softmax", "logits"])
-def test_fit_weights_gives_noise_nothing(on):
-    good = made_scores(right=0.95, count=400, **SUBJECTS)
-    noise = np.random.default_rng(0).dirichlet(np.ones(7), 400).astype(np.float32)
-    guess = Scores(good.ids, good.labels, noise, good.label_names, good.facts)
-    assert fit_weights([good, guess, guess], on=on).weights[0] > 0.9
-
-
-def test_fit_weights_on_parts_that_are_always_wrong_prefers_none():
-    labels = np.arange(30) % 3
-    values = np.full((30, 3), 0.45, np.float32)
-    values[np.arange(30), labels] = 0.1
-    ids = tuple(map(str, range(30)))
-    part = Scores(ids, labels, values, ("a", "b", "c"), {"kind": "softmax", **SUBJECTS})
-    assert fit_weights([part, part], on="logits").weights == pytest.approx((0.5, 0.5))
-
-
-@pytest.mark.parametrize(
-    ("facts", "message"),
-    [
-        ({"split": "xsub_val"}, "found xsub_val, which is test data"),
-        ({"split": "xsub_train"}, "which is trained on"),
-        ({"split": None}, "that say which split they are of"),
-    ],
-)
-def test_fit_weights_refuses_what_must_not_decide(facts, message):
-    with pytest.raises(ValueError, match=message):
-        fit_weights([made_scores(**SUBJECTS), made_scores(seed=1, **facts)])

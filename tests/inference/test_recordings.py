@@ -146,6 +146,13 @@ def test_openmmlab_annotations(tmp_path):
         (1, 6, 17, 3),
     )
     assert len(list(read_recordings(tmp_path / "all.pkl", skeleton=COCO))) == 2
+    bare = {"keypoint": one["keypoint"][0].tolist()}
+    (tmp_path / "bare.pkl").write_bytes(pickle.dumps([bare]))
+    found = read_one(tmp_path / "bare.pkl", COCO)
+    assert (found.id, found.keypoints.shape) == ("bare-0", (1, 6, 17, 2))
+    (tmp_path / "bad.pkl").write_bytes(pickle.dumps([{"keypoint": one["keypoint"][0, 0]}]))
+    with pytest.raises(ValueError, match=r"bad.pkl, bad-0: expected an array 'keypoint'"):
+        read_one(tmp_path / "bad.pkl", COCO)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 import functools
 import http.server
-import threading
 
 import pytest
 import torch
+from local_server import serving
 
 from msg3d_lab import MSG3D, load_model, save_model
 from msg3d_lab.model import convert
@@ -27,19 +27,8 @@ def site(tmp_path_factory):
         def log_message(self, *args):
             pass
 
-    handler = functools.partial(Quiet, directory=folder)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield folder, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving(functools.partial(Quiet, directory=folder)) as server:
+        yield folder, f"http://127.0.0.1:{server.server_port}"
 
 
 def test_all_34_published_checkpoints_have_a_recipe_of_ours():

@@ -12,7 +12,7 @@ and zeros for absent persons.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, get_args
+from typing import Generic, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 
@@ -61,16 +61,19 @@ class StoredClips(Protocol):
         """Read clip `i` into an array of as many numbers."""
 
 
-class Assembler:
+Clips = TypeVar("Clips", bound=StoredClips)
+
+
+class Assembler(Generic[Clips]):
     """Computes clips of one stream, length and number of persons; for training and testing.
 
     Args:
         store: an open store, or clips in memory.
         stream: "joint", "bone", "joint_motion" or "bone_motion".
         clip_len: frames per clip.
-        num_persons: persons per clip.
-        sampling: "uniform", "replay" or "resize".
-        rescale: "none" or "minmax".
+        num_persons: persons per clip; further persons are dropped, missing ones are zeros.
+        sampling: "uniform", "replay" or "resize" (see `msg3d_lab.data.batches.sampling`).
+        rescale: "minmax" scales each axis of each clip to [-1, 1] over its frames and joints.
 
     Raises:
         ValueError: an argument with another value.
@@ -78,13 +81,13 @@ class Assembler:
 
     def __init__(
         self,
-        store: StoredClips,
+        store: Clips,
         *,
-        stream: str,
-        clip_len: int,
-        num_persons: int,
-        sampling: str,
-        rescale: str,
+        stream: str = "joint",
+        clip_len: int = 100,
+        num_persons: int = 2,
+        sampling: str = "uniform",
+        rescale: str = "none",
     ) -> None:
         check_stream(stream)
         if clip_len < 1 or num_persons < 1:

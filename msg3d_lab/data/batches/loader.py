@@ -47,15 +47,10 @@ class TrainBatches:
     """Shuffled, augmented batches; `batch(step, epoch=e)` returns any of them.
 
     Args:
-        store: an open store.
+        assemble: computes clips of an open store.
         indices: the training clips, e.g. `store.indices("xsub_train")`.
-        stream: "joint", "bone", "joint_motion" or "bone_motion".
-        clip_len: frames per clip.
-        num_persons: persons per clip; further persons are dropped, missing ones are zeros.
         batch_size: clips per process; the global batch is batch_size * world_size.
-        sampling: "uniform", "replay" or "resize" (see `msg3d_lab.data.batches.sampling`).
         augment: random augmentation. Default: none.
-        rescale: "minmax" scales each axis of each clip to [-1, 1] over its frames and joints.
         repeat: how often an epoch goes through the clips.
         balanced: whether every class is drawn equally often in an epoch of the same length.
         seed: of everything that is drawn.
@@ -68,30 +63,18 @@ class TrainBatches:
 
     def __init__(
         self,
-        store: Store,
+        assemble: Assembler[Store],
         indices: np.ndarray,
         *,
-        stream: str = "joint",
-        clip_len: int = 100,
-        num_persons: int = 2,
         batch_size: int = 16,
-        sampling: str = "uniform",
         augment: Augment | None = None,
-        rescale: str = "none",
         repeat: int = 1,
         balanced: bool = False,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self._assemble = Assembler(
-            store,
-            stream=stream,
-            clip_len=clip_len,
-            num_persons=num_persons,
-            sampling=sampling,
-            rescale=rescale,
-        )
+        store = assemble.store
         self.indices = _check_indices(store, indices)
         _check_batch_size_and_rank(batch_size, rank, world_size)
         if repeat < 1:
@@ -103,7 +86,7 @@ class TrainBatches:
             )
         self.augment = augment or Augment()
         self.augment.check(store.skeleton, dimensions=store.dimensions)
-        self.store, self.batch_size, self.sampling = store, batch_size, sampling
+        self.assemble, self.store, self.batch_size = assemble, store, batch_size
         self.repeat, self.balanced = repeat, balanced
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self._order: tuple[int, np.ndarray] | None = None
@@ -128,11 +111,11 @@ class TrainBatches:
         start = step * global_batch_size
         indices = self._epoch_order(epoch)[start : start + global_batch_size]
         rng = np.random.default_rng((_STEP, self.seed, epoch, step))
-        clip_len = self._assemble.clip_len
+        clip_len = self.assemble.clip_len
         # The window is drawn from a generator of its own: the step's gives the same without one.
         starts, lengths = self.augment.window(self.store.frames[indices], rng.spawn(1)[0])
         chosen = starts[:, None] + choose_train_frames(
-            lengths, sampling=self.sampling, clip_len=clip_len, rng=rng
+            lengths, sampling=self.assemble.sampling, clip_len=clip_len, rng=rng
         )
         draws = self.augment.draw(
             len(indices),
@@ -144,7 +127,7 @@ class TrainBatches:
         )
         mine = np.arange(self.rank, len(indices), self.world_size)
         indices, draws = indices[mine], draws.select(mine)
-        x = self._assemble(indices, chosen[mine, None], draws)[:, 0]
+        x = self.assemble(indices, chosen[mine, None], draws)[:, 0]
         draws.mask(x)
         return Batch(x, self.store.labels[indices], indices)
 
@@ -175,15 +158,10 @@ class TestBatches:
     processes differ by one at most.
 
     Args:
-        store: an open store.
+        assemble: computes clips of an open store.
         indices: the clips, e.g. `store.indices("xsub_val")`.
-        stream: "joint", "bone", "joint_motion" or "bone_motion".
-        clip_len: frames per clip.
-        num_persons: persons per clip; further persons are dropped, missing ones are zeros.
         batch_size: samples per batch, each with num_clips clips.
         num_clips: test clips per sample; above 1 with uniform sampling only.
-        sampling: "uniform" (openmmlab's test clips), "replay" or "resize".
-        rescale: "minmax" scales each axis of each clip to [-1, 1] over its frames and joints.
         seed: of the test clips.
         rank: this process's number.
         world_size: the number of processes.
@@ -196,37 +174,24 @@ class TestBatches:
 
     def __init__(
         self,
-        store: Store,
+        assemble: Assembler[Store],
         indices: np.ndarray,
         *,
-        stream: str = "joint",
-        clip_len: int = 100,
-        num_persons: int = 2,
         batch_size: int = 16,
         num_clips: int = 1,
-        sampling: str = "uniform",
-        rescale: str = "none",
         seed: int = 255,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self._assemble = Assembler(
-            store,
-            stream=stream,
-            clip_len=clip_len,
-            num_persons=num_persons,
-            sampling=sampling,
-            rescale=rescale,
-        )
         _check_batch_size_and_rank(batch_size, rank, world_size)
-        if num_clips < 1 or (num_clips > 1 and sampling != "uniform"):
+        if num_clips < 1 or (num_clips > 1 and assemble.sampling != "uniform"):
             raise ValueError(
-                f"expected one test clip, or several with uniform sampling (with {sampling} they "
-                f"would all be the same), found {num_clips}"
+                "expected one test clip, or several with uniform sampling (with "
+                f"{assemble.sampling} they would all be the same), found {num_clips}"
             )
-        self.store, self.batch_size, self.sampling = store, batch_size, sampling
+        self.assemble, self.store, self.batch_size = assemble, assemble.store, batch_size
         self.num_clips, self.seed = num_clips, seed
-        self.indices = _check_indices(store, indices)[rank::world_size]
+        self.indices = _check_indices(self.store, indices)[rank::world_size]
         self._chosen: dict[int, np.ndarray] = {}  # by the recording's length
 
     def __len__(self) -> int:
@@ -237,7 +202,7 @@ class TestBatches:
         for start in range(0, len(self.indices), self.batch_size):
             indices = self.indices[start : start + self.batch_size]
             chosen = np.stack([self._choose_frames(int(n)) for n in self.store.frames[indices]])
-            x = self._assemble(indices, chosen)
+            x = self.assemble(indices, chosen)
             yield Batch(x, self.store.labels[indices], indices)
 
     def _choose_frames(self, num_frames: int) -> np.ndarray:
@@ -245,8 +210,8 @@ class TestBatches:
         if num_frames not in self._chosen:
             self._chosen[num_frames] = choose_test_frames(
                 num_frames,
-                sampling=self.sampling,
-                clip_len=self._assemble.clip_len,
+                sampling=self.assemble.sampling,
+                clip_len=self.assemble.clip_len,
                 num_clips=self.num_clips,
                 seed=self.seed,
             )

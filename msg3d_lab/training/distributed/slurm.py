@@ -23,13 +23,13 @@ from typing import Any, Unpack
 from pydantic import Field, field_validator
 
 from msg3d_lab.training import recipes
-from msg3d_lab.training.initial_weights import read_initial_weights
 from msg3d_lab.training.loop import FitOptions, JobOptions, fit
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run
 from msg3d_lab.training.settings import Section
 from msg3d_lab.training.setup import build_model, open_store_for
 from msg3d_lab.training.signals import Requeue
+from msg3d_lab.training.weights.initial import read_initial_weights
 
 # Before the end: much longer than a step of the largest recipe and a checkpoint.
 _WARN_SECONDS = 180

@@ -6,9 +6,10 @@ import time
 
 import numpy as np
 import pytest
+from made_batches import clips_to_test, train_batches
 
 from msg3d_lab.data.batches.augment import Augment
-from msg3d_lab.data.batches.loader import TestBatches, TrainBatches, draw_balanced, prefetch
+from msg3d_lab.data.batches.loader import draw_balanced, prefetch
 from msg3d_lab.data.batches.sampling import replay, resize, uniform_sample
 from msg3d_lab.data.batches.streams import STREAMS, make_stream
 from msg3d_lab.data.clips import Clip
@@ -39,7 +40,7 @@ def by_hand(store, i, chosen, stream, persons):
 @pytest.mark.parametrize("which", ["store", "scored_store"])
 def test_test_batches_make_the_stream_before_they_sample(request, which, stream):
     store = request.getfixturevalue(which)
-    batches = TestBatches(
+    batches = clips_to_test(
         store, store.indices("all"), stream=stream, clip_len=8, num_clips=3, batch_size=4
     )
     assert len(batches) == len(list(batches)) == 4
@@ -58,7 +59,9 @@ def test_test_batches_make_the_stream_before_they_sample(request, which, stream)
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize(("sampling", "choose"), [("replay", replay), ("resize", resize)])
 def test_test_batches_make_the_stream_after_replay_and_resize(store, stream, sampling, choose):
-    batches = TestBatches(store, store.indices("all"), stream=stream, clip_len=8, sampling=sampling)
+    batches = clips_to_test(
+        store, store.indices("all"), stream=stream, clip_len=8, sampling=sampling
+    )
     (x, _, indices) = next(iter(batches))
     for n, i in enumerate(indices):
         chosen = store.keypoints(i)[:2, choose(int(store.frames[i]), 8)]
@@ -69,7 +72,7 @@ def test_test_batches_make_the_stream_after_replay_and_resize(store, stream, sam
 
 def test_test_batches_draw_their_clips_from_their_seed(store):
     longest = np.array([int(store.frames.argmax())])
-    x = next(iter(TestBatches(store, longest, clip_len=8, num_clips=2, seed=9))).x
+    x = next(iter(clips_to_test(store, longest, clip_len=8, num_clips=2, seed=9))).x
     chosen = uniform_sample(int(store.frames.max()), clip_len=8, num_clips=2, seed=9)
     for clip, frames in zip(x[0], chosen, strict=True):
         np.testing.assert_array_equal(clip, by_hand(store, longest[0], frames, "joint", 2))
@@ -81,7 +84,7 @@ def test_test_batches_give_every_sample_once_whatever_the_number_of_processes(st
     found = [
         i
         for rank in range(world_size)
-        for batch in TestBatches(
+        for batch in clips_to_test(
             store, wanted, clip_len=4, batch_size=2, rank=rank, world_size=world_size
         )
         for i in batch.indices
@@ -91,7 +94,7 @@ def test_test_batches_give_every_sample_once_whatever_the_number_of_processes(st
 
 def test_train_batches_hold_the_chosen_frames(store):
     """Every clip comes back as frames of its recording, in order unless it is short."""
-    batches = TrainBatches(store, store.indices("all"), clip_len=8, num_persons=2, batch_size=13)
+    batches = train_batches(store, store.indices("all"), clip_len=8, num_persons=2, batch_size=13)
     x, labels, indices = batches.batch(0, epoch=0)
     assert (x.shape, x.dtype, x.flags.c_contiguous) == ((13, 2, 8, 25, 3), np.float32, True)
     assert (labels.dtype, indices.dtype) == (np.int64, np.int64)
@@ -107,7 +110,7 @@ def test_train_batches_hold_the_chosen_frames(store):
 
 def chosen_frames(store, **options):
     """The frames of every clip of the first batch, (N, T), read off its joints."""
-    x, _, indices = TrainBatches(store, **options, stream="joint").batch(0, epoch=0)
+    x, _, indices = train_batches(store, **options, stream="joint").batch(0, epoch=0)
     return indices, [
         [np.flatnonzero((store.keypoints(i)[0] == f).all(axis=(1, 2))).item() for f in clip[0]]
         for clip, i in zip(x, indices, strict=True)
@@ -121,7 +124,7 @@ def test_train_batches_make_the_stream_before_they_sample(request, which, stream
     store = request.getfixturevalue(which)
     facts = {"indices": store.indices("all"), "clip_len": clip_len, "batch_size": 13}
     indices, frames = chosen_frames(store, **facts)
-    x = TrainBatches(store, **facts, stream=stream).batch(0, epoch=0).x
+    x = train_batches(store, **facts, stream=stream).batch(0, epoch=0).x
     for clip, i, chosen in zip(x, indices, frames, strict=True):
         np.testing.assert_array_equal(clip, by_hand(store, i, chosen, stream, persons=2))
 
@@ -133,7 +136,7 @@ def test_augmentation_that_is_off_changes_nothing(store, stream, sampling, resca
     facts = {"stream": stream, "sampling": sampling, "rescale": rescale}
     facts |= {"clip_len": 8, "batch_size": 13}
     plain, off = (
-        TrainBatches(store, store.indices("all"), **facts, augment=augment).batch(0, epoch=2)
+        train_batches(store, store.indices("all"), **facts, augment=augment).batch(0, epoch=2)
         for augment in (None, Augment())
     )
     assert_same(plain, off)
@@ -178,7 +181,7 @@ def test_augmented_batches_agree_with_a_slow_loop(
     indices, frames = chosen_frames(store, **facts, augment=Augment(crop=(0.5, 0.9)))
     augment = Augment(**{**GEOMETRY, "rotation": turn}, **MASKS, crop=(0.5, 0.9))
     x = (
-        TrainBatches(store, **facts, stream=stream, rescale=rescale, augment=augment)
+        train_batches(store, **facts, stream=stream, rescale=rescale, augment=augment)
         .batch(0, epoch=0)
         .x
     )
@@ -199,7 +202,7 @@ def test_augmented_batches_agree_with_a_slow_loop(
 @pytest.mark.parametrize("rescale", ["none", "minmax"])
 def test_batches_do_not_depend_on_how_many_recordings_are_done_at_once(store, monkeypatch, rescale):
     def make():
-        train = TrainBatches(
+        train = train_batches(
             store,
             store.indices("all"),
             stream="bone_motion",
@@ -209,7 +212,7 @@ def test_batches_do_not_depend_on_how_many_recordings_are_done_at_once(store, mo
             augment=STRONG,
             rescale=rescale,
         )
-        test = TestBatches(store, store.indices("all"), clip_len=5, num_clips=3, rescale=rescale)
+        test = clips_to_test(store, store.indices("all"), clip_len=5, num_clips=3, rescale=rescale)
         return [train.batch(0, epoch=0).x, *(batch.x for batch in test)]
 
     whole = make()
@@ -240,7 +243,7 @@ def test_masks_act_on_the_finished_stream(store, stream):
     """A hidden joint leaves the bones of its neighbours alone."""
     facts = {"clip_len": 10, "batch_size": 13, "stream": stream}
     plain, masked = (
-        TrainBatches(store, store.indices("all"), **facts, **more).batch(0, epoch=0).x
+        train_batches(store, store.indices("all"), **facts, **more).batch(0, epoch=0).x
         for more in ({}, {"augment": Augment(**MASKS)})
     )
     hidden = (masked == 0) & (plain != 0)
@@ -277,8 +280,8 @@ def test_ctr_gcn_recipe_in_training_agrees_with_a_slow_loop(ucla_store, stream):
     facts |= {"sampling": "resize", "batch_size": 13}
     recipe = Augment(rotation=(60, 60, 0), scale=(0.5, 1.5))
     indices, frames = chosen_frames(store, **facts)
-    turned = TrainBatches(store, **facts, augment=recipe).batch(0, epoch=0).x
-    whole = TrainBatches(store, **facts, augment=recipe, stream=stream, rescale="minmax")
+    turned = train_batches(store, **facts, augment=recipe).batch(0, epoch=0).x
+    whole = train_batches(store, **facts, augment=recipe, stream=stream, rescale="minmax")
     x = whole.batch(0, epoch=0).x
     for n, (i, chosen) in enumerate(zip(indices, frames, strict=True)):
         assert chosen == sorted(chosen)
@@ -293,7 +296,7 @@ def test_ctr_gcn_recipe_in_training_agrees_with_a_slow_loop(ucla_store, stream):
 @pytest.mark.parametrize("sampling", ["uniform", "replay", "resize"])
 def test_train_batches_are_pure_functions_of_seed_epoch_and_step(store, sampling):
     def make(seed=3):
-        return TrainBatches(
+        return train_batches(
             store,
             store.indices("all"),
             clip_len=8,
@@ -321,7 +324,7 @@ def test_train_batches_are_pure_functions_of_seed_epoch_and_step(store, sampling
 )
 def test_train_batches_draw_what_they_always_drew(store, sampling, expected):
     """A run that is resumed by a later version must see the same clips."""
-    batches = TrainBatches(
+    batches = train_batches(
         store,
         store.indices("all"),
         clip_len=8,
@@ -338,7 +341,7 @@ def test_train_batches_draw_what_they_always_drew(store, sampling, expected):
 
 def test_train_batches_draw_frames_anew_in_every_epoch(store):
     longest = np.array([int(store.frames.argmax())])
-    batches = TrainBatches(store, longest, clip_len=8, batch_size=1)
+    batches = train_batches(store, longest, clip_len=8, batch_size=1)
     clips = {batches.batch(0, epoch=e).x.tobytes() for e in range(6)}
     assert len(clips) == 6
 
@@ -347,9 +350,9 @@ def test_train_batches_draw_frames_anew_in_every_epoch(store):
 @pytest.mark.parametrize("rescale", ["none", "minmax"])
 def test_processes_share_one_global_batch(store, sampling, rescale):
     facts = {"clip_len": 8, "sampling": sampling, "augment": STRONG, "rescale": rescale}
-    whole = TrainBatches(store, store.indices("all"), batch_size=6, **facts)
+    whole = train_batches(store, store.indices("all"), batch_size=6, **facts)
     parts = [
-        TrainBatches(store, store.indices("all"), batch_size=2, rank=r, world_size=3, **facts)
+        train_batches(store, store.indices("all"), batch_size=2, rank=r, world_size=3, **facts)
         for r in range(3)
     ]
     assert {len(p) for p in parts} == {len(whole)} == {2}
@@ -363,7 +366,7 @@ def test_processes_share_one_global_batch(store, sampling, rescale):
 
 
 def test_an_epoch_goes_through_the_clips_as_often_as_repeat_says(store):
-    batches = TrainBatches(store, store.indices("train"), clip_len=4, batch_size=3, repeat=3)
+    batches = train_batches(store, store.indices("train"), clip_len=4, batch_size=3, repeat=3)
     assert len(batches) == 9
     seen = np.concatenate([b.indices for b in everything(batches)])
     np.testing.assert_array_equal(np.sort(seen), np.repeat(store.indices("train"), 3))
@@ -388,8 +391,8 @@ def test_balanced_epochs_draw_every_class_equally_often():
 def test_balanced_batches_are_the_same_for_any_number_of_processes(store):
     part = np.arange(len(store))
     args = {"clip_len": 4, "balanced": True, "seed": 3}
-    one = TrainBatches(store, part, batch_size=4, **args)
-    ranks = [TrainBatches(store, part, batch_size=2, rank=r, world_size=2, **args) for r in (0, 1)]
+    one = train_batches(store, part, batch_size=4, **args)
+    ranks = [train_batches(store, part, batch_size=2, rank=r, world_size=2, **args) for r in (0, 1)]
     assert len(one) == len(ranks[0]) == len(part) // 4
     for epoch, step in ((0, 0), (2, len(one) - 1)):
         whole, *parts = (b.batch(step, epoch=epoch) for b in (one, *ranks))
@@ -400,8 +403,8 @@ def test_balanced_batches_are_the_same_for_any_number_of_processes(store):
 
 def test_a_last_batch_that_is_not_full_is_left_out_unless_it_is_the_only_one(store):
     every = store.indices("all")
-    assert len(TrainBatches(store, every, clip_len=4, batch_size=5)) == 2
-    only = TrainBatches(store, every, clip_len=4, batch_size=50)
+    assert len(train_batches(store, every, clip_len=4, batch_size=5)) == 2
+    only = train_batches(store, every, clip_len=4, batch_size=50)
     assert len(only) == 1
     assert sorted(only.batch(0, epoch=0).indices) == list(every)
 
@@ -409,7 +412,7 @@ def test_a_last_batch_that_is_not_full_is_left_out_unless_it_is_the_only_one(sto
 @pytest.mark.parametrize("sampling", ["uniform", "replay"])
 def test_rotation_and_scale_move_a_clip_as_a_rigid_body(store, sampling):
     plain, moved = (
-        TrainBatches(
+        train_batches(
             store, store.indices("all"), clip_len=8, batch_size=13, sampling=sampling, **more
         ).batch(0, epoch=0)
         for more in ({}, {"augment": Augment(rotation=(0, 0, 30), scale=(0.5, 2))})
@@ -432,7 +435,7 @@ def test_rotation_and_scale_move_a_clip_as_a_rigid_body(store, sampling):
 def test_rotation_is_that_of_ctr_gcn(store):
     """About y, then about x, each by its own angle: points @ Ry @ Rx."""
     plain, moved = (
-        TrainBatches(store, store.indices("all"), clip_len=8, batch_size=13, **more)
+        train_batches(store, store.indices("all"), clip_len=8, batch_size=13, **more)
         for more in ({}, {"augment": Augment(rotation=(60, 60, 0))})
     )
     a, b = plain.batch(0, epoch=0).x, moved.batch(0, epoch=0).x
@@ -448,7 +451,7 @@ def test_rotation_is_that_of_ctr_gcn(store):
 
 def test_augmentation_leaves_scores_alone(scored_store):
     plain, moved = (
-        TrainBatches(scored_store, scored_store.indices("all"), clip_len=8, batch_size=13, **more)
+        train_batches(scored_store, scored_store.indices("all"), clip_len=8, batch_size=13, **more)
         for more in (
             {},
             {"augment": Augment(rotation=(0, 0, 90), scale=(2, 2)), "rescale": "minmax"},
@@ -462,7 +465,7 @@ def test_augmentation_leaves_scores_alone(scored_store):
 @pytest.mark.parametrize("stream", STREAMS)
 def test_ctr_gcn_recipe_in_test_mode_agrees_with_a_slow_loop(ucla_store, stream):
     store = ucla_store
-    batches = TestBatches(
+    batches = clips_to_test(
         store,
         store.indices("all"),
         stream=stream,
@@ -488,7 +491,7 @@ def test_ctr_gcn_recipe_in_test_mode_agrees_with_a_slow_loop(ucla_store, stream)
 
 
 def test_minmax_is_taken_after_the_rotation_and_over_the_whole_clip(store):
-    batches = TrainBatches(
+    batches = train_batches(
         store,
         store.indices("all"),
         clip_len=200,
@@ -514,7 +517,7 @@ def test_minmax_of_an_axis_without_extent_is_zero(write):
     flat[..., 1] = 4.0
     empty = np.zeros_like(flat)
     store = write([Clip("flat", flat, 0), Clip("empty", empty, 0)])
-    batches = TestBatches(store, np.arange(2), clip_len=3, sampling="replay", rescale="minmax")
+    batches = clips_to_test(store, np.arange(2), clip_len=3, sampling="replay", rescale="minmax")
     x = next(iter(batches)).x
     assert not x[0, 0, 0, ..., 1].any()
     assert np.abs(x[0, 0, 0, ..., 0]).max() == pytest.approx(1)
@@ -523,7 +526,7 @@ def test_minmax_of_an_axis_without_extent_is_zero(write):
 
 def test_persons_are_cut_and_padded(store):
     for persons in (1, 2, 5):
-        batches = TestBatches(store, store.indices("all"), clip_len=4, num_persons=persons)
+        batches = clips_to_test(store, store.indices("all"), clip_len=4, num_persons=persons)
         x, _, indices = next(iter(batches))
         assert x.shape[2] == persons
         for clip, i in zip(x[:, 0], indices, strict=True):
@@ -544,7 +547,7 @@ def test_persons_are_cut_and_padded(store):
         ({"rank": 2, "world_size": 2}, r"rank in 0\.\.1, found 2"),
     ],
 )
-@pytest.mark.parametrize("kind", [TrainBatches, TestBatches])
+@pytest.mark.parametrize("kind", [train_batches, clips_to_test])
 def test_batches_refuse_arguments_out_of_range(store, kind, change, message):
     with pytest.raises(ValueError, match=message):
         kind(store, store.indices("all"), **change)
@@ -553,26 +556,26 @@ def test_batches_refuse_arguments_out_of_range(store, kind, change, message):
 def test_train_batches_refuse_arguments_out_of_range(store, scored_store):
     every = store.indices("all")
     with pytest.raises(ValueError, match="repeat"):
-        TrainBatches(store, every, repeat=0)
+        train_batches(store, every, repeat=0)
     with pytest.raises(ValueError, match=r"positions in 0\.\.12 .* found 0\.\.13"):
-        TrainBatches(store, np.arange(14))
+        train_batches(store, np.arange(14))
     with pytest.raises(ValueError, match="at least one clip"):
-        TrainBatches(store, np.array([], dtype=int))
+        train_batches(store, np.array([], dtype=int))
     with pytest.raises(ValueError, match="2 training clips cannot be shared by 3 processes"):
-        TrainBatches(store, every[:2], world_size=3)
+        train_batches(store, every[:2], world_size=3)
     with pytest.raises(ValueError, match="only the rotation about z"):
-        TrainBatches(scored_store, every, augment=Augment(rotation=(10, 0, 0)))
+        train_batches(scored_store, every, augment=Augment(rotation=(10, 0, 0)))
     with pytest.raises(ValueError, match=r"step in 0\.\.1 .* found step 2"):
-        TrainBatches(store, every, batch_size=5).batch(2, epoch=0)
+        train_batches(store, every, batch_size=5).batch(2, epoch=0)
 
 
 def test_test_batches_refuse_several_clips_that_would_be_the_same(store):
     with pytest.raises(ValueError, match="one test clip, or several with uniform sampling"):
-        TestBatches(store, store.indices("all"), num_clips=10, sampling="resize")
+        clips_to_test(store, store.indices("all"), num_clips=10, sampling="resize")
 
 
 def test_prefetch_keeps_the_order_and_the_batches(store):
-    batches = TrainBatches(store, store.indices("all"), clip_len=4, batch_size=2)
+    batches = train_batches(store, store.indices("all"), clip_len=4, batch_size=2)
     for a, b in zip(prefetch(batches.epoch(1)), everything(batches, epoch=1), strict=True):
         assert_same(a, b)
     assert list(prefetch([])) == []

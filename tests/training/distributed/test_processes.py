@@ -11,9 +11,9 @@ import launchers
 import numpy as np
 import pytest
 import torch
+from made_batches import train_batches
 
 from msg3d_lab import evaluation
-from msg3d_lab.data.batches.loader import TrainBatches
 from msg3d_lab.evaluation import read_scores
 from msg3d_lab.training import fit, open_run, recipes
 from msg3d_lab.training.distributed.processes import _started, launch
@@ -108,7 +108,7 @@ def test_loss_weight_makes_all_clips_count_the_same(toy_store):
     def weights(indices, batch_size):
         found = []
         for rank in range(3):
-            batches = TrainBatches(
+            batches = train_batches(
                 toy_store, indices, clip_len=8, batch_size=batch_size, rank=rank, world_size=3
             )
             clips = len(batches.batch(0, epoch=0).labels)

@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from made_batches import train_batches
 from torch import nn
 
 from msg3d_lab.data import open_store
-from msg3d_lab.data.batches.loader import TrainBatches
 from msg3d_lab.model import MSG3D
 from msg3d_lab.training import open_run, recipes
 from msg3d_lab.training.distributed.processes import launch
@@ -244,7 +244,7 @@ def _steps(fabric, store, total, how):
     if how != "apart":
         model = synchronise(model, fabric)
     model.recompute = how == "recomputed"
-    batches = TrainBatches(
+    batches = train_batches(
         store,
         store.indices("xsub_train")[:35],
         clip_len=8,

@@ -13,7 +13,7 @@ from msg3d_lab.explain import load_clips, open_network
 from msg3d_lab.reporting import find_runs, record_result
 from msg3d_lab.skeletons import from_dict
 from msg3d_lab.training import open_run
-from msg3d_lab.training.tested_store import open_matching_store
+from msg3d_lab.training.matching.tested_store import open_matching_store
 
 
 @pytest.fixture

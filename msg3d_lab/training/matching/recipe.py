@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
 
 _MOST = 0.95  # of the clips: `num_persons` is enough for all persons of so many
-_NAMED = 3  # classes in a note
 
 
 def check_settings(recipe: Recipe, store: Store) -> None:
@@ -170,10 +169,15 @@ def store_notes(recipe: Recipe, store: Store) -> list[str]:
     ):
         names = [store.label_names[i] for i in np.flatnonzero(wrong)]
         if names:
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            listed = f"{', '.join(names[:_NAMED])}{more}"
+            listed = name_some(names, most=3)
             notes.append(f"{len(names)} of {store.num_classes} classes are {what} ({listed})")
     return notes
+
+
+def name_some(names: Sequence[str], *, most: int = 5) -> str:
+    """Return the first names and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + more
 
 
 def _cure(recipe: Recipe, store: Store) -> str:

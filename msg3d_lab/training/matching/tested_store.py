@@ -16,13 +16,13 @@ import numpy as np
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.model.checkpoints import read_arguments
 from msg3d_lab.skeletons import Skeleton
+from msg3d_lab.training.matching.recipe import name_some
 from msg3d_lab.training.runs import Run
 from msg3d_lab.training.setup import open_store_for
 
 # What is compared of a preparation; the rest says where the clips come from. Each clip is scaled by
 # its own picture's size, so `image_size` is none of it.
 _PREPARED = ("name", "scored", "joint", "bodies")
-_NAMED = 5  # classes or joints in a message
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def open_matching_store(
         moved = [name for name, own in zip(store.label_names, names, strict=True) if name != own]
         notes.append(
             f"{len(moved)} of the {len(names)} classes of {store.path.name} have other numbers "
-            f"than in {run.path.name}; they are matched by name ({_some(moved)})"
+            f"than in {run.path.name}; they are matched by name ({name_some(moved)})"
         )
         store = _renumbered(store, names)
     return MatchedStore(store, is_own, tuple(notes))
@@ -131,7 +131,7 @@ def _joint_differences(network: Skeleton, store: Skeleton) -> list[str]:
     if sorted(network.joints) == sorted(store.joints):
         pairs = enumerate(zip(network.joints, store.joints, strict=True))
         where = [f"{i} is {theirs}, not {ours}" for i, (ours, theirs) in pairs if ours != theirs]
-        return [f"its joints are in another order ({_some(where)})"]
+        return [f"its joints are in another order ({name_some(where)})"]
     return [f"its joints are others ({_only(network.joints, store.joints)})"]
 
 
@@ -157,7 +157,7 @@ def _class_differences(run: Sequence[str], store: Sequence[str]) -> list[str]:
 def _only(run: Sequence[str], store: Sequence[str]) -> str:
     ours = [name for name in run if name not in store]
     theirs = [name for name in store if name not in run]
-    return f"only the run has {_some(ours)}; only the store has {_some(theirs)}"
+    return f"only the run has {name_some(ours)}; only the store has {name_some(theirs)}"
 
 
 def _refuse(run: Run, store: Store, differs: Sequence[str]) -> None:
@@ -177,8 +177,3 @@ def _renumbered(store: Store, names: Sequence[str]) -> Store:
     found.labels = order[store.labels]
     found.label_names = list(names)
     return found
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return (", ".join(names[:_NAMED]) or "none") + more

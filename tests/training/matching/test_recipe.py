@@ -3,7 +3,7 @@ import pytest
 
 from msg3d_lab.data import Clip, open_store, write_store
 from msg3d_lab.training import recipes
-from msg3d_lab.training.matching import (
+from msg3d_lab.training.matching.recipe import (
     check_settings,
     fitting_settings,
     recipe_for,

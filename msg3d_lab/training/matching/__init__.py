@@ -1,0 +1,1 @@
+"""Hold recipes and runs against stores."""
