@@ -14,7 +14,7 @@ def import_(
     out: Path | None = None,
     layout: str | None = None,
     labels: Path | None = None,
-    prepare: Literal["align", "center", "image", "none"] | None = None,
+    prepare: Literal["align", "center", "image", "none", "paper", "pyskl"] | None = None,
     image_size: tuple[int, int] | None = None,
     channels: str | None = None,
     bodies: Literal["denoise", "energy"] | None = None,
@@ -34,18 +34,22 @@ def import_(
             recordings.
         dataset: ntu60, ntu120, nw-ucla, utd-mhad or kinetics400; for your own recordings, also for
             OpenMMLab pickles and arrays of your own, any other name.
-        out: the new store. Default: data/DATASET.arrow, for NTU with -2d or -3d.
+        out: the new store. Default: data/DATASET.arrow, for NTU with -2d or -3d, and -paper or
+            -pyskl if it is prepared so.
         layout: for your own recordings: the joint layout, a YAML file
             (docs/data/own-skeletons.md) or the name of one of the library. Pickles and arrays need
             it only if the number of joints does not tell.
         labels: for your own recordings: the CSV of labels (default: labels.csv in the folder or
             beside the table); for pickles and arrays, the list of class names, one per line.
-        prepare: for your own recordings: what is done to the coordinates.
+        prepare: what is done to the coordinates. Raw NTU recordings: align (the default; for the
+            recipes of mmaction2 and pyskl) or paper (every frame centred, for the *-paper recipes).
+            NTU's 2D pickles: image (the default) or pyskl (for the 2D *-pyskl recipes). Others: for
+            your own recordings.
         image_size: for your own recordings in pixels: height and width of the image.
         channels: for your own recordings in arrays: what their channels are, x,y or x,y,z or
             x,y,score or x,y,z,score.
-        bodies: for raw NTU: how persons are selected, as for the published pickles (denoise) or by
-            how far their joints spread (energy).
+        bodies: for raw NTU: how persons are selected, as for the published pickles (denoise, the
+            default) or by how far their joints spread (energy, the default for paper).
         keep_missing: for raw NTU: import the recordings on the authors' list of missing skeletons.
         workers: processes that read many files. Default: one per core.
     """

@@ -103,10 +103,20 @@ DATASETS = {
 }
 
 
-def default_store(dataset: str, layout: str) -> Path:
-    """Return the default path of a data set's store. That of NTU says whether it is 2D or 3D."""
+def default_store(dataset: str, layout: str, *, preparation: str | None = None) -> Path:
+    """Return the default path of a data set's store.
+
+    That of NTU says whether it is 2D or 3D, and whether it was prepared as in the paper or pyskl.
+
+    Example:
+        >>> default_store("ntu60", "ntu25", preparation="prepare_paper").name
+        'ntu60-3d-paper.arrow'
+    """
+    if not dataset.startswith("ntu"):
+        return Path("data") / f"{dataset}.arrow"
     dimensions = {"coco17": "-2d", "ntu25": "-3d"}.get(layout, "")
-    return Path("data") / f"{dataset}{dimensions if dataset.startswith('ntu') else ''}.arrow"
+    kind = {"prepare_paper": "-paper", "prepare_2d_pyskl": "-pyskl"}.get(preparation or "", "")
+    return Path("data") / f"{dataset}{dimensions}{kind}.arrow"
 
 
 def get(name: str) -> Dataset:

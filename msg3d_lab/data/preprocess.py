@@ -1,7 +1,8 @@
 """Preparation of coordinates at import: centring, alignment, scaling of pixels.
 
 Sources: PreNormalize3D and PreNormalize2D of mmaction2 (`mmaction/datasets/transforms/
-pose_transforms.py`); CTR-GCN's feeder for NW-UCLA (`feeders/feeder_ucla.py`).
+pose_transforms.py`) and pyskl (`pyskl/datasets/pipelines/pose_related.py`); the author's
+`data_gen/preprocess.py`; CTR-GCN's feeder for NW-UCLA (`feeders/feeder_ucla.py`).
 """
 
 from __future__ import annotations
@@ -43,19 +44,12 @@ def prepare_3d(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
         the joints are not seen there (zero). With more persons, the one seen in most frames comes
         first here and the others keep their order.
     """
-    _check_shape(keypoints, skeleton.num_joints, 3)
-    if skeleton.up is None or skeleton.across is None:
-        raise ValueError(
-            f"layout {skeleton.name} has no `align` entry: prepare_3d needs the joints that point "
-            "up (align.z) and across (align.x)"
-        )
+    (low, high), (right, left) = _check_aligned(keypoints, skeleton)
     order, frames = order_persons(keypoints)
     clip = keypoints[order][:, frames].astype(np.float64)
     if clip.shape[1] == 0:
         return clip.astype(np.float32)
     seen = (clip != 0).any(axis=-1, keepdims=True)
-    low, high = skeleton.up
-    right, left = skeleton.across
 
     def first(*joints: int) -> int | None:
         """The first frame in which the main person's joints are all seen."""
@@ -71,6 +65,54 @@ def prepare_3d(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     t = first(right, left)
     if t is not None:
         clip = clip @ _rotation(clip[0, t, right] - clip[0, t, left], np.array([1.0, 0, 0])).T
+    return clip.astype(np.float32)
+
+
+def prepare_paper(keypoints: np.ndarray, skeleton: Skeleton, *, clip_len: int = 300) -> np.ndarray:
+    """Centre every frame of a 3D clip on its first person, and align it by the first frame.
+
+    What the author's own script does, which made the data of the paper's numbers. Each person is
+    repeated separately: a person who is not there in frame 0 loses the frames without it, frames
+    after a person's last one are filled from its first one on. Then the upper joint of
+    `skeleton.up` of person 0 is subtracted in every frame, and the clip is rotated by frame 0 as in
+    `prepare_3d`. Unlike there, persons keep their order, and the way that person 0 goes is gone.
+
+    Args:
+        keypoints: coordinates; a joint at exactly zero counts as not seen and stays zero.
+        skeleton: a layout with `up` and `across`.
+        clip_len: the frames that a network sees.
+
+    Shapes:
+        keypoints: (M, T, V, 3) -> (M, T', V, 3). Where all persons have as many frames, T' is that
+            number; else clip_len, or more if somebody has more. Repeated from its start to
+            clip_len frames ("replay"), the result is the author's array either way. T' = 0 if
+            nobody is in any frame.
+
+    Units: as given (metres for Kinect).
+
+    Returns:
+        float32, computed in float64.
+
+    Raises:
+        ValueError: another shape, or a layout without `up` and `across`.
+
+    Source: kenziyuliu/MS-G3D, `data_gen/preprocess.py`, which computes in float32: up to 3e-6 m
+        from this.
+    """
+    (low, high), (right, left) = _check_aligned(keypoints, skeleton)
+    persons = [_without_gaps(person) for person in keypoints.astype(np.float64)]
+    lengths = {len(person) for person in persons if len(person)}
+    frames = 0 if not lengths else lengths.pop() if len(lengths) == 1 else max(clip_len, *lengths)
+    clip = np.zeros((len(persons), frames, *keypoints.shape[2:]))
+    for own, person in zip(clip, persons, strict=True):
+        if len(person):
+            own[:] = person[np.arange(frames) % len(person)]
+    if not frames:
+        return clip.astype(np.float32)
+    seen = (clip != 0).any(axis=-1, keepdims=True)
+    clip = (clip - clip[:1, :, high : high + 1]) * seen
+    clip = clip @ _rotation(clip[0, 0, high] - clip[0, 0, low], np.array([0.0, 0, 1])).T
+    clip = clip @ _rotation(clip[0, 0, right] - clip[0, 0, left], np.array([1.0, 0, 0])).T
     return clip.astype(np.float32)
 
 
@@ -114,7 +156,11 @@ def order_persons(keypoints: np.ndarray) -> tuple[list[int], np.ndarray]:
 
 
 def prepare_2d(
-    keypoints: np.ndarray, scores: np.ndarray, image_size: tuple[int, int]
+    keypoints: np.ndarray,
+    scores: np.ndarray,
+    image_size: tuple[int, int],
+    *,
+    min_score: float | None = None,
 ) -> np.ndarray:
     """Scale pixels to [-1, 1] and append the score as a third channel.
 
@@ -124,6 +170,8 @@ def prepare_2d(
         keypoints: pixels.
         scores: confidence of each joint.
         image_size: (height, width), the order of OpenMMLab's `img_shape`.
+        min_score: joints with this score or less go to (0, 0), as in pyskl, whose threshold is
+            0.01; their score stays. Default: no joints, as in mmaction2.
 
     Shapes:
         keypoints (M, T, V, 2), scores (M, T, V) -> (M, T, V, 3)
@@ -132,7 +180,8 @@ def prepare_2d(
         ValueError: shapes that do not match, or an empty image.
 
     Source: mmaction2's PreNormalize2D. As there, a joint that was not found (pixel (0, 0), score 0)
-        goes to (-1, -1) with score 0: the published 2D networks were trained on such data.
+        goes to (-1, -1) with score 0: its published 2D network was trained on such data. pyskl's,
+        with `min_score`, on (0, 0), the middle of the image.
     """
     _check_shape(keypoints, keypoints.shape[2] if keypoints.ndim == 4 else 0, 2)
     if scores.shape != keypoints.shape[:3]:
@@ -145,6 +194,8 @@ def prepare_2d(
         raise ValueError(f"expected an image size (height, width) above 0, found {image_size}")
     half = np.array([width / 2, height / 2])
     xy = (keypoints - half) / half  # in float64, as half is
+    if min_score is not None:
+        xy[scores <= min_score] = 0
     return np.concatenate([xy, scores[..., None]], axis=-1).astype(np.float32)
 
 
@@ -164,6 +215,27 @@ def center_on(keypoints: np.ndarray, joint: int) -> np.ndarray:
 def is_zero(values: np.ndarray) -> np.ndarray:
     """Where `np.isclose(values, 0)`: bool, of the same shape."""
     return np.abs(values) <= _ZERO
+
+
+def _without_gaps(person: np.ndarray) -> np.ndarray:
+    """The frames of a person that are repeated: (T, V, 3) -> (T', V, 3)."""
+    there = np.flatnonzero(person.any(axis=(1, 2)))
+    if not len(there):
+        return person[:0]
+    return person[there] if there[0] else person[: there[-1] + 1]
+
+
+def _check_aligned(
+    keypoints: np.ndarray, skeleton: Skeleton
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Check a 3D clip and its layout; return the joints of `up` and `across`."""
+    _check_shape(keypoints, skeleton.num_joints, 3)
+    if skeleton.up is None or skeleton.across is None:
+        raise ValueError(
+            f"layout {skeleton.name} has no `align` entry: the preparation needs the joints that "
+            "point up (align.z) and across (align.x)"
+        )
+    return skeleton.up, skeleton.across
 
 
 def _check_shape(keypoints: np.ndarray, num_joints: int, channels: int) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from msg3d_lab.data.formats.own.preparation import Preparation
+from msg3d_lab.data.formats.own.preparation import IN_IMAGES, RECORDED, Preparation
 from msg3d_lab.data.preprocess import center_on, is_zero, zero_unseen
 from msg3d_lab.skeletons import Skeleton
 
 # The names in a store's record, and what `Preparation` calls the same.
-_NAMES = {"prepare_3d": "align", "prepare_2d": "image", "center": "center", "none": "none"}
+_NAMES = {recorded: name for name, recorded in RECORDED.items()}
+_NAMES |= {"center": "center", "none": "none"}
 
 
 class RecordedPreparation:
@@ -40,7 +41,7 @@ class RecordedPreparation:
         self.skeleton = skeleton
         self.scored = bool(record.get("scored", False))
         self.dimensions = channels - self.scored
-        self.needs_image_size = self.name in ("prepare_2d", "kinetics")
+        self.needs_image_size = self.name == "kinetics" or _NAMES.get(self.name) in IN_IMAGES
         self.bodies = str(record.get("bodies", "denoise"))
         self._image_size = tuple(record["image_size"]) if "image_size" in record else None
         self._joint = record.get("joint")

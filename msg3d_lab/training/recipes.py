@@ -79,7 +79,8 @@ class Recipe(Section):
     @property
     def default_store(self) -> Path:
         """Where `msg3d-lab data import` puts the data set's store."""
-        return default_store(self.data.dataset, self.data.layout)
+        data = self.data
+        return default_store(data.dataset, data.layout, preparation=data.preparation)
 
 
 def names() -> list[str]:

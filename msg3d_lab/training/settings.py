@@ -31,6 +31,7 @@ Angle = Annotated[float, Field(ge=0, le=180)]
 Factor = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+RecordedName = Literal["prepare_3d", "prepare_paper", "prepare_2d", "prepare_2d_pyskl"]
 Freezable = Literal["data_bn", "block1", "block2", "block3", "fc"]
 
 
@@ -54,6 +55,9 @@ class Data(Section):
     Args:
         dataset: the data set's name, as `msg3d-lab data import --dataset` calls it.
         layout: the joint layout the store must have.
+        preparation: what must have been done to the store's clips at import: "prepare_3d" and
+            "prepare_2d" (mmaction2), "prepare_2d_pyskl" or "prepare_paper" (see
+            `msg3d_lab.data.preprocess`). Default: null, anything.
         train_split: the split to train on.
         test_split: the split to test on; it decides nothing.
         validation_subjects: persons whose clips of the training split are the validation part: not
@@ -78,6 +82,7 @@ class Data(Section):
 
     dataset: str
     layout: str
+    preparation: RecordedName | None = None
     train_split: str
     test_split: str
     validation_subjects: tuple[int, ...] = ()

@@ -15,7 +15,11 @@ from msg3d_lab.data.batches.loader import TestBatches, TrainBatches
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.model import MSG3D
 from msg3d_lab.skeletons import Skeleton
+<<<<<<< HEAD
 from msg3d_lab.training.matching.recipe import check_settings
+=======
+from msg3d_lab.training.matching import check_settings, import_command, preparation_fault
+>>>>>>> a122876 (A preparation per frame, as the paper's data have it; recipes name their preparation)
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.settings import Training
 from msg3d_lab.training.validation import split_validation
@@ -47,8 +51,8 @@ def open_store_for(
         path = Path(data) if data is not None else recipe.default_store
         if not path.exists():
             raise FileNotFoundError(
-                f"no store at {path}: make it with `msg3d-lab data import SOURCE --dataset "
-                f"{wanted.dataset} --out {path}`, or name yours with --data"
+                f"no store at {path}: make it with `{import_command(recipe, out=path)}`, or name "
+                "yours with --data"
             )
         data = open_store(path)
     if split is None:
@@ -64,6 +68,8 @@ def open_store_for(
             f"{recipe.name} is for {wanted.dataset}, but {data.path} holds {data.dataset}: choose "
             "another store"
         )
+    if fault := preparation_fault(recipe, data):
+        raise ValueError(fault)
     data.indices(split)
     return data
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,15 @@ from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
 from msg3d_lab import skeletons
+from msg3d_lab.data.batches.sampling import replay
+from msg3d_lab.data.formats.bodies import select_bodies
+from msg3d_lab.data.formats.skeleton_file import parse_skeleton
 from msg3d_lab.data.preprocess import (
     center_on,
     longest_first,
     prepare_2d,
     prepare_3d,
+    prepare_paper,
     zero_unseen,
 )
 
@@ -170,6 +175,77 @@ def test_prepare_3d_golden():
     x[0, 1] = 0
     x[1, 2, :20] = 0
     np.testing.assert_allclose(prepare_3d(x, NTU), golden["prepared"], atol=2e-6)
+
+
+def test_prepare_paper_subtracts_the_first_persons_spine_in_every_frame():
+    """By hand: a body that stands upright and faces along x needs no rotation."""
+    body = np.zeros((25, 3))
+    body[1], body[8] = (0, 0, 1), (2, 0, 3)  # the middle of the spine, the right shoulder
+    body[4], body[11] = (1, 0, 3), (5, 5, 5)  # the left shoulder, an elbow
+    way = np.array([[1.0, 0, 0], [2, 1, 0], [4, 9, 2]])
+    x = (body + way[:, None])[None]
+    x[0, 1, 11] = 0  # not seen
+    expected = np.tile(body - (0, 0, 1), (1, 3, 1, 1))
+    expected[0, 1, 11] = 0
+    np.testing.assert_allclose(prepare_paper(x, NTU), expected, atol=1e-6)
+    other = x + np.array((0, 0, 1))  # a second person above the first, who is not rotated either
+    both = prepare_paper(np.concatenate([x, other]), NTU)
+    np.testing.assert_allclose(both[1, [0, 2]], expected[0, [0, 2]] + (0, 0, 1), atol=1e-6)
+
+
+def test_prepare_paper_repeats_each_person_separately():
+    x = clip(persons=2, frames=5)
+    x[1, 3:] = 0  # the second person leaves after 3 frames
+    found = prepare_paper(x, NTU, clip_len=12)
+    first, second = np.arange(12) % 5, np.arange(12) % 3
+    padded = np.stack([x[0, first], x[1, second]])
+    np.testing.assert_allclose(found, prepare_paper(padded, NTU), atol=1e-6)
+    assert found.shape[1] == 12
+    x[1] = 0
+    x[1, 1], x[1, 3] = 1, 2  # not there in frame 0: only two frames are left of it
+    found = prepare_paper(x, NTU, clip_len=12)
+    padded = np.stack([x[0, first], x[1, np.arange(12) % 2 * 2 + 1]])
+    np.testing.assert_allclose(found, prepare_paper(padded, NTU), atol=1e-6)
+
+
+def test_prepare_paper_keeps_the_length_of_persons_who_stay():
+    assert prepare_paper(clip(persons=2, frames=5), NTU).shape == (2, 5, 25, 3)
+    x = clip(persons=2, frames=5)
+    x[1] = 0
+    assert prepare_paper(x, NTU).shape == (2, 5, 25, 3)
+    assert prepare_paper(np.zeros((2, 5, 25, 3)), NTU).shape == (2, 0, 25, 3)
+    with pytest.raises(ValueError, match="coco17 has no `align`"):
+        prepare_paper(np.ones((1, 2, 17, 3)), skeletons.get("coco17"))
+
+
+@pytest.mark.shared
+def test_prepare_paper_makes_the_authors_arrays(shared_dir):
+    """14 recordings; in one the second person is there in 32 of 111 frames, and is repeated."""
+    expected = np.load(shared_dir / "golden" / "ntu_author_arrays.npz")
+    source = shared_dir / "data" / "ntu-raw" / "nturgbd_skeletons_sample.zip"
+    assert len(expected.files) == 14
+    repeated = []
+    with zipfile.ZipFile(source) as archive:
+        for name in expected.files:
+            content = archive.read(f"nturgb+d_skeletons/{name}.skeleton")
+            persons = select_bodies(*parse_skeleton(content), bodies="energy").keypoints
+            found, wanted = prepare_paper(persons, NTU), expected[name]
+            if found.shape[1] != persons.shape[1]:
+                repeated.append((name, found.shape[1]))
+            assert not wanted[len(found) :].any()
+            seen = found[:, replay(found.shape[1], 300)[: wanted.shape[1]]]
+            np.testing.assert_allclose(seen, wanted[: len(found)], atol=3e-6)
+    assert repeated == [("S017C003P020R002A059", 300)]
+
+
+def test_prepare_2d_as_pyskl_puts_uncertain_joints_into_the_middle():
+    pixels = np.array([[[[0, 0], [1920, 1080], [480, 810]]]])
+    scores = np.array([[[0.0, 0.01, 0.02]]])
+    np.testing.assert_allclose(
+        prepare_2d(pixels, scores, (1080, 1920), min_score=0.01)[0, 0],
+        [[0, 0, 0], [0, 0, 0.01], [-0.5, 0.5, 0.02]],
+        atol=1e-7,
+    )
 
 
 def test_prepare_2d_maps_the_image_to_the_unit_square():

@@ -31,8 +31,10 @@ def import_own(folder, x, layout, **options):
     return open_store(out)
 
 
-@pytest.mark.parametrize("name", ["align", "center", "none"])
-@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [(name, c) for name in ("align", "center", "none") for c in (3, 4)] + [("paper", 3)],
+)
 def test_own_recordings_in_3d(tmp_path, name, channels):
     x = np.random.default_rng(0).normal(size=(2, 7, 25, channels))
     x[1, :3] = 0
@@ -46,6 +48,17 @@ def test_own_recordings_in_pixels_know_the_size_of_their_images(tmp_path):
     assert np.array_equal(prepared(store, x), store.keypoints(0))
     other = prepared(store, 2 * x, image_size=(960, 1280))
     np.testing.assert_allclose(other, store.keypoints(0), atol=1e-6)
+
+
+def test_pixels_are_prepared_as_in_pyskl(tmp_path):
+    x = np.random.default_rng(0).uniform(1, 400, size=(1, 7, 17, 3))
+    x[..., 2] = np.random.default_rng(1).choice([0.005, 0.9], size=(1, 7, 17))
+    store = import_own(
+        tmp_path, x, "coco17", image_size=(480, 640), prepare="pyskl", channels="x,y,score"
+    )
+    assert store.preparation["name"] == "prepare_2d_pyskl"
+    assert not store.keypoints(0)[x[..., 2] < 0.01][:, :2].any()
+    assert np.array_equal(prepared(store, x), store.keypoints(0))
 
 
 def test_kinetics(tmp_path):

@@ -90,7 +90,7 @@ class CoordinateCheck:
         M, T, _, C = keypoints.shape
         points = keypoints[..., : self.axes]
         # prepare_2d puts a joint that was not found at (-1, -1) with score 0.
-        found = keypoints[..., -1:] if self.preparation == "prepare_2d" else points
+        found = keypoints[..., -1:] if (self.preparation or "").startswith("prepare_2d") else points
         seen: np.ndarray = np.any(found, axis=-1)  # (M, T, V)
         present: np.ndarray = np.any(seen, axis=-1)  # (M, T)
         persons = present.any(axis=-1)
@@ -153,7 +153,7 @@ class CoordinateCheck:
         up, across = self.layout.up, self.layout.across
         if up is None or across is None:
             return False
-        if self.preparation == "prepare_3d":
+        if self.preparation in ("prepare_3d", "prepare_paper"):
             return bool(body[up[1], 2] < body[up[0], 2])
         if self.preparation is not None:
             return False

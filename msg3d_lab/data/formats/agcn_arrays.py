@@ -234,13 +234,12 @@ def _read(row: _Row, *, plan: ArrayPlan | None = None) -> Clip | LeftOut:
 def cut_repetition(clip: np.ndarray) -> np.ndarray:
     """Cut a clip that was padded by being repeated to its own length.
 
-    Where zeros follow to the end, those are cut. Otherwise the length is the smallest period of the
-    main person (the first who is there at all): the smallest L for which every frame equals, in
-    every bit, the one L before it. Without such an L the clip fills the array.
-
-    Not everything can be undone. Each person was repeated separately, so where the second person
-    leaves before the main one, its first frames follow again; and a clip whose main person stands
-    perfectly still has one frame left. Persons who are never there are dropped.
+    Where zeros follow to the end, those are cut. Otherwise the length is the smallest period of all
+    persons together: the smallest L for which every frame equals, in every bit, the one L before
+    it. Without such an L the clip stays as long as the array: each person was repeated separately,
+    and where one leaves before the other there is no common period. Repeated from its start again,
+    the result always gives the array back. A clip in which nobody moves has one frame left. Persons
+    who are never there are dropped.
 
     Shapes:
         clip: (M, T, V, C) -> (M', L, V, C), L <= T; M' persons are there in some frame.
@@ -256,7 +255,7 @@ def cut_repetition(clip: np.ndarray) -> np.ndarray:
         return clip[:, :0]
     if filled[-1] + 1 < clip.shape[1]:
         return clip[:, : filled[-1] + 1]
-    return clip[:, : _period(clip[0])]
+    return clip[:, : _period(clip.swapaxes(0, 1))]
 
 
 def _period(frames: np.ndarray) -> int:
@@ -286,4 +285,5 @@ IMPORTER = Importer(
     read=lambda sources, **options: read_clips(sources[0], **options),
     options=("layout", "labels", "prepare", "image_size"),
     own=True,
+    version=2,
 )

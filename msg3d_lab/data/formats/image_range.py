@@ -24,6 +24,7 @@ _PROBED = 32  # clips that are tested before an import
 # What the preparations make of an image: (left, top), (right, bottom).
 _IMAGES = {
     "prepare_2d": np.array([[-1.0, -1.0], [1.0, 1.0]]),
+    "prepare_2d_pyskl": np.array([[-1.0, -1.0], [1.0, 1.0]]),
     "kinetics": np.array([[-0.5, 0.5], [0.5, -0.5]]),
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -38,11 +39,12 @@ from msg3d_lab.data.formats.zip_or_folder import (
     list_members,
     read_member,
 )
-from msg3d_lab.data.preprocess import prepare_3d
+from msg3d_lab.data.preprocess import prepare_3d, prepare_paper
 from msg3d_lab.skeletons import Skeleton
 
 _SUFFIX = ".skeleton"
 _JOINTS = 25
+_PREPARE = {"align": prepare_3d, "paper": prepare_paper}
 
 
 def read_ntu_skeleton(path: str | Path, *, bodies: str = "denoise") -> np.ndarray:
@@ -88,7 +90,7 @@ def read_clips(
     sources: Sequence[Path],
     *,
     dataset: Dataset,
-    bodies: str = "denoise",
+    bodies: str | None = None,
     keep_missing: bool = False,
     own: OwnData = NOTHING,
 ) -> Recordings:
@@ -98,20 +100,28 @@ def read_clips(
         sources: the ROSE Lab's zips as they are, or folders with `.skeleton` files.
         dataset: ntu60 or ntu120. Recordings of other setups and actions are left out, not read. Or
             one's own, with any names.
-        bodies: how persons are selected, "denoise" or "energy": see `select_bodies`.
+        bodies: how persons are selected, "denoise" or "energy": see `select_bodies`. Default:
+            "denoise"; with "paper", "energy", as the author does.
         keep_missing: whether to keep the recordings on the authors' list of missing skeletons.
-        own: layout of own recordings, with 25 joints (default: ntu25), and the CSV of labels (see
+        own: the preparation, "align" (`prepare_3d`, the default) or "paper" (`prepare_paper`);
+            layout of own recordings, with 25 joints (default: ntu25), and the CSV of labels (see
             `read_labels`; default: see `find_labels`).
 
     Raises:
         FileNotFoundError: there is no such folder or file.
         ValueError: not a zip, no recordings in any source, or an unknown rule or data set.
     """
+    prepare = own.prepare or "align"
+    if prepare not in _PREPARE:
+        raise ValueError(
+            f"unknown preparation {prepare!r} of raw recordings: expected {' or '.join(_PREPARE)}"
+        )
+    bodies = bodies or ("energy" if prepare == "paper" else "denoise")
     if bodies not in RULES:
         raise ValueError(f"unknown rule {bodies!r} for bodies: expected {' or '.join(RULES)}")
     if dataset.name not in DATASETS:
-        return _read_own(sources, own, bodies)
-    own.refuse(dataset.name)
+        return _read_own(sources, own, prepare, bodies)
+    replace(own, prepare=None).refuse(dataset.name)
     missing = missing_skeletons(dataset.name)
     members = list_members(sources, suffix=_SUFFIX)
     if not members:
@@ -133,13 +143,13 @@ def read_clips(
         where = f"{member.source.name}: {member.name}"
         entries.append(LeftOut(member.id, reason, where) if reason else member)
     done = {
-        "name": "prepare_3d",
+        "name": _PREPARE[prepare].__name__,
         "scored": False,
         "bodies": bodies,
         "keep_missing": keep_missing,
     }
     skeleton = skeletons.get("ntu25")
-    read = partial(_read, dataset=dataset.name, bodies=bodies, skeleton=skeleton)
+    read = partial(_read, dataset=dataset.name, prepare=prepare, bodies=bodies, skeleton=skeleton)
     return Recordings(
         clips=LazyClips(entries, read),
         skeleton=skeleton,
@@ -147,7 +157,9 @@ def read_clips(
     )
 
 
-def _read(member: Member, *, dataset: str, bodies: str, skeleton: Skeleton) -> Clip | LeftOut:
+def _read(
+    member: Member, *, dataset: str, prepare: str, bodies: str, skeleton: Skeleton
+) -> Clip | LeftOut:
     name = member.id
     numbers = parse_ntu_name(name)
     assert numbers is not None  # others are left out when listed
@@ -158,7 +170,7 @@ def _read(member: Member, *, dataset: str, bodies: str, skeleton: Skeleton) -> C
         return LeftOut(name, "nobody in any frame", f"{num_frames} frames")
     return Clip(
         id=name,
-        keypoints=prepare_3d(selection.keypoints, skeleton),
+        keypoints=_PREPARE[prepare](selection.keypoints, skeleton),
         label=numbers.action - 1,
         splits=ntu_splits(name, dataset=dataset),
         **ntu_facts(name),
@@ -173,7 +185,7 @@ class _OwnFile(NamedTuple):
     row: LabelRow
 
 
-def _read_own(sources: Sequence[Path], own: OwnData, bodies: str) -> Recordings:
+def _read_own(sources: Sequence[Path], own: OwnData, prepare: str, bodies: str) -> Recordings:
     """List own recordings; their names say nothing, the CSV of labels everything."""
     skeleton = own.skeleton or skeletons.get("ntu25")
     if skeleton.num_joints != _JOINTS:
@@ -202,24 +214,27 @@ def _read_own(sources: Sequence[Path], own: OwnData, bodies: str) -> Recordings:
             f"{known.path} has none of the {len(there)} recordings, for example {min(there)}: "
             "expected a column `sample` with the names of the files without .skeleton"
         )
-    done = {"name": "prepare_3d", "scored": False, "bodies": bodies}
+    done = {"name": _PREPARE[prepare].__name__, "scored": False, "bodies": bodies}
+    read = partial(_read_own_file, prepare=prepare, bodies=bodies, skeleton=skeleton)
     record = source_record("NTU RGB+D raw", sources, digest_members(members))
     return Recordings(
-        clips=LazyClips(entries, partial(_read_own_file, bodies=bodies, skeleton=skeleton)),
+        clips=LazyClips(entries, read),
         skeleton=skeleton,
         preparation=done | record,
         label_names=known.names,
     )
 
 
-def _read_own_file(file: _OwnFile, *, bodies: str, skeleton: Skeleton) -> Clip | LeftOut:
+def _read_own_file(
+    file: _OwnFile, *, prepare: str, bodies: str, skeleton: Skeleton
+) -> Clip | LeftOut:
     tracks, num_frames = parse_skeleton(read_member(file.member))
     try:
         selection = select_bodies(tracks, num_frames, bodies=bodies)
     except NobodyError:
         return LeftOut(file.id, "nobody in any frame", f"{num_frames} frames")
     row = file.row
-    keypoints = prepare_3d(selection.keypoints, skeleton)
+    keypoints = _PREPARE[prepare](selection.keypoints, skeleton)
     return Clip(file.id, keypoints, row.label, row.splits, row.subject, row.camera, row.setup)
 
 
@@ -228,7 +243,7 @@ IMPORTER = Importer(
     datasets=(DATASETS["ntu60"], DATASETS["ntu120"]),
     is_source=_is_source,
     read=read_clips,
-    options=("bodies", "keep_missing", "layout", "labels"),
+    options=("prepare", "bodies", "keep_missing", "layout", "labels"),
     several_sources=True,
     own=True,
 )

@@ -36,8 +36,8 @@ from msg3d_lab.data.formats.ntu_labels import check_ntu_labels
 from msg3d_lab.data.formats.own.label_list import name_classes
 from msg3d_lab.data.formats.own.layouts import guess_layout, is_flat
 from msg3d_lab.data.formats.own.options import NOTHING, OwnData
-from msg3d_lab.data.formats.own.preparation import Preparation, can_align
-from msg3d_lab.data.preprocess import is_zero, prepare_2d, prepare_3d
+from msg3d_lab.data.formats.own.preparation import IN_IMAGES, Preparation, can_align
+from msg3d_lab.data.preprocess import is_zero, prepare_3d
 from msg3d_lab.safe_pickle import load_pickle
 from msg3d_lab.skeletons import Skeleton
 
@@ -123,7 +123,12 @@ def read_clips(
         names = None
     default = "image" if flat else "align" if can_align(skeleton, 3) else "center"
     prepare = own.prepare or default
-    if prepare == "image":
+    if prepare == "paper" and published:
+        raise ValueError(
+            f"{where} holds persons as the paper's data do not have them (selected by another "
+            "rule): --prepare paper reads the raw recordings, nturgbd_skeletons_*.zip"
+        )
+    if prepare in IN_IMAGES:
         entries, more = _with_sizes(entries, own.image_size, where)
         notes += more
     plan = Preparation(
@@ -131,7 +136,7 @@ def read_clips(
         skeleton,
         2 if flat else 3,
         scored=flat,
-        image_size=(1, 1) if prepare == "image" else None,  # each clip has its own
+        image_size=(1, 1) if prepare in IN_IMAGES else None,  # each clip has its own
     )
     notes += _assumptions(entries, scored=flat)
     done = {key: value for key, value in plan.record.items() if key != "image_size"}
@@ -234,10 +239,10 @@ def _read(entry: Entry | Compressed, *, plan: Preparation) -> Clip | LeftOut:
             return LeftOut(entry.id, "nobody in any frame")
         if flat and score is None:
             score = np.any(keypoint, axis=-1)
-        if plan.name == "image":
+        if plan.name in IN_IMAGES:
             assert score is not None
             assert entry.size is not None
-            keypoints = prepare_2d(keypoint, score, entry.size)
+            keypoints = plan.scale_pixels(keypoint, score, entry.size)
         elif plan.name == "align":
             keypoints = prepare_3d(keypoint.astype(np.float32), skeleton)
         else:

@@ -72,19 +72,22 @@ def import_dataset(
         dataset: "ntu60", "ntu120", "nw-ucla", "utd-mhad" or "kinetics400"; for recordings of your
             own, any other name.
         out: the new store; no file is left there if the import fails. Default:
-            `data/DATASET.arrow`, for NTU `data/DATASET-2d.arrow` or `-3d`.
+            `data/DATASET.arrow`, for NTU `data/DATASET-2d.arrow` or `-3d`, and then `-paper` or
+            `-pyskl` if `prepare` is that.
         layout: for your own recordings (see `docs/data/own-skeletons.md`): a layout, its name or
             the path of its YAML. A pickle or arrays of the field's formats need it only if no
             layout of the library has as many joints, or several have.
         labels: for your own recordings, also .skeleton files: the CSV of labels (default: see
             `find_labels`); for a pickle or arrays of the field's formats, the list of class names
             (see `read_label_list`).
-        prepare: for your own recordings: "align", "center", "image" or "none"; see
-            `Preparation`.
+        prepare: "align", "center", "image", "none", "paper" or "pyskl"; see `Preparation`. For raw
+            NTU files "align" (default) or "paper", for NTU's pickles in 2D "image" (default) or
+            "pyskl".
         image_size: for your own recordings in 2D: (height, width) in pixels.
         channels: for your own recordings in arrays: "x,y", "x,y,z", "x,y,score" or "x,y,z,score".
             Default: by their number.
-        bodies: for raw NTU files: "denoise" (default) or "energy"; see `select_bodies`.
+        bodies: for raw NTU files: "denoise" (default; with "paper" "energy") or "energy"; see
+            `select_bodies`.
         keep_missing: for raw NTU files: also import recordings whose skeletons are known to be
             missing or incomplete.
         workers: processes for formats of many files. Default: one per core, at most 16.
@@ -131,7 +134,7 @@ def import_dataset(
     if said.given:
         options["own"] = said
     recordings = importer.read(sources, dataset=facts, **options)
-    path = Path(out) if out is not None else default_store(dataset, recordings.skeleton.name)
+    path = Path(out) if out is not None else _default_store(dataset, recordings)
     _check_free(path)
     document = store_document(
         dataset=dataset,
@@ -150,6 +153,11 @@ def import_dataset(
         with write_aside(table, overwrite=True) as aside:
             left_out.to_csv(aside, index=False)
     return path
+
+
+def _default_store(dataset: str, recordings: Recordings) -> Path:
+    preparation = recordings.preparation.get("name")
+    return default_store(dataset, recordings.skeleton.name, preparation=preparation)
 
 
 def left_out_path(store: str | Path) -> Path:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+<<<<<<< HEAD:msg3d_lab/training/matching/recipe.py
 from collections.abc import Mapping, Sequence
+=======
+from collections.abc import Mapping
+from pathlib import Path
+>>>>>>> a122876 (A preparation per frame, as the paper's data have it; recipes name their preparation):msg3d_lab/training/matching.py
 from typing import Any
 
 import numpy as np
@@ -16,6 +21,13 @@ from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
 
 _MOST = 0.95  # of the clips: `num_persons` is enough for all persons of so many
+<<<<<<< HEAD:msg3d_lab/training/matching/recipe.py
+=======
+_NAMED = 3  # classes in a note
+_RAW = {"ntu60": "nturgbd_skeletons_s001_to_s017.zip", "ntu120": "nturgbd_skeletons_s0*.zip"}
+# What `data import` is to be told for a preparation that is not its default.
+_PREPARE = {"prepare_paper": " --prepare paper", "prepare_2d_pyskl": " --prepare pyskl"}
+>>>>>>> a122876 (A preparation per frame, as the paper's data have it; recipes name their preparation):msg3d_lab/training/matching.py
 
 
 def check_settings(recipe: Recipe, store: Store) -> None:
@@ -44,6 +56,8 @@ def check_settings(recipe: Recipe, store: Store) -> None:
             f"has edge_set={recipe.model.edge_set}, but {layout.name} of {store.path} has "
             f"{', '.join(_edge_sets(store)) or 'a single edge set'}"
         )
+    elif fault := preparation_fault(recipe, store):
+        raise ValueError(fault)
     if wrong:
         raise ValueError(f"{recipe.name} {wrong}; {_cure(recipe, store)}")
     labels = np.unique(store.labels[store.indices(wanted.train_split)])
@@ -53,6 +67,41 @@ def check_settings(recipe: Recipe, store: Store) -> None:
             f"all clips of {wanted.train_split} in {store.path} are of one class ({named}): there "
             "is nothing to tell apart; correct the labels or the splits and import again"
         )
+
+
+def preparation_fault(recipe: Recipe, store: Store) -> str | None:
+    """Return what is wrong with a store's preparation for a recipe, and the command for the right.
+
+    The arrays of MS-G3D's own script are what "prepare_paper" makes.
+    """
+    wanted, found = recipe.data.preparation, str(store.preparation.get("name", "none"))
+    rule = store.preparation.get("bodies", "energy")
+    author = wanted == "prepare_paper"
+    if wanted is None or (found == wanted and not (author and rule != "energy")):
+        return None
+    if author and found == "2s-AGCN":
+        return None
+    bodies = f" with bodies by {rule}" if author and found == wanted else ""
+    return (
+        f"{recipe.name} needs clips prepared by {wanted}"
+        f"{' with bodies by energy' if author else ''}, but those of {store.path} were by "
+        f"{found}{bodies}: make the right store with `{import_command(recipe)}`, or train on this "
+        "one with --set preparation=null, which gives other results than the published"
+    )
+
+
+def import_command(recipe: Recipe, *, out: str | Path | None = None) -> str:
+    """Return the command that makes a recipe's store."""
+    data = recipe.data
+    source, prepare = "SOURCE", _PREPARE.get(data.preparation or "", "")
+    if data.preparation == "prepare_paper":
+        source = _RAW.get(data.dataset, source)
+    elif data.preparation is not None and data.dataset in _RAW:
+        source = f"data/{data.dataset}_{'2d' if data.preparation != 'prepare_3d' else '3d'}.pkl"
+    return (
+        f"msg3d-lab data import {source} --dataset {data.dataset}{prepare} --out "
+        f"{out or recipe.default_store}"
+    )
 
 
 def fitting_settings(recipe: Recipe, store: Store) -> dict[str, Any]:
@@ -81,6 +130,8 @@ def fitting_settings(recipe: Recipe, store: Store) -> dict[str, Any]:
         "num_g3d_scales": min(model.num_g3d_scales, scales),
         "num_persons": int(np.quantile(store.persons, _MOST, method="higher")),
     }
+    if preparation_fault(recipe, store):
+        wanted["preparation"] = None
     if not set(data.validation_subjects) <= subjects:
         wanted["validation_subjects"] = []
     if store.dimensions < 3 and any(data.rotation[:2]):

@@ -20,11 +20,8 @@ from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run, create_run, machine_facts, open_run
 
-# What the importers of the published data do; see `msg3d_lab.data.formats.openmmlab`.
-_PREPARATIONS: Mapping[str, Mapping[str, Any]] = {
-    "coco17": {"name": "prepare_2d", "scored": True},
-    "ntu25": {"name": "prepare_3d", "scored": False},
-}
+# What importers do by default, where a recipe leaves it open.
+_BY_LAYOUT = {"coco17": "prepare_2d", "ntu25": "prepare_3d", "openpose18": "kinetics"}
 
 
 def run_of_weights(
@@ -121,8 +118,12 @@ def _create(folder: Path, recipe: Recipe, model: MSG3D, origin: Mapping[str, Any
     data: dict[str, Any] = {"path": str(recipe.default_store.resolve()), "fingerprint": None}
     if known is not None and known.label_names:
         data["label_names"] = list(known.label_names)
-    if recipe.data.layout in _PREPARATIONS:
-        data["preparation"] = dict(_PREPARATIONS[recipe.data.layout])
+    name = recipe.data.preparation or _BY_LAYOUT.get(recipe.data.layout)
+    if name is not None:
+        flat = recipe.data.layout != "ntu25"
+        data["preparation"] = {"name": name, "scored": flat}
+        if name == "prepare_paper":
+            data["preparation"]["bodies"] = "energy"
     environment = {
         **machine_facts(),
         "precision": "32-true",

@@ -120,14 +120,15 @@ def test_cut_repetition_cuts_zeros_that_follow_and_looks_for_no_period_then():
     assert cut_repetition(np.zeros_like(clip)).shape == (0, 0, 25, 3)
 
 
-def test_cut_repetition_goes_by_the_main_person():
-    """A second person who leaves is repeated in the frames that are left."""
+def test_cut_repetition_goes_by_all_persons():
+    """A second person who leaves is repeated separately: 100 and 60 frames have no common end."""
     raw = walk(2, 100)
     raw[1, 60:] = 0
-    cut = cut_repetition(repeated(raw))
-    assert cut.shape == (2, 100, 25, 3)
-    assert cut[1, 60:].any()
-    np.testing.assert_array_equal(cut[:, :60], repeated(raw, 100)[:, :60])
+    padded = repeated(raw)
+    np.testing.assert_array_equal(cut_repetition(padded), padded)
+    raw[1, 50:] = 0  # both fit into 100 frames
+    padded = repeated(raw)
+    np.testing.assert_array_equal(cut_repetition(padded), padded[:, :100])
 
 
 def test_cut_repetition_takes_whoever_is_there_for_the_main_person():

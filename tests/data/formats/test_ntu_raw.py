@@ -8,7 +8,7 @@ import pytest
 from made_recordings import recording
 
 from msg3d_lab import skeletons
-from msg3d_lab.data import datasets
+from msg3d_lab.data import datasets, import_dataset, open_store
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.formats import ntu_raw
 from msg3d_lab.data.formats.bodies import select_bodies
@@ -18,7 +18,7 @@ from msg3d_lab.data.formats.ntu_raw import (
 )
 from msg3d_lab.data.formats.own.options import OwnData
 from msg3d_lab.data.formats.skeleton_file import format_skeleton, write_ntu_skeleton
-from msg3d_lab.data.preprocess import prepare_3d
+from msg3d_lab.data.preprocess import prepare_3d, prepare_paper
 
 NTU60, NTU120 = datasets.get("ntu60"), datasets.get("ntu120")
 CUT_SHORT = format_skeleton(*recording(4, 2))[:-100]
@@ -103,6 +103,20 @@ def test_clips_of_ntu60(tmp_path, save):
     assert found[OTHER].label == 6
     keypoints = select_bodies(*recording(20, seed=2)).keypoints
     np.testing.assert_array_equal(clip.keypoints, prepare_3d(keypoints, recordings.skeleton))
+
+
+def test_clips_are_prepared_as_in_the_paper(tmp_path):
+    source = save_folder(tmp_path / "skeletons", contents())
+    recordings = read_clips([source], dataset=NTU60, own=OwnData(prepare="paper"))
+    assert recordings.preparation["name"] == "prepare_paper"
+    assert recordings.preparation["bodies"] == "energy"
+    clip = clips_of(recordings)["S017C003P001R001A060"]
+    keypoints = select_bodies(*recording(20, seed=2), bodies="energy").keypoints
+    np.testing.assert_array_equal(clip.keypoints, prepare_paper(keypoints, recordings.skeleton))
+    with pytest.raises(ValueError, match=r"unknown preparation 'center' of .* align or paper"):
+        read_clips([source], dataset=NTU60, own=OwnData(prepare="center"))
+    path = import_dataset(source, dataset="ntu60", out=tmp_path / "x.arrow", prepare="paper")
+    assert open_store(path).preparation["name"] == "prepare_paper"
 
 
 def test_clips_of_ntu120_come_from_both_zips(tmp_path):

@@ -1,14 +1,18 @@
 import numpy as np
 import pytest
 
+from msg3d_lab import skeletons
 from msg3d_lab.data import Clip, open_store, write_store
+from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.training import recipes
 from msg3d_lab.training.matching.recipe import (
     check_settings,
     fitting_settings,
+    preparation_fault,
     recipe_for,
     store_notes,
 )
+from msg3d_lab.training.setup import open_store_for
 
 
 @pytest.fixture
@@ -66,6 +70,61 @@ def test_recipe_for_fits_the_store(store_of):
     assert fitting_settings(recipe, store) == {}
     assert recipe_for(store).source.startswith("ntu60-xsub-2d-joint")
     assert recipe_for(store, name="own", settings={"epochs": 3}).training.epochs == 3
+
+
+@pytest.fixture
+def ntu_store(tmp_path):
+    """A store of two NTU names with a given preparation."""
+
+    def write(name, **preparation):
+        path = tmp_path / f"{name}.arrow"
+        clips = [
+            Clip(ntu, np.ones((1, 4, 25, 3), np.float32), label, (f"xsub_{part}",))
+            for label, ntu in enumerate(("S001C001P001R001A001", "S001C001P001R001A002"))
+            for part in ("train", "val")
+            for ntu in (ntu.replace("P001", "P003") if part == "val" else ntu,)
+        ]
+        facts = {"dataset": "ntu60", "skeleton": skeletons.get("ntu25"), "channels": 3}
+        names = DATASETS["ntu60"].label_names
+        preparation = {"name": name, **preparation}
+        write_store(path, clips, label_names=names, preparation=preparation, **facts)
+        return open_store(path)
+
+    return write
+
+
+def test_check_settings_refuses_another_preparation_with_the_command_that_makes_the_right(
+    ntu_store,
+):
+    paper, openmmlab = recipes.get("ntu60-xsub-3d-bone-paper"), recipes.get("ntu60-xsub-3d-bone")
+    aligned = ntu_store("prepare_3d", bodies="energy")
+    check_settings(openmmlab, aligned)
+    command = (
+        "`msg3d-lab data import nturgbd_skeletons_s001_to_s017.zip --dataset ntu60 --prepare paper "
+        "--out data/ntu60-3d-paper.arrow`"
+    )
+    with pytest.raises(ValueError, match="needs clips prepared by prepare_paper with bodies by"):
+        check_settings(paper, aligned)
+    for fault in (
+        preparation_fault(paper, aligned),
+        preparation_fault(paper, ntu_store("prepare_paper", bodies="denoise")),
+    ):
+        assert command in fault
+    assert "were by prepare_paper with bodies by denoise: " in fault
+    with pytest.raises(ValueError, match=command.replace(".", r"\.")):
+        open_store_for(paper, aligned, split="xsub_val")
+    with pytest.raises(FileNotFoundError, match=command.replace(".", r"\.")):
+        open_store_for(paper)
+    check_settings(recipes.with_settings(paper, ["preparation=null"]), aligned)
+
+
+def test_check_settings_takes_the_authors_own_arrays_for_the_papers(ntu_store):
+    paper, openmmlab = recipes.get("ntu60-xsub-3d-bone-paper"), recipes.get("ntu60-xsub-3d-bone")
+    for store in (ntu_store("2s-AGCN"), ntu_store("prepare_paper", bodies="energy")):
+        check_settings(paper, store)
+        with pytest.raises(ValueError, match=r"import data/ntu60_3d\.pkl --dataset ntu60 --out"):
+            check_settings(openmmlab, store)
+        assert recipe_for(store, like=openmmlab).data.preparation is None
 
 
 def test_fitting_settings_takes_the_persons_of_most_clips(store_of, toy_recipe):

@@ -166,3 +166,22 @@ def test_weights_of_two_zoos_for_one_recipe_are_two_results(checkpoint, recipe, 
         run = run_of_weights(path, recipe=recipe, run=tmp_path / "runs" / path.stem)
         evaluate(run, data=store, device="cpu", progress=False)
     assert len(find_runs(tmp_path / "runs")) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "prepared"),
+    [
+        ("ntu60-xsub-3d-joint", {"name": "prepare_3d", "scored": False}),
+        (
+            "ntu60-xsub-3d-joint-paper",
+            {"name": "prepare_paper", "scored": False, "bodies": "energy"},
+        ),
+        ("ntu60-xsub-2d-joint", {"name": "prepare_2d", "scored": True}),
+    ],
+)
+def test_weights_record_the_preparation_of_their_recipe(name, prepared, tmp_path):
+    small = recipes.with_settings(recipes.get(name), SETTINGS)
+    net = MSG3D(num_classes=60, skeleton=small.data.layout, **small.model.model_dump())
+    save_model(net, tmp_path / "own.safetensors")
+    run = run_of_weights(tmp_path / "own.safetensors", recipe=small, run=tmp_path / "run")
+    assert run.environment["data"]["preparation"] == prepared

@@ -10,10 +10,25 @@ import numpy as np
 
 from msg3d_lab.data.formats.own.layouts import guess_layout, is_flat
 from msg3d_lab.data.formats.own.options import OwnData
-from msg3d_lab.data.preprocess import longest_first, order_persons, prepare_2d, prepare_3d
+from msg3d_lab.data.preprocess import (
+    longest_first,
+    order_persons,
+    prepare_2d,
+    prepare_3d,
+    prepare_paper,
+)
 from msg3d_lab.skeletons import Skeleton
 
-PREPARATIONS = ("align", "center", "image", "none")
+PREPARATIONS = ("align", "center", "image", "none", "paper", "pyskl")
+IN_IMAGES = ("image", "pyskl")
+# The names of those in a store's record that are functions of `preprocess`.
+RECORDED = {
+    "align": "prepare_3d",
+    "image": "prepare_2d",
+    "paper": "prepare_paper",
+    "pyskl": "prepare_2d_pyskl",
+}
+_PYSKL_MIN_SCORE = 0.01  # pyskl's PreNormalize2D
 
 
 @dataclass(frozen=True)
@@ -23,11 +38,13 @@ class Preparation:
     Args:
         name: "align" (`prepare_3d`), "center" (the place where the first person's centre is first
             seen becomes the origin; joints that were not seen stay zero), "image" (`prepare_2d`;
-            if the source has no score, it is 1 for joints that were seen) or "none".
+            if the source has no score, it is 1 for joints that were seen), "none", "paper"
+            (`prepare_paper`) or "pyskl" ("image", and joints with a score of 0.01 or less go to the
+            middle of the image).
         layout: has the centre and the directions to align by.
         axes: number of coordinates, 2 or 3.
         scored: whether a score follows the coordinates.
-        image_size: (height, width) in pixels, for "image".
+        image_size: (height, width) in pixels, for "image" and "pyskl".
         longest_first: whether persons are sorted by how many frames they are seen in. Default: as
             in the published stores, only "align" puts the one seen longest first.
 
@@ -47,12 +64,14 @@ class Preparation:
             raise ValueError(
                 f"unknown preparation {self.name!r}: expected one of {', '.join(PREPARATIONS)}"
             )
-        if self.name == "align" and not can_align(self.layout, self.axes):
+        if self.name == "paper" and self.scored:
+            raise ValueError("preparation paper takes x, y, z, found a score after them: use align")
+        if self.name in ("align", "paper") and not can_align(self.layout, self.axes):
             raise ValueError(
-                f"preparation align needs x, y, z and a layout with align.z and align.x, found "
-                f"{self.axes} coordinates and layout {self.layout.name}: use center"
+                f"preparation {self.name} needs x, y, z and a layout with align.z and align.x, "
+                f"found {self.axes} coordinates and layout {self.layout.name}: use center"
             )
-        if (self.name == "image") != (self.image_size is not None):
+        if (self.name in IN_IMAGES) != (self.image_size is not None):
             raise ValueError(
                 f"preparation image and an image size go together, found {self.name} and image "
                 f"size {self.image_size}"
@@ -66,12 +85,12 @@ class Preparation:
     @property
     def channels(self) -> int:
         """Channels of the prepared clips."""
-        return self.axes + (self.scored or self.name == "image")
+        return self.axes + (self.scored or self.name in IN_IMAGES)
 
     @property
     def record(self) -> dict[str, Any]:
         """Name and options as recorded in a store."""
-        name = {"align": "prepare_3d", "image": "prepare_2d"}.get(self.name, self.name)
+        name = RECORDED.get(self.name, self.name)
         document: dict[str, Any] = {"name": name, "scored": self.channels > self.axes}
         if self.name == "center":
             document["joint"] = self.layout.joints[self.layout.center]
@@ -89,7 +108,10 @@ class Preparation:
         points, score = keypoints[..., : self.axes], keypoints[..., self.axes :]
         seen: np.ndarray = np.any(points, axis=-1, keepdims=True)
         if self.image_size is not None:
-            return prepare_2d(points, (score if self.scored else seen)[..., 0], self.image_size)
+            scores = (score if self.scored else seen)[..., 0]
+            return self.scale_pixels(points, scores, self.image_size)
+        if self.name == "paper":
+            return prepare_paper(points, self.layout)
         if self.name == "align":
             # prepare_3d orders persons and drops frames; scores must follow.
             order, frames = order_persons(points)
@@ -101,6 +123,13 @@ class Preparation:
                 person, frame = where[0]
                 points = (points - points[person, frame, self.layout.center]) * seen
         return np.concatenate([points, score], axis=-1).astype(np.float32)
+
+    def scale_pixels(
+        self, points: np.ndarray, score: np.ndarray, image_size: tuple[int, int]
+    ) -> np.ndarray:
+        """Call `prepare_2d` as "image" or "pyskl" does."""
+        least = _PYSKL_MIN_SCORE if self.name == "pyskl" else None
+        return prepare_2d(points, score, image_size, min_score=least)
 
 
 def can_align(layout: Skeleton, axes: int) -> bool:

@@ -107,7 +107,7 @@ def test_read_clips_scales_pixels(folder, layout):
 @pytest.mark.parametrize(
     ("channels", "options", "message"),
     [
-        (3, {"prepare": "turn"}, "expected one of align, center, image, none"),
+        (3, {"prepare": "turn"}, "expected one of align, center, image, none, paper, pyskl"),
         (2, {"prepare": "align"}, "needs x, y, z .* found 2 coordinates"),
         (2, {"prepare": "image"}, "image size go together"),
         (2, {"prepare": "none", "image_size": (2, 2)}, "image size go together"),
