@@ -15,11 +15,11 @@ from msg3d_lab.data.batches.loader import TestBatches, TrainBatches
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.model import MSG3D
 from msg3d_lab.skeletons import Skeleton
-<<<<<<< HEAD
-from msg3d_lab.training.matching.recipe import check_settings
-=======
-from msg3d_lab.training.matching import check_settings, import_command, preparation_fault
->>>>>>> a122876 (A preparation per frame, as the paper's data have it; recipes name their preparation)
+from msg3d_lab.training.matching.recipe import (
+    check_settings,
+    import_command,
+    preparation_fault,
+)
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.settings import Training
 from msg3d_lab.training.validation import split_validation

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-<<<<<<< HEAD:msg3d_lab/training/matching/recipe.py
 from collections.abc import Mapping, Sequence
-=======
-from collections.abc import Mapping
 from pathlib import Path
->>>>>>> a122876 (A preparation per frame, as the paper's data have it; recipes name their preparation):msg3d_lab/training/matching.py
 from typing import Any
 
 import numpy as np
@@ -21,13 +17,9 @@ from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
 
 _MOST = 0.95  # of the clips: `num_persons` is enough for all persons of so many
-<<<<<<< HEAD:msg3d_lab/training/matching/recipe.py
-=======
-_NAMED = 3  # classes in a note
 _RAW = {"ntu60": "nturgbd_skeletons_s001_to_s017.zip", "ntu120": "nturgbd_skeletons_s0*.zip"}
 # What `data import` is to be told for a preparation that is not its default.
 _PREPARE = {"prepare_paper": " --prepare paper", "prepare_2d_pyskl": " --prepare pyskl"}
->>>>>>> a122876 (A preparation per frame, as the paper's data have it; recipes name their preparation):msg3d_lab/training/matching.py
 
 
 def check_settings(recipe: Recipe, store: Store) -> None:

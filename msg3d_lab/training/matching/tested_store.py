@@ -23,11 +23,7 @@ from msg3d_lab.training.setup import open_store_for
 # What is compared of a preparation; the rest says where the clips come from. Each clip is scaled by
 # its own picture's size, so `image_size` is none of it.
 _PREPARED = ("name", "scored", "joint", "bodies")
-<<<<<<< HEAD:msg3d_lab/training/matching/tested_store.py
-=======
 _SAME = {"2s-AGCN": "prepare_paper"}  # the arrays that the author's own script makes
-_NAMED = 5  # classes or joints in a message
->>>>>>> a122876 (A preparation per frame, as the paper's data have it; recipes name their preparation):msg3d_lab/training/tested_store.py
 
 
 @dataclass(frozen=True)
