@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from msg3d_lab.evaluation.scores import Scores, align
-from msg3d_lab.evaluation.statistics import compare, holm
+from msg3d_lab.evaluation.statistics import accuracy_interval, compare, holm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,8 @@ def per_class(scores: Scores) -> pd.DataFrame:
     """Return a row per class, in the order of the class names, indexed by name.
 
     Columns: samples; recall, precision and f1, fractions of 1, NaN where there is nothing to count;
-    taken_for, the class its samples are most often mistaken for ("" if never), and times.
+    low and high, the 95 % interval of the recall (Wilson); taken_for, the class its samples are
+    most often mistaken for ("" if never), and times.
     """
     import pandas as pd
 
@@ -88,10 +89,17 @@ def per_class(scores: Scores) -> pd.DataFrame:
     hits, true, called = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     wrong = counts - np.diag(hits)
     most = wrong.argmax(axis=1)
+    intervals = [
+        accuracy_interval(scores.correct[scores.labels == k]) if true[k] else (np.nan, np.nan)
+        for k in range(len(counts))
+    ]
+    low, high = np.array(intervals).T
     with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
         table = {
             "samples": true,
             "recall": hits / true,
+            "low": low,
+            "high": high,
             "precision": hits / called,
             "f1": 2 * hits / (true + called),
             "taken_for": [scores.label_names[j] if wrong[i, j] else "" for i, j in enumerate(most)],

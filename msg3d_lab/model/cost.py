@@ -23,12 +23,14 @@ class PartCost:
 
     Attributes:
         name: the module's name in the network.
+        kind: its class, such as G3D.
         parameters: its parameters, their number.
         macs: its multiply-accumulates; see `NetworkCost`.
         output_shape: of its output for one clip, persons first.
     """
 
     name: str
+    kind: str
     parameters: int
     macs: int
     output_shape: tuple[int, ...]
@@ -98,6 +100,7 @@ def network_cost(model: MSG3D, *, clip_len: int) -> NetworkCost:
     parts = tuple(
         PartCost(
             name=name,
+            kind=type(layer).__name__,
             parameters=sum(p.numel() for p in layer.parameters()),
             macs=sum(by_module.get(f"{type(network).__name__}.{name}", {}).values()) // 2,
             output_shape=shapes[name],

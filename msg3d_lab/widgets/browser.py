@@ -1,10 +1,10 @@
 """The base of the widgets that run in the browser, and how arrays travel to them.
 
-Such a widget is one ES module in `js/` with a function `render({ model, el })` (the front-end module
-of anywidget.dev/en/afm). It computes what it draws by itself. With a kernel its traits follow the
-controls, so that Python reads and sets them; without one (a page of the site, a notebook that was
-only opened) the same module runs on the values that were saved, and where scripts may not run there
-is a still picture.
+Such a widget is one ES module in `js/` with a function `render({ model, el })` (the front-end
+module of anywidget.dev/en/afm). It computes what it draws by itself. With a kernel its traits
+follow the controls, so that Python reads and sets them; without one (a page of the site, a notebook
+that was only opened) the same module runs on the values that were saved, and where scripts may not
+run there is a still picture.
 """
 
 from __future__ import annotations

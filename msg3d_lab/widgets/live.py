@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -22,6 +23,7 @@ class LiveCurves:
 
     Args:
         title: above the curves. Default: the name of the run's folder.
+        marks: moments to mark, in epochs, by name, such as where a run was stopped.
         seconds: between two pictures within an epoch: each takes about a fifth of a second of the
             time for training.
 
@@ -29,8 +31,15 @@ class LiveCurves:
         figure: the newest picture; None before there is a line to draw.
     """
 
-    def __init__(self, *, title: str | None = None, seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        *,
+        title: str | None = None,
+        marks: Mapping[str, float] | None = None,
+        seconds: float = 5.0,
+    ) -> None:
         self.figure: Figure | None = None
+        self._marks, self._epochs = marks, None
         self._asked, self._title, self._seconds = title, title, seconds
         self._rows = pd.DataFrame()
         self._running: list[dict[str, float]] = []
@@ -43,6 +52,7 @@ class LiveCurves:
         self._handle, self._running = None, []
         self._rows = run.metrics if resumed else pd.DataFrame()
         self._title = self._asked or run.path.name
+        self._epochs = run.recipe.training.epochs
 
     def __call__(self, metrics: pd.DataFrame) -> None:
         """Draw the epochs so far."""
@@ -60,7 +70,9 @@ class LiveCurves:
             self._draw(pd.DataFrame([*before, *self._running]))
 
     def _draw(self, metrics: pd.DataFrame) -> None:
-        self.figure = training_figure(metrics, title=self._title)
+        self.figure = training_figure(
+            metrics, epochs=self._epochs, marks=self._marks, title=self._title
+        )
         self._drawn = time.monotonic()
         from IPython.core.getipython import get_ipython
         from IPython.display import Image, display

@@ -62,15 +62,22 @@ def test_live_curves_do_not_redraw_all_the_time():
 
 
 def test_live_curves_start_anew_for_every_run(tmp_path):
-    from msg3d_lab.training import Run
+    from msg3d_lab.training import Run, recipes
 
     live = widgets.LiveCurves(seconds=0)
     live(metrics(3))
+    (tmp_path / "seed-2").mkdir()
+    recipes.save(recipes.get("synthetic-joint"), tmp_path / "seed-2" / "recipe.yaml")
     live.start(Run(tmp_path / "seed-2"))
     live.progress(running(0.5))
     live.progress(running(0.6))
     assert lines(live.figure) == {"train": [0.5, 0.6]}
     assert live.figure.get_suptitle() == "seed-2"
+    # The axis shows how much of the training is still to come.
+    epochs = recipes.get("synthetic-joint").training.epochs
+    low, high = live.figure.axes[0].get_xlim()
+    assert low == 0
+    assert epochs <= high < epochs + 1
 
 
 def test_live_curves_of_a_resumed_run_have_what_was_there_before(tmp_path):
@@ -79,7 +86,6 @@ def test_live_curves_of_a_resumed_run_have_what_was_there_before(tmp_path):
     metrics(3).to_csv(tmp_path / "metrics.csv", index=False)
     recipes.save(recipes.get("synthetic-joint"), tmp_path / "recipe.yaml")
     live = widgets.LiveCurves(seconds=0)
-    live.start(Run(tmp_path / "another"))
     live.start(Run(tmp_path))
     live.progress(running(3.5))
     assert lines(live.figure)["train"] == [1, 2, 3, 3.5]

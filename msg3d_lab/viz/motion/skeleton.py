@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from msg3d_lab.skeletons import Skeleton
-from msg3d_lab.viz.elements import SHARE, add_colorbar, add_figure_title, draw_bones, draw_values
+from msg3d_lab.viz.elements import (
+    SHARE,
+    add_colorbar,
+    add_figure_title,
+    draw_bones,
+    draw_values,
+    write_beside,
+)
 from msg3d_lab.viz.motion.layout import joint_sides, to_view
 from msg3d_lab.viz.style import (
     CENTER,
@@ -32,6 +40,7 @@ def pose(
     skeleton: Skeleton,
     *,
     view: str | tuple[float, float] = "front",
+    names: Sequence[str] | None = None,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -41,6 +50,7 @@ def pose(
         keypoints: (V, C), or (M, V, C) for several persons; absent ones are left out.
         skeleton: the joint layout.
         view: see `to_view`.
+        names: of the bodies, written above each.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
@@ -53,10 +63,13 @@ def pose(
     bodies = zip(points.reshape(-1, V, 3), seen.reshape(-1, V), strict=True)
     for person, (xyz, ok) in enumerate(bodies):
         draw_person(ax, xyz, ok, skeleton, hollow=person > 0)
+        if names is not None and ok.any():
+            x, top = xyz[ok, 0].mean(), xyz[ok, 1].max()
+            write_beside(ax, names[person], (x, top), (0, 8), ha="center", va="bottom", size=8)
     ax.set_aspect("equal")
     ax.set_axis_off()
     ax.margins(0.06)
-    ax.set_title(title or "")
+    ax.set_title(title or "", pad=6 if names is None else 18)
     return ax
 
 

@@ -63,25 +63,33 @@ def accuracy_by_scales(
 
 @styled
 def forest_plot(table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Axes:
-    """Draw every difference with its interval and its corrected p-value.
+    """Draw every difference with its interval and its p-values, alone and corrected.
 
     Filled points are significant (corrected p-value below 0.05).
 
     Args:
         table: a row per variant, named by the index: columns compare_with, difference, low, high
-            (fractions) and p_holm. Rows without a difference are left out.
+            (fractions), p and p_holm (corrected after Holm), and optionally group, which puts rows
+            together under its name. Rows without a difference are left out.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: a column is missing, or there is no difference.
     """
-    columns = ("compare_with", "difference", "low", "high", "p_holm")
+    columns = ("compare_with", "difference", "low", "high", "p", "p_holm")
     rows = _rows_with(table, columns, "difference")
-    ax = new_axes(ax, (8.2, 1.1 + 0.36 * len(rows)))
+    groups = rows["group"].astype(str) if "group" in rows else pd.Series("", rows.index)
+    rows = rows.iloc[np.argsort(pd.factorize(groups)[0], kind="stable")]
+    groups = groups.loc[rows.index]
+    # A group's name takes a line above its rows.
+    headed = groups.ne(groups.shift()).to_numpy() & groups.ne("").to_numpy()
+    lines = np.arange(len(rows)) + np.cumsum(headed)
+    count = int(lines[-1]) + 1
+    ax = new_axes(ax, (8.8, 1.3 + 0.34 * count))
     numbers = rows[["difference", "low", "high"]].to_numpy(float)
     difference, low, high = 100 * numbers.T
-    places = np.arange(len(rows))[::-1]
+    places = count - 1 - lines
     significant = rows["p_holm"].to_numpy(float) < _LEVEL
     ax.axvline(0, color=MUTED, lw=1)
     ax.hlines(places, low, high, color=CATEGORIES[0], lw=2)
@@ -91,16 +99,25 @@ def forest_plot(table: pd.DataFrame, *, title: str | None = None, ax: Axes | Non
             difference[chosen], places[chosen], ls="", marker="o", ms=8, mec=CATEGORIES[0],
             mew=1.6, mfc=face, zorder=3,
         )  # fmt: skip
-    for place, mean, p in zip(places, difference, rows["p_holm"], strict=True):
-        tail = "p unknown" if np.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-        text = f"{mean:+.1f}   {tail}".replace("-", "−")
-        write_beside(ax, text, (1.02, place), coordinates=("axes fraction", "data"))
+    beside = ("axes fraction", "data")
+    texts = [
+        [f"{mean:+.1f}".replace("-", "−"), _p_text(p), _p_text(corrected)]
+        for mean, p, corrected in zip(difference, rows["p"], rows["p_holm"], strict=True)
+    ]
+    columns_at = (1.02, 1.1, 1.2)
+    for text, at in zip(("diff.", "p", "Holm"), columns_at, strict=True):
+        write_beside(ax, text, (at, count - 0.35), size=8, color=MUTED, coordinates=beside)
+    for place, row in zip(places, texts, strict=True):
+        for text, at in zip(row, columns_at, strict=True):
+            write_beside(ax, text, (at, place), coordinates=beside)
+    for place, group in zip(places[headed], groups[headed], strict=True):
+        write_beside(ax, group, (0.01, place + 1), bold=True, coordinates=beside)
     names = [f"{name} − {row['compare_with']}" for name, row in rows.iterrows()]
     ax.set_yticks(places, names)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     add_grid(ax, "x")
-    ax.set_ylim(-0.7, len(rows) - 0.3)
+    ax.set_ylim(-0.7, count - 0.2)
     ax.set(xlabel="difference in top-1 (percentage points, 95 % interval)", title=title or "")
     return ax
 
@@ -141,6 +158,10 @@ def cost_accuracy(table: pd.DataFrame, *, title: str | None = None, ax: Axes | N
     return ax
 
 
+def _p_text(p: float) -> str:
+    return "unknown" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _rows_with(table: pd.DataFrame, columns: tuple[str, ...], *needed: str) -> pd.DataFrame:
     """The rows with a value in the needed columns; at least one."""
     check_columns(table, *columns)
@@ -163,10 +184,29 @@ def _name_points(ax: Axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> No
     to_axes = ax.transData + ax.transAxes.inverted()
     for place, own in sorted(shared.items(), key=lambda item: item[0][1]):
         text = ", ".join(own)
-        left, bottom = to_axes.transform(place)
-        right = left + letter * len(text)
-        for other_left, other_right, other in sorted(taken, key=lambda box: box[2]):
-            if left < other_right and other_left < right and abs(bottom - other) < height:
-                bottom = other + height
-        taken.append((left, right, bottom))
-        write_beside(ax, text, (left, bottom), (6, 0), size=8, coordinates="axes fraction")
+        left, point = to_axes.transform(place)
+        width = letter * len(text)
+        # To the right of the point, or to the left of it where that is closer to its height.
+        free = [
+            (_free_height(taken, start, start + width, point, height), side, start)
+            for side, start in (("left", left), ("right", left - width - 0.02))
+            if start >= 0
+        ]
+        bottom, side, start = min(free, key=lambda found: abs(found[0] - point))
+        taken.append((start, start + width, bottom))
+        if abs(bottom - point) > height / 2:
+            ax.plot([left, left], [point, bottom], transform=ax.transAxes, color=FAINT, lw=0.8)
+        ax.annotate(
+            text, (left, bottom), (6 if side == "left" else -6, 0), xycoords="axes fraction",
+            textcoords="offset points", ha=side, va="center", fontsize=8, color=INK,
+        )  # fmt: skip
+
+
+def _free_height(
+    taken: list[tuple[float, float, float]], left: float, right: float, y: float, height: float
+) -> float:
+    """The lowest height of y or above at which nothing is written between left and right."""
+    for other_left, other_right, other in sorted(taken, key=lambda box: box[2]):
+        if left < other_right and other_left < right and abs(y - other) < height:
+            y = other + height
+    return y

@@ -15,25 +15,28 @@ def cost_bars(parts: pd.DataFrame, *, title: str | None = None, ax: Axes | None 
     """Draw each layer's fraction of the network's multiply-accumulates, in percent.
 
     Args:
-        parts: one row per layer, in running order: `name` and `macs`.
+        parts: one row per layer, in running order: `name`, `macs`, and `kind`, which gives the
+            colour.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
     Raises:
         ValueError: a column is missing, a value is negative or all are zero.
     """
-    check_columns(parts, "name", "macs", rows="layer")
+    check_columns(parts, "name", "kind", "macs", rows="layer")
     values = parts["macs"].to_numpy(dtype=float)
     if (values < 0).any() or values.sum() == 0:
         raise ValueError(f"expected macs of 0 and more, not all 0, found {values.tolist()}")
     ax = new_axes(ax, (7, 0.27 * len(parts) + 1))
     share = 100 * values / values.sum()
-    # Layers of one block have one colour.
-    groups = [".".join(str(name).split(".")[:2]) for name in parts["name"]]
-    order = list(dict.fromkeys(groups))
-    colors = [CATEGORIES[order.index(group) % len(CATEGORIES)] for group in groups]
     places = np.arange(len(parts))
-    ax.barh(places, share, color=colors, height=0.74)
+    for number, kind in enumerate(dict.fromkeys(parts["kind"])):
+        own = (parts["kind"] == kind).to_numpy()
+        color = CATEGORIES[number % len(CATEGORIES)]
+        whole = share[own].sum()
+        label = f"{kind}, {whole:.0f} %" if whole >= 0.5 else None
+        ax.barh(places[own], share[own], color=color, height=0.74, label=label)
+    ax.legend(title="kind of layer", loc="upper right")
     for place, part, value in zip(places, share, values, strict=True):
         text = f"{part:.1f} %  ({_short(value)})"
         write_beside(ax, text, (part, place), (4, 0), size=8)

@@ -38,20 +38,20 @@ def reliability_diagram(
         for name in ("low", "high", "samples", "confidence", "accuracy")
     )
     share = count / count.sum()
-    ax.bar(
-        low, 0.25 * share / share.max(), high - low, align="edge", color=FAINT, edgecolor="white"
-    )
-    ax.plot([0, 1], [0, 1], color=MUTED, lw=1, ls="--")
-    ax.vlines(sure, right, sure, color=ACCENT, lw=2, alpha=0.7)
-    ax.plot(sure, right, color=CATEGORIES[0], lw=1.6, marker="o", ms=5)
+    heights = 0.25 * share / share.max()
+    ax.bar((low + high) / 2, heights, high - low, color=FAINT, ec="white", label="samples per bin")
+    ax.plot([0, 1], [0, 1], color=MUTED, lw=1, ls="--", label="as right as it says")
+    ax.vlines(sure, right, sure, color=ACCENT, lw=2, alpha=0.7, label="calibration error")
+    ax.plot(sure, right, color=CATEGORIES[0], lw=1.6, marker="o", ms=5, label="this network")
     error = float((share * np.abs(sure - right)).sum())
     ticks = np.linspace(0, 1, 6)
     ax.set_xticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
     ax.set_yticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
     ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal", title=title or "")
     ax.set_ylabel("accuracy (%)")
+    ax.legend(loc="upper left", fontsize=8)
     ax.set_xlabel(
-        "confidence (%); grey: samples per bin\n"
+        "confidence (%)\n"
         f"calibration error {100 * error:.1f} %: confidence {100 * (share * sure).sum():.1f} %, "
         f"accuracy {100 * (share * right).sum():.1f} %"
     )
@@ -66,7 +66,8 @@ def class_accuracy(
 
     Args:
         table: a row per class, indexed by its name: samples, recall (fractions; NaN is left out)
-            and optionally taken_for, the class it is most often confused with.
+            and optionally low and high, the recall's interval, and taken_for, the class it is most
+            often confused with.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
@@ -80,16 +81,28 @@ def class_accuracy(
     recall = 100 * table["recall"].to_numpy(dtype=float)
     places = np.arange(len(table))
     mean = float(recall.mean())
-    ax.barh(places, recall, color=[ACCENT if r < mean else CATEGORIES[0] for r in recall])
-    ax.axvline(mean, color=INK, lw=1, ls="--")
+    for below, color, name in (
+        (True, ACCENT, "below the mean"),
+        (False, CATEGORIES[0], "the mean or above"),
+    ):
+        own = (recall < mean) == below
+        if own.any():
+            ax.barh(places[own], recall[own], color=color, alpha=0.85, label=name)
+    ends = recall
+    if {"low", "high"} <= set(table):
+        low, high = 100 * table[["low", "high"]].to_numpy(dtype=float).T
+        ax.hlines(places, low, high, color=INK, lw=1, label="95 % interval")
+        ends = np.maximum(recall, high)
+    ax.axvline(mean, color=INK, lw=1, ls="--", label=f"mean of the classes, {mean:.1f} %")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8)
     if len(table) <= _MANY:
         mistaken = table["taken_for"] if "taken_for" in table else [""] * len(table)
-        for place, value, other in zip(places, recall, mistaken, strict=True):
+        for place, value, end, other in zip(places, recall, ends, mistaken, strict=True):
             text = f"{value:.0f}" + (f"  taken for {other}" if other and value < mean else "")
-            write_beside(ax, text, (value, place), (3, 0), size=8, boxed=True)
+            write_beside(ax, text, (end, place), (3, 0), size=8, boxed=True)
     _name_classes(ax, table)
-    ax.set(xlim=(0, 100), title=title or "")
-    ax.set_xlabel(f"recall (%); dashed: the mean of the classes, {mean:.1f}")
+    ax.set(xlim=(0, 100), xlabel="recall (%)")
+    ax.set_title(title or "", pad=36)  # above the legend
     return ax
 
 
@@ -119,7 +132,7 @@ def class_differences(
     places = np.arange(len(table))
     colors = [CATEGORIES[0] if d >= 0 else ACCENT for d in delta]
     ax.barh(places, 100 * delta, color=colors, alpha=0.85)
-    ax.hlines(places, 100 * low, 100 * high, color=INK, lw=1)
+    ax.hlines(places, 100 * low, 100 * high, color=INK, lw=1, label="95 % interval")
     ax.axvline(0, color=INK, lw=1)
     reach = max(1.0, 112 * float(np.abs([low, high, delta]).max()))
     for place in np.flatnonzero(p < 0.05):
@@ -127,7 +140,9 @@ def class_differences(
         side = 1 if delta[place] >= 0 else -1
         write_beside(ax, "*", (end, place), (5 * side, -3), ha="center", size=12, bold=True)
     _name_classes(ax, table)
-    ax.set(xlim=(-reach, reach), xlabel="recall of a minus recall of b (points)", title=title or "")
+    ax.legend(loc="lower right", fontsize=8)
+    ax.set(xlim=(-reach, reach), title=title or "")
+    ax.set_xlabel("← b is better     recall of a minus recall of b (points)     a is better →")
     return ax
 
 

@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from msg3d_lab.viz.elements import add_figure_title, add_grid, check_columns, write_beside
-from msg3d_lab.viz.style import CATEGORIES, FAINT, MUTED, new_axes, new_figure, styled
+from msg3d_lab.viz.style import ACCENT, CATEGORIES, FAINT, INK, MUTED, new_axes, new_figure, styled
 
 Quantity = Literal["top1", "loss"]
+_DASHES = ("--", "-", ":", "-.")
 
 
 @styled
@@ -23,6 +24,8 @@ def learning_curve(
     metrics: pd.DataFrame,
     *,
     quantity: Quantity = "top1",
+    epochs: int | None = None,
+    marks: Mapping[str, float] | None = None,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -33,6 +36,8 @@ def learning_curve(
             evaluated, `val_<quantity>` or `test_<quantity>`. Epochs without evaluation are NaN and
             skipped. Accuracies are fractions.
         quantity: "top1" or "loss".
+        epochs: of the whole training: the axis goes from 0 to there. Default: as far as the rows.
+        marks: moments to mark, in epochs, by name, such as "killed".
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
@@ -65,6 +70,11 @@ def learning_curve(
         ax.set_yticks(range(0, 101, 20))
     else:
         ax.set_ylim(bottom=0)
+    _whole_training(ax, epochs)
+    for name, epoch in (marks or {}).items():
+        ax.axvline(epoch, color=MUTED, lw=1.2, ls=":")
+        across = ("data", "axes fraction")
+        write_beside(ax, name, (epoch, 0.04), (3, 0), size=8, boxed=True, coordinates=across)
     _label_ends(ax, ends)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     label = "top-1 accuracy (%)" if quantity == "top1" else "loss"
@@ -73,11 +83,19 @@ def learning_curve(
 
 
 @styled
-def training_figure(metrics: pd.DataFrame, *, title: str | None = None) -> Figure:
+def training_figure(
+    metrics: pd.DataFrame,
+    *,
+    epochs: int | None = None,
+    marks: Mapping[str, float] | None = None,
+    title: str | None = None,
+) -> Figure:
     """Draw a run: accuracy, loss and learning rate, epoch by epoch.
 
     Args:
         metrics: as in `learning_curve`, with `lr`.
+        epochs: as in `learning_curve`.
+        marks: as in `learning_curve`.
         title: of the figure.
 
     Raises:
@@ -87,9 +105,10 @@ def training_figure(metrics: pd.DataFrame, *, title: str | None = None) -> Figur
         raise ValueError(f"expected metrics with a column lr, found {list(metrics.columns)}")
     figure, axes = new_figure((10.4, 3.6), 1, 3, width_ratios=[3, 3, 2])
     accuracy, loss, rate = axes[0]
-    learning_curve(metrics, title="Accuracy", ax=accuracy)
-    learning_curve(metrics, quantity="loss", title="Loss", ax=loss)
+    learning_curve(metrics, epochs=epochs, marks=marks, title="Accuracy", ax=accuracy)
+    learning_curve(metrics, quantity="loss", epochs=epochs, marks=marks, title="Loss", ax=loss)
     rate.plot(metrics["epoch"], metrics["lr"], color=MUTED, lw=1.8)
+    _whole_training(rate, epochs)
     add_grid(rate)
     rate.set(xlabel="epoch", title="Learning rate")
     rate.set_ylim(bottom=0)
@@ -103,6 +122,7 @@ def learning_rate_curve(
     curve: pd.DataFrame,
     *,
     marks: Mapping[str, float] | None = None,
+    diverged: float | None = None,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -111,6 +131,7 @@ def learning_rate_curve(
     Args:
         curve: columns `lr`, `loss`, `smoothed`; a row per step.
         marks: rates to mark, by name, such as "steepest descent"; NaN is left out.
+        diverged: the rate from which the loss no longer falls: what is beyond is shaded.
         title: of the Axes.
         ax: where to draw. Default: a new figure.
 
@@ -119,8 +140,8 @@ def learning_rate_curve(
     """
     check_columns(curve, "lr", "loss", "smoothed")
     ax = new_axes(ax, (6, 3.6))
-    ax.plot(curve["lr"], curve["loss"], color=FAINT, lw=1.2)
-    ax.plot(curve["lr"], curve["smoothed"], color=CATEGORIES[0], lw=2.2)
+    ax.plot(curve["lr"], curve["loss"], color=FAINT, lw=1.2, label="each step")
+    ax.plot(curve["lr"], curve["smoothed"], color=CATEGORIES[0], lw=2.2, label="smoothed")
     start, low = float(curve["smoothed"].iloc[0]), float(curve["smoothed"].min())
     fall = max(start - low, 1e-3)
     # The last losses may be huge; the range shown follows from the fall of the loss.
@@ -128,21 +149,22 @@ def learning_rate_curve(
     ax.set_xscale("log")
     add_grid(ax)
     known = {name: rate for name, rate in (marks or {}).items() if np.isfinite(rate)}
+    if diverged is not None and np.isfinite(diverged):
+        right = max(float(curve["lr"].max()), diverged)
+        ax.axvspan(diverged, right, color=ACCENT, alpha=0.12, lw=0, label="diverges")
     for number, (name, rate) in enumerate(sorted(known.items(), key=lambda mark: mark[1])):
-        color = CATEGORIES[1 + number % (len(CATEGORIES) - 1)]
-        ax.axvline(rate, color=color, lw=1.4, ls="--")
+        ax.axvline(rate, color=INK, lw=1.2, ls=_DASHES[number % len(_DASHES)])
         write_beside(
             ax,
             f"{name} {rate:.2g}",
             (rate, 1),
             (4, -11 - 13 * number),
             va="baseline",
-            color=color,
-            bold=True,
             boxed=True,
             coordinates=("data", "axes fraction"),
         )
-    ax.set(xlabel="learning rate", ylabel="loss (grey: each step)", title=title or "")
+    ax.legend(loc="lower left", fontsize=9)
+    ax.set(xlabel="learning rate (log scale)", ylabel="loss", title=title or "")
     return ax
 
 
@@ -174,8 +196,14 @@ def overfit_curve(curve: pd.DataFrame, *, title: str | None = None, ax: Axes | N
     return ax
 
 
+def _whole_training(ax: Axes, epochs: int | None) -> None:
+    """Let the axis of epochs begin at 0 and end with the training, if its length is known."""
+    if epochs is not None:
+        ax.set_xlim(0, epochs + 0.02 * epochs)
+
+
 def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
-    """Write each line's name at its end, without one name on another."""
+    """Write each line's name at the right, without one name on another."""
     low, high = ax.get_ylim()
     gap = 0.08 * (high - low)
     places = np.array([y for _, y, _, _ in ends])
@@ -183,5 +211,6 @@ def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     for below, above in pairwise(order):
         places[above] = max(places[above], places[below] + gap)
     overflow = max(places.max(initial=low) - high, 0) if len(places) else 0
-    for (x, _, text, color), y in zip(ends, places - overflow, strict=True):
-        write_beside(ax, text, (x, y), (8, 0), color=color, bold=True)
+    right = ax.get_xlim()[1]
+    for (_, _, text, color), y in zip(ends, places - overflow, strict=True):
+        write_beside(ax, text, (right, y), (4, 0), color=color, bold=True)

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,6 +30,7 @@ def table():
             "difference": [np.nan, 0.031, -0.012, np.nan],
             "low": [np.nan, 0.02, -0.03, np.nan],
             "high": [np.nan, 0.042, 0.01, np.nan],
+            "p": [np.nan, 0.0002, 0.3, np.nan],
             "p_holm": [np.nan, 0.0004, 0.4, np.nan],
             "top1": [0.8, 0.831, 0.788, np.nan],
             "sd": [0.01, 0.02, np.nan, np.nan],
@@ -65,13 +68,25 @@ def test_accuracy_by_scales_says_what_is_missing(runs):
 def test_forest_plot_has_a_row_per_difference(table):
     ax = forest_plot(table, title="t")
     assert [t.get_text() for t in ax.get_yticklabels()] == ["b − a", "c − a"]
-    assert [t.get_text() for t in ax.texts] == ["+3.1   p < 0.001", "−1.2   p = 0.400"]
+    heads = ["diff.", "p", "Holm"]
+    texts = ["+3.1", "< 0.001", "< 0.001", "−1.2", "0.300", "0.400"]
+    assert [t.get_text() for t in ax.texts] == heads + texts
     spans = [segment[:, 0].tolist() for segment in ax.collections[0].get_segments()]
     np.testing.assert_allclose(spans, [[2, 4.2], [-3, 1]])
     filled, hollow = ax.lines[1:]
     np.testing.assert_allclose(filled.get_xdata(), [3.1])
     np.testing.assert_allclose(hollow.get_xdata(), [-1.2])
     assert hollow.get_markerfacecolor() == "white"
+
+
+def test_forest_plot_puts_groups_under_their_names(table):
+    ax = forest_plot(table.assign(group=["x", "windows", "scales", "x"]))
+    rows = [t.get_text() for t in ax.get_yticklabels()]
+    places = dict(zip(rows, ax.get_yticks(), strict=True))
+    names = {t.get_text(): t.xy[1] for t in ax.texts if t.get_text() in ("windows", "scales")}
+    above = [names["windows"], places["b − a"], names["scales"], places["c − a"]]
+    assert above == sorted(above, reverse=True)
+    assert len(set(above)) == 4
 
 
 def test_forest_plot_says_what_is_missing(table):
@@ -92,9 +107,11 @@ def test_cost_accuracy_keeps_names_apart_and_shares_those_of_equal_points(table)
     table.loc["twin"] = table.loc["b"]
     table.loc["near"] = table.loc["b"]
     table.loc["near", "top1"] += 1e-4
-    texts = {t.get_text(): t.xy[1] for t in cost_accuracy(table).texts}
-    assert set(texts) == {"a", "b, twin", "c", "near"}
-    assert texts["near"] - texts["b, twin"] > 0.04
+    ax = cost_accuracy(table)
+    assert {t.get_text() for t in ax.texts} == {"a", "b, twin", "c", "near"}
+    ax.figure.canvas.draw()
+    boxes = [t.get_window_extent() for t in ax.texts]
+    assert not [1 for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
 
 
 def test_cost_accuracy_says_what_is_wrong(table):

@@ -6,6 +6,7 @@ from msg3d_lab import viz
 PARTS = pd.DataFrame(
     {
         "name": ["data_bn", "blocks.0.tcn", "blocks.0.g3d.windows.0", "blocks.1.tcn"],
+        "kind": ["BatchNorm1d", "MSTCN", "G3D", "MSTCN"],
         "macs": [0, 1000, 3000, 4_000_000],
     }
 )
@@ -17,14 +18,16 @@ TIMINGS = pd.DataFrame(
 
 def test_cost_bars_draw_shares_and_name_them():
     ax = viz.cost_bars(PARTS, title="Cost")
-    widths = [bar.get_width() for bar in ax.patches]
+    widths = [bar.get_width() for bar in sorted(ax.patches, key=lambda bar: bar.get_y())]
     assert sum(widths) == pytest.approx(100)
     assert widths[2] == pytest.approx(3 * widths[1])
     assert [t.get_text() for t in ax.get_yticklabels()] == list(PARTS["name"])
     assert ax.texts[3].get_text() == "99.9 %  (4 M)"
-    # One colour per block.
-    colors = [bar.get_facecolor() for bar in ax.patches]
-    assert colors[1] == colors[2] != colors[3]
+    # One colour per kind of layer, which comes with its share of the whole.
+    colors = {round(bar.get_y() + bar.get_height() / 2): bar.get_facecolor() for bar in ax.patches}
+    assert colors[1] == colors[3] != colors[2]
+    kinds = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert kinds == ["MSTCN, 100 %"]
     assert ax.yaxis_inverted()  # the first layer on top
 
 

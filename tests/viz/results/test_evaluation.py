@@ -60,9 +60,14 @@ def test_class_accuracy_has_the_hardest_first_and_leaves_out_what_never_occurs()
     colors = [to_hex(patch.get_facecolor()) for patch in ax.patches]
     assert colors == [ACCENT, ACCENT, CATEGORIES[0]]
     assert texts(ax) == ["25  taken for sit", "50  taken for sit", "90"]
-    assert "55.0" in ax.get_xlabel()
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert set(legend) == {"below the mean", "the mean or above", "mean of the classes, 55.0 %"}
     without = viz.class_accuracy(CLASSES.drop(columns="taken_for"))
     assert texts(without) == ["25", "50", "90"]
+    low, high = CLASSES["recall"] - 0.1, CLASSES["recall"] + 0.05
+    ax = viz.class_accuracy(CLASSES.assign(low=low, high=high))
+    spans = [segment[:, 0] for segment in ax.collections[0].get_segments()]
+    np.testing.assert_allclose(spans, [[15, 30], [40, 55], [80, 95]])
 
 
 def test_class_differences_marks_what_holds():
