@@ -5,16 +5,20 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PYTEST_ARGS ?=
 # For example --no-browser --ip 0.0.0.0, or --allow-root in a container.
 LAB_ARGS ?=
+# For make reproduce-*: the downloaded data; the seeds; for example --compact, or --precision bf16-mixed.
+DATA ?=
+SEEDS ?= 1 2 3
+REPRODUCE_ARGS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint docs lab clean
+.PHONY: help reproduce-nw-ucla reproduce-utd-mhad demo test check lint docs lab clean
 
 help: ## this list
 	@echo "MS-G3D Lab: make TARGET"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-19s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/installed ## environment, then training and testing on the embedded data set, with a report
 	@$(BIN)/msg3d-lab demo
@@ -31,6 +35,13 @@ lint: .venv/installed-dev ## formatting, lint and types
 docs: .venv/installed-docs ## the site, in docs/_build/html
 	@$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --quiet -c docs . docs/_build/html
 	@echo "The site is in docs/_build/html/index.html"
+
+reproduce-nw-ucla reproduce-utd-mhad: reproduce-%: .venv/installed
+	@test -n "$(DATA)" || { echo "expected DATA=, the downloaded file; how to get it:"; $(BIN)/msg3d-lab data download $*; exit 2; }
+	@$(BIN)/msg3d-lab reproduce $* --data "$(DATA)" --seeds $(SEEDS) $(REPRODUCE_ARGS)
+# For the list of targets:
+reproduce-nw-ucla: ## NW-UCLA from DATA=all_sqe.zip: four streams, SEEDS=1 2 3, tables; the same command continues
+reproduce-utd-mhad: ## the same for UTD-MHAD, DATA=Skeleton.zip
 
 lab: .venv/installed ## environment, then JupyterLab, with the first notebook open
 	@JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter $(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_ARGS)

@@ -63,29 +63,38 @@ def weights(
 
 def reproduce(
     row: Positional[str | None] = None,
-    origin: Annotated[Literal["weights", "training"], arg(name="from")] = "weights",
+    origin: Annotated[Literal["weights", "training"] | None, arg(name="from")] = None,
     zoo: Literal["pyskl", "mmaction2"] = "pyskl",
     data: Path | None = None,
     runs: Path = Path("runs/reproduce"),
     settings: Settings = (),
+    compact: bool = False,
+    seeds: tuple[int, ...] = (),
     plan: bool = False,
     batch_size: int = 16,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
 ) -> None:
     """Do a whole row of the results: data, weights or training, tests of all streams, fusions.
 
-    The steps and what they need are shown first. The same command again continues.
+    The steps and what they need are shown first. The same command again continues where it was,
+    after Ctrl-C or a kill too. The last epoch is tested: the test split chooses nothing.
 
     Args:
-        row: such as ntu60-xsub-2d; without one, the rows are listed.
-        origin: test published weights, or train first.
+        row: such as ntu60-xsub-2d or nw-ucla; without one, the rows are listed.
+        origin: test published weights, or train first. Default: weights where there are any;
+            nw-ucla and utd-mhad are trained.
         zoo: whose weights: pyskl has four streams, mmaction2 (the MS-G3D project) joints.
-        data: the pickle of the data set, or a store of it. Default: downloaded where it can be.
-        runs: the folder of the run folders.
+        data: the data set as `data import` takes it (a pickle, all_sqe.zip, ...), or a store of it.
+            Default: the store in data/; else it is downloaded where it can be.
+        runs: the folder of the run folders; the table is written there too, as ROW.csv.
         settings: changes to the recipes.
+        compact: train half the width with fewer passes (the recipes *-compact), for CPUs.
+        seeds: of the trainings. Default: one, that of the recipes.
         plan: only show the steps.
         batch_size: clips per forward pass of the tests.
         device: where to compute.
+        precision: of the arithmetic of trainings.
     """
     from msg3d_lab.allocator import tune_allocator
     from msg3d_lab.reporting.reproduce import Reproduction, rows
@@ -94,9 +103,34 @@ def reproduce(
         print("Rows:", ", ".join(rows()))
         return
     tune_allocator()
-    work = Reproduction(row, origin=origin, zoo=zoo, data=data, runs=runs, settings=tuple(settings))
-    print(work.plan().replace({True: "done", False: "to do"}).to_string(), flush=True)
+    work = Reproduction(
+        row,
+        origin=origin,
+        zoo=zoo,
+        data=data,
+        runs=runs,
+        settings=tuple(settings),
+        compact=compact,
+        seeds=tuple(seeds),
+    )
+
+    def show_plan() -> None:
+        print(work.plan().replace({True: "done", False: "to do"}).to_string(), flush=True)
+
+    has_data = work.store_path.is_file()
+    show_plan()
     if not plan:
-        work.run(device=device, batch_size=batch_size)
-    columns = ["streams", "source", "published", "measured", "difference", "clips"]
-    print(f"\n{work.table()[columns].to_string(index=False)}")
+        if not has_data:
+            work.open_store()
+            show_plan()  # now with times
+        work.run(device=device, precision=precision, batch_size=batch_size)
+    table = work.table()
+    if not work.trains:
+        table = table[["streams", "source", "published", "measured", "difference", "clips"]]
+    print(f"\n{table.round(2).to_string(index=False, na_rep='')}")
+    if work.trains:
+        print(
+            "\nmeasured: mean over the seeds, of the last epoch; low and high: 95 % interval over "
+            "what the column says.\nbest epoch: what keeping the epoch with the highest test "
+            "accuracy would have given; no result of ours is chosen so."
+        )

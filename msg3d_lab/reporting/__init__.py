@@ -6,9 +6,15 @@ from msg3d_lab.reporting.model_index import write_metafile
 from msg3d_lab.reporting.recorded import record_result
 from msg3d_lab.reporting.rendering import render
 from msg3d_lab.reporting.report import write_report
-from msg3d_lab.reporting.tables import project_tables, streams_overview, streams_table
+from msg3d_lab.reporting.tables import (
+    accuracy_table,
+    project_tables,
+    streams_overview,
+    streams_table,
+)
 
 __all__ = [
+    "accuracy_table",
     "find_runs",
     "measured_results",
     "project_tables",

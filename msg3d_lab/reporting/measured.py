@@ -35,6 +35,7 @@ _COLUMNS = (
     "clips",
     "average",
     "samples",
+    "best_epoch",
     "seed",
     "recipe",
     "recipe_hash",
@@ -119,7 +120,9 @@ def measured_results(
 
     Returns:
         Columns dataset, synthetic, split ("xsub"), input, streams, top1 (percent), clips, average
-        (of clips: "softmax" or "logits"), samples, seed, recipe, recipe_hash, of_library (whether
+        (of clips: "softmax" or "logits"), samples, best_epoch (percent: the highest test accuracy
+        of any epoch in metrics.csv, which is what choosing the epoch by the test split would have
+        given; nan where that is not known), seed, recipe, recipe_hash, of_library (whether
         it is the library's recipe, unchanged), sampling, devices, checkpoint, log, from ("run" or
         "table").
 
@@ -162,6 +165,7 @@ def _run_row(run: Run, scores: Scores) -> dict[str, Any]:
         "clips": int(scores.facts["num_clips"]),
         "average": scores.kind,
         "samples": len(scores.ids),
+        "best_epoch": _best_epoch(run),
         "seed": recipe.training.seed,
         "recipe": recipe.name,
         "recipe_hash": recipe.hash,
@@ -172,6 +176,13 @@ def _run_row(run: Run, scores: Scores) -> dict[str, Any]:
         "log": (run.path / "metrics.csv").as_posix() if run.is_trained_here else "",
         "from": "run",
     }
+
+
+def _best_epoch(run: Run) -> float:
+    """Return the highest test accuracy of any epoch; nan if the test split was not evaluated."""
+    if not (run.path / "metrics.csv").is_file() or "test_top1" not in run.metrics:
+        return np.nan
+    return 100 * float(run.metrics["test_top1"].max())
 
 
 def _fused_rows(scores: Mapping[Run, Scores]) -> list[dict[str, Any]]:
@@ -206,6 +217,7 @@ def _fused_rows(scores: Mapping[Run, Scores]) -> list[dict[str, Any]]:
                     "recipe": "+".join(row["recipe"] for row in each),
                     "recipe_hash": "+".join(row["recipe_hash"] for row in each),
                     "of_library": all(row["of_library"] for row in each),
+                    "best_epoch": np.nan,  # the scores of other epochs are not kept
                     "checkpoint": "",
                     "log": "",
                 }
@@ -246,6 +258,7 @@ def _recorded_row(record: Mapping[str, str]) -> dict[str, Any]:
         "clips": int(record["test_clips"]),
         "average": record["average"],
         "samples": int(record["samples"]),
+        "best_epoch": np.nan,
         "seed": int(record["seed"]),
         "recipe": name,
         "recipe_hash": record["recipe_hash"],

@@ -5,22 +5,25 @@ Every step that is done is kept: the same call continues where an earlier one st
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from msg3d_lab.data.batches.streams import STREAMS
-from msg3d_lab.data.download import SOURCES, download_dataset
+from msg3d_lab.data.download import GUIDES, SOURCES, download_dataset
 from msg3d_lab.data.formats.registry import import_dataset
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.evaluation import evaluate
+from msg3d_lab.files import write_aside
 from msg3d_lab.model.weights import download_weights, published_weights
 from msg3d_lab.published import read_published
 from msg3d_lab.reporting.measured import find_runs, measured_results
-from msg3d_lab.reporting.tables import streams_table
+from msg3d_lab.reporting.tables import accuracy_table, streams_table
 from msg3d_lab.training import Recipe, Run, fit, open_run, recipes
 from msg3d_lab.training.diagnostics.estimation import estimate
+from msg3d_lab.training.distributed.processes import Precision
 from msg3d_lab.training.weights.as_run import run_of_weights
 
 if TYPE_CHECKING:
@@ -28,12 +31,15 @@ if TYPE_CHECKING:
 
 
 Origin = Literal["weights", "training"]
+# Rows of data sets that everybody can have; nobody has published weights of MS-G3D for them.
+_FREE_ROWS = ("nw-ucla", "utd-mhad")
 
 
 def rows() -> list[str]:
     """Return the names of the rows: recipes without their stream, such as "ntu60-xsub-2d"."""
     joints = [known.recipe for known in published_weights().values()]
-    return sorted({name.removesuffix("-joint") for name in joints if name.endswith("-joint")})
+    with_weights = {name.removesuffix("-joint") for name in joints if name.endswith("-joint")}
+    return sorted([*with_weights, *_FREE_ROWS])
 
 
 @dataclass(frozen=True)
@@ -42,37 +48,58 @@ class Reproduction:
 
     Args:
         row: one of `rows()`.
-        origin: whether published weights are tested, or networks are trained first.
+        origin: whether published weights are tested, or networks are trained first. Default:
+            weights, where there are published ones.
         zoo: whose weights: "pyskl" has four streams of each row, "mmaction2" has joints.
-        data: the data set's pickle, or a store of it. Default: the store where `data import` puts
-            it; if there is none, the pickle is downloaded and imported.
+        data: the data set as `data import` takes it, or a store of it. Default: the store where
+            `data import` puts it; if there is none, what can be downloaded is downloaded.
         runs: the folder of the run folders.
         settings: changes to the recipes.
+        compact: train the recipes of half the width and fewer passes (`*-compact`).
+        seeds: of the trainings. Default: that of the recipes.
 
     Raises:
-        ValueError: unknown row, or weights that the zoo does not have.
+        ValueError: unknown row, weights that the zoo does not have, `compact` or `seeds` of
+            weights or of a row without compact recipes, or a seed that occurs twice.
     """
 
     row: str
-    origin: Origin = "weights"
+    origin: Origin | None = None
     zoo: str = "pyskl"
     data: Path | None = None
     runs: Path = Path("runs/reproduce")
     settings: Sequence[str] = ()
+    compact: bool = False
+    seeds: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         if self.row not in rows():
             raise ValueError(f"unknown row {self.row!r}: expected one of {', '.join(rows())}")
-        if self.origin == "weights" and not self.recipes:
+        if not self.trains and (self.compact or self.seeds):
+            raise ValueError("compact and seeds are of trainings: give --from training as well")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"expected seeds that differ, found {list(self.seeds)}")
+        if not set(self._names) <= set(recipes.names()):
+            raise ValueError(f"there are no compact recipes of {self.row}")
+        if not self.trains and not self.recipes:
             raise ValueError(f"{self.zoo} has published no weights for {self.row}")
 
     @property
+    def trains(self) -> bool:
+        """Whether networks are trained."""
+        return (self.origin or ("training" if self.row in _FREE_ROWS else "weights")) == "training"
+
+    @property
     def recipes(self) -> list[Recipe]:
-        """The recipes of the row's streams."""
-        names = [f"{self.row}-{stream.replace('_', '-')}" for stream in STREAMS]
-        if self.origin == "weights":
+        """The recipes of the row's streams, and of all seeds; all streams of a seed first."""
+        names, seeds = self._names, [[f"seed={seed}"] for seed in self.seeds] or [[]]
+        if not self.trains:
             names = [name for name in names if f"{self.zoo}/{name}" in published_weights()]
-        return [recipes.with_settings(recipes.get(name), self.settings) for name in names]
+        return [
+            recipes.with_settings(recipes.get(name), [*self.settings, *seed])
+            for seed in seeds
+            for name in names
+        ]
 
     @property
     def store_path(self) -> Path:
@@ -86,107 +113,170 @@ class Reproduction:
         import pandas as pd
 
         steps = [("data", "data", self.store_path.is_file())]
+        kind = "training" if self.trains else "weights"
         for recipe in self.recipes:
-            run = self._folder(recipe)
-            made = run.is_dir() and (self.origin == "weights" or open_run(run).finished)
-            steps.append((f"{self.origin} {recipe.name}", self.origin, made))
-            steps.append((f"test {recipe.name}", "test", (run / "scores.parquet").is_file()))
-        left = {kind for _, kind, done in steps if not done}
-        needs = self._needs(left)
+            run, seed = self._folder(recipe), recipe.training.seed
+            made = run.is_dir() and (not self.trains or open_run(run).finished)
+            of_seed = f" seed {seed}" if self.seeds else ""
+            steps.append((f"{kind} {recipe.name}{of_seed}", kind, made))
+            tested = (run / "scores.parquet").is_file()
+            steps.append((f"test {recipe.name}{of_seed}", "test", tested))
+        needs = self._needs(Counter(kind for _, kind, done in steps if not done))
+        if "in all" in needs:
+            steps.append(("in all", "in all", False))
         return pd.DataFrame(
             [(step, done, "" if done else needs[kind]) for step, kind, done in steps],
             columns=["step", "done", "needs"],
         ).set_index("step")
 
     def run(
-        self, *, device: str = "auto", batch_size: int = 16, progress: bool = True
+        self,
+        *,
+        device: str = "auto",
+        precision: Precision = "32-true",
+        batch_size: int = 16,
+        progress: bool = True,
     ) -> pd.DataFrame:
         """Do what is left, and return the published results of the row beside the measured ones.
 
         Args:
             device: "auto", "cpu", "cuda" or "mps".
+            precision: of the trainings.
             batch_size: clips per forward pass of the tests.
-            progress: whether to show progress bars.
+            progress: whether to show progress.
 
         Returns:
-            The rows of `streams_table` that belong to this one.
+            See `table`, which is also written to RUNS/ROW.csv.
         """
-        store = self._open_store(progress=progress)
-        for recipe in self.recipes:
-            run = self._make_run(recipe, store, device=device, progress=progress)
+        store, todo = self.open_store(progress=progress), self.recipes
+        for i, recipe in enumerate(todo):
+            if progress:
+                done = f"{i + 1} of {len(todo)}: {recipe.name}, seed {recipe.training.seed}"
+                print(done, flush=True)
+            run = self._make_run(
+                recipe, store, device=device, precision=precision, progress=progress
+            )
             if not run.scores_path.is_file():
                 evaluate(run, data=store, batch_size=batch_size, device=device, progress=progress)
-        return self.table()
+        table = self.table()
+        name = f"{self.row}{'-compact' if self.compact else ''}.csv"
+        with write_aside(self.runs / name, overwrite=True) as aside:
+            table.to_csv(aside, index=False)
+        return table
 
     def table(self) -> pd.DataFrame:
-        """Return the published results of the row beside those measured so far."""
+        """Return the published results of the row beside those measured so far.
+
+        Accuracies are those of the last epoch: the test split chooses nothing, unless the recipe
+        has a validation part.
+
+        Returns:
+            Of trainings those rows of `accuracy_table` that belong to this row; of weights those of
+            `streams_table`.
+        """
         known = measured_results(find_runs(self.runs))
         published = read_published()
-        names = {f"{self.row}-{stream.replace('_', '-')}" for stream in STREAMS}
+        names = set(self._names)
         of_row = [set(text.split("+")) <= names for text in published["recipe"]]
+        if not any(of_row):  # published without a recipe that could be named
+            data = self.recipes[0].data
+            of_row = list(
+                (published["dataset"] == data.dataset)
+                & (published["split"] == data.test_split.removesuffix("_val"))
+            )
         own = [set(text.split("+")) <= names for text in known["recipe"]]
-        return streams_table(published.loc[of_row], known.loc[own])
+        make = accuracy_table if self.trains else streams_table
+        return make(published.loc[of_row], known.loc[own])
+
+    def open_store(self, *, progress: bool = True) -> Store:
+        """Open the store; import the data first if there is none.
+
+        Raises:
+            ValueError: the data are not there, and cannot be downloaded.
+        """
+        path = self.store_path
+        if not path.is_file():
+            dataset, source = self.recipes[0].data.dataset, self.data
+            if source is None and dataset in GUIDES:
+                raise ValueError(
+                    f"expected the data, --data (data=): `msg3d-lab data download {dataset}` tells "
+                    "how to get them"
+                )
+            if source is None:
+                source = download_dataset(self._source_name, progress=progress)
+            import_dataset(source, dataset=dataset, out=path, progress=progress)
+        return open_store(path)
+
+    @property
+    def _names(self) -> list[str]:
+        end = "-compact" if self.compact else ""
+        return [f"{self.row}-{stream.replace('_', '-')}{end}" for stream in STREAMS]
 
     def _folder(self, recipe: Recipe) -> Path:
-        return self.runs / (
-            recipe.name if self.origin == "training" else f"{self.zoo}-{recipe.name}"
-        )
+        if not self.trains:
+            return self.runs / f"{self.zoo}-{recipe.name}"
+        seed = recipe.training.seed
+        own = recipes.get(recipe.name).training.seed == seed
+        return self.runs / (recipe.name if own else f"{recipe.name}-seed{seed}")
 
-    def _make_run(self, recipe: Recipe, store: Store, *, device: str, progress: bool) -> Run:
+    def _make_run(
+        self, recipe: Recipe, store: Store, *, device: str, precision: Precision, progress: bool
+    ) -> Run:
         folder = self._folder(recipe)
-        if self.origin == "training":
+        if self.trains:
             if folder.is_dir() and open_run(folder).finished:
                 return open_run(folder)
             return fit(
-                recipe, data=store, run=folder, resume=True, device=device, progress=progress
+                recipe,
+                data=store,
+                run=folder,
+                resume=True,
+                device=device,
+                precision=precision,
+                progress=progress,
             )
         if folder.is_dir():
             return open_run(folder)
         path = download_weights(f"{self.zoo}/{recipe.name}", progress=progress)
         return run_of_weights(path, recipe=recipe, run=folder)
 
-    def _open_store(self, *, progress: bool) -> Store:
-        path = self.store_path
-        if not path.is_file():
-            source = self.data
-            if source is None:
-                source = download_dataset(self._source_name, progress=progress)
-            import_dataset(
-                source, dataset=self.recipes[0].data.dataset, out=path, progress=progress
-            )
-        return open_store(path)
-
     @property
     def _source_name(self) -> str:
         data = self.recipes[0].data
         return f"{data.dataset}-{'2d' if data.layout == 'coco17' else '3d'}"
 
-    def _needs(self, left: set[str]) -> dict[str, str]:
+    def _needs(self, left: Counter[str]) -> dict[str, str]:
         """What each kind of step needs here; times are measured if there is a store."""
         needs = {"weights": "13 MB of disk"}
         if "data" in left:
             unknown = "time is measured when the data are there"
             return {**needs, "data": self._data_needs(), "training": unknown, "test": unknown}
-        if left & {"training", "test"}:
+        if left["training"] or left["test"]:
             recipe, store = self.recipes[0], open_store(self.store_path)
             found = estimate(recipe, data=store, seconds=10)
             clips = len(store.indices(recipe.data.test_split)) * recipe.test_clips
             memory = max(found.peak_memory.values(), default=0)
-            needs["training"] = f"{_hours(found.seconds or 0)} and {_giga(memory)} of memory"
-            needs["test"] = (
-                f"{_hours((found.test_seconds_per_clip or 0) * clips)} for {clips} clips"
-            )
+            # While it is trained, two checkpoints of weights and momentum lie beside the weights.
+            disk = _bytes(5 * 4 * found.cost.parameters)
+            training, test = found.seconds or 0.0, (found.test_seconds_per_clip or 0.0) * clips
+            needs["training"] = f"{_hours(training)}, {_bytes(memory)} of memory, {disk} of disk"
+            needs["test"] = f"{_hours(test)} for {clips} clips"
+            whole = left["training"] * training + left["test"] * test
+            needs["in all"] = f"{_hours(whole)} on this machine"
         return needs
 
     def _data_needs(self) -> str:
         if self.data is not None:
-            size, how = self.data.stat().st_size, f"to import {self.data}"
+            files = self.data.rglob("*") if self.data.is_dir() else [self.data]
+            size, how = sum(file.stat().st_size for file in files), f"to import {self.data}"
+        elif self.recipes[0].data.dataset in GUIDES:
+            return f"--data: msg3d-lab data download {self.row} tells how to get it"
         else:
             announced = _announced_size(SOURCES[self._source_name].addresses)
             if announced is None:
                 return "a download (its size is not known: the server cannot be reached)"
             size, how = announced, f"to download and import {self._source_name}"
-        return f"{_giga(size)} of memory and about {_giga(3 * size)} of disk {how}"
+        return f"{_bytes(size)} of memory and about {_bytes(3 * size)} of disk {how}"
 
 
 def _is_store(path: Path) -> bool:
@@ -205,8 +295,8 @@ def _announced_size(addresses: Sequence[str]) -> int | None:
     return None
 
 
-def _giga(count: float) -> str:
-    return f"{count / 1e9:.1f} GB"
+def _bytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{max(1, count / 1e6):.0f} MB"
 
 
 def _hours(seconds: float) -> str:

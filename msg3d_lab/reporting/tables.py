@@ -6,6 +6,7 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from msg3d_lab.evaluation.statistics import accuracy_interval
 from msg3d_lab.reporting.names import FUSIONS, STREAM_NAMES, data_name
 from msg3d_lab.reporting.rendering import NOT_RUN, format_percent
 from msg3d_lab.training import recipes
@@ -36,19 +37,47 @@ def streams_table(published: pd.DataFrame, results: pd.DataFrame) -> pd.DataFram
     """
     import pandas as pd
 
-    groups = _group_seeds(results)
-    rows, matched = [], set()
-    for row in _records(published[published["model"] == "MS-G3D"]):
-        matching = [i for i, group in enumerate(groups) if _matches(group, row)]
-        matched.update(matching)
-        rows += [_streams_row(row, groups[i]) for i in matching] or [_streams_row(row, None)]
-    rows += [_streams_row(None, group) for i, group in enumerate(groups) if i not in matched]
-    data_order = {name: i for i, name in enumerate(dict.fromkeys(row["data"] for row in rows))}
-    stream_order = {streams: i for i, streams in enumerate(STREAM_NAMES)}
-    rows.sort(key=lambda row: (data_order[row["data"]], stream_order.get(row["streams"], 99)))
-    for row in rows:
-        row["streams"] = STREAM_NAMES.get(row["streams"], row["streams"])
-    return pd.DataFrame(rows)
+    rows = [_streams_row(row, group) for row, group in _pairs(published, results)]
+    return pd.DataFrame(_sorted_rows(rows))
+
+
+def accuracy_table(published: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """Return top-1 of every seed by data, stream and fusion, with intervals, in percent.
+
+    Published and measured results meet as in `streams_table`.
+
+    Args:
+        published: see `read_published`.
+        results: see `measured_results`.
+
+    Returns:
+        Columns data, streams, recipe, a column per seed, measured (mean over the seeds), sd, low
+        and high (95 %), interval (what it is over), best epoch, published, difference (measured
+        minus published), source; nan where not measured. With several seeds the interval is
+        Student's, over seeds: where the mean of many trainings lies, for these test clips. With one
+        seed it is Wilson's, over test clips: what this network would reach on other clips. "best
+        epoch" is the mean of what choosing the epoch by the test split would have given, for
+        comparison with results that were chosen so.
+    """
+    import pandas as pd
+
+    pairs = _pairs(published, results)
+    seeds = sorted({seed for _, group in pairs if group for seed in group["by_seed"]})
+    rows = []
+    for row, group in pairs:
+        line = _streams_row(row, group)
+        by_seed = group["by_seed"] if group else {}
+        columns = {f"seed {seed}": by_seed.get(seed, float("nan")) for seed in seeds}
+        low, high, over = _interval(list(by_seed.values()), group["samples"] if group else 0)
+        rows.append(
+            {name: line[name] for name in ("data", "streams", "recipe")}
+            | columns
+            | {"measured": line["measured"], "sd": line["sd"]}
+            | {"low": low, "high": high, "interval": over}
+            | {"best epoch": group["best_epoch"] if group else float("nan")}
+            | {name: line[name] for name in ("published", "difference", "source")}
+        )
+    return pd.DataFrame(_sorted_rows(rows))
 
 
 def streams_overview(table: pd.DataFrame) -> pd.DataFrame:
@@ -116,12 +145,56 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
+def _pairs(
+    published: pd.DataFrame, results: pd.DataFrame
+) -> list[tuple[dict[str, Any] | None, dict[str, Any] | None]]:
+    """Return published rows and measured groups side by side; None where one has no other."""
+    groups = _group_seeds(results)
+    pairs: list[tuple[dict[str, Any] | None, dict[str, Any] | None]] = []
+    matched = set()
+    for row in _records(published[published["model"] == "MS-G3D"]):
+        matching = [i for i, group in enumerate(groups) if _matches(group, row)]
+        matched.update(matching)
+        pairs += [(row, groups[i]) for i in matching] or [(row, None)]
+    return [*pairs, *((None, group) for i, group in enumerate(groups) if i not in matched)]
+
+
+def _sorted_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sort by data and stream, and name the streams."""
+    data_order = {name: i for i, name in enumerate(dict.fromkeys(row["data"] for row in rows))}
+    stream_order = {streams: i for i, streams in enumerate(STREAM_NAMES)}
+    rows = sorted(
+        rows, key=lambda row: (data_order[row["data"]], stream_order.get(row["streams"], 99))
+    )
+    return [row | {"streams": STREAM_NAMES.get(row["streams"], row["streams"])} for row in rows]
+
+
+def _interval(top1: list[float], samples: int) -> tuple[float, float, str]:
+    """Return the 95 % interval of an accuracy in percent, and what it is over."""
+    import numpy as np
+    from scipy.stats import t
+
+    if not top1:
+        return float("nan"), float("nan"), ""
+    if len(top1) == 1:
+        correct = np.arange(samples) < round(top1[0] * samples / 100)
+        low, high = accuracy_interval(correct)
+        return 100 * low, 100 * high, "test clips"
+    mean, error = np.mean(top1), np.std(top1, ddof=1) / np.sqrt(len(top1))
+    half = error * t.ppf(0.975, len(top1) - 1)
+    return max(0.0, mean - half), min(100.0, mean + half), "seeds"
+
+
 def _group_seeds(results: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a record per recipe and way of testing, with mean and sd over its seeds."""
     keys = ["dataset", "synthetic", "split", "input", "streams", "recipe", "recipe_hash", "clips"]
     return [
         _records(rows)[0]
         | {"top1": rows["top1"].mean(), "sd": rows["top1"].std(ddof=1), "seeds": len(rows)}
+        | {
+            "by_seed": dict(zip(rows["seed"], rows["top1"], strict=True)),
+            "best_epoch": rows["best_epoch"].mean(),
+        }
         for _, rows in results.groupby([*keys, "average"], sort=False)
     ]
 

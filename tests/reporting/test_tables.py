@@ -6,7 +6,12 @@ from made_runs import made_run
 
 from msg3d_lab.published import read_published
 from msg3d_lab.reporting.measured import find_runs, measured_results
-from msg3d_lab.reporting.tables import project_tables, streams_overview, streams_table
+from msg3d_lab.reporting.tables import (
+    accuracy_table,
+    project_tables,
+    streams_overview,
+    streams_table,
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +88,34 @@ def test_streams_table_calls_synthetic_data_so_and_never_meets_a_published_numbe
     table = streams_table(published, pretended)
     assert table[table["seeds"] > 0]["published"].isna().all()
     assert table[table["seeds"] > 0]["data"].str.contains("synthetic").all()
+
+
+def test_accuracy_table_has_every_seed_and_its_interval(published, results):
+    table = accuracy_table(published, results)
+    ours = table[(table["data"] == "NTU60 X-Sub 3D") & table["measured"].notna()]
+    joint = line_of(ours[ours["streams"] == "joint"], source="pyskl")
+    one, two = joint["seed 1"], joint["seed 2"]
+    assert joint["measured"] == pytest.approx((one + two) / 2)
+    # Student's interval of two: the 0.975 quantile with one degree of freedom is 12.7062.
+    half = 12.7062 * abs(one - two) / 2
+    assert joint["high"] == pytest.approx(min(100, joint["measured"] + half), rel=1e-5)
+    assert joint["low"] == pytest.approx(max(0, joint["measured"] - half), rel=1e-5)
+    assert joint["interval"] == "seeds"
+    assert joint["best epoch"] == 50  # of metrics.csv, whatever was tested
+    bone = line_of(ours[ours["streams"] == "bone"], source="pyskl")
+    assert math.isnan(bone["seed 2"])
+    # Wilson's interval of 50 test clips, by its closed form.
+    p, n, z = bone["seed 1"] / 100, 50, 1.959964
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    spread = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    assert bone["low"] == pytest.approx(100 * (middle - spread), abs=1e-4)
+    assert bone["high"] == pytest.approx(100 * (middle + spread), abs=1e-4)
+    assert bone["interval"] == "test clips"
+    fused = line_of(ours[ours["streams"] == "two-stream"], source="pyskl")
+    assert (math.isnan(fused["best epoch"]), math.isnan(fused["seed 2"])) == (True, True)
+    empty = accuracy_table(published, measured_results([]))
+    assert len(empty) == (published["model"] == "MS-G3D").sum()
+    assert empty["measured"].isna().all()
 
 
 def test_streams_overview_has_a_row_per_source(published, results):
