@@ -5,7 +5,9 @@ python notebooks/execute.py [NOTEBOOK ...]      all of them, in order, without a
 
 import base64
 import io
+import re
 import sys
+from html import escape
 from pathlib import Path
 
 import nbformat
@@ -31,7 +33,8 @@ def execute(path: Path) -> None:
 def clean(notebook: nbformat.NotebookNode) -> None:
     """Drop what is no result: widget state, progress bars and warnings, machine-made metadata.
 
-    Figures keep 256 colours, which is a third of their size.
+    Figures keep 256 colours, which is a third of their size, and get the alternative text that the
+    cell's line `# alt: ...` gives them.
     """
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
@@ -44,7 +47,18 @@ def clean(notebook: nbformat.NotebookNode) -> None:
             data = output.get("data", {})
             data.pop("application/vnd.jupyter.widget-view+json", None)
             if "image/png" in data:
-                data["image/png"] = smaller(data["image/png"])
+                # JupyterLab gives a PNG no alternative text; HTML has one, trusted or not.
+                image = smaller(data.pop("image/png"))
+                alt = escape(alternative_text(cell.source), quote=True)
+                data["text/html"] = f'<img src="data:image/png;base64,{image}" alt="{alt}">'
+
+
+def alternative_text(source: str) -> str:
+    """Return what a cell's comment `# alt:` says its figure shows."""
+    found = re.search(r"^# alt: (.+)$", source, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"expected a line '# alt: what the figure shows' in the cell\n{source}")
+    return found[1]
 
 
 def smaller(png: str) -> str:

@@ -45,7 +45,15 @@ QUICK = {
         "JOBS": 1,
         "VARIANTS": ["disentangled-k4"],
         "SETTINGS": ["epochs=1", "clip_len=8", "base_channels=6"],
+        "RECORDED": None,
         "PAIR": ["disentangled-k4", "powers-k4"],
+    },
+    "07_joint_importance_appendix": {
+        "RUN": "{run}",
+        "SECOND": "{second}",
+        "DATA": "{store}",
+        "NUM_CLIPS": 16,
+        "STEPS": 2,
     },
     "07_joint_importance": {
         "RUN": "{run}",
@@ -180,6 +188,11 @@ def test_notebook_is_committed_clean(path):
     assert not [out for out in outputs if any("widget" in kind for kind in out.get("data", {}))]
     assert "widgets" not in notebook.metadata, refresh
     assert path.stat().st_size < MEGABYTE
+    kinds = {kind for out in outputs for kind in out.get("data", {})}
+    assert not kinds & {"image/png", "image/svg+xml"}, refresh  # without an alternative text
+    pages = "".join(out.get("data", {}).get("text/html", "") for out in outputs)
+    images = re.findall(r"<img [^>]*>", pages)
+    assert [image for image in images if re.search(r'alt="[^"]{15,}"', image)] == images
     texts = [
         out.get("text", "") + str(out.get("data", {}).get("text/plain", "")) for out in outputs
     ]

@@ -1,6 +1,6 @@
 """Controls for notebooks, and curves that follow a training."""
 
-from msg3d_lab.widgets.controls import confusion_player, hop_slider, weight_slider
+from msg3d_lab.widgets.controls import confusion_player, hop_slider
 from msg3d_lab.widgets.live import LiveCurves
 
-__all__ = ["LiveCurves", "confusion_player", "hop_slider", "weight_slider"]
+__all__ = ["LiveCurves", "confusion_player", "hop_slider"]

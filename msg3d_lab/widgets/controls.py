@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.graphs.hops import hop_figure
 from msg3d_lab.viz.motion.player import player_html
-from msg3d_lab.viz.results.fusion import fusion_curve
 from msg3d_lab.viz.style import png
 
 if TYPE_CHECKING:
@@ -60,51 +57,6 @@ def hop_slider(
     )
     picture = _picture(lambda: hop_figure(skeleton, slider.value, focus=joint.value), controls)
     return HopSlider(controls, picture, slider, joint)
-
-
-class WeightSlider(NamedTuple):
-    """A slider for the weight of the second network, and an image that follows it."""
-
-    slider: ipywidgets.FloatSlider
-    picture: ipywidgets.Image
-
-
-def weight_slider(
-    curve: pd.DataFrame,
-    *,
-    names: Sequence[str] = ("first", "second"),
-    weight: float = 0.5,
-    title: str | None = None,
-) -> WeightSlider:
-    """Return a slider for the weight of a fusion, and a `fusion_curve` that follows it.
-
-    Args:
-        curve: as in `fusion_curve`; the slider steps from row to row.
-        names: of the two networks.
-        weight: the first weight of the second network.
-        title: of the picture.
-
-    Raises:
-        ValueError: as in `fusion_curve`.
-    """
-    import ipywidgets
-
-    def draw(weight: float) -> Figure:
-        figure = cast(Figure, fusion_curve(curve, names=names, weight=weight, title=title).figure)
-        plt.close(figure)  # it is shown in the image, not below the cell
-        return figure
-
-    draw(weight)  # checks its arguments
-    weights = curve["weight"].to_numpy(float)
-    slider = _described(ipywidgets.FloatSlider, "A slider for the weight, in a kernel.")(
-        value=weight,
-        min=float(weights[0]),
-        max=float(weights[-1]),
-        step=float(np.diff(weights).min()),
-        description=f"{names[1]}",
-        continuous_update=False,
-    )
-    return WeightSlider(slider, _picture(lambda: draw(slider.value), slider))
 
 
 class CellPlayer(NamedTuple):

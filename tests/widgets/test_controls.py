@@ -1,8 +1,7 @@
 import numpy as np
-import pandas as pd
 import pytest
 
-from msg3d_lab.widgets import confusion_player, hop_slider, weight_slider
+from msg3d_lab.widgets import confusion_player, hop_slider
 
 
 def test_hop_slider_redraws_when_moved(body):
@@ -29,22 +28,6 @@ def test_hop_slider_leaves_a_sentence_where_there_is_no_kernel(body):
 def test_hop_slider_refuses(body, options, message):
     with pytest.raises(ValueError, match=message):
         hop_slider(body, **options)
-
-
-CURVE = pd.DataFrame({"weight": [0, 0.5, 1], "top1": [0.8, 0.9, 0.7]})
-
-
-def test_weight_slider_redraws_when_moved():
-    control = weight_slider(CURVE, names=("joint", "bone"))
-    first = bytes(control.picture.value)
-    assert first.startswith(b"\x89PNG")
-    control.slider.value = 1
-    assert bytes(control.picture.value) != first
-    assert (control.slider.min, control.slider.max, control.slider.step) == (0, 1, 0.5)
-    assert control.slider.description == "bone"
-    assert "slider for the weight" in repr(control.slider)
-    with pytest.raises(ValueError, match="found 2"):
-        weight_slider(CURVE, weight=2)
 
 
 @pytest.fixture
