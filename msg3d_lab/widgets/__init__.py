@@ -2,5 +2,6 @@
 
 from msg3d_lab.widgets.controls import confusion_player, hop_slider
 from msg3d_lab.widgets.live import LiveCurves
+from msg3d_lab.widgets.player import Player
 
-__all__ = ["LiveCurves", "confusion_player", "hop_slider"]
+__all__ = ["LiveCurves", "Player", "confusion_player", "hop_slider"]

@@ -26,6 +26,7 @@ from msg3d_lab.viz.html import template
 from msg3d_lab.viz.style import png
 
 _JS = resources.files("msg3d_lab.widgets") / "js"
+_PLAYER = resources.files("msg3d_lab.viz.motion") / "templates"
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+\.js)";\n', re.MULTILINE)
 
 
@@ -98,6 +99,7 @@ def _with_imports(source: str, *, seen: set[str]) -> str:
     for name in _IMPORT.findall(source):
         if name not in seen:
             seen.add(name)
-            text = (_JS / name).read_text(encoding="utf-8")
+            folder = _PLAYER if name == "player.js" else _JS  # reports draw with it too
+            text = (folder / name).read_text(encoding="utf-8")
             before.append(_with_imports(text, seen=seen).replace("export ", ""))
     return "".join([*before, _IMPORT.sub("", source)])

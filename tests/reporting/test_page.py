@@ -73,8 +73,8 @@ def test_render_report_is_well_formed_and_says_everything(make_page):
     ):
         assert said in text
     assert "<code>make lab &lt;now&gt;</code>" in page
-    assert page.count("data:image/png;base64,") == 1
-    assert page.count("<canvas") == 2
+    assert page.count("data:image/png;base64,") == 3
+    assert page.count('class="msg3d-player"') == 2
 
 
 def test_render_report_says_synthetic_only_where_it_is(make_page):
