@@ -19,9 +19,9 @@ from msg3d_lab.viz.motion.skeleton import filmstrip
 from msg3d_lab.viz.style import png
 from msg3d_lab.widgets.browser import BrowserWidget, module
 
-PLAYER_CSS = (
-    resources.files("msg3d_lab.viz.motion") / "templates" / "player.css"
-).read_text(encoding="utf-8")
+PLAYER_CSS = (resources.files("msg3d_lab.viz.motion") / "templates" / "player.css").read_text(
+    encoding="utf-8"
+)
 
 
 class PlayerWidget(BrowserWidget):
