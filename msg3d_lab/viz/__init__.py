@@ -37,6 +37,7 @@ from msg3d_lab.viz.results.evaluation import (
     reliability_diagram,
 )
 from msg3d_lab.viz.results.fusion import fusion_curve, fusion_plot
+from msg3d_lab.viz.results.published import published_plot
 from msg3d_lab.viz.results.timeline import timeline_figure
 from msg3d_lab.viz.results.training import (
     learning_curve,
@@ -79,6 +80,7 @@ __all__ = [
     "player_html",
     "pose",
     "preparation_figure",
+    "published_plot",
     "reliability_diagram",
     "sampling_figure",
     "sampling_plot",
