@@ -108,7 +108,13 @@ def fit(
     recipe = recipes.get(recipe)
     settings = recipe.training
     store = open_store_for(recipe, data)
-    fabric = launch(device, devices=devices, num_nodes=num_nodes, precision=precision)
+    fabric = launch(
+        device,
+        devices=devices,
+        num_nodes=num_nodes,
+        precision=precision,
+        broadcast_buffers=not settings.average_statistics,
+    )
     rank, world_size = fabric.global_rank, fabric.world_size
     path = Path(run) if run is not None else Path("runs") / recipe.name
     initial = run_on_all_ranks(fabric, lambda: read_initial_weights(init, run=path, resume=resume))
@@ -152,6 +158,8 @@ def fit(
                 )
                 session.after_step(batch, result)
             row = state.epoch_metrics()
+            if settings.average_statistics:
+                state.average_statistics()
             loss = top1 = math.nan
             if is_validated(state.epoch, settings):
                 loss, top1 = validate(

@@ -16,6 +16,7 @@ from msg3d_lab.data.batches.augment import Augment
 from msg3d_lab.data.batches.sampling import Sampling
 from msg3d_lab.data.batches.streams import Stream
 from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
+from msg3d_lab.model.initialization import Initialization
 from msg3d_lab.model.msg3d import Pathway
 from msg3d_lab.yaml_library import explain_errors
 
@@ -178,6 +179,12 @@ class Training(Section):
             results with less memory, in more time.
         sync_norm: whether batch normalisation uses the clips of all processes (docs/clusters.md).
             False is what mmaction2 does, and gives other results. One process is not affected.
+        average_statistics: whether the running statistics of batch normalisation become their mean
+            over the processes after every epoch, before it is evaluated (mmengine's
+            SyncBuffersHook). Without it and without `sync_norm`, those of the first process are
+            kept. One process is not affected.
+        initialization: of the weights: "pytorch" (PyTorch's own, as in the author's code),
+            "openmmlab" or "pyskl" (see `msg3d_lab.model.initialization`).
         freeze: parts of the network that are not trained, of data_bn (the input's normalisation),
             block1, block2, block3 and fc (the classifier): their weights and running statistics
             stay as they are, and they compute as in evaluation, without dropout. Off: [].
@@ -211,6 +218,8 @@ class Training(Section):
     patience: int = Field(default=0, ge=0)
     recompute: bool = False
     sync_norm: bool = True
+    average_statistics: bool = False
+    initialization: Initialization = "pytorch"
     freeze: tuple[Freezable, ...] = ()
     class_weights: Literal["none", "balanced"] = "none"
     balanced_sampling: bool = False

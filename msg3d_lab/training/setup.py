@@ -14,6 +14,7 @@ from msg3d_lab.data.batches.assemble import Assembler, Clips
 from msg3d_lab.data.batches.loader import TestBatches, TrainBatches
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.model import MSG3D
+from msg3d_lab.model.initialization import initialize
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.training.matching.recipe import (
     check_settings,
@@ -86,6 +87,7 @@ def build_model(recipe: Recipe, store: Store) -> MSG3D:
         skeleton=skeleton,
         **recipe.model.model_dump(),
     )
+    initialize(net, recipe.training.initialization)
     net.recompute = recipe.training.recompute
     return net
 

@@ -12,7 +12,11 @@ from torch.optim.swa_utils import AveragedModel
 
 from msg3d_lab.data.store import Store
 from msg3d_lab.model import MSG3D
-from msg3d_lab.training.distributed.collectives import gather, sum_over_processes
+from msg3d_lab.training.distributed.collectives import (
+    gather,
+    mean_over_processes,
+    sum_over_processes,
+)
 from msg3d_lab.training.distributed.sync_norm import synchronise
 from msg3d_lab.training.ema import build_ema
 from msg3d_lab.training.recipes import Recipe
@@ -102,6 +106,17 @@ class TrainState:
         for part in self.frozen:
             part.eval()
 
+    @torch.no_grad()
+    def average_statistics(self) -> None:
+        """Replace the running statistics by their mean over the processes."""
+        for buffer in self._statistics():
+            buffer.copy_(mean_over_processes(self.fabric, buffer))
+
+    def _statistics(self) -> list[torch.Tensor]:
+        """The buffers that training changes, also those of the average of the weights."""
+        nets = [self.net, self.ema.module] if self.ema else [self.net]
+        return [b for net in nets for name, b in net.named_buffers() if "running_" in name]
+
     @property
     def place(self) -> str:
         """Where training is, in words."""
@@ -141,7 +156,9 @@ class TrainState:
         generators = {"cpu": torch.get_rng_state()}
         if device.type != "cpu":
             generators[device.type] = torch.get_device_module(device).get_rng_state()
-        own = {"generators": generators, "sums": self.sums.cpu(), "seen": self.seen}
+        own: dict[str, Any] = {"generators": generators, "sums": self.sums.cpu(), "seen": self.seen}
+        if self.settings.average_statistics:  # until the end of the epoch each process has its own
+            own["statistics"] = [buffer.cpu() for buffer in self._statistics()]
         processes = gather(self.fabric, own)
         network = self.net.state_dict()
         if not all(bool(torch.isfinite(v).all()) for v in network.values()):
@@ -182,6 +199,8 @@ class TrainState:
         self.sums, self.seen = own["sums"].to(self.fabric.device), own["seen"]
         for kind, generator in own["generators"].items():
             (torch if kind == "cpu" else torch.get_device_module(kind)).set_rng_state(generator)
+        for buffer, value in zip(self._statistics(), own.get("statistics", ()), strict=False):
+            buffer.copy_(value)
         now = time.monotonic()
         self.epoch_clock, self.run_clock = now - saved["epoch_seconds"], now - saved["run_seconds"]
         self.saved = self.place

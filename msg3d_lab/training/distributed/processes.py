@@ -20,6 +20,7 @@ def launch(
     devices: int | None = None,
     num_nodes: int | None = None,
     precision: Precision = "32-true",
+    broadcast_buffers: bool = True,
 ) -> Fabric:
     """Join the processes that torchrun or srun started; without them this is a single process.
 
@@ -28,19 +29,27 @@ def launch(
         devices: processes per machine. Default: as many as were started.
         num_nodes: machines. Default: as many as processes were started on.
         precision: of the arithmetic.
+        broadcast_buffers: whether the first process's running statistics replace those of the
+            others before every forward pass in training, as in DDP.
 
     Raises:
         ValueError: another number of processes runs than was asked for, srun was not told how many
             run on each machine, a process does not see the GPUs of all, or there is no such device.
     """
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
 
     started, machines = _started()
     devices, num_nodes = devices or started, num_nodes or machines
     _check_gpus(device, started)
+    apart = not broadcast_buffers and devices * num_nodes > 1
     try:
         fabric = Fabric(
-            accelerator=device, devices=devices, num_nodes=num_nodes, precision=precision
+            accelerator=device,
+            devices=devices,
+            num_nodes=num_nodes,
+            precision=precision,
+            strategy=DDPStrategy(broadcast_buffers=False) if apart else "auto",
         )
     except RuntimeError as error:  # what Fabric raises if there is no such device
         raise ValueError(f"cannot compute on {device!r}: {error}") from error

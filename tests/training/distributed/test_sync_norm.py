@@ -84,10 +84,23 @@ def test_without_synchronisation_it_is_another_training(trained):
 
 
 @pytest.mark.slow
-def test_fit_without_sync_norm_normalises_each_share_by_itself(toy_store, toy_recipe, tmp_path):
-    """One step of 2 x 18 clips, by hand: gradients are averaged, statistics are the first's."""
+@pytest.mark.parametrize("averaged", [False, True])
+def test_fit_without_sync_norm_normalises_each_share_by_itself(
+    averaged, toy_store, toy_recipe, tmp_path
+):
+    """One step of 2 x 18 clips, by hand: gradients are averaged.
+
+    Statistics are the first process's, or the mean of both.
+    """
     recipe = recipes.with_settings(
-        toy_recipe, {"sync_norm": False, "batch_size": 18, "epochs": 1, "validate_every": 0}
+        toy_recipe,
+        {
+            "sync_norm": False,
+            "average_statistics": averaged,
+            "batch_size": 18,
+            "epochs": 1,
+            "validate_every": 0,
+        },
     )
     recipes.save(recipe, tmp_path / "toy.yaml")
     words = ["train", tmp_path / "toy.yaml", "--data", toy_store.path, "--run", tmp_path / "run"]
@@ -114,7 +127,8 @@ def test_fit_without_sync_norm_normalises_each_share_by_itself(toy_store, toy_re
     first, second = states
     for name, value in found.named_buffers():
         if "running" in name:
-            torch.testing.assert_close(value, first[name], rtol=1e-4, atol=1e-5)
+            expected = (first[name] + second[name]) / 2 if averaged else first[name]
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(first["data_bn.running_mean"], second["data_bn.running_mean"])
 
 
