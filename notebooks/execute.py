@@ -55,10 +55,10 @@ def clean(notebook: nbformat.NotebookNode) -> None:
 
 def alternative_text(source: str) -> str:
     """Return what a cell's comment `# alt:` says its figure shows."""
-    found = re.search(r"^# alt: (.+)$", source, re.MULTILINE)
+    found = re.search(r"^# alt: (.+(?:\n#      .+)*)", source, re.MULTILINE)
     if found is None:
-        raise ValueError(f"expected a line '# alt: what the figure shows' in the cell\n{source}")
-    return found[1]
+        raise ValueError(f"expected a comment '# alt: what the figure shows' in the cell\n{source}")
+    return re.sub(r"\s*\n#\s*", " ", found[1])
 
 
 def smaller(png: str) -> str:

@@ -210,6 +210,8 @@ def test_notebook_keeps_the_house_rules(path):
     assert len(tagged) == 1, "one cell of parameters, tagged `parameters`"
     for cell in cells:
         assert not re.search(r"^\s*[!%].*pip\b", cell.source, re.M), "no pip install"
+        wide = [line for line in cell.source.splitlines() if len(line) > 100]
+        assert not wide, "lines that fit 1000 pixels"
         tree = ast.parse(cell.source)
         for node in ast.walk(tree):
             assert not isinstance(node, ast.ClassDef), "no class"
