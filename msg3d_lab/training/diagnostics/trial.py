@@ -87,7 +87,7 @@ def noise_store(recipe: Recipe, path: Path) -> Store:
         skeleton=skeleton,
         label_names=names,
         channels=3,
-        preparation={"name": "none"},
+        preparation={"name": data.preparation or "none"},
         synthetic=True,
     )
     return open_store(path)

@@ -37,7 +37,7 @@ def launch(
             run on each machine, a process does not see the GPUs of all, or there is no such device.
     """
     from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     started, machines = _started()
     devices, num_nodes = devices or started, num_nodes or machines
