@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 HERE = Path(__file__).parent
+IMAGE = re.compile(r"(data:image/png;base64,)([A-Za-z0-9+/=]+)")
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -48,9 +49,13 @@ def clean(notebook: nbformat.NotebookNode) -> None:
             data.pop("application/vnd.jupyter.widget-view+json", None)
             if "image/png" in data:
                 # JupyterLab gives a PNG no alternative text; HTML has one, trusted or not.
-                image = smaller(data.pop("image/png"))
-                alt = escape(alternative_text(cell.source), quote=True)
+                told = output.metadata.get("image/png", output.metadata).get("alt")
+                alt = escape(told or alternative_text(cell.source), quote=True)
+                image = data.pop("image/png")
                 data["text/html"] = f'<img src="data:image/png;base64,{image}" alt="{alt}">'
+                output.metadata = nbformat.from_dict({})
+            if "text/html" in data:
+                data["text/html"] = IMAGE.sub(lambda m: m[1] + smaller(m[2]), data["text/html"])
 
 
 def alternative_text(source: str) -> str:
