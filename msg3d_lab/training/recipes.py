@@ -137,7 +137,8 @@ def with_settings(recipe: Recipe, settings: Sequence[str] | Mapping[str, Any]) -
     Args:
         recipe: the recipe to start from.
         settings: ("epochs=5", "data.stream=bone", ...) as in the shell, values in YAML; or a
-            mapping. The section can be left out where only one section has a setting of that name.
+            mapping. The section can be left out where only one section has a setting of that name;
+            a list of one value needs no brackets.
 
     Raises:
         ValueError: an unknown setting (the message lists near names) or a value out of range.
@@ -151,7 +152,9 @@ def with_settings(recipe: Recipe, settings: Sequence[str] | Mapping[str, Any]) -
     document, known = recipe.model_dump(mode="json"), list(_settings_of(recipe))
     for name, value in settings.items():
         section, _, key = _full_name(known, name).rpartition(".")
-        (document[section] if section else document)[key] = value
+        part = document[section] if section else document
+        single = isinstance(part[key], list) and isinstance(value, str | int | float)
+        part[key] = [value] if single else value
     return Recipe.parse(document, wrong="the settings are not a recipe")
 
 

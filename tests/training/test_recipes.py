@@ -363,3 +363,11 @@ LATER = {
     *("accumulate", "optimizer", "betas", "clip_norm", "ema_decay", "keep", "patience"),
     "recompute",
 }
+
+
+def test_a_list_of_one_value_needs_no_brackets():
+    recipe = recipes.with_settings(recipes.get("synthetic-joint"), ["freeze=block1", "pathways=g3d"])
+    assert recipe.training.freeze == ("block1",)
+    assert recipe.model.pathways == ("g3d",)
+    with pytest.raises(ValueError, match="rotation"):
+        recipes.with_settings(recipes.get("synthetic-joint"), ["rotation=20"])
