@@ -193,7 +193,8 @@ def describe(results: dict[str, dict[str, Any]], *, clips: int, steps: int) -> s
         "an epoch's batches",
         lambda f: (
             f"{f['batches']['seconds']:.0f} s, {f['batches']['memory']:.2f} GB "
-            f"({f['batches']['result']['steps']:,} steps, {f['batches']['result']['clips']:,} clips)"
+            f"({f['batches']['result']['steps']:,} steps, "
+            f"{f['batches']['result']['clips']:,} clips)"
         ),
     )
     row(
@@ -240,9 +241,9 @@ def describe(results: dict[str, dict[str, Any]], *, clips: int, steps: int) -> s
     )
     lines += [
         "",
-        "Memory and time are `msg3d_lab.training.estimate`'s (`msg3d-lab info`). A process of eight "
-        "has the same 16 clips, so the same memory, and an eighth of the steps; exchanging 3.2 "
-        "million gradients (13 MB) per step comes on top. No GPU was at hand: the last row is "
+        "Memory and time are `msg3d_lab.training.estimate`'s (`msg3d-lab info`). A process of "
+        "eight has the same 16 clips, so the same memory, and an eighth of the steps; exchanging "
+        "3.2 million gradients (13 MB) per step comes on top. No GPU was at hand: the last row is "
         "arithmetic, for a device that would keep up 10 TMAC/s (20 TFLOP/s), with every person of "
         "every clip computed.",
         "",

@@ -366,7 +366,9 @@ LATER = {
 
 
 def test_a_list_of_one_value_needs_no_brackets():
-    recipe = recipes.with_settings(recipes.get("synthetic-joint"), ["freeze=block1", "pathways=g3d"])
+    recipe = recipes.with_settings(
+        recipes.get("synthetic-joint"), ["freeze=block1", "pathways=g3d"]
+    )
     assert recipe.training.freeze == ("block1",)
     assert recipe.model.pathways == ("g3d",)
     with pytest.raises(ValueError, match="rotation"):
