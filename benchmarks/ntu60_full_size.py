@@ -193,8 +193,7 @@ def describe(results: dict[str, dict[str, Any]], *, clips: int, steps: int) -> s
         "an epoch's batches",
         lambda f: (
             f"{f['batches']['seconds']:.0f} s, {f['batches']['memory']:.2f} GB "
-            f"({f['batches']['result']['steps']:,} steps, "
-            f"{f['batches']['result']['clips']:,} clips)"
+            "({steps:,} steps, {clips:,} clips)".format(**f["batches"]["result"])
         ),
     )
     row(

@@ -5,7 +5,7 @@ from msg3d_lab.data.batches.loader import TestBatches, TrainBatches
 
 
 def _assembler(store, options):
-    names = ("stream", "clip_len", "num_persons", "sampling", "rescale")
+    names = ("stream", "clip_len", "num_persons", "sampling", "rescale", "bone_scores")
     return Assembler(store, **{name: options.pop(name) for name in names if name in options})
 
 

@@ -20,7 +20,7 @@ class PublishedWeights:
     """A checkpoint that was published with an accuracy.
 
     Args:
-        name: "ZOO/RECIPE", such as "pyskl/ntu60-xsub-3d-bone".
+        name: the zoo and the recipe without "-pyskl", such as "pyskl/ntu60-xsub-3d-bone".
         recipe: the name of the recipe it was trained and is tested with.
         address: where it is.
         top1: its published accuracy, percent, with 10 test clips.
@@ -55,7 +55,7 @@ def published_weights() -> dict[str, PublishedWeights]:
     table = read_published()
     found = {}
     for _, row in table[table["source"].isin(_ZOOS) & (table["checkpoint"] != "")].iterrows():
-        name = f"{_ZOOS[row['source']]}/{row['recipe']}"
+        name = f"{_ZOOS[row['source']]}/{row['recipe'].removesuffix('-pyskl')}"
         found[name] = PublishedWeights(
             name, row["recipe"], row["checkpoint"], float(row["top1_percent"]), row["reference"]
         )

@@ -37,8 +37,8 @@ _FREE_ROWS = ("nw-ucla", "utd-mhad")
 
 def rows() -> list[str]:
     """Return the names of the rows: recipes without their stream, such as "ntu60-xsub-2d"."""
-    joints = [known.recipe for known in published_weights().values()]
-    with_weights = {name.removesuffix("-joint") for name in joints if name.endswith("-joint")}
+    names = [name.partition("/")[2] for name in published_weights()]
+    with_weights = {name.removesuffix("-joint") for name in names if name.endswith("-joint")}
     return sorted([*with_weights, *_FREE_ROWS])
 
 
@@ -50,7 +50,8 @@ class Reproduction:
         row: one of `rows()`.
         origin: whether published weights are tested, or networks are trained first. Default:
             weights, where there are published ones.
-        zoo: whose weights: "pyskl" has four streams of each row, "mmaction2" has joints.
+        zoo: whose weights and recipes: "pyskl" has published four streams of each row, "mmaction2"
+            joints.
         data: the data set as `data import` takes it, or a store of it. Default: the store where
             `data import` puts it; if there is none, what can be downloaded is downloaded.
         runs: the folder of the run folders.
@@ -94,7 +95,7 @@ class Reproduction:
         """The recipes of the row's streams, and of all seeds; all streams of a seed first."""
         names, seeds = self._names, [[f"seed={seed}"] for seed in self.seeds] or [[]]
         if not self.trains:
-            names = [name for name in names if f"{self.zoo}/{name}" in published_weights()]
+            names = [name for name in names if self._weights(name) in published_weights()]
         return [
             recipes.with_settings(recipes.get(name), [*self.settings, *seed])
             for seed in seeds
@@ -204,17 +205,24 @@ class Reproduction:
                 )
             if source is None:
                 source = download_dataset(self._source_name, progress=progress)
-            import_dataset(source, dataset=dataset, out=path, progress=progress)
+            preparation = self.recipes[0].data.preparation
+            prepare = "pyskl" if preparation == "prepare_2d_pyskl" else None
+            import_dataset(source, dataset=dataset, out=path, prepare=prepare, progress=progress)
         return open_store(path)
 
     @property
     def _names(self) -> list[str]:
         end = "-compact" if self.compact else ""
+        if not self.compact and self.zoo == "pyskl" and self.row not in _FREE_ROWS:
+            end = "-pyskl"
         return [f"{self.row}-{stream.replace('_', '-')}{end}" for stream in STREAMS]
+
+    def _weights(self, recipe: str) -> str:
+        return f"{self.zoo}/{recipe.removesuffix('-pyskl')}"
 
     def _folder(self, recipe: Recipe) -> Path:
         if not self.trains:
-            return self.runs / f"{self.zoo}-{recipe.name}"
+            return self.runs / self._weights(recipe.name).replace("/", "-")
         seed = recipe.training.seed
         own = recipes.get(recipe.name).training.seed == seed
         return self.runs / (recipe.name if own else f"{recipe.name}-seed{seed}")
@@ -237,7 +245,7 @@ class Reproduction:
             )
         if folder.is_dir():
             return open_run(folder)
-        path = download_weights(f"{self.zoo}/{recipe.name}", progress=progress)
+        path = download_weights(self._weights(recipe.name), progress=progress)
         return run_of_weights(path, recipe=recipe, run=folder)
 
     @property

@@ -22,7 +22,6 @@ from msg3d_lab.training.settings import OLD_NAMES, Data, Model, Section, Trainin
 from msg3d_lab.yaml_library import YamlLibrary, read_mapping
 
 _NTU_SPLITS = (("ntu60", "xsub"), ("ntu60", "xview"), ("ntu120", "xsub"), ("ntu120", "xset"))
-_PAPER_SPLITS = _NTU_SPLITS[:2]  # its milestones are those of NTU60
 
 
 class Recipe(Section):
@@ -226,8 +225,9 @@ def _siblings(recipe: Recipe) -> Iterator[Recipe]:
     data = recipe.data
     own = (data.dataset, data.train_split.partition("_")[0])
     splits: Sequence[tuple[str, str]] = [own]
-    if data.dataset == "ntu60":
-        splits = _PAPER_SPLITS if recipe.name.endswith("-paper") else _NTU_SPLITS
+    if data.dataset.startswith("ntu"):  # the paper's recipes of NTU60 and NTU120 are two
+        own_set = recipe.name.endswith("-paper")
+        splits = [pair for pair in _NTU_SPLITS if not own_set or pair[0] == data.dataset]
     for dataset, split in splits:
         for stream in STREAMS:
             name = recipe.name.replace(f"{own[0]}-{own[1]}", f"{dataset}-{split}")

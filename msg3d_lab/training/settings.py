@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from msg3d_lab.data.batches.assemble import Rescale
 from msg3d_lab.data.batches.augment import Augment
 from msg3d_lab.data.batches.sampling import Sampling
-from msg3d_lab.data.batches.streams import Stream
+from msg3d_lab.data.batches.streams import BoneScores, Stream
 from msg3d_lab.graph import Aggregation, Normalization, WindowEdges
 from msg3d_lab.model.initialization import Initialization
 from msg3d_lab.model.msg3d import Pathway
@@ -66,7 +66,10 @@ class Data(Section):
             []; then the test split is evaluated during training, and decides nothing.
         stream: joint, bone, joint_motion or bone_motion.
         clip_len: T, frames per clip.
-        sampling: "uniform" (PoseC3D), "replay" (the paper: whole clip, repeated) or "resize".
+        sampling: "uniform" (PoseC3D), "uniform_pyskl" (the same; test clips as pyskl draws them),
+            "replay" (the paper: whole clip, repeated) or "resize".
+        bone_scores: the score of a bone, in 2D: the "mean" of its two joints' or their
+            "difference", as in the author's script for Kinetics.
         rescale: "minmax" scales each axis to [-1, 1], "none" leaves it.
 
     Training clips are augmented by the following (see `msg3d_lab.data.batches.augment.Augment`).
@@ -90,6 +93,7 @@ class Data(Section):
     stream: Stream
     clip_len: int = Field(ge=1)
     sampling: Sampling
+    bone_scores: BoneScores = "mean"
     rescale: Rescale
     rotation: tuple[Angle, Angle, Angle]
     scale: tuple[Factor, Factor]

@@ -161,6 +161,7 @@ def build_assembler(recipe: Recipe, clips: Clips) -> Assembler[Clips]:
         clip_len=data.clip_len,
         num_persons=recipe.model.num_persons,
         sampling=data.sampling,
+        bone_scores=data.bone_scores,
         rescale=data.rescale,
     )
 

@@ -59,7 +59,10 @@ def test_names_hold_the_recipes_of_the_field():
             assert {f"{split}-2d-{stream}", f"{split}-3d-{stream}"} <= names
         assert {f"{data}-{stream}" for data in ("synthetic", "nw-ucla", "utd-mhad")} <= names
         assert f"utd-mhad-{stream}-compact" in names
-        assert f"ntu60-xsub-3d-{stream}-paper" in names
+        for split in ("ntu60-xsub", "ntu60-xview", "ntu120-xsub", "ntu120-xset"):
+            assert {f"{split}-3d-{stream}-paper", f"{split}-3d-{stream}-pyskl"} <= names
+            assert f"{split}-2d-{stream}-pyskl" in names
+        assert f"kinetics400-{stream}-paper" in names
 
 
 def test_get_siblings_differ_in_what_their_name_says():
@@ -91,13 +94,56 @@ def test_get_paper_recipe_is_the_published_one():
     assert (recipe.model.edge_set, recipe.model.normalization) == ("chain", "symmetric")
 
 
+@pytest.mark.parametrize(
+    ("name", "epochs", "milestones", "rate", "decay", "clips", "scales"),
+    [
+        ("ntu60-xview-3d-bone-paper", 50, (30, 40), 0.05, 5e-4, 32, (13, 6)),
+        ("ntu120-xset-3d-joint-paper", 60, (30, 50), 0.05, 5e-4, 32, (13, 6)),
+        ("kinetics400-bone-paper", 65, (45, 55), 0.1, 3e-4, 128, (8, 8)),
+    ],
+)
+def test_get_author_s_recipes_have_the_settings_of_his_files(
+    name, epochs, milestones, rate, decay, clips, scales
+):
+    """Source: kenziyuliu/MS-G3D `config/*/train_*.yaml`; all normalise 16 clips at a time."""
+    recipe = recipes.get(name)
+    data, model, training = recipe.data, recipe.model, recipe.training
+    assert (training.epochs, training.milestones) == (epochs, milestones)
+    assert (training.learning_rate, training.weight_decay) == (rate, decay)
+    assert training.batch_size == 16
+    assert training.batch_size * training.accumulate == training.base_batch_size == clips
+    assert (model.num_gcn_scales, model.num_g3d_scales) == scales
+    assert (data.clip_len, data.sampling) == (300, "replay")
+    kinetics = name.startswith("kinetics")
+    assert data.bone_scores == ("difference" if kinetics else "mean")
+    assert data.preparation == (None if kinetics else "prepare_paper")
+    assert training.initialization == "pytorch"
+
+
+def test_get_pyskl_s_recipes_differ_from_mmaction2_s_where_pyskl_does():
+    for layout, preparation in (("2d", "prepare_2d_pyskl"), ("3d", "prepare_3d")):
+        one = recipes.get(f"ntu120-xset-{layout}-bone")
+        other = recipes.get(f"ntu120-xset-{layout}-bone-pyskl")
+        found = {name: value for name, _, value in recipes.differing_settings(one, other)}
+        expected = {
+            "data.sampling": "uniform_pyskl",
+            "training.average_statistics": False,
+            "training.initialization": "pyskl",
+        }
+        if layout == "2d":
+            expected["data.preparation"] = preparation
+        assert {n: v for n, v in found.items() if n not in ("name", "source")} == expected
+        assert other.data.preparation == preparation
+
+
 @pytest.mark.parametrize("name", [n for n in recipes.names() if not n.startswith("synthetic")])
 def test_get_recipes_train_plainly(name):
     """As published: what the field adds to them is there to be switched on."""
     data, training = recipes.get(name).data, recipes.get(name).training
     assert data.validation_subjects == ()
     assert (training.optimizer, training.betas) == ("sgd", (0.9, 0.999))
-    assert training.accumulate == (2 if name.endswith("-paper") else 1)
+    paper = 8 if name.startswith("kinetics") else 2
+    assert training.accumulate == (paper if name.endswith("-paper") else 1)
     assert (training.clip_norm, training.ema_decay) == (0, 0)
     assert (training.keep, training.patience, training.recompute) == ("last", 0, False)
     assert not training.chooses
@@ -317,8 +363,13 @@ def test_hash_of_every_recipe_and_variant_is_what_earlier_versions_found():
     def digest(hashes):
         return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:12]
 
-    later = "utd-mhad"
-    names = [name for name in recipes.names() if not name.startswith(later)]
+    later = ("utd-mhad", "kinetics")
+    names = [
+        name
+        for name in recipes.names()
+        if not name.startswith(later) and not name.endswith("-pyskl")
+        if not (name.startswith("ntu120") and name.endswith("-paper"))
+    ]
     found = {name: recipes.get(name) for name in names}
     for name in found:
         change = UNSET_PAPER if name.endswith("-paper") else UNSET

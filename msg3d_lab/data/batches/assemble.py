@@ -17,8 +17,14 @@ from typing import Generic, Literal, Protocol, TypeVar, get_args
 import numpy as np
 
 from msg3d_lab.data.batches.augment import Draws
-from msg3d_lab.data.batches.sampling import SAMPLINGS
-from msg3d_lab.data.batches.streams import bones, check_stream, motion, motion_along_frames
+from msg3d_lab.data.batches.sampling import SAMPLINGS, UNIFORM
+from msg3d_lab.data.batches.streams import (
+    BoneScores,
+    bones,
+    check_stream,
+    motion,
+    motion_along_frames,
+)
 from msg3d_lab.skeletons import Skeleton
 
 Rescale = Literal["none", "minmax"]
@@ -72,8 +78,9 @@ class Assembler(Generic[Clips]):
         stream: "joint", "bone", "joint_motion" or "bone_motion".
         clip_len: frames per clip.
         num_persons: persons per clip; further persons are dropped, missing ones are zeros.
-        sampling: "uniform", "replay" or "resize" (see `msg3d_lab.data.batches.sampling`).
+        sampling: see `msg3d_lab.data.batches.sampling`.
         rescale: "minmax" scales each axis of each clip to [-1, 1] over its frames and joints.
+        bone_scores: the score of a bone in 2D: the "mean" of its joints' or their "difference".
 
     Raises:
         ValueError: an argument with another value.
@@ -88,6 +95,7 @@ class Assembler(Generic[Clips]):
         num_persons: int = 2,
         sampling: str = "uniform",
         rescale: str = "none",
+        bone_scores: str = "mean",
     ) -> None:
         check_stream(stream)
         if clip_len < 1 or num_persons < 1:
@@ -98,11 +106,13 @@ class Assembler(Generic[Clips]):
         for name, value, known in (
             ("sampling", sampling, SAMPLINGS),
             ("rescale", rescale, RESCALES),
+            ("bone_scores", bone_scores, get_args(BoneScores)),
         ):
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(known)}")
         self.store, self.stream, self.sampling = store, stream, sampling
         self.clip_len, self.num_persons, self.rescale = clip_len, num_persons, rescale
+        self.bone_scores = bone_scores
 
     def __call__(
         self, indices: np.ndarray, chosen: np.ndarray, draws: Draws | None = None
@@ -151,8 +161,8 @@ class Assembler(Generic[Clips]):
         if self.rescale == "minmax":
             self._rescale(rows[:-1], owner)
         if self.stream.startswith("bone"):
-            rows = bones(rows, skeleton, scored=scored)
-        if self.stream.endswith("motion") and self.sampling == "uniform":
+            rows = bones(rows, skeleton, scored=scored and self.bone_scores == "mean")
+        if self.stream.endswith("motion") and self.sampling in UNIFORM:
             last = np.zeros(len(owner), dtype=bool)
             last[np.cumsum(np.repeat(frames, persons)) - 1] = True
             rows = motion(rows[:-1], rows[1:], last, scored=scored)  # whose last row is zero too
@@ -162,7 +172,7 @@ class Assembler(Generic[Clips]):
         place = first[:, None, :, None] + chosen[:, :, None]  # (N, K, M, T)
         absent = (person >= persons[:, None])[:, None, :, None]
         rows.take(np.where(absent, len(rows) - 1, place), axis=0, out=x, mode="clip")
-        if self.stream.endswith("motion") and self.sampling != "uniform":
+        if self.stream.endswith("motion") and self.sampling not in UNIFORM:
             x[...] = motion_along_frames(x, scored=scored)
 
     def _rescale(self, rows: np.ndarray, owner: np.ndarray) -> None:

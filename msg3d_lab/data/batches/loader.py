@@ -20,7 +20,7 @@ import numpy as np
 
 from msg3d_lab.data.batches.assemble import Assembler
 from msg3d_lab.data.batches.augment import Augment
-from msg3d_lab.data.batches.sampling import choose_test_frames, choose_train_frames
+from msg3d_lab.data.batches.sampling import UNIFORM, choose_test_frames, choose_train_frames
 from msg3d_lab.data.store import Store
 
 # The purpose of a generator is the first number of its seed: NumPy pads seeds with zeros, so one at
@@ -184,7 +184,7 @@ class TestBatches:
         world_size: int = 1,
     ) -> None:
         _check_batch_size_and_rank(batch_size, rank, world_size)
-        if num_clips < 1 or (num_clips > 1 and assemble.sampling != "uniform"):
+        if num_clips < 1 or (num_clips > 1 and assemble.sampling not in UNIFORM):
             raise ValueError(
                 "expected one test clip, or several with uniform sampling (with "
                 f"{assemble.sampling} they would all be the same), found {num_clips}"

@@ -2,6 +2,8 @@
 
 - `uniform` (openmmlab; Duan et al., CVPR 2022, "PoseC3D"): one frame from each of `clip_len` equal
   segments. Recordings shorter than `clip_len` are repeated.
+- `uniform_pyskl`: the same; the frames that pyskl draws for its test clips, which are others from
+  `clip_len` frames on.
 - `replay` (the MS-G3D paper): the recording from its start, repeated up to `clip_len`.
 - `resize` (CTR-GCN on NW-UCLA): `clip_len` frames spread over the recording.
 
@@ -14,8 +16,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-Sampling = Literal["uniform", "replay", "resize"]
+Sampling = Literal["uniform", "uniform_pyskl", "replay", "resize"]
 SAMPLINGS: tuple[str, ...] = get_args(Sampling)
+UNIFORM = ("uniform", "uniform_pyskl")
 
 
 def choose_train_frames(
@@ -26,7 +29,7 @@ def choose_train_frames(
     Shapes:
         lengths: (N,) -> (N, clip_len), int64.
     """
-    if sampling == "uniform":
+    if sampling in UNIFORM:
         return uniform_sample_train(lengths, clip_len=clip_len, rng=rng)
     if sampling == "resize":
         return resize_train(lengths, clip_len=clip_len, rng=rng)
@@ -40,7 +43,7 @@ def choose_test_frames(
 
     Args:
         num_frames: the recording's length.
-        sampling: "uniform", "replay" or "resize"; only "uniform" gives several different clips.
+        sampling: one of `SAMPLINGS`; only those of `UNIFORM` give several different clips.
         clip_len: frames per clip.
         num_clips: test clips.
         seed: of uniform sampling.
@@ -48,14 +51,25 @@ def choose_test_frames(
     Returns:
         (num_clips, clip_len) int64.
     """
-    if sampling == "uniform":
-        return uniform_sample(num_frames, clip_len=clip_len, num_clips=num_clips, seed=seed)
+    if sampling in UNIFORM:
+        return uniform_sample(
+            num_frames,
+            clip_len=clip_len,
+            num_clips=num_clips,
+            seed=seed,
+            like_pyskl=sampling == "uniform_pyskl",
+        )
     choose = replay if sampling == "replay" else resize
     return choose(num_frames, clip_len)[None]
 
 
 def uniform_sample(
-    num_frames: int, *, clip_len: int = 100, num_clips: int = 10, seed: int = 255
+    num_frames: int,
+    *,
+    clip_len: int = 100,
+    num_clips: int = 10,
+    seed: int = 255,
+    like_pyskl: bool = False,
 ) -> np.ndarray:
     """Choose the frames of the test clips of one recording, the same ones for the same seed.
 
@@ -64,6 +78,8 @@ def uniform_sample(
         clip_len: L, frames per clip.
         num_clips: clips, whose scores are averaged afterwards.
         seed: of NumPy's legacy generator, seeded anew for every recording.
+        like_pyskl: draw one number before each clip, as pyskl does for the part of the recording
+            that the clip is from, which is always the whole. Default: as mmaction2.
 
     Returns:
         (num_clips, clip_len) int64 frame numbers. n < L: L consecutive frames of the repeated
@@ -74,7 +90,8 @@ def uniform_sample(
     Raises:
         ValueError: a length, clip length or number of clips below 1.
 
-    Source: mmaction2's `UniformSampleFrames` in test mode, index for index.
+    Source: `UniformSampleFrames` of mmaction2 and of pyskl (`pyskl/datasets/pipelines/
+        sampling.py`) in test mode, index for index.
     """
     _check(num_frames, clip_len)
     if num_clips < 1:
@@ -87,10 +104,16 @@ def uniform_sample(
     if num_frames < 2 * clip_len:
         steps = np.zeros((num_clips, clip_len + 1), dtype=np.int64)
         for row in steps:
+            if like_pyskl:
+                rng.rand()
             row[rng.choice(clip_len + 1, num_frames - clip_len, replace=False)] = 1
         return np.arange(clip_len) + np.cumsum(steps, axis=1)[:, :-1]
     edges = np.arange(clip_len + 1) * num_frames // clip_len
-    draws = [rng.randint(np.diff(edges)) for _ in range(num_clips)]
+    draws = []
+    for _ in range(num_clips):
+        if like_pyskl:
+            rng.rand()
+        draws.append(rng.randint(np.diff(edges)))
     return edges[:-1] + np.array(draws, dtype=np.int64)
 
 

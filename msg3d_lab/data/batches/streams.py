@@ -1,7 +1,8 @@
 """The four streams: joint, bone, joint motion and bone motion.
 
 bone[v] = x[v] - x[parent of v]; motion[t] = x[t + 1] - x[t], and zero for the last frame. In 2D
-with scores, the score of a bone or a motion is the mean of the two scores it is computed from.
+with scores, the score of a bone or a motion is the mean of the two scores it is computed from; the
+author's script for Kinetics subtracts the scores of bones as well.
 
 Sources: Shi et al., CVPR 2019 (2s-AGCN), for bones; mmaction2's `GenSkeFeat`.
 """
@@ -15,6 +16,7 @@ import numpy as np
 from msg3d_lab.skeletons import Skeleton
 
 Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
+BoneScores = Literal["mean", "difference"]
 STREAMS: tuple[str, ...] = get_args(Stream)
 
 

@@ -449,6 +449,21 @@ def test_rotation_is_that_of_ctr_gcn(store):
         assert abs(np.degrees([ax, ay])).max() <= 60.001
 
 
+def test_bones_subtract_scores_as_well_if_asked_to(scored_store):
+    """As the author's script does for Kinetics: all three numbers minus the parent's."""
+    every = scored_store.indices("all")
+    batches = clips_to_test(
+        scored_store, every, stream="bone", sampling="replay", clip_len=3, bone_scores="difference"
+    )
+    x = next(iter(batches)).x
+    clip = scored_store.keypoints(int(every[0]))
+    chosen = np.arange(3) % clip.shape[1]
+    expected = clip[:, chosen] - clip[:, chosen][:, :, list(scored_store.skeleton.parents)]
+    np.testing.assert_allclose(x[0, 0, : len(clip)], expected[: x.shape[2]], atol=1e-6)
+    with pytest.raises(ValueError, match="unknown bone_scores 'sum': expected one of mean, diff"):
+        clips_to_test(scored_store, every, bone_scores="sum")
+
+
 def test_augmentation_leaves_scores_alone(scored_store):
     plain, moved = (
         train_batches(scored_store, scored_store.indices("all"), clip_len=8, batch_size=13, **more)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msg3d_lab.data.batches.sampling import (
+    choose_test_frames,
     replay,
     resize,
     resize_train,
@@ -86,6 +87,32 @@ def test_uniform_sample_agrees_with_openmmlab(shared_dir):
         np.testing.assert_array_equal(
             uniform_sample(num_frames, num_clips=num_clips), clips, err_msg=key
         )
+
+
+@pytest.mark.parametrize(("num_frames", "same"), [(5, True), (8, True), (11, False), (21, False)])
+def test_uniform_sample_like_pyskl_by_hand(num_frames, same):
+    """pyskl draws the part of the recording before each clip: a fraction of 1 and an offset of 0.
+
+    Clips of 8 frames: recordings shorter than that are as in mmaction2, others are not.
+    """
+    length, clips, rng = 8, [], np.random.RandomState(255)
+    for i in range(3):
+        whole = int((rng.rand() * 0 + 1) * num_frames)
+        offset = rng.randint(num_frames - whole + 1)
+        if whole < length:
+            chosen = [(i * whole // 3 + t) % whole for t in range(length)]
+        elif whole < 2 * length:
+            places = set(rng.choice(length + 1, whole - length, replace=False).tolist())
+            chosen = [t + sum(place <= t for place in places) for t in range(length)]
+        else:
+            starts = [t * whole // length for t in range(length + 1)]
+            more = rng.randint(np.diff(starts))
+            chosen = [start + n for start, n in zip(starts, more, strict=False)]
+        clips.append([offset + frame for frame in chosen])
+    found = choose_test_frames(num_frames, sampling="uniform_pyskl", clip_len=8, num_clips=3)
+    np.testing.assert_array_equal(found, clips)
+    ours = choose_test_frames(num_frames, sampling="uniform", clip_len=8, num_clips=3)
+    assert np.array_equal(found, ours) == same
 
 
 def test_uniform_sample_train_draws_like_the_test_mode():
