@@ -52,7 +52,17 @@ ALLOWED = {
     "analysis": {"skeletons", "graph", "model", "evaluation"},
     "explain": {"skeletons", "files", "model", "data", "training", "analysis", "viz"},
     "viz": {"skeletons", "graph"},
-    "widgets": {"skeletons", "graph", "viz"},
+    "widgets": {
+        "skeletons",
+        "graph",
+        "files",
+        "model",
+        "data",
+        "training",
+        "evaluation",
+        "experiments",
+        "viz",
+    },
 }
 TOP = {"reporting", "demo", "cli", "__main__", "__init__"}
 

@@ -45,9 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError, ModuleNotFoundError) as error:  # the last: a missing extra
         sys.stderr.write(f"msg3d-lab: {' '.join(str(error).split())}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("\nmsg3d-lab: stopped\n")
+    except KeyboardInterrupt as stop:  # `training.signals.Stopped` says how to go on
+        sys.stderr.write(f"\nmsg3d-lab: {str(stop) or 'stopped'}\n")
         sys.exit(130)
+    except SystemExit as stop:
+        if message := getattr(stop, "message", ""):  # `training.signals.Requeue`
+            sys.stderr.write(f"\nmsg3d-lab: {message}\n")
+        raise
 
 
 DESCRIPTION = (

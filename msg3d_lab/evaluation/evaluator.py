@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from msg3d_lab.training.distributed.processes import launch
 from msg3d_lab.training.matching.tested_store import MatchedStore, open_matching_store
 from msg3d_lab.training.runs import Run, open_run
 from msg3d_lab.training.setup import build_test_batches
+from msg3d_lab.training.signals import say_when_interrupted, stop_signal
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -56,6 +58,7 @@ class EvaluationResult:
     tested: MatchedStore
 
 
+@say_when_interrupted("stopped: the same call goes on")
 def evaluate(
     run: Run | str | Path,
     *,
@@ -100,6 +103,8 @@ def evaluate(
 
     Raises:
         FileNotFoundError: no run, no weights or no store.
+        Requeue: SIGTERM; what is scored is saved first.
+        Stopped: Ctrl-C, likewise.
         ValueError: the store does not fit the run, see `open_matching_store`; an unknown `average`;
             the number of running processes differs from `devices` and `num_nodes`.
 
@@ -138,20 +143,27 @@ def evaluate(
     batches.indices = indices[left[fabric.global_rank :: fabric.world_size]]
     resumed = f" ({done.sum()} of {len(done)} samples were done)" if done.any() else ""
     scored = [np.zeros(0, dtype=np.int64)]
-    for logits, _, positions in tqdm(
-        predict(model, prefetch(batches), device=fabric.device),
-        total=len(batches),
-        desc=f"testing {run.path.name}{resumed}",
-        unit="batch",
-        disable=not (progress and fabric.is_global_zero),
-        dynamic_ncols=True,
-    ):
-        clips = torch.from_numpy(logits)
-        clips = clips.softmax(-1) if average == "softmax" else clips
-        rows = np.searchsorted(indices, positions)  # the positions of a split ascend
-        values[rows] = clips.mean(1).numpy()
-        partial.add(rows, values[rows])
-        scored.append(rows)
+    with stop_signal(signal.SIGTERM, signal.SIGINT) as stop:
+        for logits, _, positions in tqdm(
+            predict(model, prefetch(batches), device=fabric.device),
+            total=len(batches),
+            desc=f"testing {run.path.name}{resumed}",
+            unit="batch",
+            disable=not (progress and fabric.is_global_zero),
+            dynamic_ncols=True,
+        ):
+            clips = torch.from_numpy(logits)
+            clips = clips.softmax(-1) if average == "softmax" else clips
+            rows = np.searchsorted(indices, positions)  # the positions of a split ascend
+            values[rows] = clips.mean(1).numpy()
+            partial.add(rows, values[rows])
+            scored.append(rows)
+            if stop.is_set():
+                partial.save()
+                raise stop.error(
+                    f"stopped: {done.sum() + sum(map(len, scored))} of {len(done)} samples are "
+                    "scored; the same call goes on"
+                )
     if fabric.world_size > 1:
         own = np.concatenate(scored)
         for rows, found in gather(fabric, (own, values[own])):

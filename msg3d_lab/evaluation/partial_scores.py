@@ -68,7 +68,7 @@ class PartialScores:
         """Add some rows; they are saved at the first call `seconds` after the last save."""
         self._waiting.append((rows, scores))
         if time.monotonic() - self._saved >= self._seconds:
-            self._save()
+            self.save()
 
     def remove(self) -> None:
         """Delete the files, and those of weights that the run no longer has."""
@@ -77,7 +77,10 @@ class PartialScores:
             if not folder.name.startswith(f"testing-{self._weights}-"):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Save the rows that are waiting, if any."""
+        if not self._waiting:
+            return
         rows, scores = (np.concatenate(column) for column in zip(*self._waiting, strict=True))
         try:
             path = self.folder / f"{uuid.uuid4().hex}.npz"

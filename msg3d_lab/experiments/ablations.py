@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import signal
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
@@ -24,16 +28,19 @@ from msg3d_lab.training.loop import fit
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import open_run
 from msg3d_lab.training.setup import build_model
-from msg3d_lab.training.signals import Requeue, stop_signal
+from msg3d_lab.training.signals import say_when_interrupted, stop_signal
 from msg3d_lab.training.validation import split_validation
 
 if TYPE_CHECKING:
     from msg3d_lab.training.distributed.slurm import Slurm
 
 
+GRID_PROGRESS = "ablation.json"  # in the folder of the runs, while they are run
+_SECONDS = 2.0  # between two writes of it
 _FEW_FRAMES = 16  # enough to compare the cost of variants
 
 
+@say_when_interrupted("stopped: the same call goes on")
 def ablate(
     grid: Grid | str,
     *,
@@ -64,6 +71,7 @@ def ablate(
 
     Raises:
         Requeue: SIGTERM was received; the same call continues the ablation.
+        Stopped: Ctrl-C, likewise.
         ValueError: see `AblationResults`; so is `FileNotFoundError`.
     """
     results = AblationResults(grid, **options)
@@ -82,12 +90,17 @@ def ablate(
         import torch
 
         threads = max(1, torch.get_num_threads() // max(1, min(jobs, len(tasks))))
-        with stop_signal() as stop, _ProgressBar(results, enabled=progress) as bar:
+        with (
+            stop_signal(signal.SIGTERM, signal.SIGINT) as stop,
+            _ProgressBar(results, enabled=progress) as bar,
+        ):
 
             def tick(running: list[Path]) -> None:
                 bar.update(running)
                 if stop.is_set():
-                    raise Requeue("told to stop: give the same command again to go on")
+                    raise stop.error(
+                        "stopped: trainings have written their checkpoints; the same call goes on"
+                    )
 
             for path, failure in in_processes(tasks, jobs=jobs, threads=threads, tick=tick):
                 _record_failure(path, failure)
@@ -186,7 +199,12 @@ def _record_failure(path: Path, failure: Failure | None) -> None:
 
 
 class _ProgressBar:
-    """One bar over all runs, weighted by their cost, so that its ETA is that of the ablation."""
+    """One bar over all runs, weighted by their cost, so that its ETA is that of the ablation.
+
+    While it is shown, the file ablation.json in the folder of the runs says the same: `done` of
+    `total` (in the unit of the costs) and `first_done` of this call, the `running` runs, `started`
+    and `time` (seconds since 1970).
+    """
 
     def __init__(self, results: AblationResults, *, enabled: bool) -> None:
         self._name = results.grid.name
@@ -212,6 +230,8 @@ class _ProgressBar:
             smoothing=0,
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
         )
+        self._folder = results.planned[0].path.parent.parent
+        self._started, self._first, self._written = time.time(), self._done(), -math.inf
         self._show()
 
     def __enter__(self) -> _ProgressBar:
@@ -219,6 +239,7 @@ class _ProgressBar:
 
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
+        (self._folder / GRID_PROGRESS).unlink(missing_ok=True)
 
     def update(self, running: Sequence[Path]) -> None:
         """Count the finished epochs of the running ones."""
@@ -226,6 +247,25 @@ class _ProgressBar:
             fraction = _count_epochs(path / "metrics.csv") / self._epochs[path]
             self._fraction[path] = max(self._fraction[path], min(fraction, 1.0))
         self._show()
+        if time.monotonic() - self._written >= _SECONDS:
+            self._write(running)
+
+    def _write(self, running: Sequence[Path]) -> None:
+        """Write for readers outside where the ablation is; it goes on if that cannot be written."""
+        self._written = time.monotonic()
+        now = {
+            "done": self._done(),
+            "first_done": self._first,
+            "total": sum(self._cost.values()),
+            "running": [f"{path.parent.name}/{path.name}" for path in running],
+            "started": self._started,
+            "time": time.time(),
+        }
+        with (
+            suppress(OSError),
+            write_aside(self._folder / GRID_PROGRESS, overwrite=True) as aside,
+        ):
+            aside.write_text(json.dumps(now), encoding="utf-8")
 
     def finish(self, path: Path, failure: Failure | None) -> None:
         """Count a run as ended; the rest of a failed one is taken off the total."""

@@ -33,12 +33,14 @@ from msg3d_lab.explain.tables import (
 )
 from msg3d_lab.files import locked
 from msg3d_lab.training.runs import Run
+from msg3d_lab.training.signals import say_when_interrupted
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 32  # clips that are saved at a time
 
 
+@say_when_interrupted("stopped: finished chunks of clips are kept; the same call goes on")
 def explain_run(
     run: Run | str | Path,
     method: Method,
@@ -66,6 +68,7 @@ def explain_run(
         BlockingIOError: another process is writing this table.
         FileExistsError: another table is at `out`.
         FileNotFoundError: no run, no weights, or no store.
+        Stopped: Ctrl-C; the finished chunks are kept.
         ValueError: an unknown name, or a store that does not fit the run.
     """
     check_method(method)

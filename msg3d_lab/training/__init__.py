@@ -7,7 +7,7 @@ from msg3d_lab.training.diagnostics.overfitting import overfit
 from msg3d_lab.training.loop import fit
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run, open_run
-from msg3d_lab.training.signals import Requeue
+from msg3d_lab.training.signals import Requeue, Stopped
 from msg3d_lab.training.weights.as_run import run_of_weights
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Recipe",
     "Requeue",
     "Run",
+    "Stopped",
     "TensorBoard",
     "estimate",
     "find_learning_rate",

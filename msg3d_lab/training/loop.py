@@ -20,6 +20,7 @@ from msg3d_lab.training.runs import Run
 from msg3d_lab.training.schedule import lr_at, peak_lr
 from msg3d_lab.training.session import OnNan, Session
 from msg3d_lab.training.setup import build_batches, open_store_for
+from msg3d_lab.training.signals import say_when_interrupted
 from msg3d_lab.training.state import build_state
 from msg3d_lab.training.step import clips_per_step, train_step
 from msg3d_lab.training.validation import is_validated, validate
@@ -46,6 +47,10 @@ class FitOptions(JobOptions, total=False):
     progress: bool
 
 
+@say_when_interrupted(
+    "stopped at once: the newest checkpoint is kept, if there is one; go on with --resume "
+    "(resume=True)"
+)
 def fit(
     recipe: Recipe | str,
     *,
@@ -96,9 +101,9 @@ def fit(
         FileNotFoundError: no store, or it was removed meanwhile; no initial weights; the folder to
             resume is no run.
         BlockingIOError: another process is training in the run folder.
-        KeyboardInterrupt: Ctrl-C; a checkpoint is written first.
         OSError: something cannot be written; the checkpoints are unchanged.
         Requeue: SIGTERM; a checkpoint is written first.
+        Stopped: Ctrl-C, or a notebook's stop button; a checkpoint is written first.
         TypeError: a callback that cannot be called.
         ValueError: the store does not fit the recipe, or was changed meanwhile; another number of
             processes runs than was asked for; an argument out of range; the initial weights are of

@@ -1,23 +1,55 @@
-"""The progress bar of a training."""
+"""The progress of a training: a bar, and for readers outside progress.json and training.log."""
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 
+from msg3d_lab.files import write_aside
 from msg3d_lab.training.recipes import Recipe
+from msg3d_lab.training.runs import LOG, PROGRESS
 
 log = logging.getLogger(__name__)
 
+_SECONDS = 2.0  # between two writes of progress.json: reading a GPU's sums waits for the GPU
+
 
 class Progress:
-    """One bar over all epochs, so that its ETA is the run's; not enabled, lines go to the log."""
+    """One bar over all epochs, so that its ETA is the run's; not enabled, lines go to the log.
 
-    def __init__(self, recipe: Recipe, steps_per_epoch: int, *, done: int, enabled: bool) -> None:
+    In the run's folder progress.json says where training is, until it has finished: `step` of
+    `steps`, `first_step` of this sitting, `epoch` (2.5 in the middle of the third), `train_loss`,
+    `train_top1` and `clips_per_s` of the epoch so far, `started` and `time` (seconds since 1970).
+    What is said is also in training.log. If they cannot be written, training goes on without.
+
+    Args:
+        recipe: whose training.
+        steps_per_epoch: the number of steps of an epoch.
+        done: steps done before.
+        enabled: whether to show the bar.
+        folder: of the run; None: nothing is written.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        steps_per_epoch: int,
+        *,
+        done: int,
+        enabled: bool,
+        folder: Path | None,
+    ) -> None:
+        self._folder, self._steps_per_epoch = folder, steps_per_epoch
+        self._first, self._step, self._started = done, done, time.time()
+        self._written = -math.inf
         self._name, self._epochs = recipe.name, recipe.training.epochs
         self._held_out = recipe.held_out
         self._bar = tqdm(
@@ -38,10 +70,17 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line above the bar, or log it where no bar is shown."""
+        self.note(line)
         if self._bar.disable:
             log.info(line)
         else:
             self._bar.write(line)
+
+    def note(self, line: str) -> None:
+        """Write a line into the folder's training.log only."""
+        if self._folder is not None:
+            with suppress(OSError), (self._folder / LOG).open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
 
     def start_epoch(self, epoch: int) -> None:
         """Show the epoch, which is counted from 0 here and from 1 on the screen."""
@@ -51,13 +90,40 @@ class Progress:
     def step(self, sums: torch.Tensor, seen: int, *, seconds: float) -> None:
         """Count a step. Sums, clips and seconds are those of the epoch so far.
 
-        Numbers are read from the device only when the bar is drawn.
+        Numbers are read from the device only when the bar is drawn or progress.json written.
         """
-        if self._bar.update() and seen:
-            loss, correct = (sums / seen).tolist()
+        self._step += 1
+        drawn = self._bar.update()
+        due = self._folder is not None and time.monotonic() - self._written >= _SECONDS
+        if not seen or not (drawn or due):
+            return
+        loss, correct = (sums / seen).tolist()
+        if drawn:
             self._bar.set_postfix_str(
                 f"loss {loss:.3f}, top-1 {100 * correct:.1f} %, {seen / seconds:.0f} clips/s"
             )
+        if due:
+            self._write(loss, correct, clips_per_s=seen / max(seconds, 1e-9))
+
+    def _write(self, loss: float, correct: float, *, clips_per_s: float) -> None:
+        self._written = time.monotonic()
+        now = {
+            "step": self._step,
+            "steps": self._epochs * self._steps_per_epoch,
+            "first_step": self._first,
+            "epoch": self._step / self._steps_per_epoch,
+            "train_loss": loss,
+            "train_top1": correct,
+            "clips_per_s": clips_per_s,
+            "started": self._started,
+            "time": time.time(),
+        }
+        if self._folder is not None:
+            with (
+                suppress(OSError),
+                write_aside(self._folder / PROGRESS, overwrite=True) as aside,
+            ):
+                aside.write_text(json.dumps(now), encoding="utf-8")
 
     def finish_epoch(self, row: dict[str, Any]) -> None:
         """Print a line about the epoch above the bar."""

@@ -7,6 +7,8 @@ init.csv            of a run with initial weights: each tensor, loaded or new
 model.safetensors   the weights that were kept, and how to rebuild the model
 resume.pt           the newest checkpoint, until the run is finished; the one before it is
                     resume.previous.pt (see `msg3d_lab.training.checkpointing`)
+progress.json       where training is, until it has finished (see `msg3d_lab.training.progress`)
+training.log        what training said, with times
 testing-.../        the scores so far, until a test is finished (`evaluation.partial_scores`)
 scores.parquet      test scores by sample id (written by `msg3d_lab.evaluation.evaluate`)
 """
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 
 NEWEST, PREVIOUS = "resume.pt", "resume.previous.pt"
+PROGRESS, LOG, LOCK = "progress.json", "training.log", ".lock"
 _PACKAGES = ("msg3d-lab", "torch", "lightning-fabric", "numpy", "pyarrow", "pandas")
 
 

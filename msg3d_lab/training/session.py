@@ -30,9 +30,9 @@ from msg3d_lab.training.distributed.collectives import any_process, gather, run_
 from msg3d_lab.training.matching.recipe import store_notes
 from msg3d_lab.training.progress import Progress
 from msg3d_lab.training.recipes import Recipe
-from msg3d_lab.training.runs import Run, create_run, describe_environment, find_run
+from msg3d_lab.training.runs import LOCK, PROGRESS, Run, create_run, describe_environment, find_run
 from msg3d_lab.training.schedule import explain_peak_lr
-from msg3d_lab.training.signals import stop_signal
+from msg3d_lab.training.signals import Requeue, Stopped, stop_signal
 from msg3d_lab.training.state import TrainState
 from msg3d_lab.training.step import StepResult
 
@@ -101,7 +101,13 @@ class Session:
             notes = self._restore()
             done = state.epoch * self.steps_per_epoch + state.step
             self._bar = stack.enter_context(
-                Progress(recipe, self.steps_per_epoch, done=done, enabled=self._show)
+                Progress(
+                    recipe,
+                    self.steps_per_epoch,
+                    done=done,
+                    enabled=self._show,
+                    folder=self.run.path if fabric.is_global_zero else None,
+                )
             )
             self._bar.say(explain_peak_lr(recipe.training, fabric.world_size))
             for note in store_notes(recipe, self.store):
@@ -119,6 +125,11 @@ class Session:
         return self
 
     def __exit__(self, *exception: Any) -> None:
+        error = exception[1]
+        if error is not None and not self._finished_before:
+            told = isinstance(error, Requeue | Stopped)
+            name = "" if told else f"{type(error).__name__}: "
+            self._bar.note(f"{name}{getattr(error, 'message', error)}")
         self._stack.__exit__(*exception)
 
     @property
@@ -139,8 +150,8 @@ class Session:
         """Count the step; write a checkpoint if it is time, or if somebody wants to stop.
 
         Raises:
-            KeyboardInterrupt: SIGINT came; a checkpoint is written.
             Requeue: SIGTERM came; a checkpoint is written.
+            Stopped: SIGINT came; a checkpoint is written.
             ValueError: the step was not finite, and `on_nan` does not allow that (any more).
         """
         state = self.state
@@ -200,7 +211,7 @@ class Session:
             if state.initial is not None:
                 initial = state.initial.tensors(state.net, label_names=names)
             create_run(self.run.path, self.recipe, environment, initial=initial)
-        stack.enter_context(locked(self.run.path / ".lock"))
+        stack.enter_context(locked(self.run.path / LOCK))
         if old is not None:
             if old.finished:
                 raise FileExistsError(f"{old.path} was finished by another process meanwhile")
@@ -230,12 +241,9 @@ class Session:
 
     def _save_and_stop(self) -> None:
         self._save()
-        message = (
-            f"told to stop: the checkpoint is of {self.state.place}; go on with --resume "
-            "(resume=True)"
+        raise self._stop.error(
+            f"stopped: the checkpoint is of {self.state.place}; go on with --resume (resume=True)"
         )
-        self._bar.say(message)
-        raise self._stop.error(message)
 
     def _handle_nan(self, batch: Batch, result: StepResult) -> None:
         """Stop at a step that is not finite, or say that it is skipped."""
@@ -289,6 +297,8 @@ class Session:
         for path in (run.checkpoint, run.path):
             sync(path)
         remove_checkpoints(run.path)
+        (run.path / PROGRESS).unlink(missing_ok=True)
+        self._bar.note(f"finished: the weights of epoch {kept} are kept")
 
 
 class StoreWatch:

@@ -1,4 +1,4 @@
-"""Stopping a training from outside: SIGTERM (a cluster) and SIGINT (Ctrl-C)."""
+"""Stopping long work from outside: SIGTERM (a cluster), SIGINT (Ctrl-C, a stop button)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,27 @@ class Requeue(SystemExit):
         self.message = message
 
 
+class Stopped(KeyboardInterrupt):
+    """Work was stopped by SIGINT; the message says what is kept and how to go on.
+
+    A notebook shows the message in place of a traceback, and so does `msg3d-lab`.
+    """
+
+    def _render_traceback_(self) -> list[str]:  # IPython's way to ask an exception
+        return [str(self)]
+
+
+@contextmanager
+def say_when_interrupted(message: str) -> Iterator[None]:
+    """Raise `Stopped` with a message where the block is interrupted without one."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except KeyboardInterrupt:
+        raise Stopped(message) from None
+
+
 class StopSignal:
     """Whether the process was told to stop.
 
@@ -39,7 +60,7 @@ class StopSignal:
 
     def error(self, message: str) -> BaseException:
         """The exception that ends the process as the signal would, with a message."""
-        return KeyboardInterrupt(message) if self.number == signal.SIGINT else Requeue(message)
+        return Stopped(message) if self.number == signal.SIGINT else Requeue(message)
 
 
 @contextmanager

@@ -76,7 +76,13 @@ def undisturbed(start, tmp_path_factory):
 def assert_the_same(folder, undisturbed, *, scores=True):
     run = open_run(folder)
     names = {p.name for p in run.path.iterdir()}
-    assert names == {"recipe.yaml", "environment.json", "metrics.csv", "model.safetensors"}
+    assert names == {
+        "recipe.yaml",
+        "environment.json",
+        "metrics.csv",
+        "model.safetensors",
+        "training.log",
+    }
     assert run.checkpoint.read_bytes() == undisturbed.checkpoint.read_bytes()
     one, other = (r.metrics.drop(columns=TIMING) for r in (run, undisturbed))
     assert one.to_csv() == other.to_csv()
