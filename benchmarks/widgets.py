@@ -58,7 +58,23 @@ def player() -> Case:
     return Case(widget, ".msg3d-player input", [i % 60 for i in range(REPEATS)])
 
 
-CASES: dict[str, Callable[[], Case]] = {"Player": player}
+def adjacency() -> Case:
+    """Both aggregations side by side, k dragged from 0 to 12."""
+    widget = lab.widgets.AdjacencyExplorer("ntu25", joint="left wrist")
+    return Case(widget, ".msg3d-lab input", [i % 13 for i in range(REPEATS)])
+
+
+def window() -> Case:
+    """The largest window, hops dragged from 0 to 12."""
+    widget = lab.widgets.WindowExplorer("ntu25", window_size=7, edges="grid")
+    return Case(widget, ".msg3d-lab input", [i % 13 for i in range(REPEATS)])
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "Player": player,
+    "AdjacencyExplorer": adjacency,
+    "WindowExplorer": window,
+}
 
 
 def main() -> None:

@@ -61,6 +61,7 @@ ALLOWED = {
         "training",
         "evaluation",
         "experiments",
+        "analysis",
         "viz",
     },
 }

@@ -1,20 +1,23 @@
 """Widgets that run in the browser, panels that follow runs, curves of a training here."""
 
 from msg3d_lab.widgets.ablation_board import AblationBoard
-from msg3d_lab.widgets.controls import confusion_player, hop_slider
+from msg3d_lab.widgets.adjacency import AdjacencyExplorer
+from msg3d_lab.widgets.controls import confusion_player
 from msg3d_lab.widgets.live import LiveCurves
 from msg3d_lab.widgets.player import Player
 from msg3d_lab.widgets.run_browser import RunBrowser
 from msg3d_lab.widgets.run_monitor import RunMonitor
 from msg3d_lab.widgets.training_panel import TrainingPanel
+from msg3d_lab.widgets.window import WindowExplorer
 
 __all__ = [
     "AblationBoard",
+    "AdjacencyExplorer",
     "LiveCurves",
     "Player",
     "RunBrowser",
     "RunMonitor",
     "TrainingPanel",
+    "WindowExplorer",
     "confusion_player",
-    "hop_slider",
 ]

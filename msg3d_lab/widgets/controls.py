@@ -7,56 +7,12 @@ from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from msg3d_lab.skeletons import Skeleton
-from msg3d_lab.viz.graphs.hops import hop_figure
 from msg3d_lab.viz.motion.player import player_html
-from msg3d_lab.viz.style import png
 
 if TYPE_CHECKING:
     import ipywidgets
-
-
-class HopSlider(NamedTuple):
-    """A box with the slider `k` and the drop-down `joint`, and an image that follows them."""
-
-    controls: ipywidgets.Box
-    picture: ipywidgets.Image
-    k: ipywidgets.IntSlider
-    joint: ipywidgets.Dropdown
-
-
-def hop_slider(
-    skeleton: Skeleton, *, focus: int = 0, k: int = 3, num_scales: int = 13
-) -> HopSlider:
-    """Return a slider for the scale k, a drop-down of joints, and a `hop_figure` that follows them.
-
-    Args:
-        skeleton: the joint layout.
-        focus: the first joint shown.
-        k: the first scale shown.
-        num_scales: K + 1; the slider goes from 0 to K.
-
-    Raises:
-        ValueError: `k` or `focus` is out of range.
-    """
-    import ipywidgets
-
-    if not 0 <= k < num_scales:
-        raise ValueError(f"k goes from 0 to num_scales - 1 = {num_scales - 1}, found {k}")
-    if not 0 <= focus < skeleton.num_joints:
-        raise ValueError(f"focus is a joint number, 0 to {skeleton.num_joints - 1}, found {focus}")
-    slider = ipywidgets.IntSlider(
-        value=k, min=0, max=num_scales - 1, description="scale k", continuous_update=False
-    )
-    names = [(name, joint) for joint, name in enumerate(skeleton.joints)]
-    joint = ipywidgets.Dropdown(options=names, value=focus, description="joint")
-    controls = _described(ipywidgets.HBox, "A slider for k and a choice of joint, in a kernel.")(
-        [slider, joint]
-    )
-    picture = _picture(lambda: hop_figure(skeleton, slider.value, focus=joint.value), controls)
-    return HopSlider(controls, picture, slider, joint)
 
 
 class CellPlayer(NamedTuple):
@@ -138,23 +94,6 @@ def confusion_player(
 def _cell_text(cell: tuple[int, int], label_names: Sequence[str], count: int) -> str:
     true, predicted = (label_names[i] for i in cell)
     return f"{true}: {'recognised' if true == predicted else f'taken for {predicted}'} ({count})"
-
-
-def _picture(draw: Callable[[], Figure], controls: ipywidgets.Widget) -> ipywidgets.Image:
-    """An image that is drawn again when a control, or one in a box of controls, is moved."""
-    import ipywidgets
-
-    picture: ipywidgets.Image = _described(
-        ipywidgets.Image, "The slider's picture, while a kernel runs."
-    )(format="png", layout={"max_width": "100%"})
-
-    def redraw(_: Any = None) -> None:
-        picture.value = png(draw(), dpi=100)
-
-    for control in getattr(controls, "children", [controls]):
-        control.observe(redraw, names="value")
-    redraw()
-    return picture
 
 
 def _described(kind: type, text: str) -> Any:
