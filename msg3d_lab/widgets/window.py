@@ -20,7 +20,13 @@ from msg3d_lab.graph import (
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.graphs.matrices import frame_name
 from msg3d_lab.viz.graphs.on_body import window_weights
-from msg3d_lab.widgets.adjacency import NO_PATH, closed_figure, farthest, joint_name, packed_skeleton
+from msg3d_lab.widgets.adjacency import (
+    NO_PATH,
+    closed_figure,
+    farthest,
+    joint_name,
+    packed_skeleton,
+)
 from msg3d_lab.widgets.browser import GRAPH_CSS, BrowserWidget, module, pack
 
 
