@@ -64,6 +64,13 @@ QUICK = {
         "SAMPLES": 1,
         "STEPS": 2,
     },
+    # Runs of the embedded set in the place of real ones.
+    "08_real_data": {
+        "RUNS": "{run}/..",
+        "RECIPE": "{run}/recipe.yaml",
+        "DATA": "{store}",
+        "NUM_CLIPS": 16,
+    },
 }
 MEGABYTE = 1_000_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
@@ -64,14 +65,24 @@ def calibration_error(scores: Scores, *, bins: int = _BINS) -> float:
     return float(error)
 
 
-def confusion_counts(scores: Scores) -> np.ndarray:
-    """Return how often class i (row) was predicted as class j (column), as int64."""
+def confusion_counts(scores: Scores | Sequence[Scores]) -> np.ndarray:
+    """Return how often class i (row) was predicted as class j (column), as int64.
+
+    Args:
+        scores: of a split; of several seeds, their counts are added up.
+
+    Raises:
+        ValueError: no scores, or scores of other classes.
+    """
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
+    several = [scores] if isinstance(scores, Scores) else list(scores)
+    if not several or any(one.label_names != several[0].label_names for one in several):
+        raise ValueError("expected scores of the same classes, at least one")
     counts = multiclass_confusion_matrix(
-        torch.tensor(scores.predictions),
-        torch.tensor(scores.labels),
-        num_classes=len(scores.label_names),
+        torch.tensor(np.concatenate([one.predictions for one in several])),
+        torch.tensor(np.concatenate([one.labels for one in several])),
+        num_classes=len(several[0].label_names),
     )
     return counts.numpy()
 
@@ -108,11 +119,11 @@ def per_class(scores: Scores) -> pd.DataFrame:
     return pd.DataFrame(table, index=pd.Index(scores.label_names, name="class"))
 
 
-def confused_pairs(scores: Scores, *, top: int = 10) -> pd.DataFrame:
+def confused_pairs(scores: Scores | Sequence[Scores], *, top: int = 10) -> pd.DataFrame:
     """Return the most frequent confusions: true, predicted, times, and fraction of the true class.
 
     Args:
-        scores: of a split.
+        scores: of a split; of several seeds, see `confusion_counts`.
         top: the number of pairs at most.
     """
     import pandas as pd
@@ -121,7 +132,7 @@ def confused_pairs(scores: Scores, *, top: int = 10) -> pd.DataFrame:
     wrong = counts - np.diag(np.diag(counts))
     order = np.argsort(-wrong, axis=None, kind="stable")[:top]
     rows = [divmod(int(place), len(counts)) for place in order if wrong.flat[place]]
-    names = scores.label_names
+    names = (scores if isinstance(scores, Scores) else scores[0]).label_names
     return pd.DataFrame(
         [(names[i], names[j], int(wrong[i, j]), wrong[i, j] / counts[i].sum()) for i, j in rows],
         columns=["true", "predicted", "times", "fraction"],

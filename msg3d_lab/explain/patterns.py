@@ -92,6 +92,39 @@ def to_parts(values: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, tuple[
     return found, names
 
 
+def against_motion(importance: pd.DataFrame, motion: pd.DataFrame) -> pd.DataFrame:
+    """Compare, class by class, what a network answers by with what moves.
+
+    A class whose most important feature is not the one that moves most is no mistake of the
+    network: what stays where it is can tell classes apart too.
+
+    Args:
+        importance: classes x features, see `class_matrix`.
+        motion: the same of the control `Motion`, of the same clips.
+
+    Returns:
+        A row per class: important (the feature with the largest share) and its share; moves most
+        (the feature with the largest share of the motion) and its share; same, whether these are
+        the same; correlation (Spearman's) of the two rows, nan where one is constant.
+
+    Raises:
+        ValueError: tables of other classes or features.
+    """
+    if not (importance.index.equals(motion.index) and importance.columns.equals(motion.columns)):
+        raise ValueError("expected both tables with the same classes and features, in one order")
+    ranks, moves = importance.rank(axis=1), motion.rank(axis=1)
+    table = pd.DataFrame(
+        {
+            "important": importance.idxmax(axis=1),
+            "share": importance.max(axis=1),
+            "moves most": motion.idxmax(axis=1),
+            "share of motion": motion.max(axis=1),
+        }
+    )
+    table["same"] = table["important"] == table["moves most"]
+    return table.assign(correlation=ranks.corrwith(moves, axis=1))
+
+
 def joint_time(values: np.ndarray, features: Features, skeleton: Skeleton) -> pd.DataFrame:
     """Return the mean share of every joint in every time segment.
 

@@ -1,7 +1,13 @@
 """Tables and pages of results."""
 
 from msg3d_lab.published import read_published
-from msg3d_lab.reporting.measured import find_runs, measured_results, results_table
+from msg3d_lab.reporting.measured import (
+    find_runs,
+    measured_results,
+    results_table,
+    runs_like,
+    scores_by_seed,
+)
 from msg3d_lab.reporting.model_index import write_metafile
 from msg3d_lab.reporting.recorded import record_result
 from msg3d_lab.reporting.rendering import render
@@ -22,6 +28,8 @@ __all__ = [
     "record_result",
     "render",
     "results_table",
+    "runs_like",
+    "scores_by_seed",
     "streams_overview",
     "streams_table",
     "write_metafile",

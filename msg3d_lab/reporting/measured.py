@@ -13,7 +13,7 @@ import numpy as np
 from msg3d_lab.evaluation.fusion import fuse
 from msg3d_lab.evaluation.metrics import accuracies
 from msg3d_lab.evaluation.scores import Scores, read_run_scores
-from msg3d_lab.reporting.names import FUSIONS, input_name
+from msg3d_lab.reporting.names import FUSIONS, STREAM_NAMES, input_name
 from msg3d_lab.reporting.recorded import describe_devices, read_recorded
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
@@ -137,6 +137,51 @@ def measured_results(
     if recorded is not None:
         rows += _recorded_rows(Path(recorded), rows)
     return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def runs_like(runs: Sequence[Run], recipe: Recipe | str) -> list[Run]:
+    """Return the runs of a recipe's network and training, on any stream and with any seed.
+
+    Args:
+        runs: see `find_runs`.
+        recipe: a recipe, the name of one, or the path of its YAML.
+    """
+    wanted = _without_stream(recipes.get(recipe))
+    return [run for run in runs if _without_stream(run.recipe) == wanted]
+
+
+def scores_by_seed(runs: Sequence[Run], streams: str) -> dict[int, Scores]:
+    """Return the test scores of a stream, or of a fusion of streams, by seed.
+
+    Args:
+        runs: tested runs of one recipe on any streams, see `runs_like`.
+        streams: a stream ("bone"), or a fusion by the name that tables give it ("two-stream",
+            "four-stream").
+
+    Returns:
+        Seeds that lack a stream are left out.
+
+    Raises:
+        ValueError: unknown streams, or two runs of one stream and seed.
+    """
+    names = {shown: name for name, shown in STREAM_NAMES.items()}
+    name = names.get(streams, streams)
+    if name not in STREAM_NAMES:
+        raise ValueError(f"unknown streams {streams!r}: expected one of {', '.join(names)}")
+    weights = FUSIONS.get(name, {name: 1.0})
+    by_seed: dict[int, dict[str, Scores]] = {}
+    for run in runs:
+        stream, seed = run.recipe.data.stream, run.recipe.training.seed
+        if stream in by_seed.setdefault(seed, {}):
+            raise ValueError(f"two runs of {stream} with seed {seed}: choose runs of one recipe")
+        by_seed[seed][stream] = read_run_scores(run)
+    return {
+        seed: fuse([scores[stream] for stream in weights], weights=list(weights.values()))
+        if len(weights) > 1
+        else scores[name]
+        for seed, scores in sorted(by_seed.items())
+        if weights.keys() <= scores.keys()
+    }
 
 
 def _identity(run: Run) -> tuple[Any, ...]:

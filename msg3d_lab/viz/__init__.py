@@ -38,6 +38,7 @@ from msg3d_lab.viz.results.evaluation import (
 )
 from msg3d_lab.viz.results.fusion import fusion_curve, fusion_plot
 from msg3d_lab.viz.results.published import published_plot
+from msg3d_lab.viz.results.seeds import seeds_plot
 from msg3d_lab.viz.results.timeline import timeline_figure
 from msg3d_lab.viz.results.training import (
     learning_curve,
@@ -86,6 +87,7 @@ __all__ = [
     "sampling_plot",
     "save_figure",
     "scales_figure",
+    "seeds_plot",
     "share_heatmap",
     "streams_figure",
     "timeline_figure",

@@ -161,6 +161,20 @@ def test_confused_pairs_by_hand():
     assert evaluation.confused_pairs(scores_of(np.eye(3), [0, 1, 2])).empty
 
 
+def test_confusions_of_several_seeds_are_added_up():
+    one = scores_of(np.eye(3)[[1, 1, 2]], [0, 0, 2])
+    two = scores_of(np.eye(3)[[1, 0, 0]], [0, 0, 2])
+    both = evaluation.confusion_counts([one, two])
+    assert both.tolist() == [[1, 3, 0], [0, 0, 0], [1, 0, 1]]
+    pairs = evaluation.confused_pairs([one, two])
+    assert pairs["times"].tolist() == [3, 1]
+    assert pairs["fraction"].tolist() == [0.75, 0.5]
+    other = scores_of(np.eye(3), [0, 1, 2], names=("a", "b", "c"))
+    for wrong in ([], [one, other]):
+        with pytest.raises(ValueError, match="expected scores of the same classes"):
+            evaluation.confusion_counts(wrong)
+
+
 def test_hardest_by_hand():
     values = [[0.7, 0.2, 0.1], [0.05, 0.05, 0.9], [0.3, 0.3, 0.4]]
     table = evaluation.hardest(scores_of(values, [0, 1, 2]), top=2)

@@ -1,9 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from msg3d_lab import skeletons
 from msg3d_lab.explain.features import make_features
 from msg3d_lab.explain.patterns import (
+    against_motion,
     class_matrix,
     compare,
     joint_time,
@@ -20,6 +22,27 @@ def test_shares_are_of_absolute_values():
     np.testing.assert_allclose(found, [[0.75, -0.25, 0], [0, 0, 0]])
     with pytest.raises(ValueError, match="expected finite importance"):
         shares(np.array([[np.inf, 1]]))
+
+
+def test_against_motion_by_hand():
+    important = pd.DataFrame(
+        [[0.6, 0.3, 0.1], [0.2, 0.1, 0.7]],
+        index=["throw", "walk"],
+        columns=["arms", "torso", "legs"],
+    )
+    moving = pd.DataFrame(
+        [[0.8, 0.0, 0.2], [0.5, 0.1, 0.4]], index=["throw", "walk"], columns=important.columns
+    )
+    table = against_motion(important, moving)
+    assert table["important"].tolist() == ["arms", "legs"]
+    assert table["moves most"].tolist() == ["arms", "arms"]
+    assert table["same"].tolist() == [True, False]
+    assert table["share"].tolist() == [0.6, 0.7]
+    assert table["share of motion"].tolist() == [0.8, 0.5]
+    # Spearman: 1 - 6 sum(d^2) / (n (n^2 - 1)), d the differences of the ranks.
+    np.testing.assert_allclose(table["correlation"], [1 - 6 * 2 / 24, 1 - 6 * 2 / 24])
+    with pytest.raises(ValueError, match="the same classes and features"):
+        against_motion(important, moving.iloc[::-1])
 
 
 def test_class_matrix_weighs_confident_clips_like_others():

@@ -4,7 +4,13 @@ from made_runs import made_run, made_scores
 
 from msg3d_lab.evaluation import read_scores, write_scores
 from msg3d_lab.evaluation.fusion import fuse
-from msg3d_lab.reporting.measured import find_runs, measured_results, results_table
+from msg3d_lab.reporting.measured import (
+    find_runs,
+    measured_results,
+    results_table,
+    runs_like,
+    scores_by_seed,
+)
 from msg3d_lab.reporting.recorded import record_result
 
 STREAMS = ("joint", "bone", "joint-motion", "bone-motion")
@@ -38,6 +44,32 @@ def test_find_runs_takes_the_later_of_two_equal_trainings(tmp_path):
     made_run(tmp_path / "d", settings=["learning_rate=0.2"])
     made_run(tmp_path / "e", num_clips=1)
     assert [run.path.name for run in find_runs(tmp_path)] == ["a", "c", "d", "e"]
+
+
+def test_runs_like_are_of_one_network_on_any_stream_with_any_seed(tmp_path, four):
+    made_run(tmp_path / "two", settings=["seed=2"])
+    made_run(tmp_path / "changed", settings=["learning_rate=0.2"])
+    made_run(tmp_path / "other", "ntu60-xview-3d-joint")
+    runs = find_runs(four) + find_runs(tmp_path)
+    found = [run.path.name for run in runs_like(runs, "ntu60-xsub-3d-bone")]
+    assert found == [*sorted(STREAMS), "two"]
+
+
+def test_scores_by_seed_are_of_a_stream_or_a_fusion(tmp_path, four):
+    made_run(tmp_path / "two", settings=["seed=2"], seed=9)
+    runs = find_runs(four) + find_runs(tmp_path)
+    assert list(scores_by_seed(runs, "joint")) == [1, 2]
+    assert list(scores_by_seed(runs, "joint motion")) == [1]
+    fused = scores_by_seed(runs, "four-stream")
+    assert list(fused) == [1]  # seed 2 has joints only
+    own = [read_scores(four / stream / "scores.parquet") for stream in STREAMS]
+    expected = fuse(own, weights=[2, 2, 1, 1])
+    assert (fused[1].values == expected.values).all()
+    with pytest.raises(ValueError, match="unknown streams 'three-stream'"):
+        scores_by_seed(runs, "three-stream")
+    made_run(tmp_path / "again", settings=["learning_rate=0.2"])
+    with pytest.raises(ValueError, match="two runs of joint with seed 1"):
+        scores_by_seed(runs + find_runs(tmp_path / "again"), "joint")
 
 
 def test_find_runs_leaves_out_what_cannot_be_read(tmp_path, caplog):
