@@ -46,7 +46,8 @@ class NetworkCost:
     the FLOPs that `torch.utils.flop_counter` counts. Normalisations, ReLUs, maxima and sums do not
     count. Papers that write "FLOPs" often mean MACs, and some count convolutions only: for MS-G3D
     at T = 300 and M = 2, the published programs execute 24.25 GMACs in convolutions and 8.52 GMACs
-    in products with graphs, together 32.77; this one executes 27.80. State T, M and the unit.
+    in products with graphs, together 32.77 (`published_form_macs`); this one executes 27.80. State
+    T, M and the unit.
 
     Attributes:
         parameters: trainable or not, their number.
@@ -56,6 +57,8 @@ class NetworkCost:
         activation_bytes: what autograd keeps per clip from forward to backward, in float32. Weights
             and what is kept once per batch do not count.
         parts: one row per layer; they add up to `parameters` and `macs`.
+        published_macs: of convolutions and of products with graphs in the form of the published
+            programs; see `published_form_macs`.
     """
 
     parameters: int
@@ -63,6 +66,7 @@ class NetworkCost:
     training_macs: int
     activation_bytes: int
     parts: tuple[PartCost, ...]
+    published_macs: tuple[int, int] = (0, 0)
 
 
 def network_cost(model: MSG3D, *, clip_len: int) -> NetworkCost:
@@ -114,7 +118,49 @@ def network_cost(model: MSG3D, *, clip_len: int) -> NetworkCost:
         training_macs=training_macs,
         activation_bytes=activation_bytes,
         parts=parts,
+        published_macs=published_form_macs(network, clip_len=clip_len),
     )
+
+
+def published_form_macs(model: MSG3D, *, clip_len: int) -> tuple[int, int]:
+    """Count what the published programs execute for the same network and one clip.
+
+    They aggregate over every scale and window first and project afterwards, for every person. What
+    other papers state for MS-G3D is counted on that form, and some count convolutions only. By
+    formulas: a graph of n nodes and K scales costs K n n C per step and its projection K C n O.
+
+    Args:
+        model: the network.
+        clip_len: T, frames of a clip.
+
+    Returns:
+        Multiply-accumulates of convolutions (with the classifier) and of products with graphs.
+
+    Source: kenziyuliu/MS-G3D and mmaction2 `projects/msg3d`, whose two models torch's counter gives
+        24.25 and 8.52 GMACs at T = 300, M = 2.
+    """
+    joints, frames, convolutions, graphs = model.skeleton.num_joints, clip_len, 0, 0
+    for block in model.blocks:
+        after = frames
+        for layer in block.modules():  # in the order in which they run
+            if isinstance(layer, MSGCN | G3D):
+                nodes, steps = joints, frames
+                if isinstance(layer, G3D):
+                    nodes, steps = joints * layer.window.size, -(-frames // layer.window.stride)
+                    after = steps
+                    convolutions += steps * joints * layer.collapse.conv.weight.numel()
+                scaled = layer.mlp.conv.in_channels  # scales * C
+                graphs += steps * nodes * nodes * scaled
+                convolutions += steps * nodes * layer.mlp.conv.weight.numel()
+            elif isinstance(layer, MSTCN):
+                before, after = after, -(-after // layer.stride)
+                for conv in layer.modules():
+                    if isinstance(conv, nn.Conv2d):
+                        at = before if conv is layer.reduce.conv else after
+                        convolutions += at * joints * conv.weight.numel()
+        frames = after
+    persons = model.num_persons
+    return persons * convolutions + model.fc.weight.numel(), persons * graphs
 
 
 def _training_cost(network: MSG3D, *, clip_len: int) -> tuple[int, int]:

@@ -2,10 +2,11 @@ import copy
 
 import pytest
 import torch
+from reference import ReferenceMSG3D
 from torch.utils.flop_counter import FlopCounterMode
 
 from msg3d_lab.model import MSG3D
-from msg3d_lab.model.cost import _kept_for_backward, network_cost
+from msg3d_lab.model.cost import _kept_for_backward, network_cost, published_form_macs
 
 SMALL = {"base_channels": 12, "num_gcn_scales": 4, "num_g3d_scales": 3}
 
@@ -141,6 +142,32 @@ def test_a_frozen_network_keeps_nothing():
     cost = network_cost(model, clip_len=8)
     assert cost.macs > 0
     assert (cost.training_macs, cost.activation_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"pathways": ("factorized",), "skeleton": "coco17"},
+        {"pathways": ("g3d",), "window_sizes": (3,), "window_dilations": (2,), "num_persons": 1},
+    ],
+)
+def test_published_form_macs_are_those_torch_counts_of_the_plain_formulation(arguments):
+    """The reference aggregates first and projects afterwards, as the published programs do."""
+    model = small(**arguments)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        ReferenceMSG3D.from_model(model)(noise(model, 1, 11))
+    counts = counter.get_flop_counts()["Global"]
+    products = sum(n for kind, n in counts.items() if "bmm" in str(kind)) // 2
+    rest = sum(counts.values()) // 2 - products
+    assert published_form_macs(model, clip_len=11) == (rest, products)
+
+
+def test_published_form_macs_of_the_published_network():
+    """T = 300, M = 2: 24.25 GMACs in convolutions, 8.52 in graphs, 32.77 together."""
+    convolutions, graphs = published_form_macs(MSG3D(num_classes=60), clip_len=300)
+    assert (round(convolutions / 1e9, 2), round(graphs / 1e9, 2)) == (24.25, 8.52)
+    assert round((convolutions + graphs) / 1e9, 2) == 32.77
 
 
 def test_a_single_frame_can_be_counted():
