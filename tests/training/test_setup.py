@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -124,3 +125,26 @@ def test_classes_are_balanced_once(toy_recipe):
         training(toy_recipe, "class_weights=balanced", "balanced_sampling=true")
     off = recipes.with_settings(toy_recipe, ["class_weights=none", "balanced_sampling=false"])
     assert off.hash == toy_recipe.hash
+
+
+def test_a_checkpoint_keeps_the_statistics_of_every_process(toy_recipe, toy_store):
+    """Until they are averaged at the end of the epoch, each process has its own."""
+    recipe = recipes.with_settings(toy_recipe, ["average_statistics=true", "ema_decay=0.9"])
+    state = new_state(recipe, toy_store, device="cpu")
+    saved = copy.deepcopy(state.capture())
+    for buffer in state.net.buffers():
+        if buffer.is_floating_point():
+            buffer += 1  # as if another process had saved the network's part
+    own = state.capture()["processes"][0]["statistics"]
+    assert len(own) == 2 * sum("running_" in name for name, _ in state.net.named_buffers())
+    saved["processes"][0]["statistics"] = own
+    again = new_state(recipe, toy_store, device="cpu")
+    again.restore(saved)
+    before = dict(again.net.named_buffers())
+    for name, buffer in state.net.named_buffers():
+        if "running_" in name:
+            assert torch.equal(before[name], buffer)
+    again.average_statistics()  # of one process: nothing changes
+    for name, buffer in state.net.named_buffers():
+        if "running_" in name:
+            assert torch.equal(before[name], buffer)
