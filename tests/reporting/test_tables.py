@@ -38,10 +38,11 @@ def test_nothing_measured_is_not_run_everywhere(published):
 def results(tmp_path_factory):
     """Two seeds of joint, one of bone, a changed recipe and synthetic data."""
     folder = tmp_path_factory.mktemp("runs")
-    made_run(folder / "j1", right=0.6)
-    made_run(folder / "j2", settings=["seed=2"], right=0.9, seed=7)
-    made_run(folder / "b1", "ntu60-xsub-3d-bone", seed=3)
-    made_run(folder / "changed", settings=["learning_rate=0.2"])
+    joint = "ntu60-xsub-3d-joint-pyskl"
+    made_run(folder / "j1", joint, right=0.6)
+    made_run(folder / "j2", joint, settings=["seed=2"], right=0.9, seed=7)
+    made_run(folder / "b1", "ntu60-xsub-3d-bone-pyskl", seed=3)
+    made_run(folder / "changed", joint, settings=["learning_rate=0.2"])
     made_run(folder / "s", "synthetic-joint")
     return measured_results(find_runs(folder))
 
@@ -66,7 +67,7 @@ def test_streams_table_sets_measured_beside_published(published, results):
     assert line["sd"] == pytest.approx(tops.std(ddof=1))
     assert line["difference"] == pytest.approx(tops.mean() - 89.6)
     assert math.isnan(line_of(ours, source="Liu")["measured"])  # another recipe
-    changed = line_of(ours, recipe="ntu60-xsub-3d-joint (changed: ")
+    changed = line_of(ours, recipe="ntu60-xsub-3d-joint-pyskl (changed: ")
     assert math.isnan(changed["published"])
     assert changed["seeds"] == 1
     assert math.isnan(changed["sd"])
@@ -78,7 +79,7 @@ def test_streams_table_fuses_matching_seeds_only(published, results):
     assert line["seeds"] == 1
     fused = results[(results["streams"] == "joint+bone") & (results["dataset"] == "ntu60")]
     assert line["measured"] == pytest.approx(fused["top1"].item())
-    assert line["recipe"] == "ntu60-xsub-3d-*"
+    assert line["recipe"] == "ntu60-xsub-3d-*-pyskl"
 
 
 def test_streams_table_calls_synthetic_data_so_and_never_meets_a_published_number(
@@ -123,11 +124,11 @@ def test_streams_overview_has_a_row_per_source(published, results):
     rows = overview[overview["data"] == "NTU60 X-Sub 3D"].set_index("source")
     assert rows.loc["pyskl configs/msg3d README", "four-stream"] == "91.7"
     assert rows.loc["mmaction2 projects/msg3d README", "bone"] == ""
-    ours = rows.loc["measured here, ntu60-xsub-3d-*, 10 clips"]
+    ours = rows.loc["measured here, ntu60-xsub-3d-*-pyskl, 10 clips"]
     assert ours["joint"].endswith("(2 seeds)")
     assert ours["bone"].endswith("(1 seed)")
     assert ours["four-stream"] == "not run"
-    assert "measured here, ntu60-xsub-3d-* changed, 10 clips" in rows.index
+    assert "measured here, ntu60-xsub-3d-*-pyskl changed, 10 clips" in rows.index
 
 
 def test_project_tables_are_those_of_the_seed_system(published, results):
