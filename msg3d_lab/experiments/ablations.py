@@ -26,7 +26,7 @@ from msg3d_lab.files import write_aside
 from msg3d_lab.training.distributed.processes import Precision
 from msg3d_lab.training.loop import fit
 from msg3d_lab.training.recipes import Recipe
-from msg3d_lab.training.runs import open_run
+from msg3d_lab.training.runs import PROGRESS, open_run
 from msg3d_lab.training.setup import build_model
 from msg3d_lab.training.signals import say_when_interrupted, stop_signal
 from msg3d_lab.training.validation import split_validation
@@ -242,9 +242,10 @@ class _ProgressBar:
         (self._folder / GRID_PROGRESS).unlink(missing_ok=True)
 
     def update(self, running: Sequence[Path]) -> None:
-        """Count the finished epochs of the running ones."""
+        """Count the finished epochs of the running ones, and the steps of the epoch they are in."""
         for path in running:
             fraction = _count_epochs(path / "metrics.csv") / self._epochs[path]
+            fraction = max(fraction, _fraction_of_steps(path / PROGRESS))
             self._fraction[path] = max(self._fraction[path], min(fraction, 1.0))
         self._show()
         if time.monotonic() - self._written >= _SECONDS:
@@ -291,6 +292,15 @@ def _count_epochs(path: Path) -> int:
         return max(0, len(path.read_text(encoding="utf-8").splitlines()) - 1)
     except FileNotFoundError:
         return 0
+
+
+def _fraction_of_steps(path: Path) -> float:
+    """Return which part of its steps a training has done, by its progress.json; 0 if unknown."""
+    try:
+        now = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0.0
+    return float(now["step"] / now["steps"])
 
 
 def _run_cost(recipe: Recipe, store: Store) -> float:

@@ -51,12 +51,14 @@ class Panel(BrowserWidget):
         super().close()
 
     def _receive(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
-        if content["action"] == "look":
+        if content.get("action") == "look":
             self._looked_at = time.monotonic()
             with self._guard:
                 if self._thread is None or not self._thread.is_alive():
                     self._thread = threading.Thread(target=self._follow, daemon=True)
                     self._thread.start()
+            return
+        if "action" not in content:  # a message of anywidget itself
             return
         self.act(content["action"], content)
         self.refresh()

@@ -26,6 +26,12 @@ from msg3d_lab.widgets.panel import Panel, stamp
 
 _WATCHED = ("environment.json", "metrics.csv", "scores.parquet", "report.html", PROGRESS)
 _CURVES = ("train_top1", "train_loss", "lr")
+_WORDS = {
+    "top1": "Held-out top-1 (%)",
+    "train_top1": "Training top-1 (%)",
+    "train_loss": "Training loss",
+    "lr": "Learning rate",
+}
 _DASHES = ("-", "--", ":", "-.")
 
 
@@ -295,7 +301,7 @@ def _figure(table: pd.DataFrame, comparison: Mapping[str, Any], *, quantity: str
             right.plot(x, y, color=color, ls=dash, label=name)
     if right.lines:
         right.legend(fontsize=8)
-        right.set(xlabel="epoch", title=f"{quantity} of the selected runs")
+        right.set(xlabel="epoch", title=f"{_WORDS[quantity]} of the selected runs")
     else:
         right.axis("off")
         right.text(0, 1, "no runs are selected", color=MUTED, va="top")

@@ -238,9 +238,9 @@ def _next_free(path: Path) -> Path:
 
 @styled
 def _settings_figure(values: Sequence[tuple[str, str]]) -> Figure:
-    figure, axes = new_figure((10, 5))
-    axes[0, 0].axis("off")
     rows = -(-len(values) // 3)
+    figure, axes = new_figure((10, 0.3 + 0.145 * rows))
+    axes[0, 0].axis("off")
     for column in range(3):
         lines = [f"{name}: {value}" for name, value in values[column * rows : (column + 1) * rows]]
         axes[0, 0].text(column / 3, 1, "\n".join(lines), va="top", fontsize=8)

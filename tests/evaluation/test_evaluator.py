@@ -1,4 +1,5 @@
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from msg3d_lab.evaluation import (
     evaluate,
     read_scores,
 )
+from msg3d_lab.evaluation.partial_scores import PartialScores
 from msg3d_lab.model import save_model
-from msg3d_lab.training import open_run, recipes
+from msg3d_lab.training import Requeue, Stopped, open_run, recipes
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +143,32 @@ def test_evaluate_of_a_broken_network_is_no_result(toy_run, tmp_path):
     with pytest.raises(ValueError, match=r"1 tensors hold NaN .*fc.bias: 3 of 3"):
         evaluate(broken, device="cpu", progress=False)
     assert not broken.scores_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGTERM, Requeue), (signal.SIGINT, Stopped)], ids=str
+)
+def test_a_stopped_evaluation_keeps_what_it_has_scored(number, error, run, monkeypatch):
+    undisturbed = evaluate(run, device="cpu", progress=False, batch_size=4).scores
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    added, add = [], PartialScores.add
+
+    def add_and_stop(self, rows, scores):
+        add(self, rows, scores)
+        added.extend(rows)
+        if not stopped:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(PartialScores, "add", add_and_stop)
+    stopped: list[str] = []
+    try:
+        with pytest.raises(error) as found:
+            evaluate(run, device="cpu", progress=False, batch_size=4)
+        message = getattr(found.value, "message", str(found.value))
+        stopped.append(message)
+        assert message == "stopped: 4 of 13 samples are scored; the same call goes on"
+        again = evaluate(run, device="cpu", progress=False, batch_size=4).scores
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert sorted(added) == list(range(13))  # each once
+    np.testing.assert_allclose(again.values, undisturbed.values, atol=1e-6)

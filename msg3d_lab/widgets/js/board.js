@@ -42,7 +42,7 @@ function render({ model, el }) {
     { key: "fraction", title: "progress", number: true, text: (row) => String(Math.round(100 * row.fraction)), cell: progress },
     { key: "top1", title: "top-1", number: true, text: (row) => (row.top1 === null ? "" : `${percent(row.top1)} (${percent(row.low)}–${percent(row.high)})`) },
     { key: "minutes", title: "minutes", number: true, text: (row) => (row.minutes === null ? "" : row.minutes.toFixed(1)) },
-    { key: "why", title: "why not", wrap: true },
+    { key: "why", title: "error", wrap: true },
   ];
   const head = element("div", { class: "facts" });
   const buttons = element("div", { class: "controls", role: "group", "aria-label": "actions" });

@@ -35,7 +35,7 @@ function formView(model) {
   const sections = new Map();
   for (const field of model.get("fields")) sections.set(field.section, [...(sections.get(field.section) ?? []), field]);
   const folds = [...sections].map(([name, own]) =>
-    element("details", { open: name === "training", "data-section": name }, element("summary", {}, name), element("div", { class: "fields" }, ...own.map(inputOf))));
+    element("details", { open: name === "training" && model.get("data").state === "missing", "data-section": name }, element("summary", {}, name), element("div", { class: "fields" }, ...own.map(inputOf))));
 
   const problem = element("p", { class: "problem", role: "alert" });
   const cost = element("div", { class: "facts", role: "status" });
@@ -45,6 +45,7 @@ function formView(model) {
     oninput: () => (model.set("folder", folder.value), model.save_changes()),
   });
   const start = actionButton(model, "begin", "start training", { main: true });
+  start.addEventListener("click", () => folds.forEach((fold) => fold.removeAttribute("open"))); // the run is below
   const measure = actionButton(model, "measure", "measure memory and time");
   const buttons = element("div", { class: "controls" }, ...(live ? [element("label", {}, "run folder", folder), start, measure] : []));
   const put = (input, value) => {
