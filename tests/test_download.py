@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from local_server import serving
 
 from msg3d_lab.data.download import GUIDES, SOURCES, download_dataset, guide
+from msg3d_lab.download import fetch_file
 
 NAME, FILE = "ntu60-3d", "ntu60_3d.pkl"
 
@@ -152,16 +153,20 @@ def site(server):
     return server.sites["/a"]
 
 
+def fetch(addresses, folder, **options):
+    """Download without waiting."""
+    options = {"progress": False, "wait": 0} | options
+    return fetch_file(Path(folder) / FILE, addresses, kind="pickle", **options)
+
+
 @pytest.fixture
 def get(server, tmp_path):
     """Download from the local server; `at` are the paths asked, in order."""
 
-    def _get(*at, name=NAME, folder=tmp_path, **options):
+    def _get(*at, folder=tmp_path, **options):
         base = f"http://127.0.0.1:{server.server_port}"
-        options = {"progress": False, "wait": 0, "retries": 3, "timeout": 5} | options
-        path = download_dataset(
-            name, folder=folder, addresses=[base + path for path in at or ["/a"]], **options
-        )
+        options = {"retries": 3, "timeout": 5} | options
+        path = fetch([base + path for path in at or ["/a"]], folder, **options)
         assert recorded(path) == hashlib.sha256(path.read_bytes()).hexdigest()
         return path
 
@@ -263,14 +268,7 @@ def test_any_drops_give_the_file(server, drops, etag, supported, chunked, stops)
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(8):  # several calls, each of which gives up after a few attempts
             try:
-                path = download_dataset(
-                    NAME,
-                    folder=folder,
-                    addresses=[address],
-                    progress=False,
-                    retries=stops - 1,
-                    wait=0,
-                )
+                path = fetch([address], folder, retries=stops - 1)
                 break
             except ConnectionError:
                 kept = part_of(Path(folder))
@@ -300,9 +298,7 @@ def test_any_changes_at_the_source_give_one_version(server, steps, knows_if_rang
             )
             address = f"http://127.0.0.1:{server.server_port}/any"
             try:
-                path = download_dataset(
-                    NAME, folder=folder, addresses=[address], progress=False, retries=1, wait=0
-                )
+                path = fetch([address], folder, retries=1)
                 break
             except ConnectionError:
                 kept = part_of(Path(folder))
@@ -517,13 +513,12 @@ def test_the_mirror_is_asked_when_the_first_address_cannot_be_reached(site, serv
     with serving_sites() as other:
         dead = f"http://127.0.0.1:{other.server_port}/a"
     alive = f"http://127.0.0.1:{server.server_port}/a"
-    options = {"folder": tmp_path, "progress": False, "wait": 0, "retries": 1}
     with pytest.raises(
         ConnectionError, match=r"Connection refused \(2 attempts\); .*404 Not Found$"
     ):
-        download_dataset(NAME, addresses=[dead, alive + "?"], **options)
+        fetch([dead, alive + "?"], tmp_path, retries=1)
     assert list(tmp_path.iterdir()) == []
-    assert download_dataset(NAME, addresses=[dead, alive], **options).read_bytes() == CONTENT
+    assert fetch([dead, alive], tmp_path, retries=1).read_bytes() == CONTENT
 
 
 def test_a_part_is_never_continued_from_another_address(site, server, get, tmp_path, capsys):
@@ -607,9 +602,11 @@ def test_a_part_without_an_origin_starts_again(site, get, tmp_path):
 
 CHILD = """
 import sys
-from msg3d_lab.data.download import download_dataset
+from pathlib import Path
+import msg3d_lab.data
+from msg3d_lab.download import fetch_file
 assert "httpx" not in sys.modules, "it takes long to import, and is needed for downloads only"
-download_dataset("ntu60-3d", folder=sys.argv[1], addresses=[sys.argv[2]], progress=False, wait=0)
+fetch_file(Path(sys.argv[1], "ntu60_3d.pkl"), [sys.argv[2]], kind="pickle", progress=False, wait=0)
 """
 
 
@@ -764,6 +761,14 @@ def test_guides():
     assert "--dataset kinetics" in guide("kinetics")
     assert "data/ntu60_2d.pkl --dataset ntu60" in guide("ntu60-2d")
     assert all(len(line) <= 120 for text in GUIDES.values() for line in text.splitlines())
+
+
+def test_download_dataset_asks_the_addresses_of_its_source(site, server, tmp_path, monkeypatch):
+    address = f"http://127.0.0.1:{server.server_port}/a"
+    known = {NAME: replace(SOURCES[NAME], addresses=(address,))}
+    monkeypatch.setattr("msg3d_lab.data.download.SOURCES", known)
+    path = download_dataset(NAME, folder=tmp_path / "data", progress=False)
+    assert (path.name, path.read_bytes()) == (FILE, CONTENT)
 
 
 def test_names_that_cannot_be_downloaded(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,16 +79,7 @@ def guide(name: str) -> str:
     )
 
 
-def download_dataset(
-    name: str,
-    *,
-    folder: str | Path = "data",
-    progress: bool = True,
-    addresses: Sequence[str] | None = None,
-    retries: int = 5,
-    wait: float = 1.0,
-    timeout: float = 30.0,
-) -> Path:
+def download_dataset(name: str, *, folder: str | Path = "data", progress: bool = True) -> Path:
     """Download a file of `SOURCES`, or resume its download; check the file if it is there already.
 
     An interrupted download is resumed by the same call. Retries, other addresses and checksums are
@@ -98,11 +89,6 @@ def download_dataset(
         name: one of `SOURCES`.
         folder: where the file goes; made if missing.
         progress: whether to show progress bars.
-        addresses: instead of those of the source, best first. The next one is tried when one does
-            not have the file or, as long as nothing came from it, cannot be reached.
-        retries: how many attempts in a row may bring less than a mebibyte each, after the first.
-        wait: seconds before the first retry; doubled each time, up to a minute.
-        timeout: seconds without a connection or a byte after which an attempt has failed.
 
     Returns:
         The file's path.
@@ -117,15 +103,8 @@ def download_dataset(
     if name in GUIDES:
         raise ValueError(f"{name} is to be downloaded by hand. {GUIDES[name]}")
     source = _source(name)
-    return fetch_file(
-        Path(folder) / source.file,
-        source.addresses if addresses is None else addresses,
-        kind="pickle",
-        progress=progress,
-        retries=retries,
-        wait=wait,
-        timeout=timeout,
-    )
+    target = Path(folder) / source.file
+    return fetch_file(target, source.addresses, kind="pickle", progress=progress)
 
 
 def _source(name: str) -> Source:
