@@ -13,7 +13,8 @@ from msg3d_lab.data.synthetic.dataset import record
 from msg3d_lab.model.export import export_model
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/run_onnx.py"
-SMALL = {"base_channels": 6, "num_gcn_scales": 2, "num_g3d_scales": 2, "window_dilations": (1,)}
+SMALL = {"base_channels": 6, "num_gcn_scales": 2, "num_g3d_scales": 2}
+SMALL |= {"window_sizes": (3,), "window_dilations": (1,), "tcn_dilations": (1,)}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_the_example_runs_it_without_this_package(small_run, exported, tmp_path)
 
 
 def test_a_program_of_torch_export(tmp_path):
-    net = MSG3D(num_classes=4, skeleton="coco17", window_sizes=(3,), **SMALL).eval()
+    net = MSG3D(num_classes=4, skeleton="coco17", **SMALL).eval()
     path = export_model(net, tmp_path / "net.pt2", facts={"label_names": ["a"]})
     extra = {"msg3d_lab": ""}
     program = torch.export.load(path, extra_files=extra)
@@ -70,7 +71,7 @@ def test_a_program_of_torch_export(tmp_path):
 def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
     from msg3d_lab.model import export
 
-    net = MSG3D(num_classes=4, pathways=("factorized",), window_sizes=(3,), **SMALL).eval()
+    net = MSG3D(num_classes=4, pathways=("factorized",), **SMALL).eval()
     monkeypatch.setattr(export, "_TOLERANCE", -1.0)
     with pytest.raises(ValueError, match="nothing was written"):
         export_model(net, tmp_path / "net.pt2", facts={})
