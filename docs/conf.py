@@ -56,6 +56,7 @@ html_theme = "sphinx_book_theme"
 html_title = project
 html_math_renderer = "mathml"
 html_copy_source = False
+html_context = {"default_mode": "auto"}
 html_extra_path = ["site"]
 html_theme_options = {
     "navbar_persistent": [],  # the search field is in the sidebar

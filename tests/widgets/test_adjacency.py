@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from made_runs import made_run
 
 from msg3d_lab import MSG3D, graph, skeletons
 from msg3d_lab.analysis.masks import learned_graphs
@@ -73,6 +74,13 @@ def test_masks_are_those_of_the_network(trained):
     assert "mask alone" in explorer.figure().axes[0].get_title(loc="left")
     explorer.k = 9  # the network has four scales
     assert not explorer._matrix("disentangled").any()
+
+
+def test_masks_of_a_run(tmp_path):
+    explorer = AdjacencyExplorer(masks=made_run(tmp_path / "run"))
+    body = skeletons.get("ntu25")
+    assert [each["label"] for each in explorer.data["bodies"]] == [body.label, "ntu25 (star)"]
+    assert explorer.learned == "added"
 
 
 def test_traits_are_values_of_the_graph():

@@ -10,6 +10,7 @@ const ARROW_KEYS = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"];
 function render({ model, el }) {
   const data = model.get("data");
   const numbers = new Map(); // what was unpacked, by layout and by learned graph
+  const lengths = new Map(); // of the longest name of a layout
   let hover = null; // { receiver, sender } under the pointer; sender -1 for a whole row
   let colors = {};
 
@@ -95,19 +96,26 @@ function render({ model, el }) {
 
   // Pictures
 
+  /** Pixels of the longest name, at a size of 10. */
+  function longestName(canvas, names) {
+    if (!lengths.has(names)) {
+      const pen = canvas.getContext("2d");
+      pen.font = `10px ${FONT}`;
+      lengths.set(names, Math.max(...names.map((name) => pen.measureText(name).width)));
+    }
+    return lengths.get(names);
+  }
+
   function drawMatrix(picture, graph, s) {
     const { canvas, small } = picture;
     const { V, body, at } = s;
     const wide = canvas.clientWidth;
-    let size = 10;
-    const pen0 = canvas.getContext("2d");
-    pen0.font = `${size}px ${FONT}`;
-    const longest = Math.max(...body.joints.map((name) => pen0.measureText(name).width));
+    const longest = longestName(canvas, body.joints);
     const left = Math.min(longest, wide * 0.36) + 8;
     const cell = (wide - left - 3) / V;
     const tall = Math.round(cell * V + 24);
     if (canvas.style.height !== `${tall}px`) canvas.style.height = `${tall}px`;
-    size = Math.max(7.5, Math.min(11.5, cell * 0.95));
+    const size = Math.max(7.5, Math.min(11.5, cell * 0.95));
     const { pen } = clearCanvas(canvas);
     const image = new ImageData(V, V);
     for (let i = 0; i < V * V; i++) {
@@ -279,13 +287,14 @@ function render({ model, el }) {
     const receiver = body.joints[at.receiver];
     const kinds = s.graphs.map((graph) => `${AGGREGATION_NAMES[graph.name]}${graph.learned && ` (mask ${graph.learned})`}`);
     const count = hops.subarray(at.receiver * V, (at.receiver + 1) * V).reduce((sum, hop) => sum + (hop === k), 0);
-    const nobody = count ? "" : `No joint is ${hopsText(k)} away from the ${receiver}: the disentangled scale leaves it only itself. `;
+    const alone = s.net ? "" : ": the disentangled scale leaves it only itself";
+    const nobody = count ? "" : `no joint is ${hopsText(k)} away from the ${receiver}${alone}. `;
     const beyond = s.graphs.some((graph) => graph.beyond) ? `The network has no scale ${k}. ` : "";
     if (at.sender >= 0) {
       const hop = hops[at.receiver * V + at.sender];
       const away = hop === 255 ? "no path leads there" : hop === 0 ? "itself" : `${hopsText(hop)} away`;
       const values = s.graphs.map((graph, i) => `${kinds[i]} ${weightText(graph.matrix[at.receiver * V + at.sender])}`);
-      return `${beyond}k = ${k}: the ${receiver} receives from the ${body.joints[at.sender]} (${away}): ${values.join(", ")}. ${nobody}`;
+      return `${beyond}k = ${k}: the ${receiver} receives from the ${body.joints[at.sender]} (${away}): ${values.join(", ")}. ${nobody.replace("no", "No")}`;
     }
     const values = s.graphs.map((graph, i) => `${kinds[i]} ${percentText(shares[i][k] ?? 0)}`);
     if (nobody) {
@@ -399,7 +408,7 @@ function render({ model, el }) {
     });
     const title = element("span");
     const [strip, low, high, more] = [element("i"), ...["span", "span", "span"].map((tag) => element(tag))];
-    const ramp = element("span", { class: "ramp" }, "weight ", low, strip, high, more);
+    const ramp = element("span", { class: "ramp", title: "weight" }, low, strip, high, more);
     const panel = element("section", { class: "panel-of-graph", style: `--own: var(--${name})` }, element("h4", {}, title, ramp), element("div", { class: "linked-pictures" }, matrix.canvas, body.canvas));
     return { name, panel, matrix, body, title, strip, low, high, more };
   }

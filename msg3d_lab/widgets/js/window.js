@@ -197,7 +197,7 @@ function render({ model, el }) {
   }
   const within = (name, value) => Math.max(ranges[name][0], Math.min(ranges[name][1], value));
   const canvas = element("canvas", {
-    class: "wide-picture turned", style: "height: 420px; touch-action: none", tabindex: 0, role: "application",
+    class: "wide-picture turned", style: "height: 420px", tabindex: 0, role: "application",
     "aria-label": "Window in space and time; arrow keys move the joint, comma and full stop the frame, plus and minus k, Shift and arrow keys turn",
     onpointerdown: (event) => {
       grabbed = { x: event.clientX, y: event.clientY, yaw: model.get("yaw"), pitch: model.get("pitch"), moved: false };
