@@ -58,6 +58,8 @@ html_math_renderer = "mathml"
 html_copy_source = False
 html_context = {"default_mode": "auto"}
 html_extra_path = ["site"]
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_theme_options = {
     "navbar_persistent": [],  # the search field is in the sidebar
     "show_navbar_depth": 1,

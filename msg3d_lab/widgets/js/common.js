@@ -147,5 +147,6 @@ export function showWithoutKernel(widget, key) {
     const el = figure.querySelector(".msg3d-live");
     widget.render({ model: savedModel(state), el });
     figure.querySelector(".msg3d-still").hidden = true;
+    figure.classList.remove("msg3d-lab"); // the widget has its own paper, light or dark
   }
 }
