@@ -24,7 +24,7 @@ from msg3d_lab.widgets.browser import module
 from msg3d_lab.widgets.jobs import Job
 from msg3d_lab.widgets.panel import Panel, stamp
 
-_LINES = 12  # of a log
+_LINES = 8  # of a log
 _WATCHED = ("recipe.yaml", "environment.json", "metrics.csv", "scores.parquet", PROGRESS, LOG)
 
 

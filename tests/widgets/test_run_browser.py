@@ -1,19 +1,15 @@
 """RunBrowser: its rows and comparisons are those of the functions that define them."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
+from made_runs import made_run
 
 from msg3d_lab.evaluation import read_run_scores
 from msg3d_lab.evaluation.metrics import class_delta
 from msg3d_lab.evaluation.statistics import accuracy_interval, compare
 from msg3d_lab.training import open_run
 from msg3d_lab.widgets import RunBrowser
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from made_runs import made_run
 
 
 @pytest.fixture

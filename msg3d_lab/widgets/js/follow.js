@@ -41,9 +41,8 @@ export function monitorView(model, onlyRuns = false) {
         chart("loss", "loss", { low: 0, text: (value) => value.toFixed(3) }));
     }
     if (said !== (said = run.log.join("\n"))) {
-      const below = log.scrollTop + log.clientHeight >= log.scrollHeight - 4;
       log.textContent = said;
-      if (below) log.scrollTop = log.scrollHeight;
+      requestAnimationFrame(() => (log.scrollTop = log.scrollHeight));
     }
     log.hidden = !said;
   }
