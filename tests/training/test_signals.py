@@ -80,6 +80,7 @@ def wait_for(folder, pattern):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no signals; un-skip never")
 @pytest.mark.filterwarnings("ignore")  # the notebook stack warns about its own future
 @pytest.mark.parametrize("name", CALLS)
@@ -104,6 +105,7 @@ def test_the_stop_button_shows_one_sentence(name, kernel, endless, toy_run, toy_
         assert open_run(tmp_path / "run").has_checkpoint
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no signals; un-skip never")
 def test_ctrl_c_in_the_shell_says_how_to_go_on(endless, toy_store, tmp_path):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -22,6 +22,7 @@ def grid(toy_recipe, tmp_path):
                 seeds=(1,), variants=variants)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_board_runs_its_grid_and_shows_what_the_results_say(grid, toy_store, tmp_path):
     options = {"runs": tmp_path / "runs", "data": toy_store, "settings": {"epochs": 1}}
     board = AblationBoard(grid, device="cpu", **options)

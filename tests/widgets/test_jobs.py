@@ -25,12 +25,12 @@ def ended(job):
 def test_a_job_is_found_again_and_its_error_is_kept(tmp_path):
     job = Job(tmp_path / "run")
     assert (job.running, job.command, job.error) == (False, "", "")
-    job.start(["train", "no-such-recipe"])
+    job.start(["recipes", "no-such-recipe"])
     assert Job(tmp_path / "run").pid == job.pid
     with pytest.raises(BlockingIOError, match="stop it first"):
         Job(tmp_path / "run").start(["recipes"])
     assert ended(job)
-    assert job.command == "train"
+    assert job.command == "recipes"
     assert job.error.startswith("unknown recipe 'no-such-recipe'")
     job.start(["recipes"])
     assert ended(job)

@@ -1,5 +1,8 @@
 """The form of a recipe, the run it starts, and the monitor."""
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -88,6 +91,7 @@ def test_settings_are_readable_and_checked_from_python(tmp_path):
     assert len(panel.html()) < 250_000
 
 
+@pytest.mark.slow
 def test_a_run_is_started_and_the_same_call_shows_it(toy_recipe, toy_store, tmp_path):
     options = {"data": toy_store.path, "run": tmp_path / "run", "device": "cpu"}
     panel = TrainingPanel(toy_recipe, **options)
@@ -146,3 +150,26 @@ def test_nothing_is_read_while_nobody_looks(toy_run):
     monitor.close()
     monitor._thread.join(10)
     assert not monitor._thread.is_alive()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="no signals; un-skip never")
+def test_a_run_of_a_shell_is_followed_and_stopped(toy_recipe, toy_store, tmp_path):
+    path = tmp_path / "endless.yaml"
+    recipes.save(recipes.with_settings(toy_recipe, ["epochs=4000", "validate_every=0"]), path)
+    command = [sys.executable, "-m", "msg3d_lab", "train", str(path), "--device", "cpu"]
+    command += ["--data", str(toy_store.path), "--run", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    monitor = RunMonitor(tmp_path / "run")
+    wait_until(lambda: monitor.refresh() or monitor.data["clips_per_s"])
+    assert monitor.data["state"] == "training"
+    assert monitor.data["holder"].startswith(f"process {process.pid} on ")
+    assert monitor.data["seconds_left"] is None or monitor.data["seconds_left"] > 0
+    monitor._receive(monitor, {"action": "stop"}, [])
+    assert monitor.data["state"] in ("stopping", "stopped")
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "msg3d-lab: stopped: the checkpoint is of " in said
+    monitor.refresh()
+    assert (monitor.data["state"], monitor.data["actions"]) == ("stopped", ["resume"])
+    assert "stopped: the checkpoint is of " in monitor.data["log"][-1]
