@@ -19,6 +19,10 @@ import pandas as pd
 from playwright.sync_api import sync_playwright
 
 import msg3d_lab as lab
+from msg3d_lab.data import Clip, Store, open_store, write_store
+from msg3d_lab.evaluation import Scores
+from msg3d_lab.training import recipes
+from msg3d_lab.training.runs import create_run
 from msg3d_lab.widgets.browser import BrowserWidget
 
 REPEATS = 60
@@ -70,10 +74,54 @@ def window() -> Case:
     return Case(widget, ".msg3d-lab input", [i % 13 for i in range(REPEATS)])
 
 
+def errors() -> Case:
+    """120 classes, 10,000 clips: the confidence is filtered."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(120, size=10_000)
+    said = np.where(rng.random(10_000) < 0.8, labels, rng.integers(120, size=10_000))
+    values = np.full((10_000, 120), 0.01, np.float32)
+    values[np.arange(10_000), said] = rng.uniform(0.2, 1, 10_000)
+    names = tuple(f"class {i}" for i in range(120))
+    ids = tuple(f"c{i}" for i in range(10_000))
+    scores = Scores(ids, labels, values / values.sum(1, keepdims=True), names)
+    widget = lab.widgets.ErrorBrowser(scores, _store(scores), packed=0)
+    return Case(widget, ".msg3d-lab input[type=range]", [i % 60 for i in range(REPEATS)])
+
+
+def _store(scores: Scores) -> Store:
+    """A store with a small clip per sample."""
+    clip = np.ones((1, 2, 25, 3), np.float32)
+    clips = (
+        Clip(name, clip, int(label), ("test",))
+        for name, label in zip(scores.ids, scores.labels, strict=True)
+    )
+    path = Path(tempfile.mkdtemp()) / "store.arrow"
+    facts = {"dataset": "made", "preparation": {"name": "none"}, "synthetic": True}
+    body = lab.skeletons.get("ntu25")
+    names = list(scores.label_names)
+    return open_store(
+        write_store(path, clips, skeleton=body, label_names=names, channels=3, **facts)
+    )
+
+
+def importance() -> Case:
+    """The player is scrubbed, the heatmap follows; a network that was not trained."""
+    store = lab.load_synthetic()
+    recipe = recipes.get("synthetic-joint")
+    model = lab.MSG3D(num_classes=16, skeleton="ntu25", **recipe.model.model_dump()).eval()
+    data = {"path": str(store.path), "fingerprint": store.fingerprint}
+    run = create_run(Path(tempfile.mkdtemp()) / "run", recipe, {"data": data}, model=model)
+    widget = lab.widgets.ImportanceExplorer(run, store, clips=store.ids[:1])
+    last = widget.results[next(iter(widget.results))]["record"]["shape"][1]
+    return Case(widget, ".msg3d-player input", [i % last for i in range(REPEATS)])
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "Player": player,
     "AdjacencyExplorer": adjacency,
     "WindowExplorer": window,
+    "ErrorBrowser": errors,
+    "ImportanceExplorer": importance,
 }
 
 
@@ -86,7 +134,9 @@ def main() -> None:
         for name, make in CASES.items():
             case = make()
             file = Path(folder) / f"{name}.html"
-            file.write_text(f"<!doctype html><title>{name}</title>{case.widget.html()}")
+            file.write_text(
+                f"<!doctype html><meta charset=utf-8><title>{name}</title>{case.widget.html()}"
+            )
             page = browser.new_page(viewport={"width": 1200, "height": 900})
             page.goto(file.as_uri())
             page.wait_for_selector(case.selector)

@@ -62,6 +62,7 @@ ALLOWED = {
         "evaluation",
         "experiments",
         "analysis",
+        "explain",
         "viz",
     },
 }

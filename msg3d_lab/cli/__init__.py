@@ -68,6 +68,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train.train,
     "data": data.data_help,
     "test": evaluate.test,
+    "report": evaluate.report,
     "scores": evaluate.scores,
     "record": evaluate.record,
     "convert": evaluate.convert,

@@ -1,4 +1,4 @@
-"""`msg3d-lab test`, `scores`, `record` and `convert`."""
+"""`msg3d-lab test`, `report`, `scores`, `record` and `convert`."""
 
 from __future__ import annotations
 
@@ -79,6 +79,31 @@ def test(
     table = results_table([opened], scores=[result.scores])
     report = write_report(opened, store=result.tested.store, scores=result.scores)
     print(f"\n{transposed(table)}\n\n{certainty}\nScores: {result.path}\nReport: {report}")
+
+
+def report(
+    run: Positional[Path],
+    against: Path | None = None,
+    data: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """Write a tested run's report again, as one HTML file, or one that compares it with another.
+
+    Args:
+        run: the run's folder.
+        against: a second tested run of the same samples: settings, paired difference with its
+            interval, classes, curves over each other.
+        data: the store. Default: the one it was trained on.
+        out: the file. Default: report.html in the run's folder, report-against-OTHER.html with a
+            second run.
+    """
+    from msg3d_lab.data import open_store
+    from msg3d_lab.reporting import write_report
+    from msg3d_lab.training import open_run
+
+    second = open_run(against) if against is not None else None
+    store = open_store(data) if data is not None else None
+    print(f"Report: {write_report(open_run(run), out=out, store=store, against=second)}")
 
 
 def scores(

@@ -233,3 +233,36 @@ def class_delta(a: Scores, b: Scores) -> pd.DataFrame:
     table = pd.DataFrame(rows, index=names)
     table["p_holm"] = holm(table["p_value"])
     return table.sort_values("difference", ascending=False, kind="stable")
+
+
+def confusion_order(counts: np.ndarray) -> np.ndarray:
+    """Return an order of the classes in which those that are confused stand side by side.
+
+    Average-linkage clusters of the fraction of two classes' samples that are taken for each other,
+    leaves in optimal order.
+
+    Args:
+        counts: how often class i (row) was predicted as class j (column).
+
+    Shapes:
+        (K, K) -> (K,) int64, a permutation
+
+    Raises:
+        ValueError: not square.
+
+    Source: Bar-Joseph et al. 2001 for the order of the leaves, through `scipy`.
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    counts = np.asarray(counts, dtype=float)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+        raise ValueError(f"expected counts (classes, classes), found {counts.shape}")
+    if len(counts) < 3:
+        return np.arange(len(counts))
+    mixed = counts + counts.T
+    of_both = counts.sum(axis=1)[:, None] + counts.sum(axis=1)
+    distance = 1 - np.divide(mixed, of_both, out=np.zeros_like(mixed), where=of_both > 0)
+    np.fill_diagonal(distance, 0)
+    tree = linkage(squareform(np.maximum(distance, 0)), "average", optimal_ordering=True)
+    return leaves_list(tree).astype(np.int64)

@@ -1,31 +1,39 @@
-"""A tested run as one web page: results, learning curve, confusions, graph, example clips."""
+"""A tested run as one web page: results, curves, calibration, classes, mistakes, comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from msg3d_lab import graph, viz
+from msg3d_lab import explain, graph, viz
 from msg3d_lab.data.store import Store
-from msg3d_lab.evaluation.metrics import confusion_counts, per_class
+from msg3d_lab.evaluation.metrics import (
+    calibration_error,
+    confusion_counts,
+    per_class,
+    reliability,
+)
 from msg3d_lab.evaluation.scores import Scores, read_run_scores
+from msg3d_lab.evaluation.statistics import accuracy_interval
+from msg3d_lab.explain import patterns
 from msg3d_lab.files import write_aside
-from msg3d_lab.reporting.measured import results_table
-from msg3d_lab.reporting.page import render_report
+from msg3d_lab.reporting.comparison import compare_section, learning_curves
+from msg3d_lab.reporting.measured import find_runs, results_table
+from msg3d_lab.reporting.page import Section, render_report
 from msg3d_lab.reporting.recorded import describe_devices
 from msg3d_lab.training.matching.tested_store import MatchedStore, open_matching_store
+from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
 _NUM_CLIPS = 6
+_PACKED = 24  # mistakes whose clips are in the page
+_EXPLAINED = 24  # clips in the mean importance
 _HOPS = (0, 1, 2, 4, 8)  # the scales that are drawn
 
 
@@ -35,19 +43,21 @@ def write_report(
     out: str | Path | None = None,
     store: Store | None = None,
     scores: Scores | None = None,
+    against: Run | None = None,
 ) -> Path:
     """Write a tested run's report as one HTML file; an existing one is replaced.
 
     Args:
         run: a tested run.
         out: the file. Default: `report.html` in the run's folder; of another store than the run's
-            own, `report-STORE.html`.
+            own, `report-STORE.html`; with a second run, `report-against-OTHER.html`.
         store: the tested data. Default: opened from where the run's were.
         scores: of that store. Default: the run's test scores.
+        against: a second tested run of the same samples, to compare with.
 
     Raises:
-        FileNotFoundError: the run has not been tested, or its data are gone.
-        ValueError: the store does not fit the run, or the scores are of other samples.
+        FileNotFoundError: a run has not been tested, or its data are gone.
+        ValueError: the store does not fit the run, or scores are of other samples.
     """
     scores = read_run_scores(run) if scores is None else scores
     tested = open_matching_store(run, store, split=run.recipe.data.test_split)
@@ -64,12 +74,16 @@ def write_report(
     classes = per_class(scores)
     confusion = viz.confusion_matrix(counts, labels=scores.label_names).figure
     plt.close(cast(Figure, confusion))  # for the page, not for a screen
+    other = None if against is None else (against, read_run_scores(against))
     page = render_report(
         title=f"MS-G3D on {row['data']}",
-        subtitle=_subtitle(run, row, len(scores.ids)),
+        subtitle=_subtitle(run, row, scores),
         synthetic=store.synthetic,
         facts={
             "recipe": f"{recipe.name} ({recipe.hash}), seed {recipe.training.seed}",
+            "seeds": _seeds(run),
+            "started": str(environment.get("started") or "not recorded"),
+            "commit of the library": str(environment.get("commit") or "not recorded"),
             "data": f"{store.dataset}, {len(store)} clips, fingerprint {store.fingerprint}"
             + "".join(f". {note}" for note in tested.notes),
             "training split": recipe.data.train_split + _count_training(run, tested),
@@ -79,9 +93,18 @@ def write_report(
             "machine": f"{environment['processor']}, {environment['threads']} threads, "
             f"torch {environment['packages']['torch']}",
         },
-        results=table.drop(columns="parameters").reset_index(drop=True),
+        recipe=(run.path / "recipe.yaml").read_text(encoding="utf-8"),
+        results=_results(table, scores),
+        curves=learning_curves([run, *([against] if against else [])]),
+        curves_text=_learning_caption(run) if run.is_trained_here else "",
+        sections=[
+            *([compare_section(run, scores, *other)] if other is not None else []),
+            _mistakes(run, store, scores),
+            _classes(scores),
+            _calibration(scores),
+            _importance(run, store),
+        ],
         figures=[
-            *([_learning_curve(run)] if run.is_trained_here else []),
             (
                 "Confusion matrix of the test split. The hardest class is "
                 f"{classes['recall'].idxmin()} (recall {100 * classes['recall'].min():.0f} %).",
@@ -103,7 +126,8 @@ def write_report(
         ],
         next_steps=_next_steps(run, store),
     )
-    path = Path(out) if out is not None else run.path / f"report{tested.suffix}.html"
+    suffix = tested.suffix + (f"-against-{against.path.name}" if against else "")
+    path = Path(out) if out is not None else run.path / f"report{suffix}.html"
     with write_aside(path, overwrite=True) as aside:
         aside.write_text(page, encoding="utf-8")
     return path
@@ -115,15 +139,116 @@ def _count_training(run: Run, tested: MatchedStore) -> str:
     return f", {count} clips" if tested.is_own and count else ""
 
 
-def _subtitle(run: Run, row: pd.Series, count: int) -> str:
-    result = f"{row['top-1 %']:.1f} % of {count} test clips recognised"
+def _subtitle(run: Run, row: pd.Series, scores: Scores) -> str:
+    low, high = (100 * end for end in accuracy_interval(scores.correct))
+    result = (
+        f"{row['top-1 %']:.1f} % of {len(scores.ids)} test clips recognised "
+        f"(95 % interval over clips {low:.1f} to {high:.1f} %)"
+    )
     if run.is_trained_here:
         return f"{result} after {run.training_minutes:.1f} minutes of training."
     return f"{result} by {describe_devices(run.environment)}."
 
 
-def _learning_curve(run: Run) -> tuple[str, Figure]:
-    return _learning_caption(run), viz.training_figure(run.metrics)
+def _results(table: pd.DataFrame, scores: Scores) -> pd.DataFrame:
+    """The row of results, with the interval of top-1 and the calibration error."""
+    row = table.drop(columns="parameters").reset_index(drop=True)
+    low, high = (100 * end for end in accuracy_interval(scores.correct))
+    row.insert(list(row.columns).index("top-1 %") + 1, "95 % interval", f"{low:.2f} to {high:.2f}")
+    row["calibration error %"] = round(100 * calibration_error(scores), 2)
+    return row
+
+
+def _seeds(run: Run) -> str:
+    """The seeds of this recipe that were tested in folders beside this one, and their top-1."""
+    found = []
+    for other in find_runs(run.path.parent):
+        if _without_seed(other.recipe) == _without_seed(run.recipe):
+            top1 = 100 * read_run_scores(other).correct.mean()
+            this = " (this run)" if other.path.resolve() == run.path.resolve() else ""
+            found.append((other.recipe.training.seed, f"{top1:.2f} %{this}"))
+    texts = [f"seed {seed}: {text}" for seed, text in sorted(found)]
+    if len(texts) < 2:
+        return f"{run.recipe.training.seed}; no other seed of this recipe beside this run"
+    return "; ".join(texts)
+
+
+def _without_seed(recipe: Recipe) -> dict[str, object]:
+    settings = recipe.model_dump()
+    settings["training"].pop("seed")
+    return settings
+
+
+def _classes(scores: Scores) -> Section:
+    table = per_class(scores)
+    shown = pd.DataFrame(
+        {
+            "clips": table["samples"],
+            "recall %": (100 * table["recall"]).round(1),
+            "95 % interval": [
+                "" if correct.size == 0 else "{:.0f} to {:.0f}".format(*_percent(correct))
+                for correct in (scores.correct[scores.labels == i] for i in range(len(table)))
+            ],
+            "precision %": (100 * table["precision"]).round(1),
+            "F1 %": (100 * table["f1"]).round(1),
+            "taken for": table["taken_for"],
+            "times": table["times"],
+        }
+    )
+    return Section(
+        heading="Classes",
+        tables=[("Each class; a click on a column's name sorts", shown.sort_values("recall %"))],
+    )
+
+
+def _percent(correct: np.ndarray) -> tuple[float, float]:
+    low, high = accuracy_interval(correct)
+    return 100 * low, 100 * high
+
+
+def _calibration(scores: Scores) -> Section:
+    error = 100 * calibration_error(scores)
+    axes = viz.reliability_diagram(reliability(scores))
+    figure = cast(Figure, axes.figure)
+    plt.close(figure)
+    caption = (
+        f"Accuracy against confidence; the calibration error is {error:.1f} %. Above the diagonal "
+        "the network is right more often than it says, below it less often."
+    )
+    return Section(heading="Calibration", figures=[(caption, figure)])
+
+
+def _mistakes(run: Run, store: Store, scores: Scores) -> Section:
+    from msg3d_lab.widgets.errors import ErrorBrowser
+
+    browser = ErrorBrowser(scores, store, network_of=run, packed=_PACKED)
+    text = (
+        f"{int((~scores.correct).sum())} of {len(scores.ids)} clips are mistaken. Choose a cell or "
+        "a confusion: a mistake plays beside a clear case of its class. Joints are coloured by "
+        "their importance (gradient x input) for the predicted class. The clips of "
+        f"{len(browser.data['packed'])} mistakes are in this page."
+    )
+    return Section(heading="Mistakes", texts=[text], html=browser.html())
+
+
+def _importance(run: Run, store: Store) -> Section:
+    options = explain.Options(num_clips=_EXPLAINED, by="joint")
+    split = run.recipe.data.test_split
+    indices = explain.choose_clips(store, split, num_clips=options.num_clips)
+    clips, network = explain.load_clips(run, indices, data=store), run.model()
+    method = explain.GradientInput()
+    question = clips.question(explain.predict_classes(network, clips.x), options)
+    share = patterns.shares(explain.attribute(network, question, method)).mean(axis=0)
+    axes = viz.importance_body(share, store.skeleton)
+    figure = cast(Figure, axes.figure)
+    plt.close(figure)
+    most = [store.skeleton.joints[v] for v in np.argsort(-np.abs(share))[:3]]
+    caption = (
+        f"Mean share of each joint in the logit of the predicted class over {len(indices)} test "
+        f"clips, by {method.name.replace('_', ' ')} against the mean pose. The largest: "
+        f"{', '.join(most)}. Other methods may say otherwise: `msg3d-lab importance`."
+    )
+    return Section(heading="Importance", figures=[(caption.replace("`", ""), figure)])
 
 
 def _learning_caption(run: Run) -> str:

@@ -2,7 +2,8 @@
 
 from msg3d_lab.widgets.ablation_board import AblationBoard
 from msg3d_lab.widgets.adjacency import AdjacencyExplorer
-from msg3d_lab.widgets.controls import confusion_player
+from msg3d_lab.widgets.errors import ErrorBrowser
+from msg3d_lab.widgets.importance import ImportanceExplorer
 from msg3d_lab.widgets.live import LiveCurves
 from msg3d_lab.widgets.player import Player
 from msg3d_lab.widgets.run_browser import RunBrowser
@@ -13,11 +14,12 @@ from msg3d_lab.widgets.window import WindowExplorer
 __all__ = [
     "AblationBoard",
     "AdjacencyExplorer",
+    "ErrorBrowser",
+    "ImportanceExplorer",
     "LiveCurves",
     "Player",
     "RunBrowser",
     "RunMonitor",
     "TrainingPanel",
     "WindowExplorer",
-    "confusion_player",
 ]

@@ -38,7 +38,7 @@ def opened(page, tmp_path, body, make_walk, screenshot):
         second_title="a shorter walk",
     )
     path = tmp_path / "page.html"
-    path.write_text(f"<!doctype html><title>page</title>{widget.html()}")
+    path.write_text(f"<!doctype html><meta charset=utf-8><title>page</title>{widget.html()}")
     page.goto(path.as_uri())
     page.locator(".msg3d-player canvas").first.wait_for()
     yield page

@@ -22,6 +22,20 @@ def test_test_says_how_sure_it_is(shell, run):
     assert (run.path / "report.html").is_file()
 
 
+def test_report_against_another_run(shell, run):
+    if not run.scores_path.is_file():
+        assert shell("test", run.path, "--device", "cpu")[0] == 0
+    code, out, err = shell("report", run.path, "--against", run.path)
+    assert code == 0, err
+    path = run.path / f"report-against-{run.path.name}.html"
+    assert out == f"Report: {path}\n"
+    assert "The two recipes are equal." in path.read_text(encoding="utf-8")
+    path.unlink()
+    code, _, err = shell("report", run.path, "--against", "nothing")
+    assert (code, path.exists()) == (2, False)
+    assert "not a run folder" in err
+
+
 def test_test_of_another_split_writes_nothing(shell, run):
     before = {p.name: p.read_bytes() for p in run.path.iterdir()}
     code, out, err = shell("test", run.path, "--split", "xsub_train", "--device", "cpu")

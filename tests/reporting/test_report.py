@@ -1,21 +1,93 @@
+import json
 import re
+import shutil
+from html.parser import HTMLParser
 
+import numpy as np
+import pytest
+
+from msg3d_lab.evaluation import accuracy_interval, calibration_error, read_run_scores
 from msg3d_lab.reporting.report import write_report
+from msg3d_lab.training import open_run, recipes
 
 
-def test_write_report_is_one_file_that_names_its_data(run):
-    path = write_report(run)
-    page = path.read_text(encoding="utf-8")
-    assert path == run.path / "report.html"
+class Names(HTMLParser):
+    """The headings, and what lacks a name, a caption or a scope."""
+
+    def __init__(self):
+        super().__init__()
+        self.headings, self.unnamed = [], []
+
+    def handle_starttag(self, tag, attrs):
+        known = dict(attrs)
+        if re.fullmatch(r"h\d", tag):
+            self.headings.append(int(tag[1]))
+        if (
+            (tag == "img" and not known.get("alt"))
+            or (tag == "th" and "scope" not in known)
+            or (known.get("tabindex") == "0" and not known.get("aria-label"))
+        ):
+            self.unnamed.append((tag, known))
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return write_report(run).read_text(encoding="utf-8")
+
+
+def test_write_report_is_one_file_that_names_its_data(run, page):
+    path = run.path / "report.html"
     assert "ynthetic" in page
-    assert page.count('<figure class="picture">') == 4
+    assert page.count('<figure class="picture">') == 5
     assert page.count('class="msg3d-player"') >= 3
     assert run.recipe.hash in page
+    assert path.stat().st_size < 5_000_000
     # Nothing is fetched: no address of anything to load but inline data.
     assert not re.findall(r'(?:src|href)\s*=\s*"(?!data:|#)[^"]*"', page)
-    assert write_report(run) == path  # a report may be made again
     assert str(run.path) in page
 
 
+def test_write_report_says_how_sure_it_is_and_how_it_was_made(run, page):
+    scores = read_run_scores(run)
+    low, high = (100 * end for end in accuracy_interval(scores.correct))
+    assert f"95 % interval over clips {low:.1f} to {high:.1f} %" in page
+    assert f"calibration error is {100 * calibration_error(scores):.1f} %" in page
+    assert run.environment["started"] in page
+    assert str(run.environment["commit"]) in page
+    assert "no other seed of this recipe" in page
+    assert "base_channels: 6" in page  # the whole recipe
+    curves = re.findall(r'<figure class="curves">.*?json">(.*?)</script>', page, re.S)
+    accuracy = json.loads(curves[0])
+    assert accuracy["epochs"] == run.metrics["epoch"].tolist()
+    train = next(one for one in accuracy["series"] if one["name"] == "train")
+    np.testing.assert_allclose(train["values"], 100 * run.metrics["train_top1"], rtol=1e-5)
+
+
+def test_write_report_can_be_read_without_seeing_it(page):
+    names = Names()
+    names.feed(page)
+    assert names.unnamed == []
+    assert names.headings[0] == 1
+    assert all(b - a <= 1 for a, b in zip(names.headings, names.headings[1:], strict=False))
+
+
+def test_write_report_against_another_run(run, tmp_path):
+    other = open_run(shutil.copytree(run.path, tmp_path / "other"))
+    changed = recipes.with_settings(run.recipe, ["seed=5"])
+    (other.path / "recipe.yaml").unlink()
+    recipes.save(changed, other.path / "recipe.yaml")
+    path = write_report(run, against=open_run(other.path), out=tmp_path / "both.html")
+    page = path.read_text(encoding="utf-8")
+    assert "Against other" in page
+    assert "training.seed" in page
+    assert "difference of +0.00 percentage points" in page
+    assert '"other train"' in page
+    (other.path / "scores.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match="no test scores"):
+        write_report(run, against=other)
+
+
 def test_write_report_goes_where_it_is_told(run, tmp_path):
+    (tmp_path / "page.html").write_text("an older one")  # a report may be made again
     assert write_report(run, out=tmp_path / "page.html") == tmp_path / "page.html"
+    assert (tmp_path / "page.html").stat().st_size > 100_000

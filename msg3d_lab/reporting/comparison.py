@@ -1,0 +1,116 @@
+"""What a report says of two runs: curves over each other, settings, accuracy, classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from msg3d_lab import viz
+from msg3d_lab.evaluation.metrics import class_delta
+from msg3d_lab.evaluation.scores import Scores, align
+from msg3d_lab.evaluation.statistics import compare
+from msg3d_lab.reporting.page import Curves, Section
+from msg3d_lab.training.runs import Run
+
+_TITLES = {
+    "top1": ("Accuracy", " %", 100.0),
+    "loss": ("Loss", "", 1.0),
+    "lr": ("Learning rate", "", 1.0),
+}
+
+
+def learning_curves(runs: Sequence[Run]) -> list[Curves]:
+    """Return the curves of accuracy, loss and learning rate of one run, or of two over each other.
+
+    Args:
+        runs: those that were made of a checkpoint have no curves.
+    """
+    trained = [run for run in runs if run.is_trained_here]
+    if not trained:
+        return []
+    tables = {_name(run, runs): run.metrics.set_index("epoch") for run in trained}
+    epochs = sorted({float(epoch) for table in tables.values() for epoch in table.index})
+    found = []
+    for ending, (title, unit, factor) in _TITLES.items():
+        series = {}
+        for name, table in tables.items():
+            for column in table.columns:
+                if column == ending or column.endswith(f"_{ending}"):
+                    values = factor * table[column].reindex(epochs)
+                    part = column.removesuffix(ending).rstrip("_")
+                    label = " ".join(word for word in (name, part) if word) or title.lower()
+                    series[label] = [None if np.isnan(v) else float(f"{v:.6g}") for v in values]
+        if series:
+            found.append(Curves(title, unit, epochs, series))
+    return found
+
+
+def compare_section(run: Run, scores: Scores, other: Run, other_scores: Scores) -> Section:
+    """Return the part of a report that compares a run with another one.
+
+    Args:
+        run: the run of the report.
+        scores: its scores.
+        other: the run that it is compared with.
+        other_scores: its scores.
+
+    Raises:
+        ValueError: the scores are not of the same samples, see `align`.
+    """
+    first, second = align([scores, other_scores])
+    found = compare(first.correct, second.correct)
+    names = [_name(each, [run, other]) for each in (run, other)]
+    surely = (
+        "The interval does not contain 0."
+        if found.low > 0 or found.high < 0
+        else "The interval contains 0: these clips do not tell the two apart."
+    )
+    text = (
+        f"{names[0]} recognises {100 * found.a:.2f} %, {names[1]} {100 * found.b:.2f} % of the "
+        f"same {len(first.ids)} clips: a difference of {100 * found.difference:+.2f} percentage "
+        f"points, 95 % interval over clips {100 * found.low:+.2f} to {100 * found.high:+.2f}. "
+        f"{found.only_a} clips only the first has right, {found.only_b} only the second; exact "
+        f"McNemar test p = {found.p_value:.2g}. {surely} It is about these two networks; other "
+        "seeds may differ by as much."
+    )
+    settings = recipe_differences(run, other, names)
+    table = class_delta(first, second)
+    figure = cast(Figure, viz.class_differences(table).figure)
+    plt.close(figure)
+    caption = (
+        f"Difference in recall per class, {names[0]} (a) minus {names[1]} (b), with 95 % "
+        "intervals; a star marks p below 0.05 after correction for the number of classes."
+    )
+    tables = [("Settings that differ", settings)] if len(settings) else []
+    texts = [text, *([] if tables else ["The two recipes are equal."])]
+    return Section(f"Against {names[1]}", texts, tables, [(caption, figure)])
+
+
+def recipe_differences(run: Run, other: Run, names: Sequence[str]) -> pd.DataFrame:
+    """Return the settings of two recipes that differ: a row per setting, a column per run."""
+    first, second = (_flat(each.recipe.model_dump()) for each in (run, other))
+    keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
+    rows = {key: [str(first.get(key)), str(second.get(key))] for key in keys}
+    index = pd.Index(list(rows), name="setting")
+    return pd.DataFrame(list(rows.values()), index=index, columns=list(names))
+
+
+def _name(run: Run, runs: Sequence[Run]) -> str:
+    """The folder's name, with its parent's where two are called alike; "" for a single run."""
+    if len(runs) < 2:
+        return ""
+    same = [other for other in runs if other.path.name == run.path.name]
+    return run.path.name if len(same) == 1 else f"{run.path.parent.name}/{run.path.name}"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
