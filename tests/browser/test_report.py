@@ -62,6 +62,7 @@ def test_a_report_is_read_sorted_and_its_mistakes_chosen(page, report, screensho
     curves = page.locator("figure.curves").first
     readout = curves.locator(".readout")
     assert readout.inner_text().startswith("Epoch 2")
+    curves.locator("svg").scroll_into_view_if_needed()
     box = curves.locator("svg").bounding_box()
     page.mouse.move(box["x"] + 55, box["y"] + 40)
     page.wait_for_function("() => document.querySelector('.readout').innerText.includes('Epoch 1')")
