@@ -190,7 +190,8 @@ def describe(results: dict[str, dict[str, Any]], *, clips: int, steps: int) -> s
         "# NTU60 at full size, with generated recordings",
         "",
         f"{clips:,} generated clips with NTU60's names in the files that OpenMMLab distributes "
-        "(`python benchmarks/ntu60_full_size.py`): the data are made up, the sizes are not. "
+        "(`python benchmarks/ntu60_full_size.py`): the data are made up, the sizes are not; "
+        f"they are {DISTINCT:,} different recordings, each under many names. "
         "Recipes `ntu60-xsub-3d-joint` and `ntu60-xsub-2d-joint`, float32, one thread, a fresh "
         "process each.",
         "",
