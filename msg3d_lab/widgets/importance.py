@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -266,9 +267,12 @@ class ImportanceExplorer(PlayerWidget):
         return pd.DataFrame(values, index=joints, columns=spans), title
 
     def figure(self) -> Figure:
-        """Return the heatmap of joints and time."""
+        """Return the heatmap of joints and time, as shares of the importance."""
         table, title = self._table()
-        return cast(Figure, joint_time_heatmap(table, title=title).figure)
+        share = table / max(float(table.abs().to_numpy().sum()), 1e-12)
+        figure = cast(Figure, joint_time_heatmap(share, title=title).figure)
+        plt.close(figure)
+        return figure
 
     def describe(self) -> str:
         """Return what was explained, and which joint spoke for it most and when."""
