@@ -40,7 +40,8 @@ def test_fit_learns(run):
 
 def test_fit_leaves_a_whole_run_folder(run, toy_store, toy_recipe):
     names = {p.name for p in run.path.iterdir()}
-    assert names == {"recipe.yaml", "environment.json", "metrics.csv", "model.safetensors"}
+    whole = {"recipe.yaml", "environment.json", "metrics.csv", "model.safetensors", "training.log"}
+    assert names == whole
     again = open_run(run.path)
     assert again.recipe == recipes.with_settings(toy_recipe, LEARNING)
     environment = again.environment
