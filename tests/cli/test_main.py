@@ -342,7 +342,7 @@ def test_python_m_and_the_console_script_are_the_same():
         for c in ([sys.executable, "-m", "msg3d_lab"], [script])
     ]
     assert outputs[0] == outputs[1]
-    assert io.BytesIO(outputs[0]).readline().startswith(b"ntu120-")
+    assert io.BytesIO(outputs[0]).readline().startswith(b"kinetics400-")
 
 
 def test_a_log_file_gets_a_line_of_progress_now_and_then(monkeypatch, capsys):
