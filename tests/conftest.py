@@ -21,6 +21,7 @@ LONGEST = (
     "training/test_checkpointing.py",
     "training/distributed/test_slurm.py",
     "training/test_loop.py",
+    "model/test_export.py",
     "model/test_fused.py",
     "training/distributed/test_sync_norm.py",
     "training/diagnostics/test_memory.py",
@@ -136,6 +137,9 @@ def toy_recipe():
         recipe,
         {
             "edge_set": None,
+            "window_sizes": [3],
+            "window_dilations": [1],
+            "tcn_dilations": [1],
             "base_channels": 6,
             "num_gcn_scales": 3,
             "num_g3d_scales": 2,
@@ -233,6 +237,7 @@ def small_run(tmp_path_factory, small_store):
     from msg3d_lab.training.runs import create_run
 
     tiny = ["base_channels=6", "num_gcn_scales=3", "num_g3d_scales=2", "clip_len=16"]
+    tiny += ["window_sizes=[3]", "window_dilations=[1]", "tcn_dilations=[1]"]
     recipe = recipes.with_settings(recipes.get("synthetic-joint"), [*tiny, "test_clips=3"])
     data = {
         "path": str(small_store.path),
