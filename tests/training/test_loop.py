@@ -133,7 +133,7 @@ def test_fit_refuses_a_store_of_another_layout(toy_store, toy_recipe, tmp_path):
 
 def test_fit_says_how_to_get_missing_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match="msg3d-lab data import .+ --dataset ntu60"):
+    with pytest.raises(FileNotFoundError, match=r"msg3d-lab data import .+ --dataset ntu60"):
         fit("ntu60-xsub-3d-joint", progress=False)
     assert list(tmp_path.iterdir()) == []
 
