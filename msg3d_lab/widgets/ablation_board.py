@@ -14,8 +14,8 @@ import yaml
 from matplotlib.figure import Figure
 
 from msg3d_lab.evaluation.statistics import accuracy_interval
+from msg3d_lab.experiments import grids
 from msg3d_lab.experiments.ablations import GRID_PROGRESS
-from msg3d_lab.experiments.grids import Grid
 from msg3d_lab.experiments.plan import PlannedRun, Progress, failure_path, read_progress
 from msg3d_lab.experiments.results import AblationResults, GridOptions
 from msg3d_lab.files import lock_holder
@@ -60,7 +60,7 @@ class AblationBoard(Panel):
 
     def __init__(
         self,
-        grid: Grid | str,
+        grid: grids.Grid | str,
         *,
         jobs: int = 1,
         device: str = "auto",

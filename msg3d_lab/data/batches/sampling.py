@@ -90,8 +90,8 @@ def uniform_sample(
     Raises:
         ValueError: a length, clip length or number of clips below 1.
 
-    Source: `UniformSampleFrames` of mmaction2 and of pyskl (`pyskl/datasets/pipelines/
-        sampling.py`) in test mode, index for index.
+    Source: `UniformSampleFrames` of mmaction2 and of pyskl (pyskl/datasets/pipelines/sampling.py)
+        in test mode, index for index.
     """
     _check(num_frames, clip_len)
     if num_clips < 1:
