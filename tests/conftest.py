@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,21 @@ def _seeded_and_tidy():
     torch.manual_seed(0)
     yield
     plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A Chromium without a window; one a file, because its event loop is in the way of others."""
+    path = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("needs a chromium or google-chrome on the PATH (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

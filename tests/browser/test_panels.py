@@ -14,7 +14,7 @@ LONG = 120_000  # milliseconds: a process that trains imports torch first
 @pytest.fixture
 def endless(toy_recipe, tmp_path):
     path = tmp_path / "toy.yaml"
-    recipes.save(recipes.with_settings(toy_recipe, ["epochs=4000", "validate_every=0"]), path)
+    recipes.save(recipes.with_settings(toy_recipe, ["epochs=40000", "validate_every=0"]), path)
     return path
 
 
@@ -65,7 +65,7 @@ def test_a_run_is_started_watched_stopped_and_resumed(
     page.get_by_text("expected 1 or more, found 0").wait_for()
     start = page.get_by_role("button", name="start training")
     assert start.is_disabled()
-    epochs.fill("3000")
+    epochs.fill("30000")
     page.get_by_text("forward, per clip").wait_for(timeout=LONG)
     screenshot(page, "form")
     start.click()
@@ -78,7 +78,7 @@ def test_a_run_is_started_watched_stopped_and_resumed(
         arg=curve,
     )
     screenshot(page, "training")
-    assert recipes.load(run / "recipe.yaml").training.epochs == 3000
+    assert recipes.load(run / "recipe.yaml").training.epochs == 30000
     page.get_by_role("button", name="stop").click()
     state(page, "stopped").wait_for(timeout=LONG)
     assert (run / "resume.pt").is_file()

@@ -1,7 +1,6 @@
 """The report in a real browser: players animate, pause and scrub; nothing is fetched or logged."""
 
 import os
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -12,20 +11,6 @@ from msg3d_lab import skeletons, viz
 from msg3d_lab.reporting.page import render_report
 
 pytestmark = pytest.mark.browser
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("needs a chromium or google-chrome on the PATH (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS, headless=True)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +41,12 @@ def report(tmp_path_factory, body, make_walk):
 
 
 @pytest.fixture
-def open_report(browser, report):
+def open_report(chromium, report):
     """Open the report in a context of its own; at the end nothing was fetched or logged."""
     noise, contexts = [], []
 
     def open_it(*, script="", **options):
-        context = browser.new_context(**options)
+        context = chromium.new_context(**options)
         contexts.append(context)
         page = context.new_page()
         page.add_init_script(script)
