@@ -14,9 +14,15 @@ export function hasKernel(model) {
 /** Tells Python that somebody looks, so that it reads the files again; returns how to end that. */
 export function look(model) {
   if (!hasKernel(model)) return () => {};
-  const say = () => model.send({ action: "look" });
-  say();
+  const say = () => {
+    try {
+      model.send({ action: "look" });
+    } catch {
+      clearInterval(timer); // the kernel was restarted: this view belongs to the old one
+    }
+  };
   const timer = setInterval(say, 15_000);
+  say();
   return () => clearInterval(timer);
 }
 
