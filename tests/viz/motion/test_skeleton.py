@@ -44,3 +44,12 @@ def test_filmstrip_shows_the_values_of_its_frames(body, make_walk):
     assert "unitless" in figure.axes[-1].get_ylabel()
     with pytest.raises(ValueError, match=r"expected finite values \(2, 9, 25\) or \(9, 25\)"):
         viz.filmstrip(clip, body, values=values[:3])
+
+
+def test_pose_writes_the_names_above_the_bodies(body, make_walk):
+    persons = make_walk(persons=2)[:, 0]
+    texts = viz.pose(persons, body, names=["first", "second"]).texts
+    assert [text.get_text() for text in texts] == ["first", "second"]
+    apart = np.diff(persons[..., 0].mean(axis=1)).item()
+    assert abs(texts[0].xy[0] - texts[1].xy[0]) == pytest.approx(abs(apart))
+    assert apart != 0

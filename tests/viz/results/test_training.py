@@ -108,3 +108,14 @@ def test_overfit_curve_has_loss_and_accuracy():
     assert (left.get_ylim()[0], right.get_ylim()) == (0, (0, 104))
     with pytest.raises(ValueError, match="missing columns"):
         viz.overfit_curve(curve.drop(columns="top1"))
+
+
+def test_moments_and_what_diverges_are_marked(metrics, range_test):
+    ax = viz.learning_curve(metrics, epochs=9, marks={"killed": 2.5})
+    assert ax.lines[-1].get_xdata() == [2.5, 2.5]
+    assert {text.get_text(): text.xy[0] for text in ax.texts}["killed"] == 2.5
+    assert ax.get_xlim()[0] == 0
+    assert 9 <= ax.get_xlim()[1] < 10
+    (shaded,) = viz.learning_rate_curve(range_test, diverged=1.0).patches
+    assert (shaded.get_x(), shaded.get_x() + shaded.get_width()) == (1.0, pytest.approx(10))
+    assert not viz.learning_rate_curve(range_test, diverged=float("nan")).patches
