@@ -1,5 +1,5 @@
 // Adjacencies of all scales: heatmap, body and weight by hop of one or both aggregations, linked.
-import { clearCanvas, color, control, element, oncePerFrame, themed, unpack } from "./common.js";
+import { clearCanvas, color, control, element, oncePerFrame, redrawn, unpack } from "./common.js";
 import { css, fitBody, hopsText, mix, nearest, neighbourTowards, parts, percentText, weightColor, weightText, writeOver } from "./graphs.js";
 
 const AGGREGATION_NAMES = { disentangled: "disentangled", powers: "adjacency powers" };
@@ -458,20 +458,12 @@ function render({ model, el }) {
     bars,
     element("p", { class: "note" }, "Click a cell, a row's name or a joint, or move with the arrow keys; + and − change k, Escape leaves the cell."),
   );
-  const unwatch = themed(el, () => {
-    colors = {};
-    redraw();
-  });
+  const unwatch = redrawn(el, redraw, () => (colors = {}));
   rebuild();
   for (const name of ["skeleton", "edge_set", "learned"]) model.on(`change:${name}`, rebuild);
   for (const name of ["skeleton", "edge_set", "k", "joint", "sender", "aggregation", "normalization", "learned", "graph"]) model.on(`change:${name}`, redraw);
-  const resized = new ResizeObserver(redraw);
-  resized.observe(el);
   redraw();
-  return () => {
-    unwatch();
-    resized.disconnect();
-  };
+  return unwatch;
 }
 
 export default { render };

@@ -54,6 +54,20 @@ export function themed(el, redraw = () => {}) {
   };
 }
 
+/** A themed element whose picture is drawn again in another theme or size; forget drops cached colours. */
+export function redrawn(el, redraw, forget) {
+  const unwatch = themed(el, () => {
+    forget();
+    redraw();
+  });
+  const resized = new ResizeObserver(redraw);
+  resized.observe(el);
+  return () => {
+    unwatch();
+    resized.disconnect();
+  };
+}
+
 /** A colour of the root's style, for a canvas: color(root, "--ink"). */
 export function color(root, name) {
   return getComputedStyle(root).getPropertyValue(name).trim();

@@ -1,5 +1,5 @@
 // The window graph of G3D: a body per frame in perspective, and the edges of one joint at k hops.
-import { clearCanvas, color, control, element, oncePerFrame, themed, unpack } from "./common.js";
+import { clearCanvas, color, control, element, oncePerFrame, redrawn, unpack } from "./common.js";
 import { css, hopsText, mix, nearest, neighbourTowards, parts, writeOver } from "./graphs.js";
 
 const TURN_STEP = 6; // degrees per key press
@@ -258,18 +258,10 @@ function render({ model, el }) {
     reading,
     element("p", { class: "note" }, "Amber, dashed: edges within the frame; blue: to other frames. Drag, or Shift and arrow keys, to turn; click a joint, or move with the arrow keys; comma and full stop change its frame, + and − change k."),
   );
-  const unwatch = themed(el, () => {
-    colors = {};
-    redraw();
-  });
+  const unwatch = redrawn(el, redraw, () => (colors = {}));
   for (const name of ["window_size", "dilation", "edges", "k", "joint", "step", "yaw", "pitch"]) model.on(`change:${name}`, redraw);
-  const resized = new ResizeObserver(redraw);
-  resized.observe(el);
   redraw();
-  return () => {
-    unwatch();
-    resized.disconnect();
-  };
+  return unwatch;
 }
 
 export default { render };
