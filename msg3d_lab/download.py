@@ -16,10 +16,7 @@ import os
 import re
 import time
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -77,65 +74,42 @@ def fetch_file(
         OSError: the folder cannot be written to, the disk is full, or another process downloads
             the same file.
     """
-    expected = recorded_digest(target)  # an unreadable record is reported before the download
-    if not target.exists():
-        _make_folder(target.parent)
-        with locked(target.with_name(f".{target.name}.lock")):
-            if not target.exists():  # else another process has just finished
-                part = _read_part(target.with_name(f"{target.name}.part"))
-                try:
-                    _fetch(
-                        part,
-                        addresses,
-                        kind=kind,
-                        retries=retries,
-                        wait=wait,
-                        timeout=timeout,
-                        progress=progress,
-                    )
-                finally:
-                    if not part.size:
-                        part.remove()
-                _finish(part, target, expected or sha256_start)
-                return target
-    _check(target, kind, sha256_start)
+    expected = recorded_digest(target) or sha256_start  # a damaged record is reported first
+    if target.exists():
+        _check(target, kind, sha256_start)
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(target.parent, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        message = f"cannot write to {target.parent} ({error.strerror}): choose another folder"
+        raise OSError(error.errno, message) from error
+    with locked(target.with_name(f".{target.name}.lock")):
+        download = _Download(target.with_name(f"{target.name}.part"), kind, retries, wait)
+        download.run(addresses, timeout=timeout, progress=progress)
+        _finish(download, target, expected)
     return target
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        raise OSError(
-            error.errno, f"cannot write to {folder} ({error.strerror}): choose another folder"
-        ) from error
-
-
-def _finish(part: _Part, target: Path, expected: str) -> None:
+def _finish(download: _Download, target: Path, expected: str) -> None:
     """Rename a complete part, if its checksum starts as the recorded or published one."""
-    found = digest(part.path)
+    found = digest(download.part)
     if not found.startswith(expected):
         aside = target.with_name(f"{target.stem}.sha256-{found[:8]}{target.suffix}")
-        part.rename(aside)
+        download.rename(aside)
+        record = record_of(target)
+        origin = record if record.exists() else "the one in its published name"
         raise ValueError(
-            f"the downloaded file has another checksum than {_origin(target)} (expected "
-            f"{expected}, found {found}): the file changed at the source, or was damaged on its "
-            f"way. It is kept as {aside}. If you want it, remove {record_of(target).name} and "
-            f"rename it to {target.name}"
+            f"the downloaded file has another checksum than {origin} (expected {expected}, found "
+            f"{found}): the file changed at the source, or was damaged on its way. It is kept as "
+            f"{aside}. If you want it, remove {record.name} and rename it to {target.name}"
         )
-    part.rename(target)
+    download.rename(target)
     if recorded_digest(target) is None:
         _write_record(target, found)
     else:
         _say(f"{target}: checksum matches")
-
-
-def _origin(target: Path) -> str:
-    """Where the expected checksum comes from."""
-    record = record_of(target)
-    return str(record) if record.exists() else "the one in its published name"
 
 
 def _check(target: Path, kind: Kind, sha256_start: str) -> None:
@@ -181,74 +155,6 @@ def _say(text: str) -> None:
     tqdm.write(text)
 
 
-@dataclass
-class _Part:
-    """`FILE.part`, and where its bytes come from.
-
-    Args:
-        path: the file.
-        address: where they come from.
-        validator: the server's mark of that version, fit for If-Range.
-        total: the length of the whole file.
-    """
-
-    path: Path
-    address: str | None = None
-    validator: str | None = None
-    total: int | None = None
-
-    @property
-    def size(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    @property
-    def record(self) -> Path:
-        return self.path.with_name(self.path.name + ".json")
-
-    def begin(self, address: str, validator: str | None, total: int | None) -> None:
-        """Forget everything. In this order a kill never leaves bytes beside another origin."""
-        self.path.write_bytes(b"")
-        self.address, self.validator, self.total = address, validator, total
-        with write_aside(self.record, overwrite=True) as aside:
-            origin = {"address": address, "validator": validator, "total": total}
-            aside.write_text(json.dumps(origin) + "\n", encoding="utf-8")
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self.record.unlink(missing_ok=True)
-
-    def rename(self, path: Path) -> None:
-        self.path.replace(path)
-        self.record.unlink(missing_ok=True)
-
-    def describe(self) -> str:
-        """What is kept, as the end of a message."""
-        if not self.size:
-            return ""
-        total = f"{self.total:,}" if self.total else "an unknown number of"
-        then = "resumes the download" if self.validator else "has to start again"
-        return f". {self.path} keeps {self.size:,} of {total} bytes; the same command {then}"
-
-
-def _read_part(path: Path) -> _Part:
-    """Return the part that is there; without an origin if its record is missing or damaged."""
-    part = _Part(path)
-    try:
-        record = json.loads(part.record.read_text(encoding="utf-8"))
-        address, validator, total = (record[k] for k in ("address", "validator", "total"))
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return part
-    texts = [address] if validator is None else [address, validator]
-    fits = all(isinstance(t, str) and t.isascii() and t.isprintable() for t in texts)
-    if fits and (total is None or (type(total) is int and total >= part.size)):
-        part.address, part.validator, part.total = address, validator, total
-    return part
-
-
-class _AgainError(Exception):
-    """The attempt failed; another one may succeed."""
-
-
 class _RefusedError(Exception):
     """The address does not give the file; `gone`: the server says that there is none."""
 
@@ -257,173 +163,146 @@ class _RefusedError(Exception):
         self.gone = gone
 
 
-def _fetch(
-    part: _Part,
-    addresses: Sequence[str],
-    *,
-    kind: Kind,
-    retries: int,
-    wait: float,
-    timeout: float,
-    progress: bool,
-) -> None:
-    """Complete the part; see `fetch_file` for the arguments."""
-    import httpx
-    from tqdm.auto import tqdm
+class _Download:
+    """`FILE.part`, and where its bytes come from; see `fetch_file` for the arguments."""
 
-    reasons: list[str] = []
-    with (
-        httpx.Client(follow_redirects=True, timeout=timeout) as client,
-        tqdm(
-            desc=part.path.stem,
-            total=part.total,
-            initial=part.size,
-            unit="B",
-            unit_scale=True,
-            mininterval=0.5,
-            disable=not progress,
-        ) as bar,
-    ):
-        for address in sorted(addresses, key=lambda address: address != part.address):
-            if reasons:
-                _say(f"{reasons[-1]}. Trying {address}")
-            try:
-                return _fetch_from(address, part, client, bar, kind, retries=retries, wait=wait)
-            except _RefusedError as error:
-                reasons.append(f"{address}: {error}")
-                if part.size and part.address == address and not error.gone:
-                    break  # keep these bytes rather than start again from another address
-    raise ConnectionError("; ".join(reasons) + part.describe())
-
-
-def _fetch_from(
-    address: str,
-    part: _Part,
-    client: httpx.Client,
-    bar: tqdm,
-    kind: Kind,
-    *,
-    retries: int,
-    wait: float,
-) -> None:
-    """Make attempts until the part is complete, or too many in a row failed."""
-    import httpx
-
-    failures, best = 0, part.size if part.address == address else 0
-    while True:
+    def __init__(self, part: Path, kind: Kind, retries: int, wait: float) -> None:
+        self.part, self.kind, self.retries, self.wait = part, kind, retries, wait
+        self.record = part.with_name(f"{part.name}.json")
+        self.address = self.validator = ""
         try:
-            if part.address == address and part.size == part.total:
-                if _is_whole(part.path, kind):
-                    return
-                part.total = None
-                raise _AgainError(f"{part.size:,} bytes were announced, but no {kind} ends there")
-            _attempt(address, part, client, bar, kind)
-            continue
-        except (_AgainError, httpx.RequestError) as error:
-            reason = str(error) or type(error).__name__
-        if part.size >= best + _PROGRESS:
-            failures, best = 0, part.size
-        failures += 1
-        if failures > retries:
-            raise _RefusedError(f"{reason} ({failures} attempts)")
-        pause = min(wait * 2 ** (failures - 1), _LONGEST_WAIT)
-        _say(f"{address}: {reason}. Trying again in {pause:.0f} s ({failures} of {retries})")
-        time.sleep(pause)
+            origin = json.loads(self.record.read_text(encoding="utf-8"))
+            self.address, self.validator = str(origin["address"]), str(origin["validator"])
+        except (OSError, ValueError, TypeError, KeyError):
+            pass  # without its origin a part starts again
 
+    @property
+    def size(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
 
-def _attempt(address: str, part: _Part, client: httpx.Client, bar: tqdm, kind: Kind) -> None:
-    """Make one request, for the rest if there is a beginning, and append what comes."""
-    headers = {"Accept-Encoding": "identity"}
-    resumes = part.size > 0 and part.address == address and part.validator is not None
-    if resumes:
-        headers |= {"Range": f"bytes={part.size}-", "If-Range": str(part.validator)}
-    with client.stream("GET", address, headers=headers) as answer:
-        status, chunks = answer.status_code, answer.iter_raw()
-        if 400 <= status < 500 and status not in _TEMPORARY and not (resumes and status == 416):
-            raise _RefusedError(f"{status} {answer.reason_phrase}", gone=status in (404, 410))
-        if status != 200 and not (resumes and status in (206, 416)):
-            raise _AgainError(f"{status} {answer.reason_phrase}")
-        if answer.headers.get("content-encoding", "identity") != "identity":
-            raise _RefusedError("it sends the file compressed, although asked not to")
-        if status == 200:
-            end, first = _length(answer.headers), next(chunks, b"")
-            if not first.startswith(_STARTS[kind]):  # before anything is thrown away
-                starts = " or ".join(map(repr, _STARTS[kind]))
-                raise ValueError(
-                    f"{address} answers with something else than a {kind}, which starts with "
-                    f"{starts}; it starts with {first[:40]!r}. A page to log in? Open it in a "
-                    "browser"
-                )
-            if part.size:
-                _say(f"{address} does not continue what is there ({part.size:,} bytes): from 0")
-            part.begin(address, _validator(answer.headers), end)
-            bar.reset(total=end)
-            chunks = chain([first], chunks)
-        else:
-            end = _end_of_rest(part, answer)
-        _append(part, chunks, end, bar)
-    if end is None:
-        part.total = part.size
-    elif part.size < end:
-        raise _AgainError(f"only {part.size:,} of {end:,} bytes came")
+    def rename(self, path: Path) -> None:
+        self.part.replace(path)
+        self.record.unlink(missing_ok=True)
 
+    def run(self, addresses: Sequence[str], *, timeout: float, progress: bool) -> None:
+        """Complete the part."""
+        import httpx
+        from tqdm.auto import tqdm
 
-def _append(part: _Part, chunks: Iterable[bytes], end: int | None, bar: tqdm) -> None:
-    """Append what comes, up to a position in the file. What fits on the disk is kept."""
-    size = part.size
-    try:
-        with part.path.open("ab") as file:
-            for chunk in chunks:
-                size += len(chunk)
-                if end is not None and size > end:
-                    raise _AgainError("more bytes came than were announced")
-                file.write(chunk)
-                bar.update(len(chunk))
-    except OSError as error:
-        message = f"cannot write: {error.strerror}{part.describe()}"
-        raise OSError(error.errno, message) from error
+        reasons: list[str] = []
+        try:
+            with (
+                httpx.Client(follow_redirects=True, timeout=timeout) as client,
+                tqdm(
+                    desc=self.part.stem,
+                    initial=self.size,
+                    unit="B",
+                    unit_scale=True,
+                    mininterval=0.5,
+                    disable=not progress,
+                ) as bar,
+            ):
+                for address in sorted(addresses, key=lambda address: address != self.address):
+                    if reasons:
+                        _say(f"{reasons[-1]}. Trying {address}")
+                    try:
+                        return self._fetch_from(address, client, bar)
+                    except _RefusedError as error:
+                        reasons.append(f"{address}: {error}")
+                        if self.size and self.address == address and not error.gone:
+                            break  # keep these bytes rather than start again elsewhere
+        except OSError as error:
+            message = f"cannot write: {error.strerror}{self._kept()}"
+            raise OSError(error.errno, message) from error
+        raise ConnectionError("; ".join(reasons) + self._kept())
 
+    def _kept(self) -> str:
+        """What is kept, as the end of a message."""
+        if not self.size:
+            return ""
+        then = "resumes the download" if self.validator else "has to start again"
+        return f". {self.part} keeps {self.size:,} bytes; the same command {then}"
 
-def _length(headers: httpx.Headers) -> int | None:
-    """How many bytes will come; None if they come in chunks, the last of which says so."""
-    if "transfer-encoding" in headers:
-        return None
-    if "content-length" not in headers:
-        raise _RefusedError("it does not tell how long the file is, so its end would prove nothing")
-    return int(headers["content-length"])  # one number: httpx refuses others
+    def _fetch_from(self, address: str, client: httpx.Client, bar: tqdm) -> None:
+        """Make attempts until the part is complete, or too many in a row failed."""
+        import httpx
 
+        failures = 0
+        while True:
+            before = self.size
+            try:
+                return self._attempt(address, client, bar)
+            except httpx.HTTPStatusError as error:
+                status = error.response.status_code
+                reason = f"{status} {error.response.reason_phrase}"
+                if status < 500 and status not in _TEMPORARY:
+                    raise _RefusedError(reason, gone=status in (404, 410)) from error
+            except httpx.RequestError as error:
+                reason = str(error) or type(error).__name__
+            failures = 1 if self.size >= before + _PROGRESS else failures + 1
+            if failures > self.retries:
+                raise _RefusedError(f"{reason} ({failures} attempts)")
+            pause = min(self.wait * 2 ** (failures - 1), _LONGEST_WAIT)
+            _say(
+                f"{address}: {reason}. Trying again in {pause:.0f} s ({failures} of {self.retries})"
+            )
+            time.sleep(pause)
 
-def _validator(headers: httpx.Headers) -> str | None:
-    """The mark of this version of the file, if it is fit for If-Range (RFC 9110, 8.8 and 13.1.5).
+    def _attempt(self, address: str, client: httpx.Client, bar: tqdm) -> None:
+        """Make one request, for the rest if there is a beginning, and append what comes."""
+        import httpx
 
-    A strong entity tag, or else the date of the last change if it lay a minute back: two changes
-    within one second have the same date.
-    """
-    tag = headers.get("etag", "")
-    if tag:
-        return tag if tag.startswith('"') and tag.isascii() else None
-    try:
-        modified = parsedate_to_datetime(headers["last-modified"])
-        old = parsedate_to_datetime(headers["date"]) - modified >= timedelta(minutes=1)
-    except (KeyError, ValueError, TypeError):
-        return None
-    return headers["last-modified"] if old else None
+        start = self.size if self.validator and self.address == address else 0
+        headers = {"Accept-Encoding": "identity"}
+        if start:
+            headers |= {"Range": f"bytes={start}-", "If-Range": self.validator}
+        with client.stream("GET", address, headers=headers) as answer:
+            chunks = answer.iter_raw()
+            if start and answer.status_code in (206, 416):
+                found = answer.headers.get("content-range", "")
+                rest = re.fullmatch(rf"bytes (?:{start}-\d+/(\d+)|\*/{start})", found)
+                if not rest or self.validator not in self._marks(answer, default=self.validator):
+                    self.validator = ""  # so that the next attempt asks for everything
+                    raise httpx.RemoteProtocolError(
+                        f"the file changed, or the server continues it wrongly ({found!r})"
+                    )
+                bar.total = end = int(rest[1] or start)
+                bar.refresh()
+                if answer.status_code == 416:
+                    chunks = iter(())
+            else:
+                answer.raise_for_status()
+                end, first = int(answer.headers.get("content-length", 0)), next(chunks, b"")
+                self._begin(address, answer, first)
+                bar.reset(total=end or None)
+                chunks = chain([first], chunks)
+            with self.part.open("ab") as file:
+                for chunk in chunks:
+                    file.write(chunk)
+                    bar.update(len(chunk))
+        if self.size < end:
+            raise httpx.RemoteProtocolError(f"only {self.size:,} of {end:,} bytes came")
+        if not _is_whole(self.part, self.kind):
+            raise ValueError(f"{address} gave no whole {self.kind}: remove {self.part}, try again")
 
+    def _begin(self, address: str, answer: httpx.Response, first: bytes) -> None:
+        """Start the part again. In this order a kill never leaves bytes beside another origin."""
+        if not first.startswith(_STARTS[self.kind]):  # before anything is thrown away
+            starts = " or ".join(map(repr, _STARTS[self.kind]))
+            raise ValueError(
+                f"{address} answers with something else than a {self.kind}, which starts with "
+                f"{starts}; it starts with {first[:40]!r}. A page to log in? Open it in a browser"
+            )
+        if self.size:
+            _say(f"{address} does not continue what is there ({self.size:,} bytes): from 0")
+        self.part.write_bytes(b"")
+        self.address, self.validator = address, self._marks(answer, default="")[0]
+        with write_aside(self.record, overwrite=True) as aside:
+            origin = {"address": self.address, "validator": self.validator}
+            aside.write_text(json.dumps(origin) + "\n", encoding="utf-8")
 
-def _end_of_rest(part: _Part, answer: httpx.Response) -> int:
-    """Check a 206, or the 416 of a complete file; return the position its bytes will end at."""
-    text = answer.headers.get("content-range", "")
-    match = re.fullmatch(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18})", text, re.ASCII)
-    kind = "etag" if str(part.validator).startswith('"') else "last-modified"
-    same = answer.headers.get(kind) in (None, part.validator)
-    if match and same and part.total in (None, int(match[3])):
-        total = int(match[3])
-        if answer.status_code == 416:
-            start, end = total, total
-        else:
-            start, end = int(match[1] or -1), int(match[2] or -1) + 1
-        if start == part.size and (start < end <= total or answer.status_code == 416):
-            part.total = total
-            return end
-    part.validator = None  # so that the next attempt asks for everything
-    raise _AgainError(f"the file changed, or the server continues it wrongly ({text!r})")
+    @staticmethod
+    def _marks(answer: httpx.Response, *, default: str) -> list[str]:
+        """The server's marks of this version, fit for If-Range: a strong tag, or else a date."""
+        tag, date = (answer.headers.get(name, "") for name in ("etag", "last-modified"))
+        return [mark for mark in (tag if tag.startswith('"') else "", date) if mark] or [default]

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import json
 import os
 import random
 import re
@@ -44,10 +43,7 @@ class Site:
     modified: str | None = None
     ranges: bool = True  # whether it knows Range
     knows_if_range: bool = True
-    announced: int | str | None = None  # instead of the true length of the whole; -1: nothing
     chunked: bool = False
-    piece: int | None = None  # the most one 206 brings
-    headers: dict[str, str] = field(default_factory=dict)
     content_range: str | None = None  # instead of the true one
     statuses: list[int] = field(default_factory=list)  # of the next answers; then 200 or 206
     drops: list[int] = field(
@@ -76,7 +72,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         start = self.start_of(site)
         size = len(site.content)
-        body, headers = site.content[start:], dict(site.headers)
+        body, headers = site.content[start:], {}
         if site.etag:
             headers["ETag"] = site.etag
         if site.modified:
@@ -86,7 +82,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(416, b"", headers)
             return
         if start:
-            body = body[: site.piece]
             end = start + len(body) - 1
             headers["Content-Range"] = site.content_range or f"bytes {start}-{end}/{size}"
             self.send_response(206)
@@ -96,9 +91,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(*item)
         if site.chunked:
             self.send_header("Transfer-Encoding", "chunked")
-        elif site.announced != -1:
-            announced = len(body) if site.announced is None or start else site.announced
-            self.send_header("Content-Length", str(announced))
+        else:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         cut = site.drops.pop(0) if site.drops else -1
         self.send_body(site, body if cut < 0 else body[:cut], whole=cut < 0)
@@ -121,7 +115,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(b"0\r\n\r\n")
         except OSError:
             pass  # the client was killed
-        if not whole or site.announced is not None:
+        if not whole:
             self.close_connection = True
 
     def answer(self, status, body, headers=()):
@@ -205,15 +199,6 @@ def test_a_download_with_its_checksum(site, get, tmp_path, capsys):
     assert site.seen[0]["Accept-Encoding"] == "identity"
 
 
-def test_sha256sum_reads_the_record(site, get):
-    path = get()
-    command = ["sha256sum", "--check", path.name + ".sha256"]
-    try:
-        subprocess.run(command, cwd=path.parent, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("needs sha256sum, which this system does not have")
-
-
 def test_a_dropped_connection_is_continued(site, get):
     site.drops = [10_000, 5_000, 0]
     assert get().read_bytes() == CONTENT
@@ -223,7 +208,7 @@ def test_a_dropped_connection_is_continued(site, get):
 
 def test_the_next_call_continues(site, get, tmp_path):
     site.drops = [10_000, 2_000]
-    message = r"keeps 12,000 of 40,000 bytes; the same command resumes the download"
+    message = r"keeps 12,000 bytes; the same command resumes the download"
     with pytest.raises(ConnectionError, match=message):
         get(retries=1)
     assert part_of(tmp_path) == CONTENT[:12_000]
@@ -243,11 +228,11 @@ def test_a_slow_server_is_not_a_lost_one_but_a_silent_one_is(site, get, tmp_path
     site.block, site.pause = 10_000, 0.15
     assert get(timeout=0.5).read_bytes() == CONTENT
     site.pause = 0.6
-    with pytest.raises(ConnectionError, match=r"timed out.*keeps 10,000 of 40,000"):
+    with pytest.raises(ConnectionError, match=r"timed out.*keeps 10,000 bytes"):
         get(folder=tmp_path / "b", timeout=0.3, retries=0)
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(
     drops=st.lists(st.integers(0, 3_000), max_size=6),
     etag=st.sampled_from(['"one"', None]),
@@ -277,7 +262,7 @@ def test_any_drops_give_the_file(server, drops, etag, supported, chunked, stops)
         assert {p.name for p in Path(folder).iterdir()} == {FILE, FILE + ".sha256"}
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(
     steps=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2_500)), max_size=6),
     knows_if_range=st.booleans(),
@@ -327,12 +312,9 @@ def test_without_a_validator_nothing_is_continued(site, get, tmp_path, capsys):
     ("etag", "modified", "mark"),
     [
         ('"one"', "Mon, 01 Jan 2024 10:00:00 GMT", '"one"'),
-        ('W/"one"', "Mon, 01 Jan 2024 10:00:00 GMT", None),
+        ('W/"one"', None, None),
         (None, "Mon, 01 Jan 2024 10:00:00 GMT", "Mon, 01 Jan 2024 10:00:00 GMT"),
-        (None, "Mon, 01 Jan 2124 10:00:00 GMT", None),
-        (None, "yesterday", None),
-        (None, "Mon, 01 Jan 2024 10:00:00 -0000", None),
-        ('"\xe9"', None, None),
+        (None, None, None),
     ],
 )
 def test_only_strong_validators_are_asked_about(site, get, etag, modified, mark):
@@ -353,113 +335,14 @@ def test_a_changed_file_is_never_spliced(site, get, tmp_path, knows_if_range, si
     assert {p.name for p in tmp_path.iterdir()} == {FILE, FILE + ".sha256"}
 
 
-def test_another_length_under_the_same_mark_starts_again(site, get):
-    begin(site, get, 35_000)
-    site.content = pickle_like(50_000, 1)
-    assert get().read_bytes() == site.content
-
-
 @pytest.mark.parametrize(
-    "wrong",
-    [
-        "bytes 9000-39999/40000",
-        "bytes 10000-9999/40000",
-        "bytes 10000-39999/39999",
-        "bytes 10000-40000/40000",
-        "bytes */40000",
-        "bytes 10000-39999/*",
-        f"bytes 10000-39999/{'9' * 5000}",
-        "octets 10000-39999/40000",
-        " ",
-    ],
+    "wrong", ["bytes 9000-39999/40000", "bytes */40000", "octets 10000-39999/40000", " "]
 )
 def test_a_wrong_content_range_is_not_believed(site, get, wrong):
     begin(site, get, 10_000)
     site.content_range = wrong
     assert get().read_bytes() == CONTENT
     assert ranges(site)[-1] == 0
-
-
-def test_a_rest_in_pieces(site, get):
-    site.piece = 7_000
-    site.drops = [1_000]
-    assert get(retries=1).read_bytes() == CONTENT
-    assert ranges(site) == [0, *range(1_000, 40_000, 7_000)]
-
-
-def test_a_length_that_is_too_long(site, get, tmp_path):
-    site.announced = 50_000
-    with pytest.raises(ConnectionError, match=r"\(4 attempts\).*of 50,000 bytes"):
-        get()
-    assert part_of(tmp_path) == CONTENT
-    assert not (tmp_path / FILE).exists()
-    site.announced = None
-    assert get().read_bytes() == CONTENT
-
-
-def test_a_length_that_is_too_short(site, get, tmp_path):
-    site.announced = 20_000
-    assert get().read_bytes() == CONTENT  # no pickle ends there: the rest is asked for
-    assert ranges(site) == [0, 20_000]
-
-
-def test_a_length_that_is_too_short_without_ranges(site, get, tmp_path):
-    site.announced, site.ranges = 20_000, False
-    with pytest.raises(ConnectionError, match="20,000 bytes were announced, but no pickle ends"):
-        get()
-    assert part_of(tmp_path) == CONTENT[:20_000]
-
-
-def test_a_rest_longer_than_its_range(site, get, tmp_path):
-    begin(site, get, 10_000)
-    site.content_range = "bytes 10000-19999/40000"
-    with pytest.raises(ConnectionError, match="more bytes came than were announced"):
-        get(retries=0)
-    assert CONTENT.startswith(part_of(tmp_path))
-    assert len(part_of(tmp_path)) <= 20_000
-    assert get().read_bytes() == CONTENT
-
-
-def test_a_rest_that_ends_early_but_orderly_is_a_failure(site, get):
-    begin(site, get, 10_000)
-    site.chunked, site.piece, site.content_range = True, 5_000, "bytes 10000-39999/40000"
-    with pytest.raises(ConnectionError, match="only 15,000 of 40,000 bytes came"):
-        get(retries=0)
-
-
-def test_an_answer_without_a_length_is_refused(site, get):
-    site.announced = -1
-    with pytest.raises(ConnectionError, match="how long the file is"):
-        get()
-
-
-@pytest.mark.parametrize("length", ["40000, 40000", "40000,40000 "])
-def test_a_length_said_twice_is_one(site, get, length):
-    site.announced = length
-    assert get().read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("length", ["12, 13", "12,", "", "-1", "1e3", "1_0", "9" * 19])
-def test_a_length_that_is_no_number_of_bytes_is_refused(site, get, tmp_path, length):
-    site.announced = length
-    with pytest.raises(ConnectionError, match=r"/a: .*([Cc]ontent-[Ll]ength|expected 9{19})"):
-        get(retries=0)
-    assert not (tmp_path / FILE).exists()
-
-
-def test_a_whole_part_needs_no_server_any_more(site, get, tmp_path, server):
-    """A kill between the last byte and the renaming."""
-    path = get()
-    path.rename(tmp_path / (FILE + ".part"))
-    origin = {
-        "address": f"http://127.0.0.1:{server.server_port}/a",
-        "validator": None,
-        "total": len(CONTENT),
-    }
-    (tmp_path / (FILE + ".part.json")).write_text(json.dumps(origin))
-    site.seen.clear()
-    assert get().read_bytes() == CONTENT
-    assert not site.seen
 
 
 def test_416_means_whole_if_the_length_agrees(site, get, tmp_path):
@@ -475,12 +358,6 @@ def test_416_of_a_shorter_file_starts_again(site, get):
     site.content = pickle_like(20_000, 1)
     assert get().read_bytes() == site.content
     assert ranges(site) == [0, 35_000, 0]
-
-
-def test_416_to_the_first_request_is_refused(site, get):
-    site.statuses = [416]
-    with pytest.raises(ConnectionError, match="416"):
-        get()
 
 
 @pytest.mark.parametrize("passing", [500, 503, 429, 408])
@@ -541,13 +418,6 @@ def test_a_part_is_never_continued_from_another_address(site, server, get, tmp_p
     assert (ranges(mirror), site.seen) == ([0, 20_000], [])
 
 
-def test_a_part_of_an_address_not_asked_any_more(site, server, get):
-    begin(site, get, 10_000)
-    server.sites["/b"] = Site(pickle_like(40_000, 1), site.etag)
-    assert get("/b").read_bytes() == pickle_like(40_000, 1)
-    assert ranges(server.sites["/b"]) == [0]
-
-
 def test_a_web_page_is_refused_and_costs_nothing(site, get, tmp_path):
     begin(site, get, 10_000)
     site.content, site.etag = b"<!DOCTYPE html><title>Log in to this network</title>", None
@@ -559,37 +429,17 @@ def test_a_web_page_is_refused_and_costs_nothing(site, get, tmp_path):
     assert ranges(site)[-1] == 10_000
 
 
-def test_an_empty_or_compressed_answer_is_refused(site, get, tmp_path):
-    site.headers = {"Content-Encoding": "gzip"}
-    with pytest.raises(ConnectionError, match="compressed"):
-        get()
-    site.headers, site.content = {}, b""
+def test_an_empty_answer_is_refused(site, get, tmp_path):
+    site.content = b""
     with pytest.raises(ValueError, match="something else than a pickle"):
         get()
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "origin",
-    [
-        "",
-        "[]",
-        "{}",
-        "null",
-        '{"address": 1, "validator": "x", "total": 3}',
-        '{"address": "HERE", "validator": "a\\r\\nb: c", "total": 40000}',
-        '{"address": "HERE", "validator": "\\u00e9", "total": 40000}',
-        '{"address": "HERE", "validator": "\\"one\\"", "total": -1}',
-        '{"address": "HERE", "validator": "\\"one\\"", "total": 5}',
-        "\xff",
-        "[" * 100_000,
-    ],
-)
-def test_a_part_of_unknown_origin_starts_again(site, server, get, tmp_path, origin):
+@pytest.mark.parametrize("origin", ["", "[]", "{}", '{"address": 1, "validator": null}', "\xff"])
+def test_a_part_of_unknown_origin_starts_again(site, get, tmp_path, origin):
     begin(site, get, 10_000)
-    here = f"http://127.0.0.1:{server.server_port}/a"
-    path = tmp_path / (FILE + ".part.json")
-    path.write_text(origin.replace("HERE", here), encoding="latin-1")
+    (tmp_path / (FILE + ".part.json")).write_text(origin, encoding="latin-1")
     assert get().read_bytes() == CONTENT
     assert ranges(site) == [0, 0]
 
@@ -655,7 +505,7 @@ def test_a_full_disk_keeps_what_fits(site, server, get, tmp_path):
         said, _ = process.communicate()
     last = said.splitlines()[-1]
     assert last.startswith("OSError: [Errno 27] cannot write: File too large.")
-    assert last.endswith("keeps 25,000 of 40,000 bytes; the same command resumes the download")
+    assert last.endswith("keeps 25,000 bytes; the same command resumes the download")
     assert part_of(tmp_path) == CONTENT[:25_000]
     assert get().read_bytes() == CONTENT
     assert ranges(site) == [0, 25_000]
