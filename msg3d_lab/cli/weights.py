@@ -89,7 +89,7 @@ def reproduce(
             Default: the store in data/; else it is downloaded where it can be.
         runs: the folder of the run folders; the table is written there too, as ROW.csv.
         settings: changes to the recipes.
-        compact: train half the width with fewer passes (the recipes *-compact), for CPUs.
+        compact: train narrower networks with fewer passes (the recipes *-compact), for CPUs.
         seeds: of the trainings. Default: one, that of the recipes.
         plan: only show the steps.
         batch_size: clips per forward pass of the tests.

@@ -56,7 +56,7 @@ class Reproduction:
             `data import` puts it; if there is none, what can be downloaded is downloaded.
         runs: the folder of the run folders.
         settings: changes to the recipes.
-        compact: train the recipes of half the width and fewer passes (`*-compact`).
+        compact: train the narrower recipes with fewer passes (`*-compact`).
         seeds: of the trainings. Default: that of the recipes.
 
     Raises:
