@@ -46,7 +46,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _test_data_choose_nothing(self) -> Recipe:
         training = self.training
-        if training.chooses and not self.data.validation:
+        if training.chooses and not self.data.validation_subjects:
             raise ValueError(
                 f"keep={training.keep} with patience={training.patience} chooses by accuracy, and "
                 "test data must choose nothing: name some subjects of the training split in "
@@ -73,7 +73,7 @@ class Recipe(Section):
 
         "val" is the validation part, "test" the test split where there is no validation part.
         """
-        return "val" if self.data.validation else "test"
+        return "val" if self.data.validation_subjects else "test"
 
     @property
     def default_store(self) -> Path:

@@ -64,8 +64,6 @@ class Data(Section):
         validation_subjects: persons whose clips of the training split are the validation part: not
             trained on, evaluated during training, and allowed to decide (`keep`, `patience`). Off:
             []; then the test split is evaluated during training, and decides nothing.
-        validation_cameras: likewise the clips of whole cameras; where both are given, a clip is
-            held back if its subject or its camera is.
         stream: joint, bone, joint_motion or bone_motion.
         clip_len: T, frames per clip.
         sampling: "uniform" (PoseC3D), "uniform_pyskl" (the same; test clips as pyskl draws them),
@@ -92,7 +90,6 @@ class Data(Section):
     train_split: str
     test_split: str
     validation_subjects: tuple[int, ...] = ()
-    validation_cameras: tuple[int, ...] = ()
     stream: Stream
     clip_len: int = Field(ge=1)
     sampling: Sampling
@@ -117,18 +114,12 @@ class Data(Section):
         _ = self.augment  # checks its arguments
         return self
 
-    @property
-    def validation(self) -> dict[str, tuple[int, ...]]:
-        """What is held back of the training split: numbers of each of subject, camera."""
-        wanted = {"subject": self.validation_subjects, "camera": self.validation_cameras}
-        return {name: numbers for name, numbers in wanted.items() if numbers}
-
     @model_validator(mode="after")
-    def _held_back_once(self) -> Data:
-        for name, numbers in self.validation.items():
-            twice = [number for number in numbers if numbers.count(number) > 1]
-            if twice:
-                raise ValueError(f"validation_{name}s names {twice[0]} twice: leave one out")
+    def _subjects_occur_once(self) -> Data:
+        subjects = self.validation_subjects
+        twice = [subject for subject in subjects if subjects.count(subject) > 1]
+        if twice:
+            raise ValueError(f"validation_subjects names {twice[0]} twice: leave one out")
         return self
 
 

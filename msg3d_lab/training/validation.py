@@ -73,43 +73,43 @@ def predict_batches(
 def split_validation(store: Store, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """Divide a recipe's training split into clips to train on and the validation part.
 
-    They are divided by subject or by camera, because clips of one person, seen from one side,
-    resemble each other: a part drawn at random would be easier than the test split. The best epoch
-    and early stopping are decided on the validation part, never on test data.
+    They are divided by subject, because clips of one person resemble each other: a part drawn at
+    random would be easier than the test split. The best epoch and early stopping are decided on the
+    validation part, never on test data.
 
     Returns:
         Positions in the store, ascending, int64: of the clips to train on, and of the validation
         part. Together they are the training split.
 
     Raises:
-        ValueError: no such split; a subject or camera that is not in it; clips whose subject or
-            camera is unknown; no clips left to train on.
+        ValueError: no such split; a subject that is not in it; clips whose subject is unknown; no
+            clips left to train on.
     """
-    split = recipe.data.train_split
+    split, wanted = recipe.data.train_split, recipe.data.validation_subjects
     indices = store.indices(split)
-    held_back, where = np.zeros(len(indices), dtype=bool), f"{split} of {store.path.name}"
-    for name, wanted in recipe.data.validation.items():
-        setting = f"validation_{name}s={list(wanted)}"
-        numbers = store.samples[name].iloc[indices]
-        unknown = int(numbers.isna().sum())
-        if unknown:
-            some = "none" if unknown == len(indices) else f"only {len(indices) - unknown}"
-            raise ValueError(
-                f"{setting} needs the {name} of every training clip, but {some} of the "
-                f"{len(indices)} clips in {where} have one: import the data set with {name}s, or "
-                f"set validation_{name}s=[]"
-            )
-        present = numbers.unique().tolist()
-        missing = sorted(set(wanted) - set(present))
-        if missing:
-            raise ValueError(
-                f"{setting}: {where} has no clips of {', '.join(map(str, missing))}; expected some "
-                f"of {', '.join(map(str, sorted(present)))}"
-            )
-        held_back |= numbers.isin(wanted).to_numpy(dtype=bool)
-    if len(indices) and held_back.all():
+    if not wanted:
+        return indices, indices[:0]
+    subjects = store.samples["subject"].iloc[indices]
+    unknown = int(subjects.isna().sum())
+    if unknown:
+        some = "none" if unknown == len(indices) else f"only {len(indices) - unknown}"
         raise ValueError(
-            f"{' and '.join(f'validation_{name}s' for name in recipe.data.validation)} hold back "
-            f"all clips of {where}: leave some to train on"
+            f"validation_subjects={list(wanted)} needs the subject of every training clip, but "
+            f"{some} of the {len(indices)} clips in {split} of {store.path.name} have one: import "
+            "the data set with subjects, or set validation_subjects=[]"
+        )
+    numbers = subjects.to_numpy(dtype=np.int64)
+    present = np.unique(numbers).tolist()
+    missing = sorted(set(wanted) - set(present))
+    if missing:
+        raise ValueError(
+            f"validation_subjects={list(wanted)}: {split} of {store.path.name} has no clips of "
+            f"{', '.join(map(str, missing))}; expected some of {', '.join(map(str, present))}"
+        )
+    held_back = np.isin(numbers, wanted)
+    if held_back.all():
+        raise ValueError(
+            f"validation_subjects={list(wanted)} are all subjects of {split} of {store.path.name}: "
+            "leave some to train on"
         )
     return indices[~held_back], indices[held_back]

@@ -142,9 +142,9 @@ def estimate(
         except FileNotFoundError:
             if data is not None:
                 raise
-            # Noise has no subjects or cameras, and its number of clips means nothing.
-            none = {f"validation_{name}s": () for name in recipe.data.validation}
-            recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=none)})
+            # Noise has no subjects, and its number of clips means nothing.
+            section = recipe.data.model_copy(update={"validation_subjects": ()})
+            recipe = recipe.model_copy(update={"data": section})
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             store, noise = noise_store(recipe, Path(folder) / "noise.arrow"), True
         bodies = _bodies_per_clip(recipe, store, batch=recipe.training.batch_size)

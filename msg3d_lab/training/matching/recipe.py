@@ -111,7 +111,7 @@ def fitting_settings(recipe: Recipe, store: Store) -> dict[str, Any]:
     if not {train, test} <= store.splits.keys():
         pairs = _pairs(store)
         train, test = pairs[0] if pairs else (train, test)
-    trained = store.samples.iloc[_members(store, train)]
+    subjects = set(store.samples["subject"].iloc[_members(store, train)].dropna())
     wanted: dict[str, Any] = {
         "dataset": store.dataset,
         "layout": skeleton.name,
@@ -124,9 +124,8 @@ def fitting_settings(recipe: Recipe, store: Store) -> dict[str, Any]:
     }
     if preparation_fault(recipe, store):
         wanted["preparation"] = None
-    for name, numbers in data.validation.items():
-        if not set(numbers) <= set(trained[name].dropna()):
-            wanted[f"validation_{name}s"] = []
+    if not set(data.validation_subjects) <= subjects:
+        wanted["validation_subjects"] = []
     if store.dimensions < 3 and any(data.rotation[:2]):
         wanted["rotation"] = [0, 0, data.rotation[2]]
     if data.flip and not skeleton.mirror:
