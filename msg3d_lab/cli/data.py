@@ -43,8 +43,8 @@ def import_(
             beside the table); for pickles and arrays, the list of class names, one per line.
         prepare: what is done to the coordinates. Raw NTU recordings: align (the default; for the
             recipes of mmaction2 and pyskl) or paper (every frame centred, for the *-paper recipes).
-            NTU's 2D pickles: image (the default) or pyskl (for the 2D *-pyskl recipes). Others: for
-            your own recordings.
+            NTU's 2D pickles: image (the default) or pyskl (for the 2D *-pyskl recipes). NW-UCLA:
+            center (the default) or align. Others: for your own recordings.
         image_size: for your own recordings in pixels: height and width of the image.
         channels: for your own recordings in arrays: what their channels are, x,y or x,y,z or
             x,y,score or x,y,z,score.

@@ -96,7 +96,13 @@ DATASETS = {
     for dataset in (
         Dataset("ntu60", "NTU RGB+D 60", ("ntu25", "coco17"), _NTU120[:60], ("xsub", "xview")),
         Dataset("ntu120", "NTU RGB+D 120", ("ntu25", "coco17"), _NTU120, ("xsub", "xset")),
-        Dataset("nw-ucla", "Northwestern-UCLA", ("nw-ucla20",), _NW_UCLA, ("xview",)),
+        Dataset(
+            "nw-ucla",
+            "Northwestern-UCLA",
+            ("nw-ucla20",),
+            _NW_UCLA,
+            ("xview", "view1to2", "view2to1"),
+        ),
         Dataset("utd-mhad", "UTD-MHAD", ("utd-mhad20",), _UTD_MHAD, ("xsub",)),
         Dataset("kinetics400", "Kinetics-Skeleton 400", ("openpose18",), (), ("kinetics",)),
     )
@@ -106,14 +112,16 @@ DATASETS = {
 def default_store(dataset: str, layout: str, *, preparation: str | None = None) -> Path:
     """Return the default path of a data set's store.
 
-    That of NTU says whether it is 2D or 3D, and whether it was prepared as in the paper or pyskl.
+    That of NTU says whether it is 2D or 3D, and whether it was prepared as in the paper or pyskl,
+    that of NW-UCLA whether clips were turned to the body.
 
     Example:
         >>> default_store("ntu60", "ntu25", preparation="prepare_paper").name
         'ntu60-3d-paper.arrow'
     """
     if not dataset.startswith("ntu"):
-        return Path("data") / f"{dataset}.arrow"
+        aligned = "-aligned" * (dataset == "nw-ucla" and preparation == "prepare_3d")
+        return Path("data") / f"{dataset}{aligned}.arrow"
     dimensions = {"coco17": "-2d", "ntu25": "-3d"}.get(layout, "")
     kind = {"prepare_paper": "-paper", "prepare_2d_pyskl": "-pyskl"}.get(preparation or "", "")
     return Path("data") / f"{dataset}{dimensions}{kind}.arrow"

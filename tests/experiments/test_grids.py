@@ -38,13 +38,14 @@ def changes(grid, variant):
     return {name for name in one if one[name] != other[name]}
 
 
-def test_the_librarys_grids_ask_the_questions_of_the_paper():
+def test_the_librarys_grids():
     assert grids.names() == [
         "ntu60-adjacency",
         "ntu60-components",
         "ntu60-edges",
         "ntu60-settings",
         "ntu60-windows",
+        "nw-ucla-views",
         "synthetic-compact",
     ]
     for name in grids.names():

@@ -142,7 +142,7 @@ def test_get_pyskl_s_recipes_differ_from_mmaction2_s_where_pyskl_does():
 def test_get_recipes_train_plainly(name):
     """As published: what the field adds to them is there to be switched on."""
     data, training = recipes.get(name).data, recipes.get(name).training
-    assert data.validation == {}
+    assert data.validation_subjects == ()
     assert training.betas == (0.9, 0.999)
     paper = 8 if name.startswith("kinetics") else 2
     assert training.accumulate == (paper if name.endswith("-paper") else 1)

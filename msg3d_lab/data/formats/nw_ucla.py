@@ -1,7 +1,9 @@
 """Import Northwestern-UCLA from `all_sqe`, a folder or zip of JSON files.
 
 One file per clip, `aXX_sYY_eZZ_vWW.json` (action, subject, repetition, view), with `skeletons`
-(T, 20, 3) and `label` 1 to 10. Views 1 and 2 are the training part, view 3 is the test part.
+(T, 20, 3) and `label` 1 to 10. Views 1 and 2 are the training part, view 3 is the test part
+(`xview`). To develop without looking at view 3, `view1to2` trains on view 1 and tests on view 2,
+and `view2to1` the other way round.
 
 Sources: Wang et al., CVPR 2014; files and protocol as in CTR-GCN (`feeders/feeder_ucla.py`).
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -19,6 +22,7 @@ from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.datasets import DATASETS, Dataset
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
+from msg3d_lab.data.formats.own.options import NOTHING, OwnData
 from msg3d_lab.data.formats.zip_or_folder import (
     Member,
     digest_members,
@@ -26,11 +30,13 @@ from msg3d_lab.data.formats.zip_or_folder import (
     list_members,
     read_member,
 )
-from msg3d_lab.data.preprocess import center_on
+from msg3d_lab.data.preprocess import center_on, prepare_3d
+from msg3d_lab.skeletons import Skeleton
 
 _NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 _ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)  # in the order of the labels
-_TRAIN_VIEWS, _TEST_VIEWS = (1, 2), (3,)
+# Views to train on and to test on.
+_PROTOCOLS = {"xview": ((1, 2), (3,)), "view1to2": ((1,), (2,)), "view2to1": ((2,), (1,))}
 _CENTER = 1  # the spine, as in CTR-GCN
 
 
@@ -43,33 +49,50 @@ def _is_clip(name: str) -> bool:
     return path.suffix == ".json" and _NAME.fullmatch(path.stem) is not None
 
 
-def read_clips(sources: Sequence[Path], *, dataset: Dataset) -> Recordings:
-    """List the clips of folders and zips. Each is read and centred when it is asked for.
+def read_clips(sources: Sequence[Path], *, dataset: Dataset, own: OwnData = NOTHING) -> Recordings:
+    """List the clips of folders and zips. Each is read and prepared when it is asked for.
+
+    Args:
+        sources: folders and zips.
+        dataset: NW-UCLA.
+        own: the preparation, "center" (the spine of the first frame becomes the origin, as in the
+            field; the default) or "align" (`prepare_3d`: also turned to the body).
 
     Raises:
         FileNotFoundError: there is no such folder or file.
-        ValueError: not a zip, or no clips in it.
+        ValueError: not a zip, no clips in it, or another preparation.
     """
+    prepare = own.prepare or "center"
+    if prepare not in ("center", "align"):
+        raise ValueError(f"expected a preparation center or align of NW-UCLA, found {prepare!r}")
     members = [m for m in list_members(sources, suffix=".json") if _is_clip(m.name)]
     if not members:
         raise ValueError(
             f"{sources[0]} has no NW-UCLA clips: expected files such as a01_s01_e00_v01.json"
         )
     record = source_record("NW-UCLA all_sqe", sources, digest_members(members))
+    aligned = skeletons.get("nw-ucla20") if prepare == "align" else None
+    done = {"name": "prepare_3d"} if aligned else {"name": "center_on", "joint": _CENTER}
     return Recordings(
-        clips=LazyClips(members, _read),
+        clips=LazyClips(members, partial(_read, aligned=aligned)),
         skeleton=skeletons.get("nw-ucla20"),
-        preparation={"name": "center_on", "joint": _CENTER, **record},
+        preparation=done | record,
     )
 
 
-def _read(member: Member) -> Clip:
+def _read(member: Member, *, aligned: Skeleton | None) -> Clip:
     match, document = _NAME.fullmatch(member.id), json.loads(read_member(member))
     if match is None or not isinstance(document, dict) or "skeletons" not in document:
         raise ValueError("expected a JSON object with 'skeletons'")
     action, subject, _, view = map(int, match.groups())
-    if action not in _ACTIONS or view not in (*_TRAIN_VIEWS, *_TEST_VIEWS):
+    if action not in _ACTIONS or view not in (1, 2, 3):
         raise ValueError(f"expected an action of {_ACTIONS} and a view 1 to 3, found {member.id}")
+    splits = [
+        f"{name}_{half}"
+        for name, views in _PROTOCOLS.items()
+        for half, own in zip(("train", "val"), views, strict=True)
+        if view in own
+    ]
     label = _ACTIONS.index(action)
     if document.get("label", label + 1) != label + 1:
         raise ValueError(f"'label' is {document['label']}, action {action} has label {label + 1}")
@@ -78,9 +101,11 @@ def _read(member: Member) -> Clip:
         raise ValueError(f"expected 'skeletons' (frames, 20, 3), found {joints.shape}")
     return Clip(
         id=member.id,
-        keypoints=center_on(joints[None], _CENTER),
+        keypoints=prepare_3d(joints[None], aligned)
+        if aligned
+        else center_on(joints[None], _CENTER),
         label=label,
-        splits=("xview_train" if view in _TRAIN_VIEWS else "xview_val",),
+        splits=tuple(splits),
         subject=subject,
         camera=view,
     )
@@ -91,4 +116,6 @@ IMPORTER = Importer(
     datasets=(DATASETS["nw-ucla"],),
     is_source=_is_source,
     read=read_clips,
+    options=("prepare",),
+    version=2,
 )

@@ -82,7 +82,7 @@ def import_dataset(
             (see `read_label_list`).
         prepare: "align", "center", "image", "none", "paper" or "pyskl"; see `Preparation`. For raw
             NTU files "align" (default) or "paper", for NTU's pickles in 2D "image" (default) or
-            "pyskl".
+            "pyskl", for NW-UCLA "center" (default) or "align".
         image_size: for your own recordings in 2D: (height, width) in pixels.
         channels: for your own recordings in arrays: "x,y", "x,y,z", "x,y,score" or "x,y,z,score".
             Default: by their number.

@@ -86,6 +86,8 @@ def import_command(recipe: Recipe, *, out: str | Path | None = None) -> str:
     """Return the command that makes a recipe's store."""
     data = recipe.data
     source, prepare = "SOURCE", _PREPARE.get(data.preparation or "", "")
+    if data.dataset == "nw-ucla" and data.preparation == "prepare_3d":  # else it is the default
+        prepare = " --prepare align"
     if data.preparation == "prepare_paper":
         source = _RAW.get(data.dataset, source)
     elif data.preparation is not None and data.dataset in _RAW:

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from msg3d_lab import skeletons
 from msg3d_lab.data.clips import LeftOut
 from msg3d_lab.data.datasets import get
 from msg3d_lab.data.formats import nw_ucla
 from msg3d_lab.data.formats.registry import import_dataset
+from msg3d_lab.data.preprocess import prepare_3d
 from msg3d_lab.data.store import open_store
 
 
@@ -54,7 +56,11 @@ def test_clips_of_a_folder_and_of_a_zip(folder, pack):
     clips = list(found.clips)
     assert [c.id for c in clips] == list(NAMES)
     assert [c.label for c in clips] == [0, 6, 9]
-    assert [c.splits for c in clips] == [("xview_train",), ("xview_train",), ("xview_val",)]
+    assert [c.splits for c in clips] == [
+        ("xview_train", "view1to2_train", "view2to1_val"),
+        ("xview_train", "view1to2_val", "view2to1_train"),
+        ("xview_val",),
+    ]
     assert [(c.subject, c.camera, c.setup) for c in clips] == [
         (1, 1, None),
         (2, 2, None),
@@ -76,9 +82,22 @@ def test_the_source_hash_tells_sources_apart(folder):
 def test_import_of_a_folder(folder, tmp_path):
     out = import_dataset(folder, dataset="nw-ucla", out=tmp_path / "s.arrow", progress=False)
     store = open_store(out)
-    assert store.splits == {"xview_train": 2, "xview_val": 1}
+    assert store.splits == {
+        **{"xview_train": 2, "xview_val": 1, "view1to2_train": 1, "view1to2_val": 1},
+        **{"view2to1_train": 1, "view2to1_val": 1},
+    }
     assert store.label_names[6] == "donning"
     assert store.preparation["name"] == "center_on"
+
+
+def test_import_aligned_to_the_body(folder, tmp_path):
+    options = {"dataset": "nw-ucla", "out": tmp_path / "s.arrow", "progress": False}
+    store = open_store(import_dataset(folder, prepare="align", **options))
+    assert store.preparation["name"] == "prepare_3d"
+    raw = np.array(document(store.ids[0])["skeletons"])[None]
+    np.testing.assert_array_equal(store.keypoints(0), prepare_3d(raw, skeletons.get("nw-ucla20")))
+    with pytest.raises(ValueError, match="center or align of NW-UCLA, found 'paper'"):
+        import_dataset(folder, prepare="paper", **options | {"out": tmp_path / "p.arrow"})
 
 
 GOOD = document("a08_s02_e03_v02")
@@ -146,7 +165,8 @@ def test_the_real_data_set(shared_dir, tmp_path):
     source = shared_dir / "data" / "nw-ucla" / "all_sqe.zip"
     out = import_dataset(source, dataset="nw-ucla", out=tmp_path / "s.arrow", progress=False)
     store = open_store(out)
-    assert store.splits == {"xview_train": 1020, "xview_val": 464}
+    assert (store.splits["xview_train"], store.splits["xview_val"]) == (1020, 464)
+    assert store.splits["view1to2_train"] + store.splits["view2to1_train"] == 1020
     assert (store.frames.min(), store.frames.max()) == (1, 201)
     assert set(store.labels) == set(range(10))
     assert set(store.samples["camera"][store.indices("xview_train")]) == {1, 2}
