@@ -68,7 +68,8 @@ def explain_run(
         BlockingIOError: another process is writing this table.
         FileExistsError: another table is at `out`.
         FileNotFoundError: no run, no weights, or no store.
-        Stopped: Ctrl-C; the finished chunks are kept.
+        Requeue: SIGTERM; the finished chunks are kept.
+        Stopped: Ctrl-C, likewise.
         ValueError: an unknown name, or a store that does not fit the run.
     """
     check_method(method)

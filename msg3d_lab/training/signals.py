@@ -12,10 +12,10 @@ _TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class Requeue(SystemExit):
-    """Training was stopped by SIGTERM, has written a checkpoint, and can be resumed.
+    """Work was stopped by SIGTERM; what is done is kept, and the same call goes on.
 
     It is a `SystemExit` with code 75, so a script ends with the code that batch systems take for
-    "start me again". `message` says where training stopped.
+    "start me again". `message` says where the work stopped.
     """
 
     def __init__(self, message: str) -> None:
@@ -35,13 +35,29 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def say_when_interrupted(message: str) -> Iterator[None]:
-    """Raise `Stopped` with a message where the block is interrupted without one."""
+    """Raise `Stopped` with a message at SIGINT, and `Requeue` with it at SIGTERM, at once.
+
+    For work that is saved in parts and needs no time to stop. Only the main thread hears SIGTERM.
+    """
+
+    def requeue(number: int, frame: FrameType | None) -> None:
+        raise Requeue(message)
+
+    listens = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if listens:
+        signal.signal(signal.SIGTERM, requeue)
     try:
         yield
     except Stopped:
         raise
     except KeyboardInterrupt:
         raise Stopped(message) from None
+    finally:
+        if listens:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class StopSignal:

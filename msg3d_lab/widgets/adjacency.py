@@ -108,7 +108,7 @@ class AdjacencyExplorer(BrowserWidget):
     ) -> None:
         if num_scales < 1:
             raise ValueError(f"num_scales counts the scales 0 to K, 1 or more, found {num_scales}")
-        model = _network(masks)
+        model = network_with_masks(masks)
         if skeleton is None:
             skeleton = "ntu25" if model is None else model.skeleton
         self._bodies: list[Skeleton] = []
@@ -121,16 +121,16 @@ class AdjacencyExplorer(BrowserWidget):
         data: dict[str, Any] = {
             "num_scales": num_scales,
             "bodies": [self._packed(body) for body in self._bodies],
-            "signed": [to_hex(color) for color in diverging()(np.linspace(0, 1, 33))],
+            "signed": signed_colors(),
         }
         if model is not None:
-            self._graphs = _learned_graphs(model)
+            self._graphs = _graphs_of_frames(model)
             data["network"] = {
                 "skeleton": model.skeleton.name,
                 "edge_set": model.skeleton.edge_set or "",
                 "aggregation": model.arguments["aggregation"],
                 "normalization": model.arguments["normalization"],
-                "graphs": {name: pack(_short(g.A_res)) for name, g in self._graphs.items()},
+                "graphs": {name: pack(short_floats(g.A_res)) for name, g in self._graphs.items()},
             }
         first = self._bodies[0] if isinstance(skeleton, str) else skeleton
         super().__init__(
@@ -254,7 +254,7 @@ class AdjacencyExplorer(BrowserWidget):
     def _packed(self, body: Skeleton) -> dict[str, Any]:
         weights = {
             f"{aggregation} {normalization}": pack(
-                _short(self._scales_of(body, aggregation, normalization))
+                short_floats(self._scales_of(body, aggregation, normalization))
             )
             for aggregation in AGGREGATIONS
             for normalization in NORMALIZATIONS
@@ -309,6 +309,11 @@ def farthest(body: Skeleton) -> int:
     return int(hop_distance(body.adjacency).max(axis=1).argmax())
 
 
+def signed_colors() -> list[str]:
+    """Return the diverging colours, for `signedColor` in `js/graphs.js`."""
+    return [to_hex(color) for color in diverging()(np.linspace(0, 1, 33))]
+
+
 def _variants(layout: str | Skeleton) -> list[Skeleton]:
     """A layout, with its other edge sets if it is the library's."""
     if isinstance(layout, str):
@@ -317,7 +322,12 @@ def _variants(layout: str | Skeleton) -> list[Skeleton]:
     return known if layout in known else [layout]
 
 
-def _network(masks: MSG3D | Run | None) -> MSG3D | None:
+def network_with_masks(masks: MSG3D | Run | None) -> MSG3D | None:
+    """Return the network, of a run too, whose residual masks are shown.
+
+    Raises:
+        ValueError: neither a network nor a run, or a network without masks.
+    """
     if masks is None:
         return None
     from msg3d_lab.model import MSG3D
@@ -334,7 +344,7 @@ def _network(masks: MSG3D | Run | None) -> MSG3D | None:
     return model
 
 
-def _learned_graphs(model: MSG3D) -> dict[str, LearnedGraph]:
+def _graphs_of_frames(model: MSG3D) -> dict[str, LearnedGraph]:
     """The learned graphs of single frames, whose nodes are the joints."""
     from msg3d_lab.analysis.masks import learned_graphs
 
@@ -347,7 +357,7 @@ def _learned_graphs(model: MSG3D) -> dict[str, LearnedGraph]:
     return graphs
 
 
-def _short(weights: np.ndarray) -> np.ndarray:
+def short_floats(weights: np.ndarray) -> np.ndarray:
     """Weights in float32 with four significant digits, which compress to a third of their size."""
     bits = weights.astype(np.float32).view(np.uint32)
     return ((bits + 0x200) & 0xFFFFFC00).astype(np.uint32).view(np.float32)

@@ -63,7 +63,7 @@ class BrowserWidget(anywidget.AnyWidget):
         own = set(names) - set(anywidget.AnyWidget.class_trait_names(sync=True))
         state = json.dumps({name: getattr(self, name) for name in sorted(own)})
         code = str(self._esm).replace("export default", "const widget =")
-        still = base64.b64encode(png(self.figure(), dpi=80)).decode()
+        still = base64.b64encode(png(self.figure(), dpi=80, palette=True)).decode()
         return template("msg3d_lab.widgets", "widget.html").render(
             key=hashlib.sha256((state + code).encode()).hexdigest()[:10],
             alt=self.describe(),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import traitlets
 from matplotlib.figure import Figure
 
@@ -19,15 +20,27 @@ from msg3d_lab.graph import (
 )
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.graphs.matrices import frame_name
-from msg3d_lab.viz.graphs.on_body import window_weights
+from msg3d_lab.viz.graphs.on_body import learned_edges, window_weights
 from msg3d_lab.widgets.adjacency import (
+    LEARNED,
     NO_PATH,
+    Learned,
     closed_figure,
     farthest,
     joint_name,
+    network_with_masks,
     packed_skeleton,
+    short_floats,
+    signed_colors,
 )
 from msg3d_lab.widgets.browser import GRAPH_CSS, BrowserWidget, module, pack
+
+if TYPE_CHECKING:
+    from msg3d_lab.analysis.masks import LearnedGraph
+    from msg3d_lab.model import MSG3D
+    from msg3d_lab.training.runs import Run
+
+_LINES = 12  # of the largest weights, where every node of the window has one
 
 
 class WindowExplorer(BrowserWidget):
@@ -35,10 +48,12 @@ class WindowExplorer(BrowserWidget):
 
     The lines are the edges of the k-adjacency of `graph.window_graph`: from the chosen joint of the
     chosen frame to every joint, in any frame, that is exactly k hops away in the window's graph.
-    All traits below are read and set from Python.
+    With the residual masks of a network, its weights are shown: a dot per joint and frame, and
+    lines from the twelve largest. Python sends the mask of the chosen window. All traits below are
+    read and set from Python.
 
     Args:
-        skeleton: a layout's name or a layout.
+        skeleton: a layout's name or a layout. Default: the layout of `masks`, or "ntu25".
         window_size: tau, the frames of the window.
         dilation: frames between two of them.
         edges: "dense" (G3D's) or "grid"; see `graph.window_graph`.
@@ -47,6 +62,10 @@ class WindowExplorer(BrowserWidget):
         step: its frame, counted from 0 in the window. Default: the middle one.
         max_window_size: largest tau to choose.
         max_dilation: largest dilation to choose.
+        masks: a network, or a run, whose residual masks of windows can be shown. Window, dilation
+            and edges are then the network's.
+        learned: whether the mask is "added" to the designed graph, shown "alone" or "off".
+            Default: "added" where there are masks.
 
     Attributes:
         window_size: as above.
@@ -57,9 +76,11 @@ class WindowExplorer(BrowserWidget):
         step: its frame; a window without it shows its last frame.
         yaw: degrees by which the window is turned around the vertical axis.
         pitch: degrees by which it is looked at from above, -90 to 90.
+        learned: as above.
+        graph: name of the graph convolution whose mask is shown, such as "block1.g3d.window3".
 
     Raises:
-        ValueError: a value out of range.
+        ValueError: a value out of range; masks that are not there, or of another layout.
 
     Example:
         >>> explorer = WindowExplorer("coco17", window_size=3, joint="nose")
@@ -79,10 +100,13 @@ class WindowExplorer(BrowserWidget):
     step = traitlets.Int().tag(sync=True)
     yaw = traitlets.Float(48.0).tag(sync=True)
     pitch = traitlets.Float(14.0).tag(sync=True)
+    learned = traitlets.Unicode().tag(sync=True)
+    graph = traitlets.Unicode().tag(sync=True)
+    mask = traitlets.Dict(help="the weights of the chosen graph, for the module").tag(sync=True)
 
     def __init__(
         self,
-        skeleton: str | Skeleton = "ntu25",
+        skeleton: str | Skeleton | None = None,
         *,
         window_size: int = 3,
         dilation: int = 1,
@@ -92,13 +116,30 @@ class WindowExplorer(BrowserWidget):
         step: int | None = None,
         max_window_size: int = 7,
         max_dilation: int = 4,
+        masks: MSG3D | Run | None = None,
+        learned: Learned | None = None,
     ) -> None:
         if max_window_size < 1 or max_dilation < 1:
             raise ValueError(
                 "max_window_size and max_dilation are 1 or more, "
                 f"found {max_window_size} and {max_dilation}"
             )
+        model = network_with_masks(masks)
+        self._graphs = {} if model is None else _graphs_of_windows(model)
+        if skeleton is None:
+            skeleton = "ntu25" if model is None else model.skeleton
         self._body = skeletons.get(skeleton) if isinstance(skeleton, str) else skeleton
+        if model is not None:
+            if model.skeleton.joints != self._body.joints:
+                raise ValueError(
+                    f"the masks are those of {model.skeleton.label}, found skeleton "
+                    f"{self._body.label}: leave skeleton out"
+                )
+            self._body = model.skeleton  # its edge set too
+            self._network_edges = model.arguments["window_edges"]
+        for own in self._graphs.values():
+            max_window_size = max(max_window_size, own.window_size)
+            max_dilation = max(max_dilation, own.window_dilation)
         hops = {
             f"{kind} {size}": hop_distance(window_graph(self._body.adjacency, size, edges=kind))
             for kind in WINDOW_EDGES
@@ -111,7 +152,7 @@ class WindowExplorer(BrowserWidget):
             "k": (0, farthest_hop),
             "step": (0, max_window_size - 1),
         }
-        data = {
+        data: dict[str, Any] = {
             "body": packed_skeleton(self._body),
             "hops": {
                 name: pack(np.where(np.isinf(d), NO_PATH, d).astype(np.uint8))
@@ -124,18 +165,36 @@ class WindowExplorer(BrowserWidget):
             },
             "ranges": {name: list(ends) for name, ends in self._ranges.items()},
         }
+        if model is not None:
+            data["network"] = {
+                "edges": self._network_edges,
+                "windows": {n: [g.window_size, g.window_dilation] for n, g in self._graphs.items()},
+                "signed": signed_colors(),
+                "lines": _LINES,
+            }
+        first = next(iter(self._graphs), "")
+        learned = learned or ("added" if self._graphs else "off")
+        shown = window_size if learned == "off" or not first else self._graphs[first].window_size
         super().__init__(
             data=data,
+            learned=learned,
+            graph=first,
             window_size=window_size,
             dilation=dilation,
             edges=edges,
             k=k,
             joint=joint_name(self._body, farthest(self._body) if joint is None else joint),
-            step=(window_size - 1) // 2 if step is None else step,
+            step=(shown - 1) // 2 if step is None else step,
         )
 
     def figure(self) -> Figure:
         """Return the window as a body per frame, with the edges of the chosen joint."""
+        if self.learned != "off":
+            edges = self._largest()
+            size, dilation, _ = self._shown()
+            frames = window_frames(size, dilation).tolist()
+            title = f"{self.graph}, k = {self.k}: mask {self.learned}"
+            return closed_figure(learned_edges(edges, self._body, frames=frames, title=title))
         V, (step, joint) = self._body.num_joints, self._node()
         row = self._row().reshape(self.window_size, V)
         title = f"{self.edges} window, k = {self.k}".capitalize()
@@ -145,10 +204,23 @@ class WindowExplorer(BrowserWidget):
         return closed_figure(ax)
 
     def describe(self) -> str:
-        """Return how many joints of the window are k hops away from the chosen one."""
+        """Return how many joints are k hops away from the chosen one, or the largest weights."""
         step, joint = self._node()
+        size, dilation, _ = self._shown()
+        frame = frame_name(int(window_frames(size, dilation)[step]))
+        if self.learned != "off":
+            edges = self._largest().head(3)
+            largest = ", ".join(
+                f"{sender} at {frame_name(sent)} ({weight:.2g})"
+                for sender, sent, weight in zip(
+                    edges["sender"], edges["sender_frame"].tolist(), edges["mean"], strict=True
+                )
+            )
+            return (
+                f"Mask {self.learned} of {self.graph}, scale {self.k}: the largest weights to the "
+                f"{self._body.joints[joint]} at {frame} are from {largest or 'no joint'}."
+            )
         count = int(self._row().sum())
-        frame = frame_name(int(window_frames(self.window_size, self.dilation)[step]))
         frames = f"{self.window_size} frame{'s' * (self.window_size != 1)}"
         apart = f", {self.dilation} apart," if self.dilation > 1 else ""
         counted = {0: "no joint is", 1: "1 joint is"}.get(count, f"{count} joints are")
@@ -158,8 +230,47 @@ class WindowExplorer(BrowserWidget):
             f"at {frame}."
         )
 
+    def _shown(self) -> tuple[int, int, WindowEdges]:
+        """Window size, dilation and edges shown: those of the network while its mask is shown."""
+        if self.learned != "off":
+            own = self._graphs[self.graph]
+            return own.window_size, own.window_dilation, self._network_edges
+        edges: Any = self.edges
+        return self.window_size, self.dilation, edges
+
     def _node(self) -> tuple[int, int]:
-        return min(self.step, self.window_size - 1), self._body.joints.index(self.joint)
+        return min(self.step, self._shown()[0] - 1), self._body.joints.index(self.joint)
+
+    def _largest(self) -> pd.DataFrame:
+        """The largest weights of the chosen joint's row, as `viz.learned_edges` takes them."""
+        own, V = self._graphs[self.graph], self._body.num_joints
+        step, joint = self._node()
+        all_scales = own.A_res if self.learned == "alone" else own.total
+        row = np.zeros(len(own.frames))
+        if self.k < len(all_scales):
+            row = all_scales[self.k, step * V + joint].copy()
+        order = np.argsort(-np.abs(row), kind="stable")
+        order = order[(row[order] != 0) & (order != step * V + joint)][:_LINES]
+        return pd.DataFrame(
+            {
+                "receiver": self.joint,
+                "sender": [self._body.joints[node % V] for node in order],
+                "receiver_frame": int(own.frames[step * V]),
+                "sender_frame": own.frames[order],
+                "mean": row[order],
+            }
+        )
+
+    @traitlets.observe("graph", "learned")
+    def _send_mask(self, change: Any) -> None:
+        if self.learned == "off" or self.mask.get("graph") == self.graph:
+            return
+        own = self._graphs[self.graph]
+        self.mask = {
+            "graph": self.graph,
+            "A": pack(short_floats(own.A)),
+            "A_res": pack(short_floats(own.A_res)),
+        }
 
     def _row(self) -> np.ndarray:
         """The chosen joint's row of the k-adjacency, without itself: (window_size * V,)."""
@@ -178,6 +289,18 @@ class WindowExplorer(BrowserWidget):
             raise ValueError(f"{name} goes from {low} to {high}, found {value}{hint}")
         return int(value)
 
+    @traitlets.validate("learned", "graph")
+    def _check_choice(self, proposal: Any) -> str:
+        name, value = proposal["trait"].name, proposal["value"]
+        modes = list(LEARNED) if self._graphs else ["off"]
+        choices = {"learned": modes, "graph": list(self._graphs) or [""]}[name]
+        if value not in choices:
+            hint = " (give masks=)" if name == "learned" and value in LEARNED else ""
+            raise ValueError(
+                f"{name} is one of {', '.join(map(repr, choices))}, found {value!r}{hint}"
+            )
+        return str(value)
+
     @traitlets.validate("edges")
     def _check_edges(self, proposal: Any) -> str:
         if proposal["value"] not in WINDOW_EDGES:
@@ -187,3 +310,15 @@ class WindowExplorer(BrowserWidget):
     @traitlets.validate("joint")
     def _check_joint(self, proposal: Any) -> str:
         return joint_name(self._body, proposal["value"])
+
+
+def _graphs_of_windows(model: MSG3D) -> dict[str, LearnedGraph]:
+    from msg3d_lab.analysis.masks import learned_graphs
+
+    graphs = {name: g for name, g in learned_graphs(model).items() if g.window_size > 1}
+    if not graphs:
+        raise ValueError(
+            "the network has no graph of windows: it was built without the g3d pathway or with "
+            f"windows of one frame (pathways={model.arguments['pathways']})"
+        )
+    return graphs

@@ -18,6 +18,11 @@ def made(store, num_classes):
     return Scores(tuple(store.ids), labels, values / values.sum(1, keepdims=True), names)
 
 
+def drawn(page):
+    """Wait for the next picture."""
+    page.evaluate("() => new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)))")
+
+
 @pytest.mark.parametrize("num_classes", [10, 60, 120])
 def test_a_matrix_is_filtered_and_its_cells_opened(
     page, tmp_path, small_store, screenshot, num_classes
@@ -35,7 +40,8 @@ def test_a_matrix_is_filtered_and_its_cells_opened(
     first = player.get_attribute("data-clip")
     if num_classes == 10:  # of many classes not each has a clip that was recognised
         assert player.locator("canvas").count() == 2
-    entries = page.locator(".confusions button")
+    entries = page.locator(".confusions button:visible")
+    drawn(page)
     assert entries.count() == min(12, len(pairs))
     assert page.get_by_label("Clips", exact=True).locator("option").count() == wrong.sum()
     page.get_by_label("Clips", exact=True).focus()
@@ -55,6 +61,7 @@ def test_a_matrix_is_filtered_and_its_cells_opened(
     page.get_by_text(before).wait_for()
     chosen = entries.first.inner_text().split(" → ")[0]
     page.locator(".controls select").first.select_option(chosen)
+    drawn(page)
     assert entries.count() >= 1
     for text in entries.all_inner_texts():
         assert chosen in text

@@ -213,3 +213,29 @@ def test_the_window_turns_and_its_edges_follow(page, show, screenshot):
     page.emulate_media(color_scheme="dark")
     page.set_viewport_size({"width": 900, "height": 900})
     screenshot(page, "dark-900")
+
+
+def test_masks_in_the_window(page, show, screenshot):
+    model = MSG3D(num_classes=2, base_channels=6, num_gcn_scales=2, num_g3d_scales=3)
+    for name, parameter in model.named_parameters():
+        if name.endswith("A_res"):
+            parameter.data.normal_(0, 0.1)
+    explorer = WindowExplorer(masks=model, joint="left wrist")
+    pictures = show(explorer)
+    page.locator(".reading").get_by_text("mask added: the left wrist at t receives").wait_for()
+    assert not page.get_by_label("window τ").is_visible()  # the network's
+    added = pictures()
+    choice(page, "learned mask").select_option("alone")
+    changed(pictures, added)
+    explorer.learned = "alone"  # what Python says of the same picture
+    largest = explorer.describe().split("are from ")[1].split(" (")[0]
+    assert f"with the largest weights from the {largest} (" in reading(page)
+    screenshot(page, "alone")
+    choice(page, "graph").select_option("block2.g3d.window3")
+    assert "only a kernel sends the mask of block2.g3d.window3" in reading(page)
+    choice(page, "graph").select_option("block1.g3d.window3")
+    page.get_by_label("hops k").fill("3")
+    assert "the network has no scale 3" in reading(page)
+    choice(page, "learned mask").select_option("off")
+    assert page.get_by_label("window τ").is_visible()
+    assert reading(page).startswith("k = 3, dense:")

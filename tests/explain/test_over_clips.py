@@ -2,6 +2,7 @@ import base64
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -26,6 +27,7 @@ from msg3d_lab.explain import (
     explain_cost,
     explain_run,
     load_clips,
+    over_clips,
     rank_methods,
     ranking_cost,
     read_importance,
@@ -35,7 +37,7 @@ from msg3d_lab.explain.figures import importance_figures, importance_player, wri
 from msg3d_lab.explain.tables import join_importance
 from msg3d_lab.files import locked
 from msg3d_lab.model import MSG3D
-from msg3d_lab.training import open_run
+from msg3d_lab.training import Requeue, Stopped, open_run
 
 QUICK = {"progress": False}
 CPU = Options(device="cpu")
@@ -165,6 +167,37 @@ def test_explain_goes_on_after_a_kill(run, tmp_path):
     assert whole.ids == plain.ids
     assert len(plain) == 36
     assert {p.name for p in tmp_path.iterdir()} == {"killed.parquet", "plain.parquet"}
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGTERM, Requeue), (signal.SIGINT, Stopped)], ids=str
+)
+def test_a_stopped_explanation_keeps_its_chunks(number, error, run, tmp_path, monkeypatch):
+    out = tmp_path / "i.parquet"
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(over_clips, "_CHUNK", 2)
+    written = []
+
+    def write_and_stop(importance, path):
+        write_importance(importance, path)
+        written.append(path)
+        if len(written) == 2:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(over_clips, "write_importance", write_and_stop)
+    try:
+        with pytest.raises(error) as found:
+            explain_run(run, GradientInput(), replace(CPU, num_clips=6), out=out, **QUICK)
+        message = getattr(found.value, "message", str(found.value))
+        assert message == "stopped: finished chunks of clips are kept; the same call goes on"
+        assert not out.exists()
+        whole = explain_run(run, GradientInput(), replace(CPU, num_clips=6), out=out, **QUICK)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(whole) == 6
+    assert len(written) == 4  # three chunks, each once, and the table
+    assert {n: signal.getsignal(n) for n in handlers} == handlers
 
 
 def test_explain_says_what_it_does_not_use_and_leaves_nothing_behind(run, tmp_path, caplog):

@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from msg3d_lab import graph, skeletons
+from msg3d_lab import MSG3D, graph, skeletons
+from msg3d_lab.analysis import learned_graphs
 from msg3d_lab.widgets import WindowExplorer
 
 
@@ -63,6 +64,67 @@ def test_describes_the_row_of_the_k_adjacency():
 def test_figure_is_the_window():
     ax = WindowExplorer("ntu25", edges="grid", k=2).figure().axes[0]
     assert ax.get_title(loc="left") == "Grid window, k = 2"
+
+
+@pytest.fixture(scope="module")
+def trained():
+    model = MSG3D(
+        num_classes=2,
+        skeleton="coco17",
+        base_channels=6,
+        num_gcn_scales=2,
+        num_g3d_scales=2,
+        window_sizes=(3, 5),
+        window_dilations=(1, 2),
+        window_edges="grid",
+    )
+    for name, parameter in model.named_parameters():
+        if name.endswith("A_res"):
+            parameter.data.normal_(0, 0.1)
+    return model
+
+
+def test_masks_are_those_of_the_chosen_window(trained):
+    explorer = WindowExplorer(masks=trained, learned="alone", joint="nose")
+    graphs = {n: g for n, g in learned_graphs(trained).items() if ".g3d." in n}
+    assert explorer.data["network"]["windows"]["block2.g3d.window5d2"] == [5, 2]
+    assert explorer.data["network"]["edges"] == "grid"
+    for name, own in graphs.items():
+        explorer.graph = name
+        assert explorer.mask["graph"] == name
+        np.testing.assert_allclose(unpacked(explorer.mask["A_res"]), own.A_res, rtol=1e-3)
+        np.testing.assert_allclose(unpacked(explorer.mask["A"]), own.A, rtol=1e-3)
+    explorer.step = 4
+    row = own.A_res[1, 4 * 17 + explorer._body.joints.index("nose")].copy()
+    row[4 * 17 + explorer._body.joints.index("nose")] = 0  # itself is no edge
+    most = np.abs(row).argmax()
+    frame = {-4: "t−4", -2: "t−2", 0: "t", 2: "t+2", 4: "t+4"}[own.frames[most]]
+    assert explorer.describe().startswith(
+        f"Mask alone of {name}, scale 1: the largest weights to the nose at t+4 are from "
+        f"{explorer._body.joints[most % 17]} at {frame} ({row[most]:.2g})"
+    )
+    assert explorer.figure().axes[0].get_title(loc="left") == f"{name}, k = 1: mask alone"
+    explorer.k = 2
+    assert explorer.describe().endswith("are from no joint.")  # the network has scales 0 and 1
+    explorer.k, explorer.learned = 1, "added"
+    row = own.total[1, 4 * 17 + explorer._body.joints.index("nose")].copy()
+    row[4 * 17 + explorer._body.joints.index("nose")] = 0
+    assert f"({row[np.abs(row).argmax()]:.2g})" in explorer.describe()
+    explorer.learned = "off"
+    assert explorer.describe().startswith("Dense window of 3 frames")
+
+
+def test_refuses_masks_that_are_not_there(trained):
+    explorer = WindowExplorer("coco17")
+    with pytest.raises(ValueError, match=re.escape("give masks=")):
+        explorer.learned = "added"
+    with pytest.raises(ValueError, match="found skeleton ntu25"):
+        WindowExplorer("ntu25", masks=trained)
+    with pytest.raises(ValueError, match="'block3.g3d.window5d2', found 'block9'"):
+        WindowExplorer(masks=trained).graph = "block9"
+    small = {"num_classes": 2, "base_channels": 6, "num_gcn_scales": 2, "num_g3d_scales": 2}
+    with pytest.raises(ValueError, match="without the g3d pathway"):
+        WindowExplorer(masks=MSG3D(**small, pathways=["factorized"]))
 
 
 def test_the_page_is_small():

@@ -52,7 +52,7 @@ def player_html(
     """
     record = player_record(clip, skeleton, title=title, fps=fps, values=values, label=label)
     content = json.dumps(record, separators=(",", ":"))
-    still = png(filmstrip(clip, skeleton, frames=4, values=values), dpi=48)
+    still = png(filmstrip(clip, skeleton, frames=4, values=values), dpi=48, palette=True)
     return template("msg3d_lab.viz.motion", "player.html").render(
         title=title,
         valued=values is not None,

@@ -1,6 +1,6 @@
 // Adjacencies of all scales: heatmap, body and weight by hop of one or both aggregations, linked.
-import { clearCanvas, color, control, element, oncePerFrame, redrawn, unpack } from "./common.js";
-import { css, fitBody, hopsText, mix, nearest, neighbourTowards, parts, percentText, weightColor, weightText, writeOver } from "./graphs.js";
+import { clearCanvas, color, control, element, fillPixels, oncePerFrame, redrawn, setText, unpack } from "./common.js";
+import { css, fitBody, hopsText, mix, nearest, neighbourTowards, parts, percentText, signedColor, weightColor, weightText, writeOver } from "./graphs.js";
 
 const AGGREGATION_NAMES = { disentangled: "disentangled", powers: "adjacency powers" };
 const LARGEST_WEIGHT = 0.5; // the end of the colours at every scale, so that scales can be compared
@@ -87,11 +87,7 @@ function render({ model, el }) {
   function colorOf(value, graph) {
     const relative = Math.min(1, Math.abs(value) / graph.limit);
     if (!graph.signed) return weightColor(relative, { ...colors, own: colors[graph.name] });
-    // The ends of the diverging map, from the paper's colour outwards, light or dark.
-    const place = 0.5 + (Math.sign(value) * (0.08 + 0.92 * relative)) / 2;
-    const at = place * (data.signed.length - 1);
-    const strong = mix(parts(data.signed[Math.floor(at)]), parts(data.signed[Math.ceil(at)]), at % 1);
-    return colors.dark ? mix(colors.paper, mix(parts(data.signed[value < 0 ? 4 : 28]), colors.ink, 0.25), 0.15 + 0.85 * relative) : strong;
+    return signedColor(Math.sign(value) * relative, data.signed, colors);
   }
 
   // Pictures
@@ -117,13 +113,7 @@ function render({ model, el }) {
     if (canvas.style.height !== `${tall}px`) canvas.style.height = `${tall}px`;
     const size = Math.max(7.5, Math.min(11.5, cell * 0.95));
     const { pen } = clearCanvas(canvas);
-    const image = new ImageData(V, V);
-    for (let i = 0; i < V * V; i++) {
-      const [r, g, b] = graph.matrix[i] === 0 ? colors.paper : colorOf(graph.matrix[i], graph);
-      image.data.set([r, g, b, 255], 4 * i);
-    }
-    if (small.width !== V) small.width = small.height = V;
-    small.getContext("2d").putImageData(image, 0, 0);
+    fillPixels(small, V, V, (i) => (graph.matrix[i] === 0 ? colors.paper : colorOf(graph.matrix[i], graph)));
     pen.imageSmoothingEnabled = false;
     pen.drawImage(small, left, 2, cell * V, cell * V);
     pen.strokeStyle = css(colors.muted);
@@ -318,16 +308,21 @@ function render({ model, el }) {
       const tall = `${matrix.offsetTop === own.offsetTop ? Math.max(260, matrix.clientHeight) : 260}px`;
       if (own.style.height !== tall) own.style.height = tall;
       drawBodyOf(picture.body, graph, s);
-      picture.title.textContent = `${AGGREGATION_NAMES[graph.name]}${graph.learned && `: mask ${graph.learned}`}`;
+    }
+    const shares = drawBars(s);
+    // Words after the pictures: a picture measures the page, which words change.
+    for (const picture of pictures) {
+      const graph = graphOf(picture);
+      if (!graph) continue;
+      setText(picture.title, `${AGGREGATION_NAMES[graph.name]}${graph.learned && `: mask ${graph.learned}`}`);
       const ends = [graph.signed ? `−${weightText(graph.limit)}` : "0", weightText(graph.limit)];
       const ramp = graph.signed ? [-1, -0.5, -0.01, 0.01, 0.5, 1] : [0.01, 0.35, 0.7, 1];
       picture.strip.style.background = `linear-gradient(90deg, ${ramp.map((at) => css(colorOf(at * graph.limit, graph))).join(", ")})`;
-      picture.low.textContent = ends[0];
-      picture.high.textContent = ends[1];
-      picture.more.textContent = graph.learned === "alone" ? "" : " or more";
+      setText(picture.low, ends[0]);
+      setText(picture.high, ends[1]);
+      setText(picture.more, graph.learned === "alone" ? "" : " or more");
     }
-    const text = sentence(s, drawBars(s));
-    if (reading.textContent !== text) reading.textContent = text;
+    setText(reading, sentence(s, shares));
   });
 
   // What keys and pointer do

@@ -13,6 +13,11 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** Writes a text where it differs: an equal one would be laid out again too. */
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
 /** The numbers of an array that Python packed: { shape, values }. */
 export async function unpack({ shape, type, data }) {
   const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
@@ -85,6 +90,17 @@ export function clearCanvas(canvas) {
   pen.setTransform(scale, 0, 0, scale, 0, 0);
   pen.clearRect(0, 0, width, height);
   return { pen, width, height };
+}
+
+/** Makes a canvas a picture with a pixel per value, for drawImage; colorAt(i) is [r, g, b], or nothing. */
+export function fillPixels(canvas, columns, rows, colorAt) {
+  const image = new ImageData(columns, rows);
+  for (let i = 0; i < columns * rows; i++) {
+    const rgb = colorAt(i);
+    if (rgb) image.data.set([...rgb, 255], 4 * i);
+  }
+  [canvas.width, canvas.height] = [columns, rows];
+  canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
 /** Calls redraw once before the next picture, however often it is asked. */

@@ -1,5 +1,6 @@
 // ErrorBrowser: filters, a confusion matrix, the most frequent confusions, and the clips of a cell in two players.
-import { clearCanvas, color, control, element, oncePerFrame, themed, unpack } from "./common.js";
+import { clearCanvas, color, control, element, fillPixels, oncePerFrame, redrawn, setText, unpack } from "./common.js";
+import { mix, parts } from "./graphs.js";
 import { playerOf } from "./players.js";
 
 async function render({ model, el }) {
@@ -7,15 +8,19 @@ async function render({ model, el }) {
   const columns = await Promise.all(["label", "predicted", "confidence", "subject", "camera"].map((name) => unpack(data[name])));
   const [label, predicted, confidence, subject, camera] = columns.map(({ values }) => values);
   const percent = (part, whole) => `${Math.round((100 * part) / whole)} %`;
+  const C = data.names.length, counts = new Uint32Array(C * C), totals = new Uint32Array(C);
   let classes = data.order; // those that are shown, in the order of clusters
-  let counts = new Map(), totals = [], most = 1, side = 20, left = 0, top = 0;
+  let confusions = [], tested = [0, 0], most = 1, side = 20, left = 0, top = 0;
   let at = [0, 0]; // the cell under the cursor: places in `classes`
+  let colors = null, named = ""; // read once per theme; what the names were last drawn for
+  let stale = true; // the filters have changed since the clips were counted
 
   const canvas = element("canvas", { tabindex: 0, role: "application", "aria-label": "Confusion matrix: arrow keys move, Enter opens a cell" });
+  const names = element("canvas", { "aria-hidden": "true" }), small = document.createElement("canvas");
   const readout = element("p", { class: "note", "aria-live": "polite" });
   const summary = element("p", { class: "note" });
-  const list = element("ol", { class: "confusions" });
-  const clips = element("select", { size: 7, "aria-label": "Clips" });
+  const frequent = Array.from({ length: 12 }, (_, i) => element("li", { hidden: true }, element("button", { type: "button", onclick: () => choose(...confusions[i]) })));
+  const clips = element("select", { size: 2, "aria-label": "Clips" });
   const cellName = element("p", { class: "head" });
   const everything = element("button", { type: "button", onclick: () => set("cell", []) }, "list all mistakes");
   const status = element("p", { class: "note", "aria-live": "polite" });
@@ -23,134 +28,148 @@ async function render({ model, el }) {
   figure.hidden = true;
   let player = null, playing = -1;
 
-  const key = (true_, said) => true_ * data.names.length + said;
-  let kept = () => true;
-  const readFilters = () => {
+  const kept = () => {
     const [only, of, by, from, to] = ["only_class", "subject", "camera", "at_least", "at_most"].map((name) => model.get(name));
-    kept = (i) => (only < 0 || label[i] === only || predicted[i] === only) && (of < 0 || subject[i] === of)
-      && (by < 0 || camera[i] === by) && confidence[i] >= from && confidence[i] <= to;
+    return (i) => confidence[i] >= from && confidence[i] <= to && (only < 0 || label[i] === only || predicted[i] === only)
+      && (of < 0 || subject[i] === of) && (by < 0 || camera[i] === by);
   };
   const count = () => {
-    readFilters();
-    counts = new Map();
-    totals = new Array(data.names.length).fill(0);
+    stale = false;
+    counts.fill(0);
+    totals.fill(0);
+    const [only, passes] = [model.get("only_class"), kept()];
     let clipsKept = 0, right = 0;
     for (let i = 0; i < label.length; i++) {
-      if (!kept(i)) continue;
-      const k = key(label[i], predicted[i]);
-      counts.set(k, (counts.get(k) ?? 0) + 1);
+      if (!passes(i)) continue;
+      counts[label[i] * C + predicted[i]] += 1;
       totals[label[i]] += 1;
       clipsKept += 1;
       right += label[i] === predicted[i];
     }
-    const only = model.get("only_class");
-    classes = only < 0 ? data.order : data.order.filter((c) => c === only || counts.has(key(c, only)) || counts.has(key(only, c)));
-    most = 1;
-    for (const [k, n] of counts) if (Math.floor(k / data.names.length) !== k % data.names.length) most = Math.max(most, n);
+    classes = only < 0 ? data.order : data.order.filter((c) => c === only || counts[c * C + only] || counts[only * C + c]);
     at = at.map((place) => Math.min(place, classes.length - 1));
-    summary.textContent = clipsKept ? `${clipsKept} clips, ${percent(right, clipsKept)} recognised, ${clipsKept - right} mistakes` : "No clip passes these filters.";
-    const errors = [...counts].map(([k, n]) => [Math.floor(k / data.names.length), k % data.names.length, n]).filter(([t, p]) => t !== p);
-    errors.sort((a, b) => b[2] - a[2]);
-    list.replaceChildren(...errors.slice(0, 12).map(([t, p, n]) => element("li", {}, element("button", {
-      type: "button", onclick: () => choose(t, p),
-    }, `${data.names[t]} → ${data.names[p]}: ${n} of ${totals[t]} (${percent(n, totals[t])})`))));
+    confusions = [];
+    counts.forEach((n, k) => n && k % (C + 1) && confusions.push([Math.floor(k / C), k % C, n])); // k % (C + 1) is 0 on the diagonal
+    confusions.sort((a, b) => b[2] - a[2]);
+    most = confusions[0]?.[2] ?? 1;
+    tested = [clipsKept, right];
+  };
+
+  const font = (size) => `${size}px system-ui, sans-serif`;
+  const short = (pen, text, width) => {
+    if (pen.measureText(text).width <= width) return text;
+    let keep = text.length - 1;
+    while (keep > 3 && pen.measureText(`${text.slice(0, keep)}…`).width > width) keep -= 1;
+    return `${text.slice(0, keep)}…`;
+  };
+  /** The name of a row (axis 0) or column (axis 1); in front of others, it covers what is below it. */
+  const drawName = (pen, axis, i, { size, upright, front }) => {
+    pen.save();
+    pen.font = `${front ? "600 " : ""}${font(size)}`;
+    pen.textBaseline = "middle";
+    if (axis) {
+      pen.translate(left + (i + 0.5) * side, top - 6);
+      pen.rotate(upright ? -Math.PI / 2 : -Math.PI / 4);
+    } else pen.translate(left - 5, top + (i + 0.5) * side);
+    const text = short(pen, data.names[classes[i]], axis ? 130 : 168);
+    const wide = pen.measureText(text).width + 8;
+    pen.fillStyle = colors.paper;
+    if (front) pen.fillRect(axis ? -1 : 1 - wide, -side / 2, wide, side);
+    pen.textAlign = axis ? "left" : "right";
+    pen.fillStyle = front ? colors.ink : colors.muted;
+    pen.fillText(text, 0, 0);
+    pen.restore();
+  };
+  /** Sizes of the pictures; the names, which lie below the matrix, are only drawn when they change. */
+  const layOut = () => {
+    const n = classes.length, room = Math.min(el.clientWidth - 16, 820) || 600;
+    const wanted = [room, el.className, window.devicePixelRatio, ...classes].join();
+    const pen0 = names.getContext("2d");
+    pen0.font = font(11);
+    const widest = Math.max(...data.names.map((name) => pen0.measureText(name).width));
+    const fits = (room - Math.min(widest, 170)) / n >= 9; // names fit beside cells that high
+    left = fits ? Math.min(widest, 170) + 10 : 14;
+    side = Math.max(4, Math.min(30, Math.floor((room - left - 4) / n)));
+    const upright = side < 16; // slanted names would lie over each other
+    const form = { size: Math.min(11, side), upright };
+    if (named === wanted) return fits && form;
+    named = wanted;
+    top = fits ? Math.min(widest, 130) * (upright ? 1 : 0.75) + 24 : 14;
+    for (const one of [names, canvas]) {
+      one.style.width = `${left + n * side + (fits && !upright ? 60 : 4)}px`;
+      one.style.height = `${top + n * side + 4}px`;
+    }
+    const { pen } = clearCanvas(names);
+    pen.fillStyle = colors.soft;
+    pen.fillRect(left, top, n * side, n * side);
+    if (fits) classes.forEach((c, i) => [0, 1].forEach((axis) => drawName(pen, axis, i, form)));
+    pen.font = font(11);
+    pen.textBaseline = "middle";
+    pen.fillStyle = colors.muted;
+    pen.textAlign = fits ? "right" : "left";
+    pen.fillText(fits ? "true ↓  predicted →" : "predicted →", fits ? left - 5 : left, fits ? top - 12 : 6);
+    if (!fits) {
+      pen.translate(6, top);
+      pen.rotate(Math.PI / 2);
+      pen.fillText("true →", 0, 0);
+    }
+    return fits && form;
   };
 
   const draw = () => {
-    const n = classes.length, room = Math.min(el.clientWidth - 16, 820) || 600;
-    const pen0 = canvas.getContext("2d");
-    const font = (size) => `${size}px system-ui, sans-serif`;
-    pen0.font = font(11);
-    const widest = Math.max(...classes.map((c) => pen0.measureText(data.names[c]).width));
-    const named = (room - Math.min(widest, 170)) / n >= 9; // names fit beside cells that high
-    left = named ? Math.min(widest, 170) + 10 : 14;
-    side = Math.max(4, Math.min(30, Math.floor((room - left - 4) / n)));
-    const upright = side < 16; // slanted names would lie over each other
-    const name = Math.min(11, side);
-    top = named ? Math.min(widest, 130) * (upright ? 1 : 0.75) + 24 : 14;
-    canvas.style.width = `${left + n * side + (named && !upright ? 60 : 4)}px`;
-    canvas.style.height = `${top + n * side + 4}px`;
+    colors ??= Object.fromEntries(["paper", "ink", "muted", "faint", "soft", "right", "mark"].map((name) => [name, color(el, `--${name}`)]));
+    const form = layOut(), n = classes.length;
     const { pen } = clearCanvas(canvas);
-    const [ink, muted, faint, soft, right, mark] = ["--ink", "--muted", "--faint", "--soft", "--right", "--mark"].map((name) => color(el, name));
-    pen.fillStyle = soft;
-    pen.fillRect(left, top, n * side, n * side);
-    pen.textBaseline = "middle";
-    const size = Math.min(11, side - 1);
-    const placeOf = new Map(classes.map((c, i) => [c, i]));
-    pen.textAlign = "center";
-    pen.font = font(size);
-    for (const [k, times] of counts) {
-      const [row, column] = [placeOf.get(Math.floor(k / data.names.length)), placeOf.get(k % data.names.length)];
-      if (row === undefined || column === undefined) continue;
-      const [x, y] = [left + column * side, top + row * side];
-      pen.globalAlpha = row === column ? 1 : 0.25 + 0.75 * Math.sqrt(times / most);
-      pen.fillStyle = row === column ? faint : right;
-      pen.fillRect(x, y, side, side);
-      pen.globalAlpha = 1;
-      if (side < 17) continue;
-      pen.fillStyle = row === column ? muted : ink;
-      pen.fillText(times, x + side / 2, y + side / 2 + 0.5);
+    const [faint, soft, right] = [colors.faint, colors.soft, colors.right].map(parts);
+    fillPixels(small, n, n, (i) => {
+      const [row, column] = [Math.floor(i / n), i % n];
+      const times = counts[classes[row] * C + classes[column]];
+      return times ? (row === column ? faint : mix(soft, right, 0.25 + 0.75 * Math.sqrt(times / most))) : null;
+    });
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(small, left, top, n * side, n * side);
+    if (side >= 17) {
+      pen.textBaseline = "middle";
+      pen.textAlign = "center";
+      pen.font = font(Math.min(11, side - 1));
+      classes.forEach((t, row) => classes.forEach((p, column) => {
+        pen.fillStyle = row === column ? colors.muted : colors.ink;
+        if (counts[t * C + p]) pen.fillText(counts[t * C + p], left + (column + 0.5) * side, top + (row + 0.5) * side + 0.5);
+      }));
     }
-    pen.strokeStyle = faint;
-    pen.lineWidth = 0.5;
+    pen.fillStyle = colors.faint;
     const every = side < 11 ? 10 : 1;
     for (let i = 0; i <= n; i += every) {
-      pen.strokeRect(left + i * side, top, 0.01, n * side);
-      pen.strokeRect(left, top + i * side, n * side, 0.01);
+      pen.fillRect(left + i * side - 0.25, top, 0.5, n * side);
+      pen.fillRect(left, top + i * side - 0.25, n * side, 0.5);
     }
     const cell = model.get("cell");
-    const [chosenRow, chosenColumn] = cell.length ? cell.map((c) => classes.indexOf(c)) : [-1, -1];
-    for (const [row, column, line, width] of [[...at, ink, 1.5], [chosenRow, chosenColumn, mark, 3]]) {
+    const chosen = cell.length ? cell.map((c) => classes.indexOf(c)) : [-1, -1];
+    for (const [row, column, line, width] of [[...at, colors.ink, 1.5], [...chosen, colors.mark, 3]]) {
       if (row < 0 || column < 0) continue;
       pen.strokeStyle = line;
       pen.lineWidth = width;
       pen.strokeRect(left + column * side, top + row * side, side, side);
     }
-    pen.font = font(11);
-    pen.fillStyle = muted;
-    if (!named) {
-      pen.textAlign = "left";
-      pen.fillText("predicted →", left, 6);
-      pen.save();
-      pen.translate(6, top);
-      pen.rotate(Math.PI / 2);
-      pen.fillText("true →", 0, 0);
-      pen.restore();
-      return;
-    }
-    const short = (text, width) => {
-      if (pen.measureText(text).width <= width) return text;
-      let keep = text.length - 1;
-      while (keep > 3 && pen.measureText(`${text.slice(0, keep)}…`).width > width) keep -= 1;
-      return `${text.slice(0, keep)}…`;
-    };
-    classes.forEach((c, i) => {
-      pen.font = `${i === at[0] ? "600 " : ""}${font(name)}`;
-      pen.fillStyle = i === at[0] ? ink : muted;
-      pen.textAlign = "right";
-      pen.fillText(short(data.names[c], 168), left - 5, top + (i + 0.5) * side);
-      pen.font = `${i === at[1] ? "600 " : ""}${font(name)}`;
-      pen.fillStyle = i === at[1] ? ink : muted;
-      pen.save();
-      pen.translate(left + (i + 0.5) * side, top - 6);
-      pen.rotate(upright ? -Math.PI / 2 : -Math.PI / 4);
-      pen.textAlign = "left";
-      pen.fillText(short(data.names[c], 130), 0, 0);
-      pen.restore();
-    });
-    pen.font = font(11);
-    pen.fillStyle = muted;
-    pen.textAlign = "right";
-    pen.fillText("true ↓  predicted →", left - 5, top - 12);
+    if (form && n) at.forEach((i, axis) => drawName(pen, axis, i, { ...form, front: true }));
   };
   const say = () => {
+    const [n, right] = tested;
+    setText(summary, n ? `${n} clips, ${percent(right, n)} recognised, ${n - right} mistakes` : "No clip passes these filters.");
+    frequent.forEach((item, i) => {
+      item.hidden = i >= confusions.length;
+      if (item.hidden) return;
+      const [t, p, times] = confusions[i];
+      setText(item.firstChild, `${data.names[t]} → ${data.names[p]}: ${times} of ${totals[t]} (${percent(times, totals[t])})`);
+    });
     if (!classes.length) return;
     const [t, p] = at.map((place) => classes[place]);
-    const times = counts.get(key(t, p)) ?? 0;
-    readout.textContent = t === p ? `${data.names[t]}: ${times} of ${totals[t]} recognised` : `${data.names[t]} taken for ${data.names[p]}: ${times} of ${totals[t]}`;
+    const times = counts[t * C + p];
+    setText(readout, t === p ? `${data.names[t]}: ${times} of ${totals[t]} recognised` : `${data.names[t]} taken for ${data.names[p]}: ${times} of ${totals[t]}`);
     canvas.setAttribute("aria-description", readout.textContent);
   };
   const show = oncePerFrame(() => {
+    if (stale) count();
     draw();
     say();
   });
@@ -165,10 +184,10 @@ async function render({ model, el }) {
     if (rows.length) set("clip", rows[0]);
   };
   const rowsOf = (t, p) => {
-    const rows = [];
+    const [rows, passes] = [[], kept()];
     for (let i = 0; i < label.length; i++) {
       const inCell = t < 0 ? label[i] !== predicted[i] : label[i] === t && predicted[i] === p;
-      if (inCell && kept(i)) rows.push(i);
+      if (inCell && passes(i)) rows.push(i);
     }
     const packed = (i) => (String(i) in data.packed ? 1 : 0);
     return rows.sort((a, b) => packed(b) - packed(a) || confidence[b] - confidence[a]);
@@ -180,6 +199,7 @@ async function render({ model, el }) {
     const said = t < 0 ? "All mistakes that pass the filters" : t === p ? `${data.names[t]}, recognised` : `${data.names[t]} taken for ${data.names[p]}`;
     cellName.textContent = `${said} (${rows.length})${rows.length > 500 ? ", the first 500" : ""}`;
     everything.hidden = t < 0;
+    clips.size = Math.min(Math.max(rows.length, 2), 7);
     clips.replaceChildren(...rows.slice(0, 500).map((i) => {
       const name = data.ids[i] || `clip ${i}`;
       const facts = [t < 0 && `${data.names[label[i]]} → ${data.names[predicted[i]]}`, `confidence ${confidence[i]} %`,
@@ -219,7 +239,7 @@ async function render({ model, el }) {
   };
   let later = 0;
   const filtered = () => {
-    count();
+    stale = true;
     show();
     clearTimeout(later); // a long list, only when the slider rests
     later = setTimeout(fillClips, 120);
@@ -255,23 +275,22 @@ async function render({ model, el }) {
     ...(data.cameras.length ? [control(model, "camera", "camera", { choices: [...all("all"), ...data.cameras.map((s) => [s, s])], number: true })] : []),
     control(model, "at_least", "confidence from", { max: 100, text: (v) => `${v} %` }),
     control(model, "at_most", "to", { max: 100, text: (v) => `${v} %` }));
-  const unwatch = themed(el, () => {
-    show();
+  const unwatch = redrawn(el, show, () => {
+    colors = null;
     player?.redraw();
   });
-  const style = element("style", {}, `.msg3d-lab .confusions { margin: 0; padding-left: 1.8em; max-width: 30em; }
+  const style = element("style", {}, `.msg3d-lab .layers { position: relative; } .msg3d-lab .layers canvas:last-child { position: absolute; left: 0; top: 0; }
+    .msg3d-lab .confusions { margin: 0; padding-left: 1.8em; max-width: 30em; }
     .msg3d-lab .confusions button { text-align: left; margin: 1px 0; } .msg3d-lab .head { margin: 0.4em 0 0.2em; font-weight: 600; }
     .msg3d-lab select[size] { width: 100%; max-width: 48em; display: block; margin: 2px 0; }`);
   el.append(style, controls, summary, element("div", { class: "panels" },
-    element("div", {}, canvas, readout),
-    element("div", {}, element("p", { class: "head" }, "Most frequent confusions"), list)),
+    element("div", {}, element("div", { class: "layers" }, names, canvas), readout),
+    element("div", {}, element("p", { class: "head" }, "Most frequent confusions"), element("ol", { class: "confusions" }, ...frequent))),
   element("div", { class: "clips" }, cellName, everything, clips, status, figure));
   for (const name of ["only_class", "subject", "camera", "at_least", "at_most"]) model.on(`change:${name}`, filtered);
   model.on("change:cell", goToCell);
   model.on("change:clip", play);
   model.on("change:pair", play);
-  const resized = new ResizeObserver(show);
-  resized.observe(el);
   count();
   goToCell();
   play();
@@ -282,7 +301,6 @@ async function render({ model, el }) {
   return () => {
     unwatch();
     clearTimeout(later);
-    resized.disconnect();
     player?.remove();
   };
 }

@@ -20,6 +20,14 @@ export function weightColor(relative, { paper, own, ink }) {
   return relative < 0.7 ? mix(pale, own, relative / 0.7) : mix(own, ink, (relative - 0.7) * 1.5);
 }
 
+/** The colour of a weight from -1 to 1: a diverging map of 33 colours, from the paper's colour outwards. */
+export function signedColor(relative, map, { dark, paper, ink }) {
+  const size = Math.abs(relative);
+  if (dark) return mix(paper, mix(parts(map[relative < 0 ? 4 : 28]), ink, 0.25), 0.15 + 0.85 * size);
+  const at = (0.5 + (Math.sign(relative) * (0.08 + 0.92 * size)) / 2) * (map.length - 1);
+  return mix(parts(map[Math.floor(at)]), parts(map[Math.ceil(at)]), at % 1);
+}
+
 /** Fits places (x to the right, y up, feet at 0) into a rectangle. */
 export function fitBody(xy, { left, top, width, height }) {
   const [xs, ys] = [xy.map(([x]) => x), xy.map(([, y]) => y)];

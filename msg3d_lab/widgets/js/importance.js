@@ -1,5 +1,6 @@
 // ImportanceExplorer: joints x time as a heatmap linked to the player; body parts; the logit's exact parts.
-import { clearCanvas, color, control, element, oncePerFrame, themed } from "./common.js";
+import { clearCanvas, color, control, element, fillPixels, oncePerFrame, redrawn } from "./common.js";
+import { parts } from "./graphs.js";
 import { playerOf } from "./players.js";
 
 function render({ model, el }) {
@@ -8,9 +9,10 @@ function render({ model, el }) {
   const readout = element("p", { class: "note", "aria-live": "polite" });
   const status = element("p", { class: "note", role: "status" });
   const figure = element("figure", { class: "msg3d-player" });
-  const parts = element("div", { class: "bars" });
+  const ofBody = element("div", { class: "bars" });
   const exact = element("div", { class: "bars" });
-  let player = null, shown = null, levels = null, left = 0, wide = 1;
+  const heat = document.createElement("canvas"); // a pixel per joint and frame
+  let player = null, shown = null, levels = null, left = 0, wide = 1, colors = null;
   const HIGH = 15; // pixels of a joint's row
 
   const wanted = () => {
@@ -27,21 +29,22 @@ function render({ model, el }) {
   const draw = oncePerFrame(() => {
     if (!shown) return;
     const [, T, V] = shown.record.shape;
-    const { joints, colors } = shown.record;
+    const { joints } = shown.record;
+    colors ??= ["--paper", "--ink", "--muted", "--mark"].map((name) => color(el, name));
+    const [paper, ink, muted, mark] = colors;
     canvas.style.width = `${Math.min(Math.max(el.clientWidth / 2 - 24, 320), 620)}px`;
     canvas.style.height = `${V * HIGH + 22}px`;
     const { pen, width } = clearCanvas(canvas);
-    const [ink, muted, mark] = ["--ink", "--muted", "--mark"].map((name) => color(el, name));
     pen.font = "11px system-ui, sans-serif";
     left = Math.ceil(Math.max(...joints.map((name) => pen.measureText(name).width))) + 8;
     wide = (width - left - 6) / T;
     pen.textBaseline = "middle";
     const joint = model.get("joint");
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(heat, left, 0, T * wide, V * HIGH);
     for (let v = 0; v < V; v++) {
-      for (let t = 0; t < T; t++) {
-        pen.fillStyle = colors[levels[t * V + v]];
-        pen.fillRect(left + t * wide, v * HIGH, wide + 0.6, HIGH - 1);
-      }
+      pen.fillStyle = paper;
+      pen.fillRect(left, (v + 1) * HIGH - 1, T * wide, 1);
       pen.textAlign = "right";
       pen.font = `${v === joint ? "700 " : ""}11px system-ui, sans-serif`;
       pen.fillStyle = v === joint ? ink : muted;
@@ -96,10 +99,13 @@ function render({ model, el }) {
     if (shown === result) return;
     shown = result;
     levels = Uint8Array.from(atob(result.record.levels), (c) => c.charCodeAt(0));
+    const [, T, V] = result.record.shape;
+    const palette = result.record.colors.map(parts);
+    fillPixels(heat, T, V, (i) => palette[levels[(i % T) * V + Math.floor(i / T)]]);
     if (player) player.replace([result.record]);
     else player = playerOf(model, figure, [result.record]);
     const [, , label] = key.split(" ");
-    bars(parts, "Body parts, by this method", result.parts, "Sums over the joints of a part, in logits. Positive speaks for the class.");
+    bars(ofBody, "Body parts, by this method", result.parts, "Sums over the joints of a part, in logits. Positive speaks for the class.");
     const sum = result.exact.reduce((total, [, value]) => total + value, 0);
     bars(exact, `The logit of ${data.names[label]}, exactly`, result.exact,
       `They add up to ${sum.toFixed(2)}; the logit is ${result.logit.toFixed(2)}, its probability ${(100 * result.probability).toFixed(0)} %. A part says where the last block keeps the evidence, not which input it came from.`);
@@ -129,29 +135,26 @@ function render({ model, el }) {
     control(model, "clip", "clip", { choices: numbered(data.clips), number: true }),
     control(model, "method", "method", { choices: data.methods }),
     control(model, "explained", "class", { choices: [[-1, "predicted"], ...numbered(data.names)], number: true }));
-  const unwatch = themed(el, () => {
-    draw();
+  const unwatch = redrawn(el, draw, () => {
+    colors = null;
     player?.redraw();
   });
   const style = element("style", {}, `.msg3d-lab .bars { flex: 1 1 18em; max-width: 34em; } .msg3d-lab .bars table { width: 100%; border-collapse: collapse; }
     .msg3d-lab .bars th { text-align: left; font-weight: 400; } .msg3d-lab .bars .number { text-align: right; padding: 0 0.6em; font-variant-numeric: tabular-nums; }
     .msg3d-lab .bars .bar-cell { width: 50%; background: linear-gradient(to right, transparent 49.8%, var(--muted) 49.8% 50.2%, transparent 50.2%); }
     .msg3d-lab .bars span { display: block; height: 0.8em; } .msg3d-lab .bars .for { background: var(--right); } .msg3d-lab .bars .against { background: var(--left); }
-    .msg3d-lab .head { margin: 0.4em 0 0.2em; font-weight: 600; } .msg3d-lab.waiting .panels { opacity: 0.45; } .msg3d-lab .controls select { max-width: 24em; }`);
+    .msg3d-lab .head { margin: 0.4em 0 0.2em; font-weight: 600; } .msg3d-lab.waiting .panels { opacity: 0.45; } .msg3d-lab .controls select { max-width: 32em; }`);
   el.append(style, controls, status,
     element("div", { class: "panels" }, element("div", {}, canvas, readout), element("div", { style: "flex: 1 1 20em; max-width: 30em" }, figure)),
-    element("div", { class: "panels" }, parts, exact));
+    element("div", { class: "panels" }, ofBody, exact));
   for (const name of ["clip", "method", "explained", "results", "progress"]) model.on(`change:${name}`, show);
   for (const name of ["joint", "frame"]) model.on(`change:${name}`, draw);
   const watch = new MutationObserver(draw); // the frame of a playing clip
   watch.observe(figure, { attributes: true, attributeFilter: ["data-frame"] });
-  const resized = new ResizeObserver(draw);
-  resized.observe(el);
   show();
   return () => {
     unwatch();
     watch.disconnect();
-    resized.disconnect();
     player?.remove();
   };
 }

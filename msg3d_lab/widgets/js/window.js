@@ -1,6 +1,6 @@
 // The window graph of G3D: a body per frame in perspective, and the edges of one joint at k hops.
-import { clearCanvas, color, control, element, oncePerFrame, redrawn, unpack } from "./common.js";
-import { css, hopsText, mix, nearest, neighbourTowards, parts, writeOver } from "./graphs.js";
+import { clearCanvas, color, control, element, oncePerFrame, redrawn, setText, unpack } from "./common.js";
+import { css, hopsText, mix, nearest, neighbourTowards, parts, signedColor, weightText, writeOver } from "./graphs.js";
 
 const TURN_STEP = 6; // degrees per key press
 const LETTERS = 'system-ui, "DejaVu Sans", sans-serif';
@@ -10,13 +10,14 @@ function frameText(offset) {
 }
 
 function render({ model, el }) {
-  const { body, hops: packed, frames: allFrames, ranges } = model.get("data");
+  const { body, hops: packed, frames: allFrames, ranges, network } = model.get("data");
   const V = body.joints.length;
   const [xs, ys] = [body.xy.map(([x]) => x), body.xy.map(([, y]) => y)];
   const middle = [(Math.min(...xs) + Math.max(...xs)) / 2, (Math.min(...ys) + Math.max(...ys)) / 2];
   const tall = Math.max(...ys) - Math.min(...ys) || 1;
   const unpacked = new Map();
   let [colors, hover, places, grabbed] = [{}, -1, [], null];
+  let [learned, unpacking] = [{}, ""]; // the numbers of the graph that was last unpacked
 
   const set = (values) => {
     for (const [name, value] of Object.entries(values)) model.set(name, value);
@@ -32,20 +33,53 @@ function render({ model, el }) {
     }
     return unpacked.get(key);
   }
+  /** The learned weights of the chosen graph: null where none are shown, "waiting" until they are here. */
+  function weightsNow() {
+    const [mode, graph] = [model.get("learned"), model.get("graph")];
+    if (!network || mode === "off") return null;
+    const mask = model.get("mask");
+    if (mask.graph !== graph) return "waiting";
+    if (learned.graph === graph) return learned.mode === mode ? learned : (learned = { ...learned, ...shownOf(learned.A, learned.A_res, mode) });
+    if (unpacking !== graph) {
+      unpacking = graph;
+      Promise.all([unpack(mask.A), unpack(mask.A_res)]).then(([A, A_res]) => {
+        learned = { graph, A: A.values, A_res: A_res.values, scales: A.shape[0], nodes: A.shape[1], ...shownOf(A.values, A_res.values, mode) };
+        unpacking = "";
+        redraw();
+      });
+    }
+    return "waiting";
+  }
+  function shownOf(A, A_res, mode) {
+    const values = mode === "alone" ? A_res : A.map((value, i) => value + A_res[i]);
+    return { mode, values };
+  }
   function state() {
-    const steps = model.get("window_size");
+    const weights = weightsNow();
+    const [steps, dilation] = weights ? network.windows[model.get("graph")] : [model.get("window_size"), model.get("dilation")];
+    const edges = weights ? network.edges : model.get("edges");
     const step = Math.min(model.get("step"), steps - 1);
     const joint = body.joints.indexOf(model.get("joint"));
-    const hops = hopsOf(`${model.get("edges")} ${steps}`);
+    const hops = hopsOf(`${edges} ${steps}`);
     const node = step * V + joint;
-    return hops && { steps, step, joint, node, k: model.get("k"), hops, frames: allFrames[`${steps} ${model.get("dilation")}`], row: hops.subarray(node * steps * V, (node + 1) * steps * V) };
+    const k = model.get("k");
+    let [values, linked, limit] = [null, [], 1];
+    if (weights && weights !== "waiting") {
+      const { nodes } = weights;
+      const scale = k < weights.scales ? weights.values.subarray(k * nodes * nodes, (k + 1) * nodes * nodes) : new Float32Array(nodes * nodes);
+      limit = scale.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
+      values = scale.subarray(node * nodes, (node + 1) * nodes);
+      linked = [...values.keys()].filter((one) => values[one] !== 0 && one !== node);
+      linked = linked.sort((a, b) => Math.abs(values[b]) - Math.abs(values[a])).slice(0, network.lines);
+    }
+    return hops && { weights, values, linked, limit, dilation, edges, steps, step, joint, node, k, hops, frames: allFrames[`${steps} ${dilation}`], row: hops.subarray(node * steps * V, (node + 1) * steps * V) };
   }
 
   /** Where the joints of all frames are on the picture: [x, y, depth], nearer is larger. */
-  function project({ steps, frames }, width, height) {
+  function project({ steps, frames, dilation }, width, height) {
     const [yaw, pitch] = [model.get("yaw"), model.get("pitch")].map((degrees) => (degrees * Math.PI) / 180);
     const span = frames[steps - 1] - frames[0];
-    const long = span ? 0.62 * (steps - 1) * tall * (0.75 + 0.25 * model.get("dilation")) : 0;
+    const long = span ? 0.62 * (steps - 1) * tall * (0.75 + 0.25 * dilation) : 0;
     const depth = (frame) => (span ? ((frame - (frames[0] + frames[steps - 1]) / 2) / span) * long : 0);
     const [camera, turn, rise] = [2.2 + 0.75 * Math.max(long, tall), [Math.cos(yaw), Math.sin(yaw)], [Math.cos(pitch), Math.sin(pitch)]];
     const flat = ([x, y, t]) => {
@@ -71,8 +105,11 @@ function render({ model, el }) {
     const { pen, width, height } = clearCanvas(canvas);
     const { bodies, ticks } = project(s, width, height);
     places = bodies.flat();
-    const linked = [];
-    s.row.forEach((hop, node) => hop === s.k && node !== s.node && linked.push(node));
+    const linked = s.linked;
+    if (!s.weights) s.row.forEach((hop, node) => hop === s.k && node !== s.node && linked.push(node));
+    const relative = (node) => Math.max(-1, Math.min(1, s.values[node] / s.limit));
+    // A line is thin, and needs a stronger colour than a dot.
+    const lineColor = (node, same) => (s.values ? css(signedColor(0.4 * Math.sign(s.values[node]) + 0.6 * relative(node), network.signed, colors)) : css(same ? colors.mark : colors.disentangled));
     pen.lineCap = "round";
     pen.textAlign = "center";
     pen.textBaseline = "middle";
@@ -112,18 +149,19 @@ function render({ model, el }) {
       }
       bodies[i].forEach(([x, y, size], v) => {
         if (reached.has(i * V + v)) return;
-        pen.fillStyle = css(mix(colors.faint, colors.muted, 0.7));
+        const weight = s.values ? relative(i * V + v) : 0;
+        pen.fillStyle = weight ? css(signedColor(weight, network.signed, colors)) : css(mix(colors.faint, colors.muted, 0.7));
         pen.beginPath();
-        pen.arc(x, y, 1.6 + 1.2 * near(size), 0, 7);
+        pen.arc(x, y, 1.6 + 1.2 * near(size) + 8 * Math.sqrt(Math.abs(weight)), 0, 7);
         pen.fill();
       });
     }
     const from = places[s.node];
     for (const node of linked) {
       const [to, same] = [places[node], Math.floor(node / V) === s.step];
-      pen.strokeStyle = css(same ? colors.mark : colors.disentangled);
+      pen.strokeStyle = lineColor(node, same);
       pen.globalAlpha = node === hover ? 1 : 0.8;
-      pen.lineWidth = node === hover ? 3.5 : 1.8;
+      pen.lineWidth = (node === hover ? 3.5 : 1.8) + (s.values ? 2 * Math.abs(relative(node)) : 0);
       pen.setLineDash(same ? [6, 3] : []);
       pen.beginPath();
       pen.moveTo(from[0], from[1]);
@@ -137,12 +175,12 @@ function render({ model, el }) {
     pen.globalAlpha = 1;
     for (const node of [...linked].sort((a, b) => places[a][2] - places[b][2])) {
       const [x, y, size] = places[node];
-      pen.fillStyle = css(Math.floor(node / V) === s.step ? colors.mark : colors.disentangled);
+      pen.fillStyle = lineColor(node, Math.floor(node / V) === s.step);
       pen.beginPath();
-      pen.arc(x, y, 4 + 2.6 * near(size), 0, 7);
+      pen.arc(x, y, s.values ? 1.6 + 1.2 * near(size) + 8 * Math.sqrt(Math.abs(relative(node))) : 4 + 2.6 * near(size), 0, 7);
       pen.fill();
       pen.lineWidth = 1;
-      pen.strokeStyle = css(colors.paper);
+      pen.strokeStyle = css(s.values ? colors.muted : colors.paper);
       pen.stroke();
     }
     pen.beginPath();
@@ -165,10 +203,21 @@ function render({ model, el }) {
   function sentence(s) {
     const name = body.joints[s.joint];
     const own = frameText(s.frames[s.step]);
+    const called = (node) => `the ${body.joints[node % V]} at ${frameText(s.frames[Math.floor(node / V)])}`;
+    if (s.weights === "waiting") {
+      return model.widget_manager ? `k = ${s.k}: Python sends the mask of ${model.get("graph")} …` : `k = ${s.k}: only a kernel sends the mask of ${model.get("graph")}; without one there is that of ${model.get("mask").graph ?? "no graph"}.`;
+    }
+    if (s.weights) {
+      const start = `k = ${s.k}, ${s.weights.graph}, mask ${s.weights.mode}: `;
+      if (s.k >= s.weights.scales) return `${start}the network has no scale ${s.k}.`;
+      if (hover >= 0) return `${start}the ${name} at ${own} receives from ${hover === s.node ? "itself" : called(hover)} with the weight ${weightText(s.values[hover])}.`;
+      const most = s.linked.slice(0, 4).map((node) => `${called(node)} (${weightText(s.values[node])})`);
+      return most.length ? `${start}the ${name} at ${own} receives with the largest weights from ${most.join(", ")}; from itself with ${weightText(s.values[s.node])}.` : `${start}the ${name} at ${own} receives from nobody else.`;
+    }
     if (hover >= 0 && hover !== s.node) {
       const hop = s.row[hover];
-      const other = `the ${body.joints[hover % V]} at ${frameText(s.frames[Math.floor(hover / V)])}`;
-      return hop === 255 ? `No path joins the ${name} at ${own} and ${other}.` : `The ${name} at ${own} and ${other}: ${hopsText(hop)} in the ${model.get("edges")} window${hop === s.k ? ", an edge of this scale" : ""}.`;
+      const other = called(hover);
+      return hop === 255 ? `No path joins the ${name} at ${own} and ${other}.` : `The ${name} at ${own} and ${other}: ${hopsText(hop)} in the ${s.edges} window${hop === s.k ? ", an edge of this scale" : ""}.`;
     }
     if (s.k === 0) return `k = 0: the ${name} at ${own} and nothing else.`;
     const lists = s.frames.map((frame, i) => {
@@ -178,17 +227,20 @@ function render({ model, el }) {
     });
     const count = s.row.reduce((sum, hop) => sum + (hop === s.k), 0);
     if (!count) return `k = ${s.k}: no joint of the window is ${hopsText(s.k)} away from the ${name} at ${own}: at this scale it keeps only itself.`;
-    return `k = ${s.k}, ${model.get("edges")}: ${count} joint${count === 1 ? "" : "s"} of the window at ${hopsText(s.k)} from the ${name} at ${own}. ${lists.filter(Boolean).join("; ")}.`;
+    return `k = ${s.k}, ${s.edges}: ${count} joint${count === 1 ? "" : "s"} of the window at ${hopsText(s.k)} from the ${name} at ${own}. ${lists.filter(Boolean).join("; ")}.`;
   }
 
   const redraw = oncePerFrame(() => {
     const s = el.clientWidth ? state() : null;
     if (!s) return;
+    colors.dark = el.classList.contains("dark");
     if (!colors.paper) for (const name of ["paper", "ink", "muted", "faint", "mark", "disentangled"]) colors[name] = parts(color(el, `--${name}`));
     if (hover >= s.steps * V) hover = -1;
     draw(s);
-    const text = sentence(s);
-    if (reading.textContent !== text) reading.textContent = text;
+    setText(reading, sentence(s));
+    for (const one of ofWindow) one.style.display = s.weights ? "none" : "";
+    for (const one of ofMask) one.style.display = s.weights ? "" : "none";
+    setText(meaning, s.weights ? `Red: positive weights, blue: negative ones; dots have the size of the weight, up to ${weightText(s.limit)}, the largest of this scale. Lines: the ${network.lines} largest.` : "Amber, dashed: edges within the frame; blue: to other frames.");
   });
 
   function turn(yaw, pitch) {
@@ -242,24 +294,31 @@ function render({ model, el }) {
   });
   const reading = element("p", { class: "reading", role: "status", "aria-live": "polite" });
   const frontal = element("button", { type: "button", onclick: () => set({ yaw: 48, pitch: 14 }) }, "turn back");
+  const meaning = element("span");
   const slider = (name, label) => control(model, name, label, { min: ranges[name][0], max: ranges[name][1] });
+  const ofWindow = [
+    slider("window_size", "window τ"),
+    slider("dilation", "dilation"),
+    control(model, "edges", "edges", { choices: [["dense", "dense (G3D)"], ["grid", "grid"]] }),
+  ];
+  const ofMask = network ? [control(model, "graph", "graph", { choices: Object.keys(network.windows).map((name) => [name, name]) })] : [];
   el.append(
     element(
       "div",
       { class: "controls" },
       slider("k", "hops k"),
-      slider("window_size", "window τ"),
-      slider("dilation", "dilation"),
-      control(model, "edges", "edges", { choices: [["dense", "dense (G3D)"], ["grid", "grid"]] }),
+      ...ofWindow,
       control(model, "joint", "joint", { choices: body.joints.map((name) => [name, name]) }),
+      ...(network ? [control(model, "learned", "learned mask", { choices: ["off", "added", "alone"].map((one) => [one, one]) })] : []),
+      ...ofMask,
       frontal,
     ),
     canvas,
     reading,
-    element("p", { class: "note" }, "Amber, dashed: edges within the frame; blue: to other frames. Drag, or Shift and arrow keys, to turn; click a joint, or move with the arrow keys; comma and full stop change its frame, + and − change k."),
+    element("p", { class: "note" }, meaning, " Drag, or Shift and arrow keys, to turn; click a joint, or move with the arrow keys; comma and full stop change its frame, + and − change k."),
   );
   const unwatch = redrawn(el, redraw, () => (colors = {}));
-  for (const name of ["window_size", "dilation", "edges", "k", "joint", "step", "yaw", "pitch"]) model.on(`change:${name}`, redraw);
+  for (const name of ["window_size", "dilation", "edges", "k", "joint", "step", "yaw", "pitch", "learned", "graph", "mask"]) model.on(`change:${name}`, redraw);
   redraw();
   return unwatch;
 }

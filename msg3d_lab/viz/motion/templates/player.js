@@ -1,5 +1,7 @@
 // The player: one clip, or two side by side and in step, drawn in an element.
 
+const FADING = 6; // steps in which a trail fades
+
 /** What a canvas needs of a clip that Python packed (`player_record`): numbers, and how far it reaches. */
 function openClip(clip) {
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
@@ -52,11 +54,15 @@ function drawClip(canvas, clip, { frame, azimuth, elevation, trail, joint, css }
   if (!clip.flat) {
     pen.strokeStyle = grid;
     pen.lineWidth = 1;
+    pen.beginPath();
     for (let i = -3; i <= 3; i++) {
-      for (const [a, b] of [[[i, -3], [i, 3]], [[-3, i], [3, i]]]) {
-        stroke(...[a, b].map((end) => project((end[0] / 3) * clip.reach, clip.low, (end[1] / 3) * clip.reach)));
+      for (const ends of [[[i, -3], [i, 3]], [[-3, i], [3, i]]]) {
+        const [a, b] = ends.map((end) => project((end[0] / 3) * clip.reach, clip.low, (end[1] / 3) * clip.reach));
+        pen.moveTo(a[0], a[1]);
+        pen.lineTo(b[0], b[1]);
       }
     }
+    pen.stroke();
   }
   const unit = Math.max(size[0] / 320, 0.7);
   const bodies = Array.from({ length: M }, (_, m) => Array.from({ length: V }, (_, v) => place(m, frame, v)));
@@ -65,10 +71,17 @@ function drawClip(canvas, clip, { frame, azimuth, elevation, trail, joint, css }
     for (const v of trail ? (joint >= 0 ? [joint] : clip.tips) : []) {
       pen.strokeStyle = sides[clip.side[v]];
       pen.lineWidth = 1.6 * unit;
-      for (let t = Math.max(1, frame - trail + 1); t <= frame; t++) {
-        const [a, b] = [place(m, t - 1, v), place(m, t, v)];
-        pen.globalAlpha = 0.75 * (1 - (frame - t) / trail);
-        if (a && b) stroke(a, b);
+      for (let step = 0; step < FADING; step++) {
+        const [newest, oldest] = [step, step + 1].map((s) => Math.max(0, frame - Math.floor((s * trail) / FADING)));
+        pen.globalAlpha = 0.75 * (1 - step / FADING);
+        pen.beginPath();
+        for (let t = newest; t > oldest; t--) {
+          const [a, b] = [place(m, t - 1, v), place(m, t, v)];
+          if (!a || !b) continue;
+          pen.moveTo(a[0], a[1]);
+          pen.lineTo(b[0], b[1]);
+        }
+        pen.stroke();
       }
       pen.globalAlpha = 1;
     }
@@ -197,11 +210,11 @@ export function buildPlayer(root, records, { state: given = {}, changed = () => 
     play.textContent = state.playing ? "Pause" : "Play";
   };
   const setPlaying = (wanted) => {
-    const starts = wanted && !state.playing;
-    if (!wanted && state.playing) changed("frame", state.frame);
+    if (state.playing === wanted) return;
+    if (!wanted) changed("frame", state.frame);
     tell("playing", wanted);
     showPlaying();
-    if (starts && onScreen) start();
+    if (wanted && onScreen) start();
   };
   const show = (frame) => {
     setPlaying(false);
