@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import tempfile
@@ -86,9 +87,12 @@ def write_pickle(path: Path, clips: int, case: Case) -> None:
 
 
 def measure(program: str, *arguments: Path) -> dict[str, float]:
-    """Run a program in a fresh process; its seconds, and the peak memory of all its processes."""
+    """Run a program in a fresh process; its seconds, and the peak memory of all its processes.
+
+    `cpu` are seconds of processor time, which other programs hardly change.
+    """
     peak = dict.fromkeys(("anonymous", "resident", "largest", "processes"), 0.0)
-    start = time.perf_counter()
+    start, used = time.perf_counter(), _children_seconds()
     with subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -106,7 +110,12 @@ def measure(program: str, *arguments: Path) -> dict[str, float]:
         seconds = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(f"the measured process ended with {process.returncode}")
-    return {"seconds": seconds, **peak}
+    return {"seconds": seconds, "cpu": _children_seconds() - used, **peak}
+
+
+def _children_seconds() -> float:
+    """Processor time of all processes that this one started and that have ended."""
+    return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
 
 def measure_case(case: Case, clips: int, folder: Path) -> dict[str, Any]:

@@ -4,10 +4,11 @@
     python benchmarks/ntu60_full_size.py --clips 300 --steps 2 --quick  # a trial; saves nothing
 
 The recordings are generated, in the files that OpenMMLab distributes: 56,880 clips with NTU60's
-names, in 3D and in 2D. Each file is imported, checked, read for a whole epoch and trained on for
-some steps with its recipe. Losses of small batches are compared with those of the reference
-(reference.py), which starts from the same weights and is trained by PyTorch's SGD on the same
-batches. The page is results/ntu60_full_size.md.
+names, in 3D and in 2D. Each file is imported, checked, read for a whole epoch, tested in part and
+trained on for some steps with its recipe. Losses of small batches are compared with those of the
+reference (reference.py), which starts from the same weights and is trained by PyTorch's SGD on the
+same batches. Times are of the processor, so that other programs hardly change them. The page is
+results/ntu60_full_size.md.
 """
 
 from __future__ import annotations
@@ -35,14 +36,17 @@ from msg3d_lab import tune_allocator
 from msg3d_lab.data import datasets, open_store
 from msg3d_lab.data.batches.loader import prefetch
 from msg3d_lab.data.checks import check_path
+from msg3d_lab.model.prediction import predict
 from msg3d_lab.training import Recipe, estimate, recipes
 from msg3d_lab.training.diagnostics.trial import new_state
-from msg3d_lab.training.setup import build_batches, build_optimizer
+from msg3d_lab.training.setup import build_batches, build_optimizer, build_test_batches
 from msg3d_lab.training.step import clips_per_step, train_step
 
 PAGE = Path(__file__).parent / "results" / "ntu60_full_size.md"
 SMALL = ["base_channels=12", "clip_len=16", "num_gcn_scales=3", "num_g3d_scales=2"]
 COMPARED = 2  # clips per step beside the reference
+RANDOM = 20_000  # single clips read in random order
+TESTED = 40  # samples tested, of 10 clips each
 DISTINCT = 2000  # recordings; the names go round through them
 
 
@@ -70,15 +74,15 @@ def recipe_of(layout: str, *, quick: bool) -> Recipe:
 
 
 def timed(function: Callable[..., Any], *arguments: object) -> dict[str, Any]:
-    """Call a function in a fresh process; its result, seconds and peak memory (GB)."""
+    """Call a function in a fresh process; its result, processor seconds and peak memory (GB)."""
     return in_fresh_process(_timed, function, *arguments)
 
 
 def _timed(function: Callable[..., Any], *arguments: object) -> dict[str, Any]:
     tune_allocator()
-    start = time.perf_counter()
+    start = time.process_time()
     result = function(*arguments)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     return {"result": result, "seconds": seconds, "memory": memory_status()["VmHWM"] / 1000}
 
 
@@ -92,6 +96,47 @@ def read_epoch(store: Path, recipe: Recipe) -> dict[str, float]:
     batches, _ = build_batches(recipe, open_store(store))
     clips = sum(len(batch.labels) for batch in prefetch(batches.epoch(0)))
     return {"steps": len(batches), "clips": clips}
+
+
+def read_clips(store: Path) -> dict[str, float]:
+    """Open the store, and read single clips in random order."""
+    start = time.process_time()
+    opened = open_store(store)
+    opened.indices("xsub_train")
+    ready = time.process_time()
+    chosen = np.random.default_rng(0).integers(len(opened), size=RANDOM).tolist()
+    for i in chosen:
+        opened.keypoints(i)
+    return {"open": ready - start, "rate": RANDOM / (time.process_time() - ready)}
+
+
+def test(store: Path, recipe: Recipe, samples: int) -> dict[str, float]:
+    """Score some samples of the test split as `test` does; seconds of one, and how many it has."""
+    opened = open_store(store)
+    net = new_state(recipe, opened, device="cpu").net.eval()
+    indices = opened.indices(recipe.data.test_split)
+    clips = recipe.test_clips
+
+    def seconds(some: np.ndarray) -> float:
+        start = time.process_time()
+        for _ in predict(
+            net,
+            prefetch(
+                build_test_batches(
+                    recipe, opened, some, batch_size=max(1, 16 // clips), num_clips=clips
+                )
+            ),
+        ):
+            pass
+        return time.process_time() - start
+
+    seconds(indices[:1])
+    spread = np.random.default_rng(0).choice(indices, samples, replace=False)
+    return {
+        "per_sample": seconds(np.sort(spread)) / samples,
+        "samples": len(indices),
+        "clips": clips,
+    }
 
 
 def train(store: Path, recipe: Recipe, steps: int) -> list[float]:
@@ -172,9 +217,12 @@ def measure(
         keep("generate", time.perf_counter() - start)
         keep("import", import_pickle.measure(import_pickle.IMPORT, source, store))
         keep("sizes", [path.stat().st_size / 1e9 for path in (source, store)])
+        keep("load", import_pickle.measure(import_pickle.LOAD, source))
         source.unlink()
+        keep("read", timed(read_clips, store))
         keep("check", timed(check, store))
         keep("batches", timed(read_epoch, store, recipe))
+        keep("test", timed(test, store, recipe, TESTED))
         keep("compared", timed(train, store, few, steps))
         keep("reference", timed(train_reference, store, few, steps))
         keep("train", timed(train, store, recipe, steps))
@@ -196,7 +244,8 @@ def describe(results: dict[str, dict[str, Any]], *, clips: int, steps: int) -> s
         "process each.",
         "",
         f"{describe_machine(machine_facts())}. Load of all programs over the last 15 minutes: "
-        f"{os.getloadavg()[2]:.1f}. Where that is above 1, times are too long.",
+        f"{os.getloadavg()[2]:.1f}. Times are of the processor, all threads and processes together;"
+        " where the load is above 1, caches and memory are shared with others.",
         "",
         "| | " + " | ".join(layout.upper() for layout in results) + " |",
         "|---" * (len(results) + 1) + "|",
@@ -212,13 +261,22 @@ def describe(results: dict[str, dict[str, Any]], *, clips: int, steps: int) -> s
         lines.append(f"| {name} | {' | '.join(cells)} |")
 
     row("pickle, store", lambda f: f"{f['sizes'][0]:.2f} GB, {f['sizes'][1]:.2f} GB")
-    row("import", lambda f: f"{f['import']['seconds']:.0f} s")
+    row(
+        "`pickle.load` of it, as the usual tools start",
+        lambda f: f"{f['load']['cpu']:.1f} s, {f['load']['largest'] / 1000:.2f} GB",
+    )
+    row("import", lambda f: f"{f['import']['cpu']:.0f} s")
     row(
         "memory of the import, all processes",
         lambda f: (
             f"{f['import']['anonymous'] / 1000:.2f} GB, "
             f"{f['import']['resident'] / 1000:.2f} GB with files' pages"
         ),
+    )
+    row("opening the store", lambda f: f"{1000 * f['read']['result']['open']:.0f} ms")
+    row(
+        "single clips in random order, each read the first time with its checksum",
+        lambda f: f"{f['read']['result']['rate']:,.0f} clips/s, {f['read']['memory']:.2f} GB",
     )
     row("`data check`", lambda f: f"{f['check']['seconds']:.0f} s, {f['check']['memory']:.2f} GB")
     row("what it reports", lambda f: ", ".join(f["check"]["result"]) or "nothing")
@@ -227,6 +285,16 @@ def describe(results: dict[str, dict[str, Any]], *, clips: int, steps: int) -> s
         lambda f: (
             f"{f['batches']['seconds']:.0f} s, {f['batches']['memory']:.2f} GB "
             "({steps:,} steps, {clips:,} clips)".format(**f["batches"]["result"])
+        ),
+    )
+    row(
+        f"`test` of {TESTED} samples, for the whole split",
+        lambda f: (
+            "{per_sample:.2f} s a sample of {clips} clips, {hours} for {samples:,}".format(
+                hours=hours(f["test"]["result"]["per_sample"] * f["test"]["result"]["samples"]),
+                **f["test"]["result"],
+            )
+            + f", {f['test']['memory']:.2f} GB"
         ),
     )
     row(

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from local_server import serving
 
+from msg3d_lab.cli import main
 from msg3d_lab.data.download import GUIDES, SOURCES, download_dataset, guide
 from msg3d_lab.download import fetch_file
 
@@ -598,6 +599,9 @@ def test_the_sources():
         )
         for data in ("ntu60", "ntu120")
         for kind, theirs in (("2d", "hrnet"), ("3d", "3danno"))
+    } | {
+        name: (f"{base}/pyskl/data/{name}/{name}_hrnet.pkl",)
+        for name in ("gym", "ucf101", "hmdb51", "diving48", "k400")
     }
 
 
@@ -610,15 +614,23 @@ def test_guides():
     assert "all_sqe.zip" in guide("nw-ucla")
     assert "--dataset kinetics" in guide("kinetics")
     assert "data/ntu60_2d.pkl --dataset ntu60" in guide("ntu60-2d")
+    assert "data/gym_hrnet.pkl --dataset gym" in guide("gym")
     assert all(len(line) <= 120 for text in GUIDES.values() for line in text.splitlines())
 
 
-def test_download_dataset_asks_the_addresses_of_its_source(site, server, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", [NAME, "k400"])
+def test_download_dataset_asks_the_addresses_of_its_source(
+    name, site, server, tmp_path, monkeypatch, capsys
+):
     address = f"http://127.0.0.1:{server.server_port}/a"
-    known = {NAME: replace(SOURCES[NAME], addresses=(address,))}
+    known = {name: replace(SOURCES[name], addresses=(address,))}
     monkeypatch.setattr("msg3d_lab.data.download.SOURCES", known)
-    path = download_dataset(NAME, folder=tmp_path / "data", progress=False)
-    assert (path.name, path.read_bytes()) == (FILE, CONTENT)
+    path = download_dataset(name, folder=tmp_path / "data", progress=False)
+    assert (path.name, path.read_bytes()) == (known[name].file, CONTENT)
+    main(["data", "download", name, "--folder", str(tmp_path / "data")])
+    shown = capsys.readouterr().out
+    assert f"msg3d-lab data import {path} --dataset {known[name].dataset}" in shown
+    assert ("put the kpfiles into" in shown) == (name == "k400")
 
 
 def test_names_that_cannot_be_downloaded(tmp_path):

@@ -94,20 +94,25 @@ def info(store: Positional[Path]) -> None:
 
 def check(
     source: Positional[Path],
+    dataset: str | None = None,
     layout: str | None = None,
     labels: Path | None = None,
     image_size: tuple[int, int] | None = None,
     channels: str | None = None,
 ) -> None:
-    """Explain every problem of a store, or of your own recordings before they are imported.
+    """Explain every problem of a store, or of recordings before they are imported.
 
     Exits with status 1 if there are errors. Warnings are for you to judge.
 
     Args:
-        source: a store; or, with a layout, a table or folder of recordings.
+        source: a store; or what `data import` takes: a pickle, arrays, raw files, and with a layout
+            a table or folder of recordings.
+        dataset: the data set that a pickle, arrays or raw files are of, as for `data import`.
+            Default: recordings of your own.
         layout: the joint layout of your own recordings, a YAML file or the name of one of the
             library.
-        labels: the CSV of labels. Default: labels.csv in the folder or beside the table.
+        labels: the CSV of labels (default: labels.csv in the folder or beside the table); for
+            pickles and arrays, the list of class names.
         image_size: for coordinates in pixels: height and width of the image.
         channels: what the channels of arrays are, as for `data import`.
     """
@@ -116,6 +121,7 @@ def check(
 
     problems = check_path(
         source,
+        dataset=dataset,
         layout=find_layout(layout) if layout is not None else None,
         labels=labels,
         image_size=image_size,
@@ -132,8 +138,9 @@ def download(name: Positional[str | None] = None, folder: Path = Path("data")) -
     An interrupted download continues when the same command is given again.
 
     Args:
-        name: ntu60-2d, ntu60-3d, ntu120-2d or ntu120-3d; ntu60-raw, ntu120-raw, nw-ucla,
-            utd-mhad or kinetics for a guide. Default: list all names.
+        name: ntu60-2d, ntu60-3d, ntu120-2d or ntu120-3d; gym, ucf101, hmdb51, diving48 or k400 of
+            pyskl; ntu60-raw, ntu120-raw, nw-ucla, utd-mhad or kinetics for a guide. Default: list
+            all names.
         folder: the folder of the file.
     """
     from msg3d_lab.data import download as library
@@ -147,6 +154,11 @@ def download(name: Positional[str | None] = None, folder: Path = Path("data")) -
         path = library.download_dataset(name, folder=folder)
         dataset = library.SOURCES[name].dataset
         print(f"{path} is whole. Next: msg3d-lab data import {path} --dataset {dataset}")
+        if name == "k400":
+            print(
+                f"It is a table of contents: put the kpfiles into {path.parent} first; pyskl's "
+                "tools/data/README.md tells where they are"
+            )
 
 
 def data_help() -> None:

@@ -11,13 +11,14 @@ from msg3d_lab.cli.shared import chosen_run
 
 
 def importance(
-    run: Positional[str],
+    run: Positional[str | None] = None,
     method: Literal[
         "class_activation", "gradient_x_input", "integrated_gradients", "occlusion", "shapley"
     ] = "occlusion",
     by: Literal["joint", "part", "segment", "joint_x_segment"] = "joint",
     baseline: Literal["mean_pose", "first_frame", "removed"] = "mean_pose",
     target: Literal["predicted", "true"] = "predicted",
+    weights: str | None = None,
     recipe: str | None = None,
     data: Path | None = None,
     split: str | None = None,
@@ -42,6 +43,7 @@ def importance(
         by: what importance is given to.
         baseline: what replaces a joint.
         target: which class is explained: the predicted or the true one.
+        weights: instead of a run, as for `test`.
         recipe: of a checkpoint; runs and published weights know theirs.
         data: the store. Default: the one the run was trained on.
         split: the clips. Default: the recipe's test split.
@@ -83,7 +85,7 @@ def importance(
         "shapley": Shapley(samples=samples),
     }
     chosen = methods[method]
-    opened = chosen_run(run, weights=None, recipe=recipe)
+    opened = chosen_run(run, weights=weights, recipe=recipe)
     tested = open_matching_store(opened, data, split=opened.recipe.data.test_split)
     store = tested.store if data is not None else None
     own = table_path(opened, chosen, by)

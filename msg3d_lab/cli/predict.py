@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: Positional[str],
+    run: Positional[str | None] = None,
     files: Positional[tuple[Path, ...]] = (),
     image_size: tuple[int, int] | None = None,
     top: int = 5,
@@ -31,6 +31,7 @@ def predict(
     stream: bool = False,
     every: int = 10,
     clips: int | None = None,
+    weights: str | None = None,
     recipe: str | None = None,
     data: Path | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -55,6 +56,7 @@ def predict(
         stream: read frames as lines of JSON from standard input, and answer with lines of JSON.
         every: frames between two answers of a stream.
         clips: test clips per recording. Default: the recipe's number.
+        weights: instead of a run, as for `test`; then only recordings are named.
         recipe: of a checkpoint; runs and published weights know theirs.
         data: the store the run was trained on, for runs of earlier versions.
         device: where to compute.
@@ -63,6 +65,8 @@ def predict(
     from msg3d_lab.files import write_aside
     from msg3d_lab.inference import Predictor
 
+    if weights is not None and run is not None:
+        files, run = (Path(run), *files), None
     if stream == bool(files):
         raise ValueError("expected recordings to predict, or --stream and frames on standard input")
     if report is not None and (stream or windows):
@@ -70,7 +74,7 @@ def predict(
     if figure is not None and (not windows or len(files) != 1):
         raise ValueError("--figure goes with --windows and one file")
     tune_allocator()
-    opened = chosen_run(run, weights=None, recipe=recipe)
+    opened = chosen_run(run, weights=weights, recipe=recipe)
     predictor = Predictor(opened, data=data, num_clips=clips, device=device)
     if stream:
         _answer_stream(predictor, window=window, every=every, image_size=image_size)
@@ -161,8 +165,9 @@ def _answer_stream(
 
 
 def export(
-    run: Positional[str],
-    out: Positional[Path],
+    run: Positional[str | None] = None,
+    out: Positional[Path | None] = None,
+    weights: str | None = None,
     recipe: str | None = None,
     data: Path | None = None,
     overwrite: bool = False,
@@ -175,6 +180,7 @@ def export(
     Args:
         run: the run's folder; or a checkpoint, or the name of published weights.
         out: the file, NAME.onnx or NAME.pt2.
+        weights: instead of a run, as for `test`; then only the file is named.
         recipe: of a checkpoint; runs and published weights know theirs.
         data: the store the run was trained on, for runs of earlier versions.
         overwrite: replace an existing file.
@@ -182,7 +188,12 @@ def export(
     from msg3d_lab.inference import Predictor
     from msg3d_lab.model.export import export_model
 
-    predictor = Predictor(chosen_run(run, weights=None, recipe=recipe), data=data, device="cpu")
+    if weights is not None and run is not None and out is None:
+        out, run = Path(run), None
+    if out is None:
+        raise ValueError("expected a run and the file to write, NAME.onnx or NAME.pt2")
+    opened = chosen_run(run, weights=weights, recipe=recipe)
+    predictor = Predictor(opened, data=data, device="cpu")
     facts, length = predictor.facts(), predictor.run.recipe.data.clip_len
     export_model(predictor.run.model(), out, facts=facts, num_frames=length, overwrite=overwrite)
     print(f"{out}: takes x (clips, persons, frames, joints, channels), returns logits")

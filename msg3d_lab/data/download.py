@@ -11,25 +11,38 @@ from msg3d_lab.download import fetch_file
 
 @dataclass(frozen=True)
 class Source:
-    """A file that can be downloaded: its name here, its data set, its addresses, best first."""
+    """A file that can be downloaded: its name here, its data set, its addresses, best first.
+
+    That of k400 is a table of contents; its skeletons are in other files, see `formats.kpfiles`.
+    """
 
     file: str
     dataset: str
     addresses: tuple[str, ...]
 
 
-def _openmmlab(dataset: str, ours: str, pyskl: str) -> Source:
+_OPENMMLAB = "https://download.openmmlab.com/mmaction"
+
+
+def _ntu(dataset: str, ours: str, pyskl: str) -> Source:
     """mmaction2's address, and that of pyskl, where the file has another name."""
-    base, file = "https://download.openmmlab.com/mmaction", f"{dataset}_{ours}.pkl"
-    mirror = f"{base}/pyskl/data/nturgbd/{dataset}_{pyskl}.pkl"
-    return Source(file, dataset, (f"{base}/v1.0/skeleton/data/{file}", mirror))
+    file = f"{dataset}_{ours}.pkl"
+    mirror = f"{_OPENMMLAB}/pyskl/data/nturgbd/{dataset}_{pyskl}.pkl"
+    return Source(file, dataset, (f"{_OPENMMLAB}/v1.0/skeleton/data/{file}", mirror))
+
+
+def _pyskl(dataset: str) -> Source:
+    """Source: pyskl, `tools/data/README.md`."""
+    file = f"{dataset}_hrnet.pkl"
+    return Source(file, dataset, (f"{_OPENMMLAB}/pyskl/data/{dataset}/{file}",))
 
 
 SOURCES: Mapping[str, Source] = {
-    "ntu60-2d": _openmmlab("ntu60", "2d", "hrnet"),
-    "ntu60-3d": _openmmlab("ntu60", "3d", "3danno"),
-    "ntu120-2d": _openmmlab("ntu120", "2d", "hrnet"),
-    "ntu120-3d": _openmmlab("ntu120", "3d", "3danno"),
+    "ntu60-2d": _ntu("ntu60", "2d", "hrnet"),
+    "ntu60-3d": _ntu("ntu60", "3d", "3danno"),
+    "ntu120-2d": _ntu("ntu120", "2d", "hrnet"),
+    "ntu120-3d": _ntu("ntu120", "3d", "3danno"),
+    **{name: _pyskl(name) for name in ("gym", "ucf101", "hmdb51", "diving48", "k400")},
 }
 
 _ZIPS = ("nturgbd_skeletons_s001_to_s017.zip", "nturgbd_skeletons_s018_to_s032.zip")

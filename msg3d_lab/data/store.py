@@ -125,6 +125,8 @@ class Store:
         dataset, skeleton, label_names, channels, preparation, synthetic: as given to `write_store`.
         persons: number of persons of each clip, (clips,) int64.
         frames: number of frames of each clip, (clips,) int64.
+        joint_order: of a store that is read with its joints in another order (`with_joints_of`):
+            where each joint of `skeleton` is in the file. Otherwise None.
         fingerprint: twelve hex digits that identify the contents: coordinates, labels, splits,
             layout, class names, preparation. It does not depend on where the file is, nor on the
             version of the library.
@@ -194,6 +196,7 @@ class Store:
         if (self._offsets[1] - self._offsets[0] != 4 * sizes).any():
             raise ValueError("the coordinates do not have the lengths that the clips state")
         self._verified = np.zeros(len(self), dtype=bool)  # clips whose checksum was right
+        self.joint_order: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -293,7 +296,7 @@ class Store:
         batch systems limit, and a mapped file that is cut short ends the process.
 
         Args:
-            out: float32, C-contiguous, of as many numbers as the clip.
+            out: float32, C-contiguous, of as many numbers as the clip, (M, T, V, C) when filled.
             i: which clip.
 
         Raises:
@@ -316,6 +319,26 @@ class Store:
                 f"clip {self.ids[i]} of {self.path} is damaged (its checksum is wrong): import the "
                 "data set again"
             )
+        if self.joint_order is not None:
+            joints = out.reshape(-1, self.skeleton.num_joints, self.channels)
+            joints[:] = joints[:, self.joint_order]
+
+    def with_joints_of(self, skeleton: Skeleton) -> Store:
+        """Open the store again, with its joints in the order of another layout of the same names.
+
+        Raises:
+            ValueError: other joint names.
+        """
+        if sorted(skeleton.joints) != sorted(self.skeleton.joints):
+            raise ValueError(
+                f"expected the joints of {skeleton.name} in any order, found those of "
+                f"{self.skeleton.name}: {', '.join(self.skeleton.joints)}"
+            )
+        store = open_store(self.path)
+        places = {name: place for place, name in enumerate(self.skeleton.joints)}
+        store.joint_order = np.array([places[name] for name in skeleton.joints])
+        store.skeleton = skeleton
+        return store
 
     def clip(self, i: int) -> Clip:
         """Return clip `i` with all that is known about it.

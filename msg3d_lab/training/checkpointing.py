@@ -108,8 +108,8 @@ def check_resumable(run: Run, recipe: Recipe, environment: Mapping[str, Any]) ->
         Differences that may change the results' last digits: threads, versions.
 
     Raises:
-        ValueError: another recipe, store, kind of device, precision or number of processes, or
-            other initial weights; the message names each. Without any the run's own hold.
+        ValueError: another recipe, store, kind of device, precision or number of processes; the
+            message names each.
     """
     wrong = [
         f"{name} is {before!r} in the run and {now!r} now"
@@ -123,10 +123,6 @@ def check_resumable(run: Run, recipe: Recipe, environment: Mapping[str, Any]) ->
         ("the device", *(str(e["device"]).partition(":")[0] for e in (old, environment))),
     )
     wrong += [f"{name} was {a} and is {b} now" for name, a, b in kinds if a != b]
-    init, before = environment.get("init"), old.get("init")
-    if init is not None and init["sha256"] != (before or {}).get("sha256"):
-        found = before["path"] if before else "none"
-        wrong.append(f"the initial weights were {found} and are {init['path']} now")
     if wrong:
         raise ValueError(
             f"{run.path} cannot be resumed: {'; '.join(wrong)}. Resume with what it was started "

@@ -27,7 +27,11 @@ from msg3d_lab.training.validation import split_validation
 
 
 def open_store_for(
-    recipe: Recipe, data: Store | str | Path | None = None, *, split: str | None = None
+    recipe: Recipe,
+    data: Store | str | Path | None = None,
+    *,
+    split: str | None = None,
+    skeleton: Skeleton | None = None,
 ) -> Store:
     """Open the store that a recipe trains or tests on, and check that they fit.
 
@@ -37,6 +41,8 @@ def open_store_for(
         recipe: the recipe.
         data: a store or its path. Default: where `msg3d-lab data import` puts it.
         split: the split that is needed. Default: the recipe's training and test splits.
+        skeleton: of a trained network: with `split`, a layout of another name fits too if its
+            joints have the same names.
 
     Raises:
         FileNotFoundError: no such file; the message says how to make it.
@@ -59,7 +65,8 @@ def open_store_for(
     if split is None:
         check_settings(recipe, data)
         return data
-    if data.skeleton.name != wanted.layout:
+    same_joints = skeleton is not None and set(skeleton.joints) == set(data.skeleton.joints)
+    if data.skeleton.name != wanted.layout and not same_joints:
         raise ValueError(
             f"{recipe.name} needs joints of {wanted.layout}, but {data.path} holds {data.dataset} "
             f"with {data.skeleton.num_joints} joints of {data.skeleton.name}: choose another store"

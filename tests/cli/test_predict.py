@@ -48,6 +48,19 @@ def test_a_stream_of_lines(small_run, recording, capsys, monkeypatch):
     assert all(answer["latency_ms"] > 0 for answer in answers)
 
 
+def test_weights_are_taken_where_a_run_is(small_run, recording, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--weights", str(small_run.checkpoint), "--device", "cpu", "--top", "2"]
+    words += ["--recipe", str(small_run.path / "recipe.yaml")]
+    main(["predict", str(recording), *words])
+    by_weights = capsys.readouterr().out
+    main(["predict", str(small_run.path), str(recording), "--device", "cpu", "--top", "2"])
+    assert by_weights == capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["export", "--weights", str(small_run.checkpoint), *words[-2:]])
+    assert "expected a run and the file to write" in capsys.readouterr().err
+
+
 def test_a_bad_file_does_not_cost_the_others(small_run, recording, tmp_path, capsys):
     out = tmp_path / "p.json"
     np.save(tmp_path / "bad.npy", np.zeros((1, 4, 25, 3)))

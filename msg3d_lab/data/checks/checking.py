@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +14,7 @@ from msg3d_lab.data.checks import problems
 from msg3d_lab.data.checks.coordinates import CoordinateCheck
 from msg3d_lab.data.checks.problems import Findings, Origin, Problem
 from msg3d_lab.data.checks.splits import check_splits
-from msg3d_lab.data.clips import Clip
+from msg3d_lab.data.clips import Clip, checked_clips
 from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.data.formats import registry
 from msg3d_lab.data.formats.own import faults
@@ -41,41 +44,105 @@ _OWN_FORMATS = (
 def check_path(
     path: str | Path,
     *,
+    dataset: str | None = None,
     layout: Skeleton | None = None,
     labels: str | Path | None = None,
     image_size: tuple[int, int] | None = None,
     channels: str | None = None,
     progress: bool = True,
 ) -> list[Problem]:
-    """Check a store, or, with a layout, own recordings.
+    """Check a store, or recordings before they are imported; nothing is written.
+
+    Recordings in one of the field's formats are read as an import with the same options would read
+    them, and what it would leave out is named. With a layout, others are own recordings.
+
+    Args:
+        path: a store, or what `import_dataset` takes.
+        dataset: the data set that recordings in one of the field's formats are of. Default: that of
+            the format, if it has one; recordings of your own, if they may be in it.
+        layout: see `import_dataset`, like the next three.
+        labels: see there.
+        image_size: see there.
+        channels: see there.
+        progress: whether to show a progress bar.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
-        ValueError: a store that cannot be opened, or with a layout or labels; recordings without a
-            layout.
+        ValueError: a store that cannot be opened, or with options; a source of no known format
+            without a layout; recordings that cannot be imported at all.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path} to check")
     if _is_store(path):
-        if (layout, labels, image_size, channels) != (None, None, None, None):
+        if (dataset, layout, labels, image_size, channels) != (None,) * 5:
             raise ValueError(
                 f"{path} is a store and has its own layout and labels: do not give these options"
             )
         return check_store(open_store(path), progress=progress)
-    if layout is None:
-        raise ValueError(
-            f"{path} is not a store: for your own recordings give their layout (--layout); "
-            "pickles, arrays and data sets of the field can be checked after their import"
-        )
+    own = OwnData(layout=layout, labels=labels, image_size=image_size, channels=channels)
     importer = registry.detect_format(path)
-    if importer is not None and "layout" in importer.options:
-        raise ValueError(
-            f"{path} is {importer.title}: import it (msg3d-lab data import {path} --dataset NAME), "
-            "then check the store"
-        )
-    own = OwnData(labels=labels, image_size=image_size, channels=channels)
-    return check_source(path, layout, own, progress=progress)
+    if importer is None or (layout is not None and "layout" not in importer.options):
+        if layout is None:
+            raise ValueError(
+                f"{path} is neither a store nor of a format of the field: for your own recordings "
+                "give their layout (--layout)"
+            )
+        return check_source(path, layout, replace(own, layout=None), progress=progress)
+    if dataset is None:
+        names = [known.name for known in importer.datasets]
+        if not importer.own and len(names) > 1:
+            raise ValueError(
+                f"{path} is {importer.title}, the format of {' and '.join(names)}: say which with "
+                "--dataset"
+            )
+        dataset = "own" if importer.own else names[0]
+    return check_recordings(
+        registry.open_recordings([path], dataset=dataset, own=own), progress=progress
+    )
+
+
+def check_recordings(opened: registry.Opened, *, progress: bool = True) -> list[Problem]:
+    """Check recordings as they would be in their store; see `check_store`.
+
+    Returns:
+        Errors first; empty if nothing was found.
+    """
+    from tqdm.auto import tqdm
+
+    recordings, document, findings = opened.recordings, opened.document, Findings()
+    preparation = recordings.preparation
+    origin = _origin(preparation, document["dataset"])
+    coordinates = _coordinates(
+        findings, recordings.skeleton, recordings.channels, preparation, origin=origin
+    )
+    entries = checked_clips(recordings.clips, document, leave_out=True)
+    count = recordings.count
+    if count is None and isinstance(recordings.clips, Sized):
+        count = len(recordings.clips)
+    ids: list[str] = []
+    labels: list[int] = []
+    splits: list[tuple[str, ...]] = []
+    subjects: list[int | None] = []
+    for entry in tqdm(entries, total=count, desc="check", unit="clip", disable=not progress):
+        if isinstance(entry, Clip):
+            coordinates.observe(entry.id, entry.keypoints)
+            ids.append(entry.id)
+            labels.append(entry.label)
+            splits.append(entry.splits)
+            subjects.append(entry.subject)
+        else:
+            findings.add(problems.LEFT_OUT + entry.reason, entry.id, entry.detail)
+    coordinates.report()
+    check_splits(
+        findings,
+        ids=ids,
+        labels=np.array(labels, dtype=np.int64),
+        label_names=document["label_names"],
+        splits=_members(splits),
+        subjects=subjects,
+    )
+    return findings.problems(origin)
 
 
 def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
@@ -87,17 +154,10 @@ def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
     from tqdm.auto import tqdm
 
     findings = Findings()
-    preparation = str(store.preparation.get("name", "none"))
-    axes = store.dimensions
-    coordinates = CoordinateCheck(
-        findings,
-        store.skeleton,
-        axes=axes,
-        preparation=preparation,
-        count_unseen=_origin(store) != "published",
+    origin = _origin(store.preparation, store.dataset, synthetic=store.synthetic)
+    coordinates = _coordinates(
+        findings, store.skeleton, store.channels, store.preparation, origin=origin
     )
-    if axes == 3 and is_flat(store.skeleton):
-        findings.add(problems.DEPTH, f"{store.skeleton.name} with x, y, z")
     seen: set[str] = set()
     ids = tqdm(store.ids, desc="check", unit="clip", disable=not progress)
     for i, name in enumerate(ids):
@@ -125,7 +185,7 @@ def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
     )
     for name, reason, detail in store.left_out.itertuples(index=False):
         findings.add(problems.LEFT_OUT + reason, name, detail)
-    return findings.problems(_origin(store))
+    return findings.problems(origin)
 
 
 def check_source(
@@ -203,30 +263,55 @@ def _check_labels(
         findings.add(faults.NO_RECORDING, name)
     ids = [name for name in clips if name in known.rows]
     rows = [known.rows[name] for name in ids]
-    splits: defaultdict[str, list[int]] = defaultdict(list)
-    for i, row in enumerate(rows):
-        for split in row.splits:
-            splits[split].append(i)
     check_splits(
         findings,
         ids=ids,
         labels=np.array([row.label for row in rows], dtype=np.int64),
         label_names=known.names,
-        splits={split: np.array(splits[split]) for split in sorted(splits)},
+        splits=_members([row.splits for row in rows]),
         subjects=[row.subject for row in rows],
     )
 
 
-def _origin(store: Store) -> Origin:
-    kind = store.preparation.get("format")
+def _members(splits: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
+    """Which clips each split has, of the splits that each clip is in."""
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for i, names in enumerate(splits):
+        for name in names:
+            members[name].append(i)
+    return {name: np.array(members[name]) for name in sorted(members)}
+
+
+def _coordinates(
+    findings: Findings,
+    skeleton: Skeleton,
+    channels: int,
+    preparation: Mapping[str, Any],
+    *,
+    origin: Origin,
+) -> CoordinateCheck:
+    axes = channels - bool(preparation.get("scored", False))
+    if axes == 3 and is_flat(skeleton):
+        findings.add(problems.DEPTH, f"{skeleton.name} with x, y, z")
+    return CoordinateCheck(
+        findings,
+        skeleton,
+        axes=axes,
+        preparation=str(preparation.get("name", "none")),
+        count_unseen=origin != "published",
+    )
+
+
+def _origin(preparation: Mapping[str, Any], dataset: str, *, synthetic: bool = False) -> Origin:
+    kind = preparation.get("format")
     if kind == FOLDER:
         return "arrays"
     if kind in OWN_FORMATS:
         return "table"
-    if kind in _OWN_FORMATS and store.dataset not in DATASETS:
+    if kind in _OWN_FORMATS and dataset not in DATASETS:
         return "arrays"
     # A store without a format was written by a user's own program.
-    return "published" if kind or store.synthetic or store.dataset in DATASETS else "table"
+    return "published" if kind or synthetic or dataset in DATASETS else "table"
 
 
 def _is_store(path: Path) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from msg3d_lab.data.formats import (
 from msg3d_lab.data.formats.image_range import refuse_outside
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
 from msg3d_lab.data.formats.own import recordings as own
-from msg3d_lab.data.formats.own.options import OwnData
+from msg3d_lab.data.formats.own.options import NOTHING, OwnData
 from msg3d_lab.data.formats.parallel import Chunks
 from msg3d_lab.data.store import open_store, store_document, write_entries
 from msg3d_lab.files import write_aside
@@ -105,46 +105,20 @@ def import_dataset(
     """
     if workers is not None and workers < 1:  # before minutes of listing
         raise ValueError(f"expected at least one worker, found {workers}")
-    if not re.fullmatch(r"\w[\w.-]*", dataset):
-        raise ValueError(
-            f"expected a data set's name of letters, digits, '-', '_' and '.', found {dataset!r}"
-        )
     sources = [Path(s) for s in ([source] if isinstance(source, (str, Path)) else source)]
-    if not sources:
-        raise ValueError("expected at least one file or folder to import")
-    for path in sources:
-        if not path.exists():
-            raise FileNotFoundError(f"no file or folder {path} to import")
     if out is not None:
         _check_free(Path(out))  # before minutes of reading
-    importer, facts = _choose(sources, dataset, layout=layout is not None)
     said = OwnData(
         layout=layout, labels=labels, prepare=prepare, image_size=image_size, channels=channels
     )
-    raw = {"bodies": bodies, "keep_missing": keep_missing}
-    options: dict[str, Any] = {name: value for name, value in raw.items() if value is not None}
-    wrong = [name for name in (*said.given, *options) if name not in importer.options]
-    if wrong:
-        raise ValueError(
-            f"{', '.join(wrong)} is not an option of {importer.title}: it takes "
-            f"{', '.join(importer.options) or 'none'}"
-        )
-    if len(sources) > 1 and not importer.several_sources:
-        raise ValueError(f"expected one source of this format, found {len(sources)}")
-    if said.given:
-        options["own"] = said
-    recordings = importer.read(sources, dataset=facts, **options)
+    opened = open_recordings(
+        sources, dataset=dataset, own=said, bodies=bodies, keep_missing=keep_missing
+    )
+    recordings, document = opened.recordings, opened.document
     path = Path(out) if out is not None else _default_store(dataset, recordings)
     _check_free(path)
-    document = store_document(
-        dataset=dataset,
-        skeleton=recordings.skeleton,
-        label_names=recordings.label_names or facts.label_names,
-        channels=recordings.channels,
-        preparation=recordings.preparation | _notes(recordings),
-    )
     recordings = replace(recordings, clips=refuse_outside(recordings.clips, recordings.preparation))
-    stamp = f"{importer.version} {_modification_stamp(sources)}"
+    stamp = f"{opened.importer.version} {_modification_stamp(sources)}"
     _write(path, recordings, document, stamp=stamp, workers=workers, progress=progress)
     left_out, table = open_store(path).left_out, left_out_path(path)
     if left_out.empty:
@@ -153,6 +127,69 @@ def import_dataset(
         with write_aside(table, overwrite=True) as aside:
             left_out.to_csv(aside, index=False)
     return path
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Recordings that are ready to be read, one after the other.
+
+    Args:
+        importer: of their format.
+        recordings: what it found.
+        document: of the store that they would become, see `store_document`.
+    """
+
+    importer: Importer
+    recordings: Recordings
+    document: dict[str, Any]
+
+
+def open_recordings(
+    sources: Sequence[Path],
+    *,
+    dataset: str,
+    own: OwnData = NOTHING,
+    bodies: str | None = None,
+    keep_missing: bool | None = None,
+) -> Opened:
+    """Find the format of sources, and open them; see `import_dataset`.
+
+    Raises:
+        FileNotFoundError: there is no such source.
+        ValueError: an unknown data set, a source of an unknown format or of another data set, or an
+            option of another format.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", dataset):
+        raise ValueError(
+            f"expected a data set's name of letters, digits, '-', '_' and '.', found {dataset!r}"
+        )
+    if not sources:
+        raise ValueError("expected at least one file or folder to import")
+    for path in sources:
+        if not path.exists():
+            raise FileNotFoundError(f"no file or folder {path} to import")
+    importer, facts = _choose(sources, dataset, layout=own.layout is not None)
+    raw = {"bodies": bodies, "keep_missing": keep_missing}
+    options: dict[str, Any] = {name: value for name, value in raw.items() if value is not None}
+    wrong = [name for name in (*own.given, *options) if name not in importer.options]
+    if wrong:
+        raise ValueError(
+            f"{', '.join(wrong)} is not an option of {importer.title}: it takes "
+            f"{', '.join(importer.options) or 'none'}"
+        )
+    if len(sources) > 1 and not importer.several_sources:
+        raise ValueError(f"expected one source of this format, found {len(sources)}")
+    if own.given:
+        options["own"] = own
+    recordings = importer.read(sources, dataset=facts, **options)
+    document = store_document(
+        dataset=dataset,
+        skeleton=recordings.skeleton,
+        label_names=recordings.label_names or facts.label_names,
+        channels=recordings.channels,
+        preparation=recordings.preparation | _notes(recordings),
+    )
+    return Opened(importer, recordings, document)
 
 
 def _default_store(dataset: str, recordings: Recordings) -> Path:

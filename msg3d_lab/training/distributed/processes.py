@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -44,13 +45,16 @@ def launch(
     _check_gpus(device, started)
     apart = not broadcast_buffers and devices * num_nodes > 1
     try:
-        fabric = Fabric(
-            accelerator=device,
-            devices=devices,
-            num_nodes=num_nodes,
-            precision=precision,
-            strategy=DDPStrategy(broadcast_buffers=False) if apart else "auto",
-        )
+        _announce(started)
+        with warnings.catch_warnings():  # on a cluster, also where one process is what is wanted
+            warnings.filterwarnings("ignore", "The `srun` command is available")
+            fabric = Fabric(
+                accelerator=device,
+                devices=devices,
+                num_nodes=num_nodes,
+                precision=precision,
+                strategy=DDPStrategy(broadcast_buffers=False) if apart else "auto",
+            )
     except RuntimeError as error:  # what Fabric raises if there is no such device
         raise ValueError(f"cannot compute on {device!r}: {error}") from error
     if started * machines != devices * num_nodes:
@@ -79,29 +83,43 @@ def _started() -> tuple[int, int]:
     if "LOCAL_WORLD_SIZE" in environment:
         local = int(environment["LOCAL_WORLD_SIZE"])
         return local, int(environment["WORLD_SIZE"]) // local
-    # The conditions under which Fabric uses srun's processes.
-    interactive = environment.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    if "SLURM_NTASKS" not in environment or interactive:
-        return 1, 1
     tasks, machines = (int(environment.get(f"SLURM_{n}", "1")) for n in ("NTASKS", "NNODES"))
-    if tasks % machines:
-        raise ValueError(
-            f"srun started {tasks} tasks on {machines} machines: start as many on each, with "
-            "--ntasks-per-node"
-        )
-    if tasks > 1 and "SLURM_STEP_ID" not in environment:
+    if tasks == 1 or _is_shell():
+        return 1, 1
+    if "SLURM_STEP_ID" not in environment:
         # The batch script itself has its job's variables, but is one process: it would wait for
         # the others for ever.
         raise ValueError(
             f"this Slurm job has {tasks} tasks, but was started without srun: put srun in front of "
             "the command"
         )
-    if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in environment:
+    # "2(x3)" are two on each of three machines, "2,1" two on one and one on another.
+    if tasks % machines or "," in environment.get("SLURM_STEP_TASKS_PER_NODE", ""):
         raise ValueError(
-            f"srun started {tasks} tasks on {machines} machines without saying how many on each: "
-            f"start it with --ntasks-per-node={tasks // machines} instead of --ntasks"
+            f"srun started {tasks} tasks on {machines} machines, not as many on each: start as "
+            "many on each, with --ntasks-per-node"
         )
     return tasks // machines, machines
+
+
+def _is_shell() -> bool:
+    """Whether this is one process of a shell inside an allocation, which has its variables."""
+    environment = os.environ
+    alone = int(environment.get("SLURM_STEP_NUM_TASKS", "1")) == 1
+    named = environment.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return named and (alone or "SLURM_PTY_PORT" in environment)
+
+
+def _announce(started: int) -> None:
+    """Say how many processes srun started on each machine, and that it did, as Fabric expects it.
+
+    srun says the first only if it was given --ntasks-per-node, and Fabric takes the name of jobs of
+    salloc, and of `srun bash SCRIPT`, for that of a shell.
+    """
+    environment = os.environ
+    if "SLURM_NTASKS" in environment and "LOCAL_WORLD_SIZE" not in environment and not _is_shell():
+        environment["SLURM_NTASKS_PER_NODE"] = str(started)
+        environment["SLURM_JOB_NAME"] = "msg3d-lab"
 
 
 def _check_gpus(device: str, processes: int) -> None:

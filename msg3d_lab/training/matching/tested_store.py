@@ -52,8 +52,8 @@ def open_matching_store(
 ) -> MatchedStore:
     """Open a store for a trained run, and check that it holds what the run was trained on.
 
-    The names and order of the joints, the preparation and the class names must be the run's. Class
-    names in another order are brought to the run's order.
+    The names of the joints, the preparation and the class names must be the run's. Joints and
+    classes in another order are brought to the run's order.
 
     Args:
         run: the run.
@@ -65,10 +65,13 @@ def open_matching_store(
         ValueError: the store does not fit; the message says in what.
     """
     facts = run.environment["data"]
-    store = open_store_for(run.recipe, facts["path"] if data is None else data, split=split)
     network = read_arguments(run.checkpoint)
+    skeleton: Skeleton = network["skeleton"]
+    store = open_store_for(
+        run.recipe, facts["path"] if data is None else data, split=split, skeleton=skeleton
+    )
     _check_counts(run, network, store)
-    differs = _joint_differences(network["skeleton"], store.skeleton)
+    differs = _joint_differences(skeleton, store.skeleton)
     if store.fingerprint == facts.get("fingerprint"):
         _refuse(run, store, differs)
         return MatchedStore(store, is_own=True)
@@ -92,6 +95,14 @@ def open_matching_store(
     names = known.get("label_names", store.label_names)
     differs += _class_differences(names, store.label_names)
     _refuse(run, store, differs)
+    if skeleton.joints != store.skeleton.joints:
+        pairs = zip(skeleton.joints, store.skeleton.joints, strict=True)
+        moved = [theirs for ours, theirs in pairs if ours != theirs]
+        notes.append(
+            f"{len(moved)} of the {skeleton.num_joints} joints of {store.path.name} have other "
+            f"numbers than in {run.path.name}; they are matched by name ({name_some(moved)})"
+        )
+        store = store.with_joints_of(skeleton)
     if list(names) != list(store.label_names):
         moved = [name for name, own in zip(store.label_names, names, strict=True) if name != own]
         notes.append(
@@ -125,15 +136,15 @@ def _check_counts(run: Run, network: Mapping[str, Any], store: Store) -> None:
 
 
 def _joint_differences(network: Skeleton, store: Skeleton) -> list[str]:
-    if network.joints == store.joints:
-        if network.parents == store.parents:
-            return []
+    if sorted(network.joints) != sorted(store.joints):
+        return [f"its joints are others ({_only(network.joints, store.joints)})"]
+    if _bone_names(network) != _bone_names(store):
         return [f"the bones of its layout {store.name} start at other joints"]
-    if sorted(network.joints) == sorted(store.joints):
-        pairs = enumerate(zip(network.joints, store.joints, strict=True))
-        where = [f"{i} is {theirs}, not {ours}" for i, (ours, theirs) in pairs if ours != theirs]
-        return [f"its joints are in another order ({name_some(where)})"]
-    return [f"its joints are others ({_only(network.joints, store.joints)})"]
+    return []
+
+
+def _bone_names(skeleton: Skeleton) -> set[tuple[str, str]]:
+    return {(skeleton.joints[v], skeleton.joints[p]) for v, p in enumerate(skeleton.parents)}
 
 
 def _preparation_differences(run: Mapping[str, Any], store: Mapping[str, Any]) -> list[str]:
@@ -176,6 +187,8 @@ def _renumbered(store: Store, names: Sequence[str]) -> Store:
     """Open the store again, with its classes numbered as in `names`."""
     number = {name: i for i, name in enumerate(names)}
     found = open_store(store.path)
+    if store.joint_order is not None:
+        found = found.with_joints_of(store.skeleton)
     order = np.array([number[name] for name in store.label_names], dtype=np.int64)
     found.labels = order[store.labels]
     found.label_names = list(names)

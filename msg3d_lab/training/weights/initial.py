@@ -191,33 +191,41 @@ def read_initial_weights(
         init: a file that `load_model` reads, a run's folder, or the name of published weights,
             which are downloaded if they are not there.
         run: the run's folder.
-        resume: whether the run of that folder goes on. It needs the weights if it was stopped
-            before its first checkpoint; they are read from where they were then.
+        resume: whether the run of that folder goes on. From a checkpoint it needs no other weights,
+            and these are not read; stopped before its first one it starts again, from the weights
+            that it was started with.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file that is not a checkpoint, or has changed since the run began.
+        ValueError: a file that is not a checkpoint, or has changed since the run began; other
+            weights than the run began with.
     """
-    known = None
+    begun = resume and (run / "environment.json").is_file()
+    record: dict[str, Any] | None = Run(run).environment.get("init") if begun else None
+    if begun and (Run(run).has_checkpoint or Run(run).checkpoint.is_file()):
+        _check_same(init, record, run)
+        return None
+    if init is None and record is not None:
+        init = record["path"]
     if init is None:
-        known = _needed_again(run) if resume else None
-        if known is None:
-            return None
-        init = known["path"]
+        return None
     try:
         path = find_checkpoint(init)
     except FileNotFoundError as error:
-        if known is None:
+        if record is None:
             raise
         raise FileNotFoundError(
             f"{run} was stopped before its first checkpoint and starts again from {init}, which is "
-            "not there any more: name the weights with --init (init=)"
+            "not there any more: put it back, or name a copy of it with --init (init=)"
         ) from error
     sha256 = digest(path)
-    if known is not None and known["sha256"] != sha256:
+    if begun and (record is None or record["sha256"] != sha256):
+        found = "no initial weights" if record is None else record["path"]
+        changed = record is not None and record["path"] == str(path.resolve())
         raise ValueError(
-            f"{run} was stopped before its first checkpoint and starts again from {path}, which "
-            "has changed since: put the old file back, or start a new run"
+            f"{run} was stopped before its first checkpoint and starts again from {found}"
+            + (", which has changed since" if changed else f", and {path} are others")
+            + ": resume with what it was started with, or start a new run"
         )
     model = load_model(path)
     published = next((w for w in published_weights().values() if w.file == path.name), None)
@@ -232,13 +240,24 @@ def read_initial_weights(
     )
 
 
-def _needed_again(run: Path) -> dict[str, Any] | None:
-    """What an unfinished run without a checkpoint started from."""
-    opened = Run(run)
-    if not (run / "environment.json").is_file() or opened.checkpoint.is_file():
-        return None
-    record: dict[str, Any] | None = opened.environment.get("init")
-    return None if opened.has_checkpoint else record
+def _check_same(init: str | Path | None, record: dict[str, Any] | None, run: Path) -> None:
+    """Check that a run is not resumed with other weights; a file that is gone is as good as none.
+
+    Raises:
+        ValueError: it began with others.
+    """
+    if init is None or (record is not None and str(init) == record["name"]):
+        return
+    try:
+        path = find_checkpoint(init).resolve()
+    except FileNotFoundError:
+        return
+    if record is None or (str(path) != record["path"] and digest(path) != record["sha256"]):
+        found = "none" if record is None else record["path"]
+        raise ValueError(
+            f"{run} cannot be resumed: the initial weights were {found} and are {path} now. Resume "
+            "with what it was started with, or start a new run"
+        )
 
 
 def _notes(path: Path) -> tuple[dict[str, Any], bool]:

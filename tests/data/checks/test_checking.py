@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from msg3d_lab import skeletons
-from msg3d_lab.data import open_store, write_store
+from msg3d_lab.cli import main
+from msg3d_lab.data import import_dataset, open_store, write_store
 from msg3d_lab.data.checks import (
     Problem,
     check_path,
@@ -480,11 +481,87 @@ def test_check_store_knows_the_halves_of_numbered_splits(clean, store_of, train,
     assert {problem.kind for problem in found} == {problems.HALF}
 
 
-def test_check_path_tells_to_import_a_pickle_first(tmp_path, layout):
-    path = tmp_path / "own.pkl"
-    path.write_bytes(pickle.dumps({}))
-    with pytest.raises(ValueError, match="an OpenMMLab annotation pickle: import it"):
-        check_path(path, layout=layout)
+# --- recordings in the field's formats, before they are imported ----------------------------------
+
+
+def as_openmmlab(folder, body):
+    """A pickle with everything that can be wrong and still be imported."""
+    rng = np.random.default_rng(0)
+    annotations = [
+        {
+            "frame_dir": f"a{i}",
+            "label": 1 + i % 3,
+            "total_frames": 9,
+            "keypoint": body(rng, persons=3 if i == 2 else 1).astype(np.float16),
+        }
+        for i in range(8)
+    ]
+    annotations[3]["keypoint"][:] = 0
+    annotations[4]["keypoint"][0, 0, 0, 0] = np.nan
+    annotations[5]["keypoint"][:] = annotations[5]["keypoint"][:, :1]
+    del annotations[6]["label"]
+    annotations.append(annotations[0])
+    split = {"train": ["a0", "a1", "gone"], "test": ["a0", "a2", "a5"]}
+    path = folder / "own.pkl"
+    path.write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
+    return path
+
+
+def as_arrays(folder, body):
+    """MS-G3D's own layout: (N, C, T, V, M) and a pickle of names and labels."""
+    rng = np.random.default_rng(0)
+    for part, labels in (("train", [0, 1, 1]), ("val", [3, 1])):
+        clips = np.stack([body(rng).transpose(3, 1, 2, 0) for _ in labels])
+        clips[0, :, :, 7] = 0
+        np.save(folder / f"{part}_data_joint.npy", clips)
+        names = [f"{part}{i}" for i in range(len(labels))]
+        (folder / f"{part}_label.pkl").write_bytes(pickle.dumps((names, labels)))
+    return folder
+
+
+def as_ctrgcn(folder, body):
+    rng = np.random.default_rng(0)
+    known = {}
+    for part, labels in (("train", [0, 1, 1]), ("test", [0, 2])):
+        clips = [body(rng, persons=2).transpose(1, 0, 2, 3).reshape(9, 150) for _ in labels]
+        known |= {f"x_{part}": np.stack(clips), f"y_{part}": np.eye(4)[labels]}
+    np.savez(folder / "own.npz", **known)
+    return folder / "own.npz"
+
+
+@pytest.mark.parametrize("write", [as_openmmlab, as_arrays, as_ctrgcn])
+def test_check_path_finds_before_the_import_what_is_found_after_it(write, tmp_path, make_walk):
+    def body(rng, persons=1):
+        walk = make_walk(num_frames=9, persons=persons)
+        return walk + rng.normal(0, 0.01, walk.shape).astype(np.float32)
+
+    source = write(tmp_path, body)
+    before = check_path(source, progress=False)
+    assert not list(tmp_path.glob("**/*.arrow"))
+    store = import_dataset(source, dataset="own", out=tmp_path / "own.arrow", progress=False)
+    assert before == check_path(store, progress=False)
+    assert before
+
+
+def test_check_path_of_a_published_data_set_wants_its_name(tmp_path, make_walk, capsys):
+    annotation = {"frame_dir": "S001C001P001R001A007", "total_frames": 9, "label": 3}
+    annotation["keypoint"] = make_walk(num_frames=9).astype(np.float16)
+    path = tmp_path / "n.pkl"
+    split = {"xsub_train": [annotation["frame_dir"]], "xsub_val": []}
+    path.write_bytes(pickle.dumps({"split": split, "annotations": [annotation]}))
+    found = {problem.kind for problem in check_path(path, progress=False)}
+    assert problems.ONE_CLASS in found  # as recordings of one's own
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "check", str(path), "--dataset", "ntu60"])
+    assert stop.value.code == 2
+    assert "A007" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "check", str(path)])
+    assert stop.value.code == 1
+    with pytest.raises(
+        ValueError, match="annotation pickle, the format of ntu60 and ntu120, not of nw-ucla"
+    ):
+        check_path(path, dataset="nw-ucla", progress=False)
 
 
 # --- sources ------------------------------------------------------------------------------------
@@ -773,7 +850,7 @@ def test_check_path_tells_stores_from_sources(clean, store_of, layout, tmp_path)
     other = store.path.rename(tmp_path / "renamed.bin")
     assert check_path(other, progress=False) == []
     assert check_path(EXAMPLE / "clips.csv", layout=layout, progress=False) == []
-    with pytest.raises(ValueError, match=r"clips\.csv is not a store: .* \(--layout\)"):
+    with pytest.raises(ValueError, match=r"clips\.csv is neither a store nor .* \(--layout\)"):
         check_path(EXAMPLE / "clips.csv", progress=False)
     with pytest.raises(FileNotFoundError, match=r"no file or folder .*none to check"):
         check_path(tmp_path / "none")

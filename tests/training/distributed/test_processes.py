@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,11 +20,11 @@ from msg3d_lab.training.step import clips_per_step, loss_weight
 SLURM = {
     "SLURM_NTASKS": "8",
     "SLURM_NNODES": "2",
-    "SLURM_NTASKS_PER_NODE": "4",
+    "SLURM_STEP_TASKS_PER_NODE": "4(x2)",
     "SLURM_JOB_NAME": "train",
     "SLURM_STEP_ID": "0",
 }
-NAMES = ("LOCAL_WORLD_SIZE", "WORLD_SIZE", *SLURM)
+NAMES = ("LOCAL_WORLD_SIZE", "WORLD_SIZE", "SLURM_PTY_PORT", "SLURM_STEP_NUM_TASKS", *SLURM)
 
 
 @pytest.fixture
@@ -52,11 +50,14 @@ def _without(name):
         ({}, (1, 1)),
         ({"LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}, (4, 2)),
         (SLURM, (4, 2)),
-        ({**_without("SLURM_NNODES"), "SLURM_NTASKS_PER_NODE": "8"}, (8, 1)),
+        (_without("SLURM_NNODES"), (8, 1)),
         ({"SLURM_NTASKS": "1"}, (1, 1)),
         # A shell inside an allocation has the variables too, but is one process.
-        ({**SLURM, "SLURM_JOB_NAME": "bash"}, (1, 1)),
-        ({**SLURM, "SLURM_JOB_NAME": "interactive"}, (1, 1)),
+        ({**SLURM, "SLURM_JOB_NAME": "bash", "SLURM_PTY_PORT": "1"}, (1, 1)),
+        ({**SLURM, "SLURM_JOB_NAME": "interactive", "SLURM_STEP_NUM_TASKS": "1"}, (1, 1)),
+        ({**_without("SLURM_STEP_ID"), "SLURM_JOB_NAME": "interactive"}, (1, 1)),
+        # srun inside it starts all.
+        ({**SLURM, "SLURM_JOB_NAME": "interactive", "SLURM_STEP_NUM_TASKS": "8"}, (4, 2)),
         # torchrun inside a job: its own word counts.
         ({**SLURM, "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}, (2, 1)),
     ],
@@ -69,9 +70,9 @@ def test_started_reads_what_torchrun_and_srun_announce(environment, expected, an
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({**SLURM, "SLURM_NTASKS": "3"}, "3 tasks on 2 machines: start as many on each"),
+        ({**SLURM, "SLURM_NTASKS": "3"}, "3 tasks on 2 machines, not as many on each"),
+        ({**SLURM, "SLURM_STEP_TASKS_PER_NODE": "5,3"}, "8 tasks on 2 machines, not as many"),
         (_without("SLURM_STEP_ID"), "has 8 tasks, but was started without srun: put srun in front"),
-        (_without("SLURM_NTASKS_PER_NODE"), "--ntasks-per-node=4 instead of --ntasks"),
     ],
 )
 def test_started_refuses_what_would_hang(environment, message, announce):
@@ -175,21 +176,6 @@ def test_the_learning_rate_follows_the_number_of_processes(launcher, processes, 
     run, _, shown = trained(launcher, processes)
     assert run.environment["learning_rate"] == pytest.approx(0.05 * 8 * processes / 16)
     assert shown.count(f" = 0.05 * {8 * processes} / 16") == 1
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    shutil.which("slurmctld") is None or shutil.which("srun") is None,
-    reason="needs a running Slurm on this machine (Debian: slurm-wlm)",
-)
-def test_srun_itself(toy_store, toy_recipe, tmp_path):
-    if subprocess.run(["sinfo"], capture_output=True, check=False).returncode:
-        pytest.skip("Slurm is installed, but its controller does not answer")
-    recipes.save(recipes.with_settings(toy_recipe, ["epochs=1"]), tmp_path / "toy.yaml")
-    words = [sys.executable, __file__, tmp_path / "toy.yaml", toy_store.path, tmp_path]
-    srun = ["srun", "--ntasks-per-node=2", "--nodes=1"]
-    subprocess.run([*srun, *map(str, words)], check=True)
-    assert open_run(tmp_path / "run").environment["world_size"] == 2
 
 
 def main(recipe, store, folder):

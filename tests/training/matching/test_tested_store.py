@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,12 +63,12 @@ def forget(run, *keys):
     run.write_environment(facts)
 
 
-def joints_of(toy_skeleton, order, renamed=None):
+def joints_of(toy_skeleton, order, renamed=None, *, name="toy5"):
     names = [toy_skeleton.joints[i] for i in order]
     shown = [(renamed or {}).get(name, name) for name in names]
     edges = [["hip", "chest"], ["chest", "head"], ["chest", "left hand"], ["chest", "right hand"]]
     edges = [[(renamed or {}).get(name, name) for name in pair] for pair in edges]
-    return from_dict({"name": "toy5", "joints": shown, "edges": edges, "center": shown[1]})
+    return from_dict({"name": name, "joints": shown, "edges": edges, "center": shown[1]})
 
 
 def test_the_store_of_the_training_is_the_runs_own(run, toy_store):
@@ -121,17 +122,51 @@ def test_other_classes_are_refused(run, other_store):
         open_network(run, store)
 
 
-@pytest.mark.parametrize(
-    ("renamed", "message"),
-    [
-        ({}, "its joints are in another order .0 is head, not hip, 2 is hip, not head"),
-        ({"head": "nose"}, "its joints are others .only the run has head; only the store has nose"),
-    ],
-)
-def test_other_joints_are_refused(renamed, message, run, other_store, toy_skeleton):
-    store = other_store(skeleton=joints_of(toy_skeleton, [2, 1, 0, 3, 4], renamed))
+@pytest.mark.parametrize("layout", ["toy5", "my-toy"])
+def test_joints_in_another_order_are_matched_by_name(
+    layout, run, toy_store, toy_skeleton, tmp_path, caplog
+):
+    own = evaluate(run, device="cpu", progress=False)
+    order = [2, 1, 0, 3, 4]
+    path = write_store(
+        tmp_path / "other.arrow",
+        [
+            replace(clip, keypoints=clip.keypoints[:, :, order])
+            for clip in map(toy_store.clip, range(len(toy_store)))
+        ],
+        dataset="toy",
+        skeleton=joints_of(toy_skeleton, order, name=layout),
+        label_names=toy_store.label_names,
+        channels=3,
+        preparation={"name": "none"},
+        synthetic=True,
+    )
+    with caplog.at_level(logging.WARNING):
+        result = evaluate(run, data=path, device="cpu", progress=False)
+    assert (
+        "2 of the 5 joints of other.arrow have other numbers than in toy; they are" in caplog.text
+    )
+    np.testing.assert_allclose(result.scores.values, own.scores.values, atol=1e-6)
+    clips = load_clips(run, toy_store.indices("xsub_val"), data=path)
+    np.testing.assert_array_equal(
+        clips.x, load_clips(run, toy_store.indices("xsub_val"), data=toy_store).x
+    )
+
+
+def test_other_joints_are_refused(run, other_store, toy_skeleton):
+    store = other_store(skeleton=joints_of(toy_skeleton, [2, 1, 0, 3, 4], {"head": "nose"}))
+    message = "its joints are others .only the run has head; only the store has nose"
     with pytest.raises(ValueError, match=message):
         evaluate(run, data=store, progress=False)
+
+
+def test_other_bones_are_refused(run, other_store, toy_skeleton):
+    edges = [["hip", "chest"], ["chest", "head"], ["head", "left hand"], ["chest", "right hand"]]
+    other = from_dict(
+        {"name": "toy5", "joints": list(toy_skeleton.joints), "edges": edges, "center": "chest"}
+    )
+    with pytest.raises(ValueError, match="the bones of its layout toy5 start at other joints"):
+        evaluate(run, data=other_store(skeleton=other), progress=False)
 
 
 def test_another_preparation_is_refused(run, other_store):

@@ -212,8 +212,8 @@ def test_a_resumed_fine_tuning_ends_like_an_undisturbed_one(
         init=copy,
         **words,
     )
-    shutil.rmtree(copy)  # not needed any more
-    cut = fit(recipe, run=tmp_path / "cut", resume=True, **words)
+    shutil.rmtree(copy)  # not needed any more, although the same command names it
+    cut = fit(recipe, run=tmp_path / "cut", resume=True, init=copy, **words)
     for run in (cut, same_file):
         one, other = whole.model().state_dict(), run.model().state_dict()
         assert same(one, other) == list(one)
@@ -230,11 +230,14 @@ def test_a_run_stopped_before_its_first_checkpoint_reads_its_weights_again(
     for name in ("model.safetensors", "metrics.csv", NEWEST, PREVIOUS):  # as it was at its start
         (whole.path / name).unlink(missing_ok=True)
     begun = shutil.copytree(whole.path, tmp_path / "begun")
+    with pytest.raises(ValueError, match=r"starts again from .*weights.*, and .* are others"):
+        fit(recipe, data=toy_store, run=begun, resume=True, init=toy_run.path, **QUICK)
     again = fit(recipe, data=toy_store, run=whole.path, resume=True, **QUICK)
     assert same(one, again.model().state_dict()) == list(one)
     (copy / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"before its first checkpoint.*--init"):
-        fit(recipe, data=toy_store, run=begun, resume=True, **QUICK)
+    for named in (None, copy):
+        with pytest.raises(FileNotFoundError, match=r"before its first checkpoint.*--init"):
+            fit(recipe, data=toy_store, run=begun, resume=True, init=named, **QUICK)
 
 
 def test_a_run_without_initial_weights_is_not_resumed_with_some(
