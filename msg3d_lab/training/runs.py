@@ -79,14 +79,14 @@ class Run:
         """Return what the run knows of the data it was trained on: label_names and preparation.
 
         Args:
-            data: the store, for runs of earlier versions, which do not know. Default: the path that
-                the run was trained on.
+            data: the store, for runs that do not know: of earlier versions, or made of a
+                checkpoint. Default: the path that the run was trained on.
 
         Raises:
-            FileNotFoundError: an older run, and its store is not there.
+            FileNotFoundError: such a run, and its store is not there.
         """
         facts: dict[str, Any] = self.environment["data"]
-        if "preparation" in facts and data is None:
+        if {"preparation", "label_names"} <= facts.keys() and data is None:
             return facts
         store = data if isinstance(data, Store) else open_store(data or facts["path"])
         return {**facts, **_data_facts(store)}

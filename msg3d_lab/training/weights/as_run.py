@@ -19,6 +19,7 @@ from msg3d_lab.model.weights import download_weights, published_weights
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run, create_run, machine_facts, open_run
+from msg3d_lab.training.weights.initial import read_known_notes
 
 # What importers do by default, where a recipe leaves it open.
 _BY_LAYOUT = {"coco17": "prepare_2d", "ntu25": "prepare_3d", "openpose18": "kinetics"}
@@ -64,7 +65,7 @@ def run_of_weights(
     origin = {"file": path.name, "sha256": digest(path), "name": published and published.name}
     folder = Path(run) if run is not None else Path("runs/weights") / _folder_name(path, recipe)
     with suppress(FileExistsError):  # it is there, or another process has just made it
-        return _create(folder, recipe, model, origin)
+        return _create(folder, recipe, model, origin, notes=read_known_notes(path)[0])
     found = open_run(folder)
     same = found.environment.get("weights", {}).get("sha256") == origin["sha256"]
     if not same or found.recipe.hash != recipe.hash:
@@ -113,11 +114,20 @@ def _check_fit(recipe: Recipe, model: MSG3D, path: Path) -> None:
         )
 
 
-def _create(folder: Path, recipe: Recipe, model: MSG3D, origin: Mapping[str, Any]) -> Run:
+def _create(
+    folder: Path,
+    recipe: Recipe,
+    model: MSG3D,
+    origin: Mapping[str, Any],
+    *,
+    notes: Mapping[str, Any],
+) -> Run:
     known = DATASETS.get(recipe.data.dataset)
     data: dict[str, Any] = {"path": str(recipe.default_store.resolve()), "fingerprint": None}
     if known is not None and known.label_names:
         data["label_names"] = list(known.label_names)
+    elif len(notes.get("label_names", ())) == model.num_classes:
+        data["label_names"] = list(notes["label_names"])
     name = recipe.data.preparation or _BY_LAYOUT.get(recipe.data.layout)
     if name is not None:
         flat = recipe.data.layout != "ntu25"

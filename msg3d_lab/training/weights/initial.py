@@ -229,7 +229,7 @@ def read_initial_weights(
         )
     model = load_model(path)
     published = next((w for w in published_weights().values() if w.file == path.name), None)
-    notes, own = _notes(path)
+    notes, own = read_known_notes(path)
     names = notes.get("label_names")
     if published is not None:
         names = DATASETS[recipes.get(published.recipe).data.dataset].label_names
@@ -260,8 +260,8 @@ def _check_same(init: str | Path | None, record: dict[str, Any] | None, run: Pat
         )
 
 
-def _notes(path: Path) -> tuple[dict[str, Any], bool]:
-    """The notes of a file of ours, with the classes its run knows; and whether it is ours."""
+def read_known_notes(path: Path) -> tuple[dict[str, Any], bool]:
+    """Return the notes of a file, with the classes its run knows, and whether it is one of ours."""
     try:
         notes = read_notes(path)
     except ValueError:

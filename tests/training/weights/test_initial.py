@@ -227,11 +227,12 @@ def test_a_run_stopped_before_its_first_checkpoint_reads_its_weights_again(
     copy = shutil.copytree(toy_run.path, tmp_path / "weights")
     whole = fit(recipe, data=toy_store, run=tmp_path / "r", init=copy, **QUICK)
     one = whole.model().state_dict()
+    other = shutil.copytree(whole.path, tmp_path / "other")
     for name in ("model.safetensors", "metrics.csv", NEWEST, PREVIOUS):  # as it was at its start
         (whole.path / name).unlink(missing_ok=True)
     begun = shutil.copytree(whole.path, tmp_path / "begun")
     with pytest.raises(ValueError, match=r"starts again from .*weights.*, and .* are others"):
-        fit(recipe, data=toy_store, run=begun, resume=True, init=toy_run.path, **QUICK)
+        fit(recipe, data=toy_store, run=begun, resume=True, init=other, **QUICK)
     again = fit(recipe, data=toy_store, run=whole.path, resume=True, **QUICK)
     assert same(one, again.model().state_dict()) == list(one)
     (copy / "model.safetensors").unlink()
