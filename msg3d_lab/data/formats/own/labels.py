@@ -125,6 +125,8 @@ def match_columns(
         hint = ""
         if len(names) == 1 and re.search(r"[;\t]", names[0]):
             hint = ": separate the columns by commas, and write decimals with a point"
+        elif missing == ["person"]:
+            hint = ": add it, with 0 in every row if there is one person"
         raise ValueError(
             f"{path} has no column {' or '.join(missing)}, found {_named(found)}{hint}"
         )

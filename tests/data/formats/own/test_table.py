@@ -230,6 +230,7 @@ def test_read_clips_stops_at_a_row_of_another_length(line, write, layout):
         (b"sample,frame,person,joint,x\n", r"no column y, found \['sample'"),
         (b"sample,frame\n", "no column person or joint or x or y"),
         (b"sample;frame;person;joint;x;y\n", "separate the columns by commas"),
+        (b"sample,frame,joint,x,y\n", "has no column person, .* add it, with 0 in every row"),
         (b"sample,frame,person,joint,x,y,scores\n", "column 'scores': is it 'score'"),
         (b"sample,frame,person,joint,x,y,Y\n", "two columns 'y'"),
         (b"\x00\xff\xfe\x80\x81", "neither a CSV in UTF-8 nor a Parquet file"),
