@@ -120,7 +120,7 @@ def test_refuses_masks_that_are_not_there(trained):
         explorer.learned = "added"
     with pytest.raises(ValueError, match="found skeleton ntu25"):
         WindowExplorer("ntu25", masks=trained)
-    with pytest.raises(ValueError, match="'block3.g3d.window5d2', found 'block9'"):
+    with pytest.raises(ValueError, match="window5d2', found 'block9'"):
         WindowExplorer(masks=trained).graph = "block9"
     small = {"num_classes": 2, "base_channels": 6, "num_gcn_scales": 2, "num_g3d_scales": 2}
     with pytest.raises(ValueError, match="without the g3d pathway"):

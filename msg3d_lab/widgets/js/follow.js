@@ -34,7 +34,7 @@ export function monitorView(model, onlyRuns = false) {
     if (drawn !== (drawn = JSON.stringify(run.curves))) {
       const chart = (quantity, title, options) => {
         const series = PARTS.map(([part, name, style]) => ({ name, style, points: run.curves[`${part}_${quantity}`] ?? [] }));
-        return lineChart({ title, series, ...options });
+        return lineChart({ title, series, last: Math.max(run.epochs, 1), ...options });
       };
       charts.replaceChildren(
         chart("top1", "top-1 accuracy (%)", { low: 0, high: 100, text: (value) => `${value.toFixed(1)} %` }),

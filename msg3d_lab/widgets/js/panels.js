@@ -145,7 +145,7 @@ export function dataTable(model, { columns, label, select = false, rows }) {
     const words = model.get("filter").split(/\s+/).filter(Boolean);
     const all = rows();
     const shown = ordered(all.filter((row) => words.every((word) => matches(row, word))));
-    count.textContent = shown.length === all.length ? `${all.length}` : `${shown.length} of ${all.length}`;
+    count.textContent = `${shown.length === all.length ? "" : `${shown.length} of `}${all.length} row${all.length === 1 ? "" : "s"}`;
     replaceKeepingFocus(body, ...shown.map((row) => element("tr", { "data-id": row.id },
       ...(select ? [tick(row)] : []),
       ...columns.map((column) => element("td", { class: column.number ? "number" : column.wrap ? "wrap" : "" },
@@ -176,14 +176,15 @@ function roundTicks(low, high) {
 /**
  * Curves in one picture. The legend shows each curve's value at the pointer, or its last one; with
  * the keyboard the arrow keys move the place.
- * series: [{ name, points: [[x, y], ...], style }], style a number; text: value -> words.
+ * series: [{ name, points: [[x, y], ...], style }], style a number; text: value -> words; last: the end
+ * of the x axis, where it is known before the curves reach it.
  */
-export function lineChart({ title, series, text, low, high, xlabel = "epoch" }) {
+export function lineChart({ title, series, text, low, high, last = 1, xlabel = "epoch" }) {
   const [W, H, L, R, T, B] = [440, 210, 46, 10, 8, 34];
   const drawn = series.filter((line) => line.points.length);
   const all = drawn.flatMap((line) => line.points);
   const xs = [...new Set(all.map(([x]) => x))].sort((a, b) => a - b);
-  const [x0, x1] = xs.length ? [Math.min(xs[0], 0), Math.max(xs.at(-1), 1)] : [0, 1];
+  const [x0, x1] = xs.length ? [Math.min(xs[0], 0), Math.max(xs.at(-1), last)] : [0, last];
   const ys = all.map(([, y]) => y);
   const y0 = low ?? Math.min(...ys, Infinity);
   const y1 = high ?? Math.max(...ys, y0 + 1e-6);
