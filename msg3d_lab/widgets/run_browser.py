@@ -247,7 +247,9 @@ def _comparison(runs: Mapping[str, Run]) -> dict[str, Any]:
         found["pairs"].append(facts)
         if not found["classes"]:
             found["class_names"] = [first, name]
-            found["classes"] = class_delta(a, b).reset_index().to_dict("records")
+            table = class_delta(a, b)
+            largest = table["difference"].abs().sort_values(ascending=False, kind="stable")
+            found["classes"] = table.loc[largest.index].reset_index().to_dict("records")
     return found
 
 

@@ -74,7 +74,8 @@ async function render({ model, el }) {
     const text = short(pen, data.names[classes[i]], axis ? 130 : 168);
     const wide = pen.measureText(text).width + 8;
     pen.fillStyle = colors.paper;
-    if (front) pen.fillRect(axis ? -1 : 1 - wide, -side / 2, wide, side);
+    const high = axis && !upright ? size + 2 : side; // a slanted one stays above the matrix
+    if (front) pen.fillRect(axis ? -1 : 1 - wide, -high / 2, wide, high);
     pen.textAlign = axis ? "left" : "right";
     pen.fillStyle = front ? colors.ink : colors.muted;
     pen.fillText(text, 0, 0);
