@@ -1,7 +1,7 @@
 // Learning curves with the values under the pointer: every figure.curves of the page.
 for (const figure of document.querySelectorAll("figure.curves")) {
   const { title, unit, epochs, series } = JSON.parse(figure.querySelector("script").textContent);
-  const [wide, high, left, right, top, bottom] = [420, 230, 46, 12, 12, 36];
+  const [wide, high, left, right, top, bottom] = [420, 230, 52, 12, 12, 40];
   const make = (tag, attributes, text) => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
@@ -9,19 +9,22 @@ for (const figure of document.querySelectorAll("figure.curves")) {
     return made;
   };
   const values = series.flatMap((one) => one.values).filter((value) => value !== null);
-  let [low, most] = [Math.min(...values), Math.max(...values)];
-  if (low === most) [low, most] = [low - 1, most + 1];
+  // From 0 to a round number, in round steps.
+  const rough = (unit.includes("%") ? 100 : Math.max(...values)) / 4 || 1;
+  const step = [1, 2, 2.5, 5, 10].map((times) => times * 10 ** Math.floor(Math.log10(rough))).find((one) => one >= 0.999 * rough);
+  const low = Math.floor(Math.min(0, ...values) / step) * step, steps = Math.ceil((4 * rough - low) / step - 1e-9);
+  const most = low + steps * step;
   const [first, last] = [Math.min(...epochs), Math.max(...epochs)];
   const x = (epoch) => left + ((epoch - first) / (last - first || 1)) * (wide - left - right);
   const y = (value) => high - bottom - ((value - low) / (most - low)) * (high - top - bottom);
   const svg = make("svg", { viewBox: `0 0 ${wide} ${high}`, tabindex: 0, role: "img", "aria-label": `${title}: arrow keys read the values` });
-  for (let i = 0; i <= 4; i++) {
-    const value = low + ((most - low) * i) / 4;
+  for (let i = 0; i <= steps; i++) {
+    const value = Number((low + i * step).toPrecision(6));
     svg.append(make("line", { x1: left, x2: wide - right, y1: y(value), y2: y(value), class: "grid" }),
-      make("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, most >= 10 ? value.toFixed(0) : most >= 0.1 ? value.toFixed(2) : value.toPrecision(2)));
+      make("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, value));
   }
-  for (const epoch of [first, Math.round((first + last) / 2), last]) svg.append(make("text", { x: x(epoch), y: high - 12, "text-anchor": "middle" }, epoch));
-  svg.append(make("text", { x: (left + wide - right) / 2, y: high - 1, "text-anchor": "middle" }, "epoch"));
+  for (const epoch of [first, Math.round((first + last) / 2), last]) svg.append(make("text", { x: x(epoch), y: high - 24, "text-anchor": "middle" }, epoch));
+  svg.append(make("text", { x: (left + wide - right) / 2, y: high - 6, "text-anchor": "middle" }, "epoch"));
   series.forEach((one, i) => {
     const points = epochs.map((epoch, j) => [epoch, one.values[j]]).filter(([, value]) => value !== null);
     svg.append(make("polyline", { points: points.map(([epoch, value]) => `${x(epoch)},${y(value)}`).join(" "), class: `line s${i}` }));
