@@ -90,7 +90,7 @@ def make(path: Path, count: int = CLIPS) -> Path:
             clips(count),
             dataset="ntu60",
             skeleton=skeletons.get("ntu25"),
-            label_names=datasets.get("ntu60").label_names,
+            label_names=datasets.DATASETS["ntu60"].label_names,
             channels=3,
             preparation={"name": "prepare_3d", "generator": "benchmarks/ntu60_size_store.py"},
             synthetic=True,

@@ -17,8 +17,8 @@ import zipfile
 import numpy as np
 
 from msg3d_lab import skeletons
-from msg3d_lab.data.formats.bodies import Track, select_bodies
-from msg3d_lab.data.formats.skeleton_file import format_skeleton, parse_skeleton
+from msg3d_lab.data.formats.ntu.bodies import Track, select_bodies
+from msg3d_lab.data.formats.ntu.skeleton_file import format_skeleton, parse_skeleton
 from msg3d_lab.data.preprocess import prepare_3d
 
 # A joint's line has nine numbers after x, y and z. `format_skeleton` writes zeros; these have the

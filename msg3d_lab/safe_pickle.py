@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import pickle
 import re
 import warnings
@@ -136,14 +135,12 @@ def _load_torch(file: IO[bytes]) -> Any:
         raise _RefusedError(f"it holds more than tensors and plain values ({reason})") from error
 
 
-# Python's unpickler in Python: the one in C reserves memory for any memo number that a file names.
-class _Unpickler(pickle._Unpickler):
+class _Unpickler(pickle.Unpickler):
     def __init__(self, file: IO[bytes], *, tensors: bool) -> None:
         super().__init__(file, encoding="latin1")  # Python 2's bytes and text
-        encode = _encoder(os.fstat(file.fileno()).st_size)
-        self._functions = {**_NUMPY, **_PYTHON, ("_codecs", "encode"): _Function(encode)}
+        self._functions = _FUNCTIONS
         if tensors:
-            self._functions |= {
+            self._functions = _FUNCTIONS | {
                 ("torch._utils", "_rebuild_tensor_v2"): _Function(_rebuild_tensor),
                 # Rows of a batch come with the whole batch each.
                 ("torch.storage", "_load_from_bytes"): _Function(cache(_load_storage)),
@@ -155,14 +152,6 @@ class _Unpickler(pickle._Unpickler):
             return self._functions[module, name]
         except KeyError:
             raise _RefusedError(f"the pickle asks for {module:.80}.{name:.80}") from None
-
-    def persistent_load(self, pid: Any) -> Any:
-        """Refuse objects that are not in the pickle."""
-        raise _RefusedError("the pickle asks for an object that is not in it")
-
-    def get_extension(self, code: int) -> None:
-        """Refuse objects that a program has registered under a number."""
-        raise _RefusedError("the pickle asks for an object that is not in it")
 
 
 class _Function(NamedTuple):
@@ -258,24 +247,11 @@ def _not_callable(*args: Any) -> Any:
     raise _RefusedError("the pickle calls numpy.ndarray")
 
 
-def _encoder(size: int) -> Callable[[Any, Any], bytes]:
-    """How pickles of protocol 2 and below spell bytes; no more than `size` in all."""
-
-    def encode(text: Any, encoding: Any) -> bytes:
-        nonlocal size
-        if not (isinstance(text, str) and encoding == "latin1"):
-            raise _RefusedError("the pickle asks for another text encoding than latin1")
-        size -= len(text)
-        if size < 0:
-            raise _RefusedError("the pickle asks for more bytes than its file has")
-        return text.encode("latin1")
-
-    return encode
-
-
-def _no_bytes() -> bytes:
-    """How they spell empty bytes."""
-    return b""
+def _encode(text: Any, encoding: Any) -> bytes:
+    """How pickles of protocol 2 and below spell bytes."""
+    if not (isinstance(text, str) and encoding == "latin1"):
+        raise _RefusedError("the pickle asks for another text encoding than latin1")
+    return text.encode("latin1")
 
 
 def _load_storage(content: bytes) -> _Storage:
@@ -313,9 +289,10 @@ _NUMPY = {
         )
     },
 }
-_PYTHON = {
-    ("__builtin__", "bytes"): _Function(_no_bytes),
+_FUNCTIONS = _NUMPY | {
+    ("__builtin__", "bytes"): _Function(lambda: b""),  # empty bytes of protocol 2
     ("collections", "OrderedDict"): _Function(dict),
+    ("_codecs", "encode"): _Function(_encode),
 }
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset
-from msg3d_lab.data.formats.bodies import Track
+from msg3d_lab.data.formats.ntu.bodies import Track
 from msg3d_lab.data.formats.own import recordings as own_data
 from msg3d_lab.data.formats.own.options import OwnData
 

@@ -55,8 +55,6 @@ def import_(
     """
     from msg3d_lab.data import import_dataset, open_store
     from msg3d_lab.data.checks import describe_store
-    from msg3d_lab.data.checks.summary import count_unseen
-    from msg3d_lab.data.formats.own.recordings import OWN_FORMATS
     from msg3d_lab.data.formats.registry import left_out_path
 
     path = import_dataset(
@@ -74,8 +72,6 @@ def import_(
     )
     store = open_store(path)
     print(describe_store(store))
-    if store.preparation.get("format") in OWN_FORMATS and (unseen := count_unseen(store)):
-        print(f"note:         {unseen}")
     if len(store.left_out):
         print(f"Everything that was left out, with reasons: {left_out_path(path)}")
 

@@ -49,12 +49,7 @@ class LeftOut:
 
 
 def check_clip(clip: Clip, *, num_joints: int, channels: int, num_classes: int) -> None:
-    """Check that a clip fits its data set.
-
-    Raises:
-        ValueError: wrong shape, no frames, no persons, a value that is not finite, or a label
-            outside 0..num_classes - 1; the message names the clip.
-    """
+    """Check that a clip fits its data set."""
     shape = clip.keypoints.shape
     if len(shape) != 4 or shape[2:] != (num_joints, channels) or 0 in shape:
         raise ValueError(
@@ -76,11 +71,8 @@ def checked_clips(
     Args:
         entries: clips, and recordings that were left out before, which are passed on.
         document: of the store, see `store_document`.
-        leave_out: what is done with a clip that does not fit, or whose id occurred before: yield a
-            `LeftOut` with the reason, or raise.
-
-    Raises:
-        ValueError: such a clip, unless `leave_out`.
+        leave_out: whether a clip that does not fit, or whose id occurred before, is left out with
+            the reason. Otherwise it raises ValueError.
     """
     num_joints, channels = len(document["skeleton"]["joints"]), document["channels"]
     num_classes = len(document["label_names"])

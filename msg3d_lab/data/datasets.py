@@ -8,51 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-# Wang et al., CVPR 2014 (Northwestern-UCLA Multiview Action 3D): actions 1 2 3 4 5 6 8 9 11 12.
-_NW_UCLA = (
-    "pick up with one hand",
-    "pick up with two hands",
-    "drop trash",
-    "walk around",
-    "sit down",
-    "stand up",
-    "donning",
-    "doffing",
-    "throw",
-    "carry",
-)
-
-# Chen et al., ICIP 2015; names as in the data set's own `Sample_Code/Action_List.txt` (read in
-# github.com/notha99y/Multimodal_human_actions), in the order of the action numbers 1 to 27.
-_UTD_MHAD = (
-    "swipe left with the right arm",
-    "swipe right with the right arm",
-    "wave with the right hand",
-    "clap in front",
-    "throw with the right arm",
-    "cross arms on the chest",
-    "basketball shot",
-    "draw x",
-    "draw circle clockwise",
-    "draw circle counter-clockwise",
-    "draw triangle",
-    "bowling with the right hand",
-    "front boxing",
-    "baseball swing from the right",
-    "tennis forehand swing",
-    "arm curl with two arms",
-    "tennis serve",
-    "push with two hands",
-    "knock on a door",
-    "catch with one hand",
-    "pick up and throw",
-    "jog in place",
-    "walk in place",
-    "sit to stand",
-    "stand to sit",
-    "forward lunge, left foot first",
-    "squat with arms stretched out",
-)
 _UTD_MHAD_TRAIN = frozenset((1, 3, 5, 7))
 
 _XSUB60_TRAIN = frozenset(
@@ -68,21 +23,14 @@ _NTU_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set that can be imported.
+    """A data set that can be imported."""
 
-    Args:
-        name: the name in `--dataset`.
-        title: its full name.
-        layouts: the joint layouts in which it is distributed.
-        label_names: class names in the order of the labels; empty if the source has them.
-        protocols: its evaluation protocols; each has a `_train` and a `_val` split.
-    """
-
-    name: str
-    title: str
-    layouts: tuple[str, ...]
+    name: str  # the name in `--dataset`
+    title: str  # its full name
+    layouts: tuple[str, ...]  # the joint layouts in which it is distributed
+    # class names in the order of the labels; empty if the source has them
     label_names: tuple[str, ...]
-    protocols: tuple[str, ...]
+    protocols: tuple[str, ...]  # its evaluation protocols; each has a `_train` and a `_val` split
 
 
 def _read_list(name: str) -> tuple[str, ...]:
@@ -91,6 +39,7 @@ def _read_list(name: str) -> tuple[str, ...]:
 
 
 _NTU120 = _read_list("ntu120-classes.txt")
+_NW_UCLA, _UTD_MHAD = _read_list("nw-ucla-classes.txt"), _read_list("utd-mhad-classes.txt")
 DATASETS = {
     dataset.name: dataset
     for dataset in (
@@ -127,17 +76,6 @@ def default_store(dataset: str, layout: str, *, preparation: str | None = None) 
     return Path("data") / f"{dataset}{dimensions}{kind}.arrow"
 
 
-def get(name: str) -> Dataset:
-    """Return a data set of the field.
-
-    Raises:
-        ValueError: unknown name.
-    """
-    if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}: expected one of {', '.join(DATASETS)}")
-    return DATASETS[name]
-
-
 class NTUName(NamedTuple):
     """The numbers in the name of an NTU recording, `SsssCcccPpppRrrrAaaa`, all 1-based."""
 
@@ -166,12 +104,7 @@ def parse_ntu_name(name: str) -> NTUName | None:
 
 
 def ntu_facts(name: str) -> dict[str, int]:
-    """Return subject, camera and setup from an NTU name; an empty dict if it is not one.
-
-    Example:
-        >>> ntu_facts("S001C002P003R002A013")
-        {'subject': 3, 'camera': 2, 'setup': 1}
-    """
+    """Return subject, camera and setup from an NTU name; an empty dict if it is not one."""
     numbers = parse_ntu_name(name)
     if numbers is None:
         return {}
@@ -215,12 +148,6 @@ def utd_mhad_splits(subject: int) -> tuple[str, ...]:
 
 @cache
 def missing_skeletons(dataset: str) -> frozenset[str]:
-    """Return the recordings whose skeletons are missing or incomplete, by the data set's authors.
-
-    Raises:
-        ValueError: a data set other than ntu60 and ntu120.
-    """
-    if dataset not in ("ntu60", "ntu120"):
-        raise ValueError(f"raw skeletons are those of ntu60 and ntu120, found {dataset!r}")
+    """Return the recordings of NTU without whole skeletons, by the data set's authors."""
     names = _read_list("ntu120-missing-skeletons.txt")
     return frozenset(name for name in names if dataset == "ntu120" or name < "S018")

@@ -13,7 +13,7 @@ from msg3d_lab.download import fetch_file
 class Source:
     """A file that can be downloaded: its name here, its data set, its addresses, best first.
 
-    That of k400 is a table of contents; its skeletons are in other files, see `formats.kpfiles`.
+    That of k400 is a table of contents; its skeletons are in other files, see `formats.openmmlab.kpfiles`.
     """
 
     file: str
@@ -78,11 +78,7 @@ GUIDES: Mapping[str, str] = {
 
 
 def guide(name: str) -> str:
-    """Tell how to get and import a data set, step by step.
-
-    Raises:
-        ValueError: unknown name.
-    """
+    """Tell how to get and import a data set, step by step."""
     if name in GUIDES:
         return GUIDES[name]
     source = _source(name)
@@ -98,20 +94,8 @@ def download_dataset(name: str, *, folder: str | Path = "data", progress: bool =
     An interrupted download is resumed by the same call. Retries, other addresses and checksums are
     reported on the screen.
 
-    Args:
-        name: one of `SOURCES`.
-        folder: where the file goes; made if missing.
-        progress: whether to show progress bars.
-
     Returns:
         The file's path.
-
-    Raises:
-        ValueError: unknown name, or a data set that needs a browser (the message is its guide); the
-            server sends something else than a pickle; a checksum does not match.
-        ConnectionError: no address gave the file; the message says what is kept.
-        OSError: the folder cannot be written to, the disk is full, or another process downloads
-            the same file.
     """
     if name in GUIDES:
         raise ValueError(f"{name} is to be downloaded by hand. {GUIDES[name]}")

@@ -131,10 +131,6 @@ def longest_first(keypoints: np.ndarray) -> list[int]:
 def zero_unseen(keypoints: np.ndarray, axes: int) -> np.ndarray:
     """Return keypoints with zeros for joints whose coordinates are NaN, and for scores of NaN.
 
-    Args:
-        keypoints: coordinates, a score may follow them.
-        axes: how many coordinates there are.
-
     Shapes:
         keypoints: (..., C) -> (..., C); the same array if nothing is NaN.
     """

@@ -93,12 +93,7 @@ def write_entries(
     *,
     may_be_empty: bool = False,
 ) -> Path:
-    """Write clips that were checked before (see `checked_clips`) to a new store.
-
-    Raises:
-        FileExistsError: there is a file at `path`.
-        ValueError: no clips, unless there may be none.
-    """
+    """Write clips that were checked before (see `checked_clips`) to a new store."""
     with write_aside(path) as aside:
         num_clips, left_out = _write_arrow_file(aside, entries, document)
         if num_clips == 0 and not may_be_empty:
@@ -108,12 +103,7 @@ def write_entries(
 
 
 def open_store(path: str | Path) -> Store:
-    """Open a store that `write_store` or `msg3d-lab data import` wrote.
-
-    Raises:
-        FileNotFoundError: there is no file at `path`.
-        ValueError: the file is not a store, or it is cut short or damaged.
-    """
+    """Open a store that `write_store` or `msg3d-lab data import` wrote."""
     return Store(path)
 
 
@@ -252,12 +242,10 @@ class Store:
 
     @cached_property
     def _split_indices(self) -> dict[str, np.ndarray]:
-        indices: dict[str, list[int]] = {}
         column = self._table.column("splits").combine_chunks()
         owners = np.repeat(np.arange(len(self)), np.diff(_to_numpy(column.offsets)))
-        for owner, name in zip(owners.tolist(), column.values.to_pylist(), strict=True):
-            indices.setdefault(name, []).append(owner)
-        return {name: np.array(indices[name], dtype=np.int64) for name in sorted(indices)}
+        names = np.array(column.values.to_pylist())
+        return {str(name): owners[names == name] for name in np.unique(names)}
 
     @property
     def splits(self) -> dict[str, int]:
@@ -293,11 +281,8 @@ class Store:
         """Read clip `i` into an array. Several threads may read at once.
 
         The clip is read, not memory-mapped: mapped pages count as this process's memory, which
-        batch systems limit, and a mapped file that is cut short ends the process.
-
-        Args:
-            out: float32, C-contiguous, of as many numbers as the clip, (M, T, V, C) when filled.
-            i: which clip.
+        batch systems limit, and a mapped file that is cut short ends the process. `out` is float32,
+        C-contiguous, (M, T, V, C) when filled.
 
         Raises:
             ValueError: the clip is damaged, or `out` has another size.
@@ -341,11 +326,7 @@ class Store:
         return store
 
     def clip(self, i: int) -> Clip:
-        """Return clip `i` with all that is known about it.
-
-        Raises:
-            ValueError: the clip is damaged.
-        """
+        """Return clip `i` with all that is known about it; see `keypoints`."""
         row = self._table.slice(i, 1).select(self._table.column_names[:-2]).to_pylist()[0]
         facts = {key: row[key] for key in ("id", "label", "subject", "camera", "setup")}
         return Clip(keypoints=self.keypoints(i), splits=tuple(row["splits"]), **facts)

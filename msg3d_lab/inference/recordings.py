@@ -27,8 +27,8 @@ import numpy as np
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import LeftOut
-from msg3d_lab.data.formats.annotation import Entry, read_annotation
-from msg3d_lab.data.formats.ntu_raw import read_ntu_skeleton
+from msg3d_lab.data.formats.ntu.raw import read_ntu_skeleton
+from msg3d_lab.data.formats.openmmlab.annotation import Entry, read_annotation
 from msg3d_lab.data.formats.own.table import RecordingTable
 from msg3d_lab.safe_pickle import load_npy, load_pickle
 from msg3d_lab.skeletons import Skeleton

@@ -11,8 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.batches.sampling import replay
-from msg3d_lab.data.formats.bodies import select_bodies
-from msg3d_lab.data.formats.skeleton_file import parse_skeleton
+from msg3d_lab.data.formats.ntu.bodies import select_bodies
+from msg3d_lab.data.formats.ntu.skeleton_file import parse_skeleton
 from msg3d_lab.data.preprocess import (
     center_on,
     longest_first,
@@ -233,7 +233,7 @@ def test_prepare_paper_makes_the_authors_arrays(shared_dir):
             if found.shape[1] != persons.shape[1]:
                 repeated.append((name, found.shape[1]))
             assert not wanted[len(found) :].any()
-            seen = found[:, replay(found.shape[1], 300)[: wanted.shape[1]]]
+            seen = found[:, replay(np.array([found.shape[1]]), 300)[0, : wanted.shape[1]]]
             np.testing.assert_allclose(seen, wanted[: len(found)], atol=3e-6)
     assert repeated == [("S017C003P020R002A059", 300)]
 

@@ -267,7 +267,7 @@ def whole(tmp_path_factory):
     return open_store(write_store(path, entries, **FACTS)), path.read_bytes()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=80)
 @given(data=st.data())
 def test_no_damage_passes_for_data(whole, data):
     """Flip any byte, or cut anywhere: refused, or what is read is what was written."""

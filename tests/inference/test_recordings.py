@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from msg3d_lab import skeletons
-from msg3d_lab.data.formats.bodies import Track
-from msg3d_lab.data.formats.skeleton_file import write_ntu_skeleton
+from msg3d_lab.data.formats.ntu.bodies import Track
+from msg3d_lab.data.formats.ntu.skeleton_file import write_ntu_skeleton
 from msg3d_lab.inference import read_frame, read_recordings
 
 NTU, COCO, OPENPOSE = (skeletons.get(name) for name in ("ntu25", "coco17", "openpose18"))

@@ -19,9 +19,9 @@ import numpy as np
 from msg3d_lab.data.batches.augment import Draws
 from msg3d_lab.data.batches.sampling import SAMPLINGS, UNIFORM
 from msg3d_lab.data.batches.streams import (
+    STREAMS,
     BoneScores,
     bones,
-    check_stream,
     motion,
     motion_along_frames,
 )
@@ -81,9 +81,6 @@ class Assembler(Generic[Clips]):
         sampling: see `msg3d_lab.data.batches.sampling`.
         rescale: "minmax" scales each axis of each clip to [-1, 1] over its frames and joints.
         bone_scores: the score of a bone in 2D: the "mean" of its joints' or their "difference".
-
-    Raises:
-        ValueError: an argument with another value.
     """
 
     def __init__(
@@ -97,13 +94,8 @@ class Assembler(Generic[Clips]):
         rescale: str = "none",
         bone_scores: str = "mean",
     ) -> None:
-        check_stream(stream)
-        if clip_len < 1 or num_persons < 1:
-            raise ValueError(
-                f"expected at least one frame and person, found clip_len {clip_len}, num_persons "
-                f"{num_persons}"
-            )
         for name, value, known in (
+            ("stream", stream, STREAMS),
             ("sampling", sampling, SAMPLINGS),
             ("rescale", rescale, RESCALES),
             ("bone_scores", bone_scores, get_args(BoneScores)),
@@ -117,12 +109,7 @@ class Assembler(Generic[Clips]):
     def __call__(
         self, indices: np.ndarray, chosen: np.ndarray, draws: Draws | None = None
     ) -> np.ndarray:
-        """Compute K clips of each recording.
-
-        Args:
-            indices: positions in the store.
-            chosen: the frames of each clip.
-            draws: how each recording is augmented. Masking is left to the caller.
+        """Compute K clips of each recording from its chosen frames. Masking is left to the caller.
 
         Shapes:
             indices (N,), chosen (N, K, T) -> (N, K, M, T, V, C)

@@ -20,20 +20,14 @@ from msg3d_lab.skeletons import Skeleton
 
 
 class Draws(NamedTuple):
-    """What was drawn for the clips of a batch; None where an augmentation is off.
+    """What was drawn for the clips of a batch; None where an augmentation is off."""
 
-    Args:
-        matrices: one for each clip's points as rows, with 1 for a score: (N, C, C) float32. A flip
-            of the x axis is included.
-        flipped: whether left and right joints are swapped: (N,) bool.
-        joints: which joints are masked: (N, V) bool.
-        frames: which of the chosen frames are masked: (N, T) bool.
-    """
-
+    # one for each clip's points as rows, with 1 for a score: (N, C, C) float32. A flip of the x
+    # axis is included
     matrices: np.ndarray | None = None
-    flipped: np.ndarray | None = None
-    joints: np.ndarray | None = None
-    frames: np.ndarray | None = None
+    flipped: np.ndarray | None = None  # whether left and right joints are swapped: (N,) bool
+    joints: np.ndarray | None = None  # which joints are masked: (N, V) bool
+    frames: np.ndarray | None = None  # which of the chosen frames are masked: (N, T) bool
 
     def select(self, part: slice | np.ndarray) -> Draws:
         """Return what was drawn for some of the clips."""
@@ -45,13 +39,7 @@ class Draws(NamedTuple):
         """Flip, rotate, scale and shear frames of several clips, in place.
 
         A joint that was not found keeps its coordinates: zero in 3D, score 0 in 2D. So do absent
-        persons.
-
-        Args:
-            points: frames of any of the clips.
-            clip: the number of the clip that each frame belongs to.
-            skeleton: the layout, for its pairs of left and right joints.
-            scored: whether the last channel is a score.
+        persons. `clip` is the number of the clip that each frame belongs to.
 
         Shapes:
             points: (R, V, C), clip: (R,)
@@ -64,11 +52,7 @@ class Draws(NamedTuple):
             points[swapped] = points[swapped].take(_mirror_images(skeleton), axis=1)
 
     def mask(self, x: np.ndarray) -> None:
-        """Set masked joints and frames of a finished batch to zero, scores too, in place.
-
-        Shapes:
-            x: (N, M, T, V, C)
-        """
+        """Set masked joints and frames of a batch (N, M, T, V, C) to zero, scores too, in place."""
         if self.joints is not None:
             np.moveaxis(x, 3, 1)[self.joints] = 0
         if self.frames is not None:
@@ -95,9 +79,6 @@ class Augment:
         crop: smallest and largest fraction of the recording that frames are chosen from, a random
             window. Motion of its last frame is still to the recording's next frame.
 
-    Raises:
-        ValueError: a number outside its range.
-
     Source: rotation and scale: CTR-GCN's NW-UCLA feeder. Shear: CrosSCLR (Li et al., CVPR 2021),
         where it is 0.5. Crop: `valid_crop_resize` of CTR-GCN's NTU feeder (0.5 to 1), which keeps
         at least 64 frames and interpolates between frames; here frames of the window are chosen by
@@ -113,40 +94,21 @@ class Augment:
     crop: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        # Comparisons with NaN are false, so NaN is refused as well.
-        if not all(0 <= angle <= 180 for angle in self.rotation) or len(self.rotation) != 3:
-            raise ValueError(
-                f"expected a rotation of three largest angles in 0..180, found {self.rotation}"
-            )
-        if not 0 < self.scale[0] <= self.scale[1] < np.inf:
-            raise ValueError(f"expected a scale (smallest, largest) above 0, found {self.scale}")
-        if not 0 <= self.shear < np.inf:
-            raise ValueError(f"expected a shear of 0 or more, found {self.shear}")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"expected a flip (a probability) in 0..1, found {self.flip}")
-        for name in ("joint_masking", "frame_masking"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"expected a {name} (a fraction) from 0 to less than 1, found "
-                    f"{getattr(self, name)}"
-                )
-        if not 0 < self.crop[0] <= self.crop[1] <= 1:
-            raise ValueError(
-                f"expected a crop (smallest, largest fraction) above 0 and up to 1, found "
-                f"{self.crop}"
-            )
+        ranges = {  # comparisons with NaN are false, so it is refused as well
+            "rotation": ("three angles in 0..180", all(0 <= a <= 180 for a in self.rotation)),
+            "scale": ("(smallest, largest) above 0", 0 < self.scale[0] <= self.scale[1] < np.inf),
+            "shear": ("0 or more", 0 <= self.shear < np.inf),
+            "flip": ("a probability in 0..1", 0 <= self.flip <= 1),
+            "joint_masking": ("a fraction below 1", 0 <= self.joint_masking < 1),
+            "frame_masking": ("a fraction below 1", 0 <= self.frame_masking < 1),
+            "crop": ("(smallest, largest) in 0..1", 0 < self.crop[0] <= self.crop[1] <= 1),
+        }
+        for name, (expected, fits) in ranges.items():
+            if not fits:
+                raise ValueError(f"expected {name}: {expected}, found {getattr(self, name)}")
 
     def check(self, skeleton: Skeleton, *, dimensions: int) -> None:
-        """Check that clips of a layout can be augmented like this.
-
-        Args:
-            skeleton: their layout.
-            dimensions: coordinates per joint, without a score.
-
-        Raises:
-            ValueError: 2D clips rotated out of their plane, or a flip where the layout has no pairs
-                of left and right joints.
-        """
+        """Raise ValueError if clips of a layout cannot be augmented like this."""
         if dimensions < 3 and any(self.rotation[:2]):
             raise ValueError(
                 f"clips with {dimensions} coordinates per joint have only the rotation about z, "
@@ -183,16 +145,7 @@ class Augment:
         channels: int,
         dimensions: int,
     ) -> Draws:
-        """Draw everything but the window for `count` clips.
-
-        Args:
-            count: N.
-            rng: as many numbers are drawn from it, whatever is switched on.
-            skeleton: the clips' layout.
-            clip_len: T, frames per clip.
-            channels: C, numbers per joint, a score included.
-            dimensions: coordinates among them, which come first.
-        """
+        """Draw everything but the window for `count` clips: as many numbers, whatever is on."""
         angles = np.radians(rng.uniform(-1, 1, (count, 3)) * self.rotation)
         factors = rng.uniform(*self.scale, count)
         shears = rng.uniform(-1, 1, (count, 3, 3)) * self.shear

@@ -7,7 +7,7 @@
 - `replay` (the MS-G3D paper): the recording from its start, repeated up to `clip_len`.
 - `resize` (CTR-GCN on NW-UCLA): `clip_len` frames spread over the recording.
 
-All functions but `uniform_sample` take one length or an array of lengths.
+All functions but `uniform_sample` take lengths (N,) and return frame numbers (N, clip_len), int64.
 """
 
 from __future__ import annotations
@@ -24,11 +24,7 @@ UNIFORM = ("uniform", "uniform_pyskl")
 def choose_train_frames(
     lengths: np.ndarray, *, sampling: str, clip_len: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Choose frames of several recordings for training.
-
-    Shapes:
-        lengths: (N,) -> (N, clip_len), int64.
-    """
+    """Choose frames of several recordings for training."""
     if sampling in UNIFORM:
         return uniform_sample_train(lengths, clip_len=clip_len, rng=rng)
     if sampling == "resize":
@@ -41,12 +37,7 @@ def choose_test_frames(
 ) -> np.ndarray:
     """Choose the frames of the test clips of one recording; they depend on its length alone.
 
-    Args:
-        num_frames: the recording's length.
-        sampling: one of `SAMPLINGS`; only those of `UNIFORM` give several different clips.
-        clip_len: frames per clip.
-        num_clips: test clips.
-        seed: of uniform sampling.
+    Only samplings of `UNIFORM` give several different clips.
 
     Returns:
         (num_clips, clip_len) int64.
@@ -60,7 +51,7 @@ def choose_test_frames(
             like_pyskl=sampling == "uniform_pyskl",
         )
     choose = replay if sampling == "replay" else resize
-    return choose(num_frames, clip_len)[None]
+    return choose(np.array([num_frames]), clip_len)
 
 
 def uniform_sample(
@@ -93,9 +84,11 @@ def uniform_sample(
     Source: `UniformSampleFrames` of mmaction2 and of pyskl (pyskl/datasets/pipelines/sampling.py)
         in test mode, index for index.
     """
-    _check(num_frames, clip_len)
-    if num_clips < 1:
-        raise ValueError(f"expected at least one test clip, found {num_clips}")
+    if min(num_frames, clip_len, num_clips) < 1:
+        raise ValueError(
+            f"expected at least one frame and test clip, found {num_clips} clips of {clip_len} "
+            f"frames of a recording of {num_frames}"
+        )
     if num_frames < clip_len:
         clips = np.arange(num_clips)
         starts = clips if num_frames < num_clips else clips * num_frames // num_clips
@@ -118,20 +111,13 @@ def uniform_sample(
 
 
 def uniform_sample_train(
-    num_frames: int | np.ndarray, *, clip_len: int, rng: np.random.Generator
+    lengths: np.ndarray, *, clip_len: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Choose frames for training: as `uniform_sample`, with a random start for short recordings.
 
-    Args:
-        num_frames: the length of one recording, or an array of lengths.
-        clip_len: frames per clip.
-        rng: draws clip_len + 1 numbers per recording, whatever its length, so that the choice for
-            one recording does not depend on the others.
-
-    Shapes:
-        num_frames: () or (N,) -> (clip_len,) or (N, clip_len), int64.
+    `rng` draws clip_len + 1 numbers per recording, whatever its length, so that the choice for one
+    recording does not depend on the others.
     """
-    lengths = _check(num_frames, clip_len)
     n, j = lengths[:, None], np.arange(clip_len)
     draws = rng.random((len(lengths), clip_len + 1))
     frames = np.empty((len(lengths), clip_len), dtype=np.int64)
@@ -149,57 +135,29 @@ def uniform_sample_train(
     long = lengths >= 2 * clip_len
     edges = np.arange(clip_len + 1) * n[long] // clip_len
     frames[long] = edges[:, :-1] + np.floor(draws[long, :-1] * np.diff(edges)).astype(np.int64)
-    return frames if np.ndim(num_frames) else frames[0]
+    return frames
 
 
-def replay(num_frames: int | np.ndarray, clip_len: int) -> np.ndarray:
+def replay(lengths: np.ndarray, clip_len: int) -> np.ndarray:
     """Repeat the recording up to clip_len frames; a longer one is cut.
-
-    Shapes:
-        num_frames: () or (N,) -> (clip_len,) or (N, clip_len), int64.
 
     Source: the padding to 300 frames of the MS-G3D paper (and ST-GCN and 2s-AGCN before it).
     """
-    lengths = _check(num_frames, clip_len)
-    frames = np.arange(clip_len) % lengths[:, None]
-    return frames if np.ndim(num_frames) else frames[0]
+    return np.arange(clip_len) % lengths[:, None]
 
 
-def resize(num_frames: int | np.ndarray, clip_len: int) -> np.ndarray:
+def resize(lengths: np.ndarray, clip_len: int) -> np.ndarray:
     """Spread clip_len frames evenly from the first frame to the last, rounded down.
-
-    Shapes:
-        num_frames: () or (N,) -> (clip_len,) or (N, clip_len), int64.
 
     Source: CTR-GCN's NW-UCLA feeder, test.
     """
-    lengths = _check(num_frames, clip_len)
-    frames = np.linspace(0, lengths - 1, clip_len, axis=1).astype(np.int64)
-    return frames if np.ndim(num_frames) else frames[0]
+    return np.linspace(0, lengths - 1, clip_len, axis=1).astype(np.int64)
 
 
-def resize_train(
-    num_frames: int | np.ndarray, *, clip_len: int, rng: np.random.Generator
-) -> np.ndarray:
+def resize_train(lengths: np.ndarray, *, clip_len: int, rng: np.random.Generator) -> np.ndarray:
     """Draw clip_len frames from 100 copies of the recording and sort them.
-
-    Shapes:
-        num_frames: () or (N,) -> (clip_len,) or (N, clip_len), int64.
 
     Source: CTR-GCN's NW-UCLA feeder, training.
     """
-    lengths = _check(num_frames, clip_len)
     draws = [rng.choice(max(100 * n, clip_len), clip_len, replace=False) % n for n in lengths]
-    frames = np.sort(np.array(draws, dtype=np.int64), axis=1)
-    return frames if np.ndim(num_frames) else frames[0]
-
-
-def _check(num_frames: int | np.ndarray, clip_len: int) -> np.ndarray:
-    """Check the lengths and return them as an array (N,)."""
-    lengths = np.atleast_1d(num_frames)
-    if clip_len < 1 or (lengths < 1).any():
-        raise ValueError(
-            f"expected recordings and clips of at least one frame, found recordings of "
-            f"{lengths.min()} frames and clips of {clip_len}"
-        )
-    return lengths
+    return np.sort(np.array(draws, dtype=np.int64), axis=1)

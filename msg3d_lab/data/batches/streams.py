@@ -39,7 +39,8 @@ def make_stream(
     Raises:
         ValueError: unknown stream, or a number of joints that is not the layout's.
     """
-    check_stream(stream)
+    if stream not in STREAMS:
+        raise ValueError(f"unknown stream {stream!r}: expected one of {', '.join(STREAMS)}")
     if clip.ndim < 3 or clip.shape[-2] != skeleton.num_joints:
         raise ValueError(
             f"expected a clip (..., T, {skeleton.num_joints}, C) for layout {skeleton.name}, "
@@ -50,12 +51,6 @@ def make_stream(
     if stream.endswith("motion"):
         clip = motion_along_frames(clip, scored=scored)
     return clip
-
-
-def check_stream(stream: str) -> None:
-    """Raise ValueError if there is no such stream."""
-    if stream not in STREAMS:
-        raise ValueError(f"unknown stream {stream!r}: expected one of {', '.join(STREAMS)}")
 
 
 def bones(x: np.ndarray, skeleton: Skeleton, *, scored: bool) -> np.ndarray:
@@ -73,13 +68,7 @@ def bones(x: np.ndarray, skeleton: Skeleton, *, scored: bool) -> np.ndarray:
 
 
 def motion(x: np.ndarray, after: np.ndarray, last: np.ndarray, *, scored: bool) -> np.ndarray:
-    """Subtract each frame from the one after it.
-
-    Args:
-        x: frames.
-        after: the frame that follows each frame.
-        last: frames without a following frame; they become zero, also in their score.
-        scored: whether the last channel is a score.
+    """Subtract each frame from the one after it; `last` ones become zero, also in their score.
 
     Shapes:
         x, after: (..., T, V, C); last: (T,), or with leading dimensions that broadcast.

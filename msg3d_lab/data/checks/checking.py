@@ -12,33 +12,20 @@ import numpy as np
 
 from msg3d_lab.data.checks import problems
 from msg3d_lab.data.checks.coordinates import CoordinateCheck
-from msg3d_lab.data.checks.problems import Findings, Origin, Problem
+from msg3d_lab.data.checks.problems import Findings, Problem
 from msg3d_lab.data.checks.splits import check_splits
 from msg3d_lab.data.clips import Clip, checked_clips
 from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.data.formats import registry
 from msg3d_lab.data.formats.own import faults
+from msg3d_lab.data.formats.own.arrays import ChannelsError
 from msg3d_lab.data.formats.own.labels import Labels, find_labels, read_labels
 from msg3d_lab.data.formats.own.layouts import is_flat
 from msg3d_lab.data.formats.own.options import NOTHING, OwnData
-from msg3d_lab.data.formats.own.recordings import (
-    FOLDER,
-    OWN_FORMATS,
-    ChannelsError,
-    Source,
-    open_labelled,
-    open_source,
-)
+from msg3d_lab.data.formats.own.recordings import open_labelled, open_source
+from msg3d_lab.data.formats.own.source import Source
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.skeletons import Skeleton
-
-# Formats of the field that own recordings come in too.
-_OWN_FORMATS = (
-    "OpenMMLab annotations",
-    "2s-AGCN and MS-G3D arrays",
-    "CTR-GCN arrays",
-    "Kinetics-Skeleton JSON",
-)
 
 
 def check_path(
@@ -56,15 +43,8 @@ def check_path(
     Recordings in one of the field's formats are read as an import with the same options would read
     them, and what it would leave out is named. With a layout, others are own recordings.
 
-    Args:
-        path: a store, or what `import_dataset` takes.
-        dataset: the data set that recordings in one of the field's formats are of. Default: that of
-            the format, if it has one; recordings of your own, if they may be in it.
-        layout: see `import_dataset`, like the next three.
-        labels: see there.
-        image_size: see there.
-        channels: see there.
-        progress: whether to show a progress bar.
+    Options are those of `import_dataset`. Default of the data set: that of the format, if it has
+    one; recordings of your own, if they may be in it.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -103,18 +83,17 @@ def check_path(
 
 
 def check_recordings(opened: registry.Opened, *, progress: bool = True) -> list[Problem]:
-    """Check recordings as they would be in their store; see `check_store`.
-
-    Returns:
-        Errors first; empty if nothing was found.
-    """
+    """Check recordings as they would be in their store; see `check_store`."""
     from tqdm.auto import tqdm
 
     recordings, document, findings = opened.recordings, opened.document, Findings()
-    preparation = recordings.preparation
-    origin = _origin(preparation, document["dataset"])
+    published = document["dataset"] in DATASETS
     coordinates = _coordinates(
-        findings, recordings.skeleton, recordings.channels, preparation, origin=origin
+        findings,
+        recordings.skeleton,
+        recordings.channels,
+        recordings.preparation,
+        published=published,
     )
     entries = checked_clips(recordings.clips, document, leave_out=True)
     count = recordings.count
@@ -142,7 +121,7 @@ def check_recordings(opened: registry.Opened, *, progress: bool = True) -> list[
         splits=_members(splits),
         subjects=subjects,
     )
-    return findings.problems(origin)
+    return findings.problems(published=published)
 
 
 def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
@@ -154,9 +133,9 @@ def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
     from tqdm.auto import tqdm
 
     findings = Findings()
-    origin = _origin(store.preparation, store.dataset, synthetic=store.synthetic)
+    published = store.synthetic or store.dataset in DATASETS
     coordinates = _coordinates(
-        findings, store.skeleton, store.channels, store.preparation, origin=origin
+        findings, store.skeleton, store.channels, store.preparation, published=published
     )
     seen: set[str] = set()
     ids = tqdm(store.ids, desc="check", unit="clip", disable=not progress)
@@ -178,14 +157,11 @@ def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
         labels=store.labels,
         label_names=store.label_names,
         splits={split: store.indices(split) for split in store.splits},
-        subjects=[
-            None if unknown else int(subject)
-            for subject, unknown in zip(subjects, subjects.isna(), strict=True)
-        ],
+        subjects=subjects.astype(object).where(subjects.notna(), None).tolist(),
     )
     for name, reason, detail in store.left_out.itertuples(index=False):
         findings.add(problems.LEFT_OUT + reason, name, detail)
-    return findings.problems(origin)
+    return findings.problems(published=published)
 
 
 def check_source(
@@ -193,18 +169,8 @@ def check_source(
 ) -> list[Problem]:
     """Check own recordings before they are imported; faults do not stop the check.
 
-    Args:
-        source: a table, or a folder or zip of `.npy` files or of tables of a clip each.
-        layout: the joints.
-        own: what else is known of them; its layout does not count. Labels are by default beside
-            the table or in the folder.
-        progress: whether to show a progress bar.
-
-    Returns:
-        Errors first; empty if nothing was found.
-
-    Raises:
-        FileNotFoundError: there is no such source.
+    The source is as for an import. Labels are by default beside the table or in the folder; the
+    layout of `own` does not count. Errors come first.
     """
     from tqdm.auto import tqdm
 
@@ -231,7 +197,6 @@ def check_source(
     )
     clips: list[str] = []
     others: set[str] = set()  # recordings that cannot be used
-    scattered: set[str] = set()  # recordings of which only a part was read
     complete = True
     try:
         for entry in tqdm(opened.clips, desc="check", unit="clip", disable=not progress):
@@ -242,15 +207,13 @@ def check_source(
             findings.add(entry.reason, entry.id, entry.detail)
             if entry.reason != faults.LENGTH:
                 others.add(entry.id)
-            if entry.reason == faults.NOT_TOGETHER:
-                scattered.add(entry.id)
     except ValueError as error:
         findings.add(problems.UNREADABLE, str(error))
         complete = False
-    coordinates.report(without=scattered)
+    coordinates.report()
     if known is not None:
         _check_labels(findings, known, clips, others, complete)
-    return findings.problems("arrays" if opened.format == FOLDER else "table")
+    return findings.problems()
 
 
 def _check_labels(
@@ -288,7 +251,7 @@ def _coordinates(
     channels: int,
     preparation: Mapping[str, Any],
     *,
-    origin: Origin,
+    published: bool,
 ) -> CoordinateCheck:
     axes = channels - bool(preparation.get("scored", False))
     if axes == 3 and is_flat(skeleton):
@@ -298,20 +261,8 @@ def _coordinates(
         skeleton,
         axes=axes,
         preparation=str(preparation.get("name", "none")),
-        count_unseen=origin != "published",
+        count_unseen=not published,
     )
-
-
-def _origin(preparation: Mapping[str, Any], dataset: str, *, synthetic: bool = False) -> Origin:
-    kind = preparation.get("format")
-    if kind == FOLDER:
-        return "arrays"
-    if kind in OWN_FORMATS:
-        return "table"
-    if kind in _OWN_FORMATS and dataset not in DATASETS:
-        return "arrays"
-    # A store without a format was written by a user's own program.
-    return "published" if kind or synthetic or dataset in DATASETS else "table"
 
 
 def _is_store(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -28,40 +27,23 @@ _AGAINST_X = -0.9  # cosine of the angle to x
 
 
 class _Observation(NamedTuple):
-    """What was seen in a clip.
+    """What is compared between clips."""
 
-    Args:
-        name: the clip's id.
-        findings: (kind, detail) of what is wrong with this clip.
-        joints: which joints are seen, (V,) bool.
-        unseen: in how many frames of persons who are there each joint is not seen, (V,); None if
-            that is not counted.
-        size: of a body.
-        upside_down: whether `prepare_3d` turns the body over.
-        three_by_two: whether it has 3 persons and 2 channels.
-        extent: where it is in its image, if it has one.
-    """
-
-    name: str
-    findings: tuple[tuple[str, str], ...]
-    joints: np.ndarray
+    name: str  # the clip's id
+    joints: np.ndarray  # which joints are seen, (V,) bool
+    # in how many frames of persons who are there each joint is not seen, (V,); None if that is not
+    # counted
     unseen: np.ndarray | None = None
-    size: float | None = None
-    upside_down: bool = False
-    three_by_two: bool = False
-    extent: Extent | None = None
+    size: float | None = None  # of a body
+    upside_down: bool = False  # whether `prepare_3d` turns the body over
+    extent: Extent | None = None  # where it is in its image, if it has one
 
 
 class CoordinateCheck:
     """Observes clips, then reports what is wrong with them.
 
-    Args:
-        findings: collects what is found.
-        layout: the joints.
-        axes: coordinates before a score.
-        preparation: what was done to the clips (`prepare_3d`, ...). Default: nothing yet.
-        image_size: (height, width) in pixels, if nothing was done to clips in 2D.
-        count_unseen: whether to count joints that are not seen.
+    `preparation` is what was done to the clips (`prepare_3d`, ...); None: nothing yet, then an
+    `image_size`, (height, width) in pixels, says where 2D is. `axes` counts no score.
     """
 
     def __init__(
@@ -87,7 +69,7 @@ class CoordinateCheck:
                 faults.FINITE, name, f"{np.count_nonzero(~np.isfinite(keypoints))} numbers"
             )
             return
-        M, T, _, C = keypoints.shape
+        M, T = keypoints.shape[:2]
         points = keypoints[..., : self.axes]
         # prepare_2d puts a joint that was not found at (-1, -1) with score 0.
         found = keypoints[..., -1:] if (self.preparation or "").startswith("prepare_2d") else points
@@ -96,14 +78,15 @@ class CoordinateCheck:
         persons = present.any(axis=-1)
         joints: np.ndarray = np.any(seen, axis=(0, 1))
         joints = self._joints.setdefault(joints.tobytes(), joints)
-        three_by_two = (M, C) == (3, 2)
         if not persons.any():
-            nobody = ((faults.NOBODY, ""),)
-            self._observations.append(_Observation(name, nobody, joints, three_by_two=three_by_two))
+            self.findings.add(faults.NOBODY, name)
+            self._observations.append(_Observation(name, joints))
             return
-        wrong = [(problems.NEVER_PRESENT, f"person {m} of {M}") for m in np.flatnonzero(~persons)]
+        for absent in np.flatnonzero(~persons):
+            self.findings.add(problems.NEVER_PRESENT, name, f"person {absent} of {M}")
         if (count := np.count_nonzero(persons)) > problems.MOST_PERSONS:
-            wrong.append((problems.SURPLUS, f"{count} persons, {_frames_seen(present)}"))
+            seen_in = f"{count} persons, {_frames_seen(present)}"
+            self.findings.add(problems.SURPLUS, name, seen_in)
         unseen = None
         if self.count_unseen:
             unseen = (present[..., None] & ~seen).sum(axis=(0, 1))
@@ -112,11 +95,11 @@ class CoordinateCheck:
                 unseen[[self.layout.center, *(self.layout.up or ())[1:]]] = 0
         empty = T - np.count_nonzero(present.any(axis=0))
         if 2 * empty > T:
-            wrong.append((problems.MOSTLY_EMPTY, f"{empty} of {T} frames"))
+            self.findings.add(problems.MOSTLY_EMPTY, name, f"{empty} of {T} frames")
         if T == 1:
-            wrong.append((problems.ONE_FRAME, ""))
+            self.findings.add(problems.ONE_FRAME, name)
         elif not any(_moves(points[m], present[m]) for m in np.flatnonzero(persons)):
-            wrong.append((problems.STILL, f"{T} frames"))
+            self.findings.add(problems.STILL, name, f"{T} frames")
         size, upside_down = None, False
         if self.axes == 3:
             m = int(persons.argmax())
@@ -130,20 +113,7 @@ class CoordinateCheck:
             extent = image_extent(
                 keypoints, preparation=self.preparation, image_size=self.image_size
             )
-        self._observations.append(
-            _Observation(
-                name, tuple(wrong), joints, unseen, size, upside_down, three_by_two, extent
-            )
-        )
-
-    @property
-    def unseen(self) -> dict[str, int]:
-        """How many joints of each clip are not seen, of persons who are there."""
-        return {
-            clip.name: int(clip.unseen.sum())
-            for clip in self._observations
-            if clip.unseen is not None
-        }
+        self._observations.append(_Observation(name, joints, unseen, size, upside_down, extent))
 
     def _is_upside_down(self, body: np.ndarray) -> bool:
         """Whether prepare_3d turns a clip over, or may, that starts with this body (V, 3).
@@ -164,14 +134,11 @@ class CoordinateCheck:
         line = upright[0, 0, across[0]] - upright[0, 0, across[1]]
         return bool(line[0] < _AGAINST_X * np.linalg.norm(line))
 
-    def report(self, *, without: Collection[str] = ()) -> None:
-        """Add what was found in all observed clips to the findings, except those in `without`."""
-        clips = [clip for clip in self._observations if clip.name not in without]
+    def report(self) -> None:
+        """Add what a comparison of the clips shows to the findings."""
+        clips = self._observations
         if not clips:
             return
-        for clip in clips:
-            for kind, detail in clip.findings:
-                self.findings.add(kind, clip.name, detail)
         # Clips relative to a joint have zeros there.
         origins = {self.layout.center, *(self.layout.up or ())[1:]}
         joints = np.any([clip.joints for clip in clips], axis=0)
@@ -183,9 +150,6 @@ class CoordinateCheck:
         for joint in np.flatnonzero(~joints):
             if joint not in origins and joints.any():
                 self.findings.add(problems.ZERO_JOINTS, self.layout.joints[joint])
-        if all(clip.three_by_two for clip in clips):
-            for clip in clips:
-                self.findings.add(problems.AXES, clip.name)
         upside_down = [clip.name for clip in clips if clip.upside_down]
         if len(upside_down) > _UPSIDE_DOWN * len(clips):
             for name in upside_down:

@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from msg3d_lab.data.formats.own import faults
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
 Severity = Literal["error", "warning"]
-# Where recordings come from: one's own table, one's own arrays, or a published data set.
-Origin = Literal["table", "arrays", "published"]
 _EXAMPLES = 5
 
 UNREADABLE = "source that cannot be read"
@@ -45,7 +39,6 @@ MOST_PERSONS = 2  # that the recipes of the field take
 SURPLUS = "clips of more than two persons"
 UNSEEN = "clips with joints that are not seen in some frames"
 ZERO_JOINTS = "joints that are zero in every clip"
-AXES = "clips of 3 persons with 2 channels"
 UPSIDE_DOWN = "bodies that align turns upside down"
 SIZE = "bodies of an unusual size"
 _CANNOT_BE_READ = "cannot be read"
@@ -53,18 +46,10 @@ _CANNOT_BE_READ = "cannot be read"
 
 @dataclass(frozen=True)
 class Kind:
-    """How severe a kind of problem is, and what to do about it.
-
-    Args:
-        severity: "error" if recordings are lost or results would be wrong, else "warning".
-        advice: what to do.
-        arrays: advice for own recordings in arrays. Default: `advice`.
-        published: advice for a published data set. Default: `advice`.
-    """
+    """How severe a kind of problem is, and what to do about it."""
 
     severity: Severity
     advice: str
-    arrays: str | None = None
     published: str | None = None
 
 
@@ -86,13 +71,13 @@ KINDS: dict[str, Kind] = {
     ),
     faults.JOINTS: Kind(
         "error",
-        "name joints as the layout does, or by their 0-based numbers; rename or remove others",
-        arrays="save all joints of the layout in its order, or correct the layout",
+        "name joints as the layout does, or by their 0-based numbers, and remove others; arrays "
+        "have all joints of the layout in its order",
     ),
     faults.FINITE: Kind(
         "error",
-        "correct these numbers; leave cells of joints that were not seen blank",
-        arrays="correct these numbers; write zeros or NaN for joints that were not seen",
+        "correct these numbers; for joints that were not seen leave cells blank, or write zeros or "
+        "NaN in arrays",
         published=_IMPORT_AGAIN,
     ),
     faults.TEXT: Kind("error", "write numbers with a decimal point and nothing else"),
@@ -106,7 +91,6 @@ KINDS: dict[str, Kind] = {
         "if `frame` is a time stamp, number frames 0, 1, 2 and so on instead; cut long "
         "recordings into clips",
     ),
-    faults.NOT_TOGETHER: Kind("error", "sort the table by sample"),
     faults.SHAPE: Kind(
         "error",
         "save numbers of shape (persons, frames, joints, channels), or without persons for one "
@@ -210,7 +194,6 @@ KINDS: dict[str, Kind] = {
     MOSTLY_EMPTY: Kind(
         "warning",
         "remove padding; if `frame` is a time stamp, number frames 0, 1, 2 and so on instead",
-        arrays="remove padding",
         published=_IF_KNOWN,
     ),
     NEVER_PRESENT: Kind("warning", "remove persons who are all zeros", published=_IF_KNOWN),
@@ -227,14 +210,8 @@ KINDS: dict[str, Kind] = {
     ),
     ZERO_JOINTS: Kind(
         "warning",
-        "check their names, or remove them from the layout: nothing can be learned from them",
-        arrays="check the order of the joints, or remove them from the layout: nothing can be "
-        "learned from them",
-        published=_IF_KNOWN,
-    ),
-    AXES: Kind(
-        "warning",
-        "all clips have this shape: if arrays are (C, T, V, M), transpose them to (M, T, V, C)",
+        "check their names or order, or remove them from the layout: nothing can be learned from "
+        "them",
         published=_IF_KNOWN,
     ),
     UPSIDE_DOWN: Kind(
@@ -289,21 +266,13 @@ _CHECKED = (
 
 @dataclass(frozen=True)
 class Problem:
-    """One kind of problem, and where it was found.
+    """One kind of problem, and where it was found."""
 
-    Args:
-        kind: one of `KINDS`, or "left out: " with the reason of a store's `left_out`.
-        severity: "error" if recordings are lost or results would be wrong, else "warning".
-        count: how often it was found.
-        examples: the first five at most.
-        advice: what to do about it.
-    """
-
-    kind: str
-    severity: Severity
-    count: int
-    examples: tuple[str, ...]
-    advice: str
+    kind: str  # one of `KINDS`, or "left out: " with the reason of a store's `left_out`
+    severity: Severity  # "error" if recordings are lost or results would be wrong, else "warning"
+    count: int  # how often it was found
+    examples: tuple[str, ...]  # the first five at most
+    advice: str  # what to do about it
 
 
 class Findings:
@@ -319,18 +288,14 @@ class Findings:
         if len(self._examples[kind]) < _EXAMPLES:
             self._examples[kind].append(f"{example}: {detail}" if detail else example)
 
-    def problems(self, origin: Origin = "table") -> list[Problem]:
-        """Return what was found, errors first, then in the order of `KINDS`.
-
-        Args:
-            origin: where the recordings come from; the advice depends on it.
-        """
+    def problems(self, *, published: bool = False) -> list[Problem]:
+        """Return what was found, errors first, then in the order of `KINDS`."""
         order = {kind: i for i, kind in enumerate(KINDS)}
         found = []
         for kind in sorted(self._counts, key=lambda kind: (order.get(kind, len(order)), kind)):
             severity = KINDS[kind].severity if kind in KINDS else "warning"
             examples = tuple(self._examples[kind])
-            advice = _advice(kind, origin)
+            advice = _advice(kind, published)
             found.append(Problem(kind, severity, self._counts[kind], examples, advice))
         return sorted(found, key=lambda problem: problem.severity != "error")
 
@@ -350,22 +315,13 @@ def explain_problems(problems: Sequence[Problem]) -> str:
     return "\n\n".join(blocks)
 
 
-def problems_table(problems: Sequence[Problem]) -> pd.DataFrame:
-    """One row per problem: kind, severity, count, examples (joined by "; "), advice."""
-    import pandas as pd
-
-    rows = [(p.kind, p.severity, p.count, "; ".join(p.examples), p.advice) for p in problems]
-    return pd.DataFrame(rows, columns=["kind", "severity", "count", "examples", "advice"])
-
-
-def _advice(kind: str, origin: Origin) -> str:
+def _advice(kind: str, published: bool) -> str:
     if kind in KINDS:
         known = KINDS[kind]
-        special = {"table": None, "arrays": known.arrays, "published": known.published}[origin]
-        return special or known.advice
+        return known.published or known.advice if published else known.advice
     reason = kind.removeprefix(LEFT_OUT)
-    if origin != "published" and reason in KINDS and reason != faults.NOBODY:
-        return f"{_advice(reason, origin)}; then import again"
+    if not published and reason in KINDS and reason != faults.NOBODY:
+        return f"{KINDS[reason].advice}; then import again"
     if reason.startswith("not of "):
         return "nothing: they belong to another data set"
     return _LEFT_OUT_ADVICE.get(

@@ -62,16 +62,7 @@ def check_splits(
     splits: Mapping[str, np.ndarray],
     subjects: Sequence[int | None],
 ) -> None:
-    """Check classes, splits and subjects.
-
-    Args:
-        findings: collects what is found.
-        ids: names of all clips.
-        labels: their class numbers.
-        label_names: the classes.
-        splits: name -> positions of its clips.
-        subjects: the performer of each clip, where known.
-    """
+    """Check classes, splits and subjects."""
     if not len(ids):
         return
     counts = np.bincount(labels, minlength=len(label_names))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from msg3d_lab.data.checks.coordinates import CoordinateCheck
-from msg3d_lab.data.checks.ntu_completeness import ntu_differences
-from msg3d_lab.data.checks.problems import MOST_PERSONS, Findings
-from msg3d_lab.data.datasets import parse_ntu_name
+from msg3d_lab.data.checks.problems import MOST_PERSONS
+from msg3d_lab.data.datasets import DATASETS, missing_skeletons, parse_ntu_name
 from msg3d_lab.data.store import Store
 
 _EXAMPLES = 3
-_NAMED = 0.1  # the fraction of NTU names from which on names are compared with the data set
+_RECORDINGS = {"ntu60": (56_880, 17), "ntu120": (114_480, 32)}  # and setups
 
 
 def describe_store(store: Store) -> str:
@@ -50,38 +48,8 @@ def describe_store(store: Store) -> str:
     left_out = _describe_left_out(store)
     if left_out:
         text += ["left out:", *(f"  {line}" for line in left_out)]
-    if store.dataset in ("ntu60", "ntu120"):
-        names = [*store.ids, *store.left_out["id"]]
-        # CTR-GCN's arrays have no names.
-        if sum(parse_ntu_name(name) is not None for name in names) > _NAMED * len(names):
-            notes = ntu_differences(names, store.dataset)
-            text += [f"note:         {line}" for line in notes]
+    text += [f"note:         {line}" for line in _ntu_differences(store)]
     return "\n".join(text)
-
-
-def count_unseen(store: Store) -> str | None:
-    """Describe the joints of own recordings that were not seen; None if all were.
-
-    Every clip is read. A joint at the origin of a prepared clip does not count.
-    """
-    findings = Findings()
-    check = CoordinateCheck(
-        findings,
-        store.skeleton,
-        axes=store.dimensions,
-        preparation=str(store.preparation.get("name", "none")),
-        count_unseen=True,
-    )
-    for i, name in enumerate(store.ids):
-        check.observe(name, store.keypoints(i))
-    unseen = check.unseen
-    clips = [name for name, count in unseen.items() if count]
-    if not clips:
-        return None
-    return (
-        f"{sum(unseen.values())} joints in {len(clips)} of {len(store)} clips were not seen "
-        f"(blank, missing or zero; e.g. {clips[0]}): they are zeros"
-    )
 
 
 def _describe_left_out(store: Store) -> list[str]:
@@ -98,3 +66,22 @@ def _describe_left_out(store: Store) -> list[str]:
 def _channels(store: Store) -> str:
     axes = "xyz"[: store.dimensions]
     return f"{store.channels} channels ({', '.join([*axes, *(['score'] * store.scored)])})"
+
+
+def _ntu_differences(store: Store) -> list[str]:
+    """Compare the recordings of the source with NTU's; nothing if they have other names."""
+    names = {*store.ids, *store.left_out["id"]}
+    parsed = {name: parse_ntu_name(name) for name in names}
+    found = {name: n.setup for name, n in parsed.items() if n and n.is_of(store.dataset)}
+    if store.dataset not in _RECORDINGS or not found:
+        return []
+    listed, (expected, setups) = missing_skeletons(store.dataset), _RECORDINGS[store.dataset]
+    if len(found) == expected:
+        return []
+    usable, usable_here = expected - len(listed), len(set(found) - listed)
+    lines = [
+        f"{DATASETS[store.dataset].title} has {expected:,} recordings, {usable:,} of them usable; "
+        f"the source has {len(found):,}, {usable_here:,} of them usable"
+    ]
+    absent = [str(n) for n in range(1, setups + 1) if n not in found.values()]
+    return [*lines, f"no recording is of setup {', '.join(absent)}"] if absent else lines

@@ -30,17 +30,11 @@ _IMAGES = {
 
 
 class Extent(NamedTuple):
-    """Where the joints of a clip are, in fractions of the image's width and height.
+    """Where the joints of a clip are, in fractions of the image's width and height."""
 
-    Args:
-        low: smallest x and y.
-        high: largest x and y.
-        outside: the fraction of joints that are well outside the image.
-    """
-
-    low: tuple[float, float]
-    high: tuple[float, float]
-    outside: float
+    low: tuple[float, float]  # smallest x and y
+    high: tuple[float, float]  # largest x and y
+    outside: float  # the fraction of joints that are well outside the image
 
     @property
     def in_corner(self) -> bool:
@@ -66,12 +60,10 @@ def image_extent(
     preparation: str | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> Extent | None:
-    """Measure where a clip is in its image.
+    """Measure where a clip (M, T, V, C), x and y first, is in its image.
 
-    Args:
-        keypoints: (M, T, V, C), x and y first; in prepared clips a score follows.
-        preparation: what was done to the clip ("prepare_2d", "kinetics"), or
-        image_size: (height, width) in pixels, if nothing was done to it.
+    That is known by what was done to the clip ("prepare_2d", "kinetics": then a score comes last),
+    or if nothing was done to it by the size of the image (height, width) in pixels.
 
     Returns:
         None if the clip is of no known image, or no joint is seen.
@@ -93,11 +85,7 @@ def image_extent(
 
 
 def clips_outside(extents: Sequence[tuple[str, Extent]]) -> tuple[list[tuple[str, Extent]], bool]:
-    """Find the clips outside their image, and whether they are so many that it is a wrong one.
-
-    Args:
-        extents: name and extent of each clip.
-    """
+    """Find the clips outside their image, and whether they are so many that it is a wrong one."""
     wrong = [(name, extent) for name, extent in extents if extent.is_wrong]
     rest = [extent.outside for _, extent in extents if not extent.is_wrong]
     if wrong and len(wrong) >= _MANY_CLIPS * len(extents):
@@ -137,10 +125,6 @@ def refuse_outside(
     """Test a few clips before many are imported; return all clips.
 
     Of a sequence 32 clips from its beginning to its end are tested, else the first 32.
-
-    Raises:
-        ValueError: a quarter or more of them, or a twentieth of the others' joints, are not in the
-            image.
     """
     name = str(preparation.get("name"))
     if name not in _IMAGES:

@@ -79,10 +79,10 @@ class _Named(Protocol):
     def id(self) -> str: ...
 
 
-_Entry = TypeVar("_Entry", bound=_Named)
+Entry = TypeVar("Entry", bound=_Named)
 
 
-class LazyClips(Sequence[Clip | LeftOut], Generic[_Entry]):
+class LazyClips(Sequence[Clip | LeftOut], Generic[Entry]):
     """Clips that are read when they are asked for. A slice is again `LazyClips`.
 
     Args:
@@ -94,14 +94,10 @@ class LazyClips(Sequence[Clip | LeftOut], Generic[_Entry]):
     Raises:
         OSError: from `clips[i]`: the disk or network failed. This is not the recording's fault, so
             the import stops.
-
-    Example:
-        >>> LazyClips([LeftOut("S001", "not of ntu60")], read=lambda entry: None)[0].id
-        'S001'
     """
 
     def __init__(
-        self, entries: Sequence[_Entry | LeftOut], read: Callable[[_Entry], Clip | LeftOut]
+        self, entries: Sequence[Entry | LeftOut], read: Callable[[Entry], Clip | LeftOut]
     ) -> None:
         self.entries, self.read = entries, read
 
@@ -111,8 +107,8 @@ class LazyClips(Sequence[Clip | LeftOut], Generic[_Entry]):
     @overload
     def __getitem__(self, i: int) -> Clip | LeftOut: ...
     @overload
-    def __getitem__(self, i: slice) -> LazyClips[_Entry]: ...
-    def __getitem__(self, i: int | slice) -> Clip | LeftOut | LazyClips[_Entry]:
+    def __getitem__(self, i: slice) -> LazyClips[Entry]: ...
+    def __getitem__(self, i: int | slice) -> Clip | LeftOut | LazyClips[Entry]:
         if isinstance(i, slice):
             return LazyClips(self.entries[i], self.read)
         entry = self.entries[i]

@@ -12,18 +12,17 @@ MS-G3D (`data_gen/kinetics_gendata.py`).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from pydantic import BaseModel, Field, StrictInt, TypeAdapter, ValidationError
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.datasets import DATASETS, Dataset, get
+from msg3d_lab.data.datasets import DATASETS, Dataset
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
 from msg3d_lab.data.formats.own.options import NOTHING, OwnData
 from msg3d_lab.data.formats.zip_or_folder import (
@@ -38,9 +37,41 @@ from msg3d_lab.data.formats.zip_or_folder import (
 _JOINTS, _PERSONS_SEEN, _PERSONS = 18, 5, 2
 _SPLITS = ("kinetics_train", "kinetics_val")
 _LABEL_FILE = "_label.json"  # after the name of the folder
-_MAX_CLIP_SIZE, _MAX_LABELS_SIZE = 16 << 20, 64 << 20  # bytes, several times those of Kinetics
-_MAX_CLASSES = 100_000
 _MAX_FRAMES = 10_000  # Kinetics has 300
+
+
+class _Person(BaseModel):
+    pose: list[float] = Field(min_length=2 * _JOINTS, max_length=2 * _JOINTS)
+    score: list[float] = Field(min_length=_JOINTS, max_length=_JOINTS)
+
+
+class _Frame(BaseModel):
+    frame_index: StrictInt
+    skeleton: list[_Person]
+
+
+class _Document(BaseModel):
+    """A clip's file."""
+
+    data: list[_Frame]
+    label_index: StrictInt = -1
+
+
+class _Label(BaseModel):
+    """What a label file says of a clip."""
+
+    label: str
+    label_index: StrictInt = Field(ge=0, lt=100_000)
+    has_skeleton: bool
+
+
+class _Listed(NamedTuple):
+    """A clip's file, and its class and split by the label file."""
+
+    id: str
+    member: Member
+    split: str
+    label: int
 
 
 def _is_source(path: Path) -> bool:
@@ -59,30 +90,15 @@ def read_clips(sources: Sequence[Path], *, dataset: Dataset, own: OwnData = NOTH
     a joint with score 0 is zero. A clip reaches from the first to the last frame that its file
     lists; a frame in between that it does not list is empty. A clip that a label file lists with
     a skeleton and that has no file is left out by name.
-
-    Args:
-        sources: folders that hold `kinetics_train` or `kinetics_val` or both with their label
-            files, or zips of these.
-        dataset: kinetics400, or one's own: then folders and label files may have any name.
-        own: its image size, if x and y are in pixels.
-
-    Raises:
-        FileNotFoundError: there is no such folder or file.
-        ValueError: not a zip, no clips, no label files, or label files that are damaged or name a
-            class in two ways.
     """
-    where = ", ".join(str(one) for one in sources)
+    where = ", ".join(map(str, sources))
     members = list_members(sources, suffix=".json")
-    files = {m: PurePosixPath(m.name) for m in members}
-    beside = {
-        path.name.removesuffix(_LABEL_FILE): member
-        for member, path in files.items()
-        if path.name.endswith(_LABEL_FILE)
-    }
+    files = [(member, PurePosixPath(member.name)) for member in members]
+    beside = {p.name.removesuffix(_LABEL_FILE): m for m, p in files if p.name.endswith(_LABEL_FILE)}
     splits = sorted({*_SPLITS, *(beside if dataset.name not in DATASETS else ())})
     labels = {split: _labels(beside[split]) for split in splits if split in beside}
-    found = [(member, path.parent.name) for member, path in files.items()]
-    others = sorted({name for _, name in found if name and name not in splits})
+    found = [(member, path.parent.name) for member, path in files]
+    others = sorted({name for _, name in found} - {*splits, ""})
     found = [(member, name) for member, name in found if name in splits]
     missing = sorted({split for _, split in found} - set(labels))
     if not found or missing:
@@ -91,7 +107,7 @@ def read_clips(sources: Sequence[Path], *, dataset: Dataset, own: OwnData = NOTH
             "files kinetics_train_label.json and kinetics_val_label.json beside them, found "
             f"{len(found)} clips"
         )
-        if found:
+        if missing:
             message += f" but no {missing[0]}_label.json: download it too"
         elif others:
             message += (
@@ -100,7 +116,7 @@ def read_clips(sources: Sequence[Path], *, dataset: Dataset, own: OwnData = NOTH
                 "may be called NAME and NAME_label.json"
             )
         raise ValueError(message)
-    entries: list[_Listed | LeftOut] = [_entry(m, split, labels[split]) for m, split in found]
+    entries = [_entry(member, split, labels[split]) for member, split in found]
     there = {(split, member.id) for member, split in found}
     entries += [
         LeftOut(name, "in the label file, but without a recording", f"{split}_label.json")
@@ -111,83 +127,47 @@ def read_clips(sources: Sequence[Path], *, dataset: Dataset, own: OwnData = NOTH
     size = {} if own.image_size is None else {"image_size": list(own.image_size)}
     record = source_record("Kinetics-Skeleton JSON", sources, digest_members(members))
     return Recordings(
-        clips=LazyClips(entries, partial(_read, image_size=own.image_size)),
+        clips=LazyClips(entries, partial(_read, image_size=own.image_size or (1, 1))),
         skeleton=skeletons.get("openpose18"),
         preparation={"name": "kinetics", "scored": True, **size, **record},
         label_names=_names(labels, where),
     )
 
 
-@dataclass(frozen=True)
-class _Label:
-    """What a label file says of a clip."""
-
-    name: str
-    index: int
-    has_skeleton: bool
-
-
-class _Listed(NamedTuple):
-    """A clip's file, and its class and split by the label file."""
-
-    id: str
-    member: Member
-    split: str
-    label: int
-
-
-def _read(listed: _Listed, *, image_size: tuple[int, int] | None = None) -> Clip | LeftOut:
-    content = read_member(listed.member, limit=_MAX_CLIP_SIZE)
-    clip = _parse(listed.id, content, image_size=image_size)
-    if isinstance(clip, LeftOut):
-        return clip
-    if clip.label not in (-1, listed.label):
-        message = f"'label_index' is {clip.label}, in {listed.split}_label.json {listed.label}"
-        return LeftOut(clip.id, "cannot be read", message)
-    return replace(clip, label=listed.label, splits=(listed.split,))
-
-
-def _entry(member: Member, split: str, labels: dict[str, _Label]) -> _Listed | LeftOut:
+def _entry(member: Member, split: str, labels: Mapping[str, _Label]) -> _Listed | LeftOut:
     label = labels.get(member.id)
     if label is None:
         return LeftOut(member.id, "not in the label file", f"{split}_label.json")
     if not label.has_skeleton:
         return LeftOut(member.id, "nobody in any frame", "'has_skeleton' is false")
-    return _Listed(member.id, member, split, label.index)
+    return _Listed(member.id, member, split, label.label_index)
 
 
 def _labels(member: Member) -> dict[str, _Label]:
     try:
-        document = json.loads(read_member(member, limit=_MAX_LABELS_SIZE))
-        if not isinstance(document, dict):
-            raise ValueError("no dict")
-        labels = {
-            name: _Label(entry["label"], entry["label_index"], entry["has_skeleton"])
-            for name, entry in document.items()
-        }
-        for clip_id, label in labels.items():
-            if not clip_id.isprintable() or not 0 < len(clip_id) <= 255:
-                raise ValueError(f"unexpected name {clip_id!r:.200}")
-            fits = type(label.name) is str and type(label.has_skeleton) is bool
-            if not fits or type(label.index) is not int or not 0 <= label.index < _MAX_CLASSES:
-                raise ValueError(f"unexpected {label!r:.200}")
+        return TypeAdapter(dict[str, _Label]).validate_json(read_member(member))
     except DAMAGE as error:
+        reason = _first(error) if isinstance(error, ValidationError) else str(error)
         raise ValueError(
-            f"{member.source}: {member.name} is not a label file of Kinetics-Skeleton "
-            f"({type(error).__name__}: {error}): expected has_skeleton, label and label_index for "
-            "each clip; get it again"
+            f"{member.source}: {member.name} is not a label file of Kinetics-Skeleton ({reason}): "
+            "expected has_skeleton, label and label_index for each clip; get it again"
         ) from error
-    return labels
 
 
-def _names(labels: dict[str, dict[str, _Label]], where: str) -> tuple[str, ...]:
+def _first(error: ValidationError) -> str:
+    """What is wrong first, and where."""
+    found = error.errors()[0]
+    return f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+
+
+def _names(labels: Mapping[str, Mapping[str, _Label]], where: str) -> tuple[str, ...]:
     """Class names in the order of the labels."""
     names: dict[int, str] = {}
     for label in (label for part in labels.values() for label in part.values()):
-        if names.setdefault(label.index, label.name) != label.name:
+        if names.setdefault(label.label_index, label.label) != label.label:
             raise ValueError(
-                f"{where}: class {label.index} is called {names[label.index]!r:.80} and "
-                f"{label.name!r:.80} in the label files: they are of different data sets"
+                f"{where}: class {label.label_index} is called {names[label.label_index]!r:.80} "
+                f"and {label.label!r:.80} in the label files: they are of different data sets"
             )
     gaps = sorted(set(range(len(names))) - set(names))
     if gaps == [0] and len(names) > 1:
@@ -200,45 +180,34 @@ def _names(labels: dict[str, dict[str, _Label]], where: str) -> tuple[str, ...]:
     return tuple(names[i] for i in range(len(names)))
 
 
-def _parse(
-    clip_id: str, content: bytes, *, image_size: tuple[int, int] | None = None
-) -> Clip | LeftOut:
-    """Read a clip's file. Its class is the file's `label_index`, or -1 without one."""
+def _read(listed: _Listed, *, image_size: tuple[int, int]) -> Clip | LeftOut:
     try:
-        document = json.loads(content)
-        keypoints = _keypoints(document["data"], image_size or (1, 1))
-        label = document.get("label_index", -1)
-        if type(label) is not int:
-            raise ValueError("'label_index' is no whole number")
-    except (LookupError, TypeError, AttributeError, OverflowError) as error:
+        document = _Document.model_validate_json(read_member(listed.member))
+    except ValidationError as error:
         raise ValueError(
             "expected 'data', a list of frames with 'frame_index' and 'skeleton', a list with "
-            f"'pose' and 'score' ({type(error).__name__}: {error!s:.100})"
+            f"'pose' and 'score' ({_first(error)})"
         ) from error
+    keypoints = _keypoints(document.data, image_size)
     if not keypoints[..., 2].any():
-        return LeftOut(clip_id, "nobody in any frame")
-    return Clip(clip_id, keypoints, label)
+        return LeftOut(listed.id, "nobody in any frame")
+    if document.label_index not in (-1, listed.label):
+        found = f"'label_index' is {document.label_index}"
+        message = f"{found}, in {listed.split}_label.json {listed.label}"
+        return LeftOut(listed.id, "cannot be read", message)
+    return Clip(listed.id, keypoints, listed.label, (listed.split,))
 
 
-def _keypoints(frames: Any, image_size: tuple[int, int]) -> np.ndarray:
+def _keypoints(frames: Sequence[_Frame], image_size: tuple[int, int]) -> np.ndarray:
     """Select persons and scale coordinates: (M, T, 18, 3) float32, M at most 2."""
-    numbers, slots, rows = [], [], []
+    slots, rows = [], []
     for frame in frames:
-        number = frame["frame_index"]
-        if type(number) is not int:
-            raise ValueError("'frame_index' is no whole number")
-        numbers.append(number)
-        for slot, person in enumerate(frame["skeleton"][:_PERSONS_SEEN]):
-            pose, score = person["pose"], person["score"]
-            if len(pose) != 2 * _JOINTS or len(score) != _JOINTS:
-                raise ValueError(
-                    f"frame {number}: expected 'pose' of {2 * _JOINTS} numbers and 'score' of "
-                    f"{_JOINTS}, found {len(pose)} and {len(score)}"
-                )
-            slots.append((number, slot))
-            rows.append([*pose, *score])
+        for slot, person in enumerate(frame.skeleton[:_PERSONS_SEEN]):
+            slots.append((frame.frame_index, slot))
+            rows.append([*person.pose, *person.score])
     if not rows:
         return np.zeros((0, 0, _JOINTS, 3), dtype=np.float32)
+    numbers = [frame.frame_index for frame in frames]
     first, last = min(numbers), max(numbers)
     if last - first >= _MAX_FRAMES:
         raise ValueError(f"frames {first} to {last}: expected at most {_MAX_FRAMES}")
@@ -264,7 +233,7 @@ def _centered(values: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
 
 IMPORTER = Importer(
     title="Kinetics-Skeleton, folders kinetics_train and kinetics_val of JSON files, or their zips",
-    datasets=(get("kinetics400"),),
+    datasets=(DATASETS["kinetics400"],),
     is_source=_is_source,
     read=read_clips,
     options=("image_size",),

@@ -14,79 +14,58 @@ import json
 import re
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.datasets import DATASETS, Dataset
-from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
+from msg3d_lab.data.formats.named_files import NamedFile, NamedFiles
 from msg3d_lab.data.formats.own.options import NOTHING, OwnData
-from msg3d_lab.data.formats.zip_or_folder import (
-    Member,
-    digest_members,
-    has_members,
-    list_members,
-    read_member,
-)
+from msg3d_lab.data.formats.zip_or_folder import read_member
 from msg3d_lab.data.preprocess import center_on, prepare_3d
 from msg3d_lab.skeletons import Skeleton
 
-_NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
+_FILES = NamedFiles(
+    title="NW-UCLA",
+    example="a01_s01_e00_v01.json",
+    pattern=re.compile(r"(a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d))"),
+    format="NW-UCLA all_sqe",
+)
 _ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)  # in the order of the labels
 # Views to train on and to test on.
 _PROTOCOLS = {"xview": ((1, 2), (3,)), "view1to2": ((1,), (2,)), "view2to1": ((2,), (1,))}
 _CENTER = 1  # the spine, as in CTR-GCN
 
 
-def _is_source(path: Path) -> bool:
-    return has_members(path, _is_clip)
-
-
-def _is_clip(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix == ".json" and _NAME.fullmatch(path.stem) is not None
-
-
 def read_clips(sources: Sequence[Path], *, dataset: Dataset, own: OwnData = NOTHING) -> Recordings:
     """List the clips of folders and zips. Each is read and prepared when it is asked for.
 
-    Args:
-        sources: folders and zips.
-        dataset: NW-UCLA.
-        own: the preparation, "center" (the spine of the first frame becomes the origin, as in the
-            field; the default) or "align" (`prepare_3d`: also turned to the body).
-
-    Raises:
-        FileNotFoundError: there is no such folder or file.
-        ValueError: not a zip, no clips in it, or another preparation.
+    The preparation of `own` is "center" (the spine of the first frame becomes the origin, as in the
+    field; the default) or "align" (`prepare_3d`: also turned to the body).
     """
     prepare = own.prepare or "center"
     if prepare not in ("center", "align"):
         raise ValueError(f"expected a preparation center or align of NW-UCLA, found {prepare!r}")
-    members = [m for m in list_members(sources, suffix=".json") if _is_clip(m.name)]
-    if not members:
-        raise ValueError(
-            f"{sources[0]} has no NW-UCLA clips: expected files such as a01_s01_e00_v01.json"
-        )
-    record = source_record("NW-UCLA all_sqe", sources, digest_members(members))
+    files, record = _FILES.find(sources)
     aligned = skeletons.get("nw-ucla20") if prepare == "align" else None
     done = {"name": "prepare_3d"} if aligned else {"name": "center_on", "joint": _CENTER}
     return Recordings(
-        clips=LazyClips(members, partial(_read, aligned=aligned)),
+        clips=LazyClips(files, partial(_read, aligned=aligned)),
         skeleton=skeletons.get("nw-ucla20"),
         preparation=done | record,
     )
 
 
-def _read(member: Member, *, aligned: Skeleton | None) -> Clip:
-    match, document = _NAME.fullmatch(member.id), json.loads(read_member(member))
-    if match is None or not isinstance(document, dict) or "skeletons" not in document:
+def _read(file: NamedFile, *, aligned: Skeleton | None) -> Clip:
+    document = json.loads(read_member(file.member))
+    if not isinstance(document, dict) or "skeletons" not in document:
         raise ValueError("expected a JSON object with 'skeletons'")
-    action, subject, _, view = map(int, match.groups())
+    action, subject, _, view = file.numbers
     if action not in _ACTIONS or view not in (1, 2, 3):
-        raise ValueError(f"expected an action of {_ACTIONS} and a view 1 to 3, found {member.id}")
+        raise ValueError(f"expected an action of {_ACTIONS} and a view 1 to 3, found {file.id}")
     splits = [
         f"{name}_{half}"
         for name, views in _PROTOCOLS.items()
@@ -100,7 +79,7 @@ def _read(member: Member, *, aligned: Skeleton | None) -> Clip:
     if joints.ndim != 3 or joints.shape[1:] != (20, 3) or not len(joints):
         raise ValueError(f"expected 'skeletons' (frames, 20, 3), found {joints.shape}")
     return Clip(
-        id=member.id,
+        id=file.id,
         keypoints=prepare_3d(joints[None], aligned)
         if aligned
         else center_on(joints[None], _CENTER),
@@ -114,7 +93,7 @@ def _read(member: Member, *, aligned: Skeleton | None) -> Clip:
 IMPORTER = Importer(
     title="NW-UCLA's all_sqe folder or zip",
     datasets=(DATASETS["nw-ucla"],),
-    is_source=_is_source,
+    is_source=_FILES.is_source,
     read=read_clips,
     options=("prepare",),
     version=2,

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait as wait_for
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,10 @@ class Chunks:
 
     Args:
         clips: what to read; picklable.
-        document: the document of the new store, see `store_document`. Chunks that are found are
-            used if the document, the number of clips and `stamp` are those they were read with.
-        out: the new store.
+        document: of the new store, `out`; see `store_document`. Chunks that are found are used if
+            the document, the number of clips and `stamp` are those they were read with.
         stamp: changes whenever the source or the importer does.
         workers: processes; 1 reads in this process. Default: one per core, at most 16.
-        chunk_size: recordings per chunk.
     """
 
     def __init__(
@@ -50,8 +48,6 @@ class Chunks:
         workers: int | None = None,
         chunk_size: int = _CHUNK_SIZE,
     ) -> None:
-        if workers is not None and workers < 1:
-            raise ValueError(f"expected at least one worker, found {workers}")
         self.clips, self.document, self.chunk_size = clips, document, chunk_size
         self.workers = workers or min(16, _num_cores())
         content = json.dumps([document, len(clips), chunk_size, stamp], sort_keys=True)
@@ -66,11 +62,7 @@ class Chunks:
         return len(self.clips) - sum(len(self._chunk(start)) for start in self._missing)
 
     def read(self) -> Iterator[int]:
-        """Read what is missing; yield the number of recordings of each chunk when it is finished.
-
-        Raises:
-            ChildProcessError: a process died.
-        """
+        """Read what is missing; yield the number of recordings of each chunk when finished."""
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             tasks = [(self._chunk(s), self.document, self._path(s)) for s in self._missing]
@@ -142,11 +134,11 @@ def _end_with_parent() -> None:
     """End this process when its parent is killed; without this it would wait forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
 
 
-def _exit_after(sentinel: int) -> None:
-    wait_for([sentinel])
+def _exit_after(parent: BaseProcess) -> None:
+    parent.join()
     os._exit(1)
 
 

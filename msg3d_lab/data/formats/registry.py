@@ -12,19 +12,14 @@ from typing import Any
 
 from msg3d_lab.data.clips import checked_clips
 from msg3d_lab.data.datasets import Dataset, default_store
-from msg3d_lab.data.formats import (
-    agcn_arrays,
-    ctrgcn_npz,
-    kinetics,
-    ntu_raw,
-    nw_ucla,
-    openmmlab,
-    utd_mhad,
-)
+from msg3d_lab.data.formats import kinetics, nw_ucla, utd_mhad
 from msg3d_lab.data.formats.image_range import refuse_outside
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
+from msg3d_lab.data.formats.ntu import raw
+from msg3d_lab.data.formats.openmmlab import pickles
 from msg3d_lab.data.formats.own import recordings as own
 from msg3d_lab.data.formats.own.options import NOTHING, OwnData
+from msg3d_lab.data.formats.padded import agcn, ctrgcn
 from msg3d_lab.data.formats.parallel import Chunks
 from msg3d_lab.data.store import open_store, store_document, write_entries
 from msg3d_lab.files import write_aside
@@ -32,10 +27,10 @@ from msg3d_lab.skeletons import Skeleton
 
 # In this order they are asked whether a source is theirs.
 IMPORTERS: tuple[Importer, ...] = (
-    ntu_raw.IMPORTER,
-    openmmlab.IMPORTER,
-    agcn_arrays.IMPORTER,
-    ctrgcn_npz.IMPORTER,
+    raw.IMPORTER,
+    pickles.IMPORTER,
+    agcn.IMPORTER,
+    ctrgcn.IMPORTER,
     nw_ucla.IMPORTER,
     utd_mhad.IMPORTER,
     kinetics.IMPORTER,
@@ -115,9 +110,11 @@ def import_dataset(
         sources, dataset=dataset, own=said, bodies=bodies, keep_missing=keep_missing
     )
     recordings, document = opened.recordings, opened.document
-    path = Path(out) if out is not None else _default_store(dataset, recordings)
+    done = recordings.preparation
+    path = default_store(dataset, recordings.skeleton.name, preparation=done.get("name"))
+    path = path if out is None else Path(out)
     _check_free(path)
-    recordings = replace(recordings, clips=refuse_outside(recordings.clips, recordings.preparation))
+    recordings = replace(recordings, clips=refuse_outside(recordings.clips, done))
     stamp = f"{opened.importer.version} {_modification_stamp(sources)}"
     _write(path, recordings, document, stamp=stamp, workers=workers, progress=progress)
     left_out, table = open_store(path).left_out, left_out_path(path)
@@ -131,17 +128,11 @@ def import_dataset(
 
 @dataclass(frozen=True)
 class Opened:
-    """Recordings that are ready to be read, one after the other.
-
-    Args:
-        importer: of their format.
-        recordings: what it found.
-        document: of the store that they would become, see `store_document`.
-    """
+    """Recordings that are ready to be read, one after the other."""
 
     importer: Importer
     recordings: Recordings
-    document: dict[str, Any]
+    document: dict[str, Any]  # of the store that they would become, see `store_document`
 
 
 def open_recordings(
@@ -169,8 +160,8 @@ def open_recordings(
         if not path.exists():
             raise FileNotFoundError(f"no file or folder {path} to import")
     importer, facts = _choose(sources, dataset, layout=own.layout is not None)
-    raw = {"bodies": bodies, "keep_missing": keep_missing}
-    options: dict[str, Any] = {name: value for name, value in raw.items() if value is not None}
+    given = {"bodies": bodies, "keep_missing": keep_missing}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     wrong = [name for name in (*own.given, *options) if name not in importer.options]
     if wrong:
         raise ValueError(
@@ -182,24 +173,25 @@ def open_recordings(
     if own.given:
         options["own"] = own
     recordings = importer.read(sources, dataset=facts, **options)
+    notes = list(recordings.notes)
     document = store_document(
         dataset=dataset,
         skeleton=recordings.skeleton,
         label_names=recordings.label_names or facts.label_names,
         channels=recordings.channels,
-        preparation=recordings.preparation | _notes(recordings),
+        preparation=recordings.preparation | ({"notes": notes} if notes else {}),
     )
     return Opened(importer, recordings, document)
-
-
-def _default_store(dataset: str, recordings: Recordings) -> Path:
-    preparation = recordings.preparation.get("name")
-    return default_store(dataset, recordings.skeleton.name, preparation=preparation)
 
 
 def left_out_path(store: str | Path) -> Path:
     """Return the path of the table of what was left out of a store: `STORE.left-out.csv`."""
     return Path(store).with_name(f"{Path(store).name}.left-out.csv")
+
+
+def detect_format(source: Path) -> Importer | None:
+    """Return the importer of a file or folder in one of the field's formats, if it is one."""
+    return next((importer for importer in IMPORTERS if importer.is_source(source)), None)
 
 
 def _choose(sources: Sequence[Path], name: str, *, layout: bool) -> tuple[Importer, Dataset]:
@@ -209,12 +201,18 @@ def _choose(sources: Sequence[Path], name: str, *, layout: bool) -> tuple[Import
     """
     mine = Dataset(name, title=name, layouts=(), label_names=(), protocols=())
     known = {dataset.name: dataset for importer in IMPORTERS for dataset in importer.datasets}
-    if layout:
-        found = detect_format(sources[0])
-        if found is None or "layout" not in found.options:
-            return own.IMPORTER, mine
-    importer = _detect(sources)
-    if name in known and known[name] in importer.datasets:
+    found = {source: detect_format(source) for source in sources}
+    importer = found[sources[0]]
+    if layout and (importer is None or "layout" not in importer.options):
+        return own.IMPORTER, mine
+    for source, one in found.items():
+        if one is None:
+            raise ValueError(_describe_unknown(source))
+    assert importer is not None
+    if len(set(map(id, found.values()))) > 1:
+        named = ", ".join(f"{path} ({one.title})" for path, one in found.items() if one is not None)
+        raise ValueError(f"the sources are of different formats: {named}; import them one by one")
+    if known.get(name) in importer.datasets:
         return importer, known[name]
     if name in known:
         names = " and ".join(other.name for other in importer.datasets)
@@ -230,34 +228,13 @@ def _choose(sources: Sequence[Path], name: str, *, layout: bool) -> tuple[Import
     )
 
 
-def _notes(recordings: Recordings) -> dict[str, Any]:
-    return {"notes": list(recordings.notes)} if recordings.notes else {}
-
-
-def _detect(sources: Sequence[Path]) -> Importer:
-    """Find the one importer of all sources."""
-    found = [_detect_one(source) for source in sources]
-    if any(other is not found[0] for other in found):
-        named = ", ".join(f"{path} ({i.title})" for path, i in zip(sources, found, strict=True))
-        raise ValueError(f"the sources are of different formats: {named}; import them one by one")
-    return found[0]
-
-
-def detect_format(source: Path) -> Importer | None:
-    """Return the importer of a file or folder in one of the field's formats, if it is one."""
-    return next((importer for importer in IMPORTERS if importer.is_source(source)), None)
-
-
-def _detect_one(source: Path) -> Importer:
-    importer = detect_format(source)
-    if importer is not None:
-        return importer
+def _describe_unknown(source: Path) -> str:
     if source.is_file() and not zipfile.is_zipfile(source):
         with source.open("rb") as file:
             if file.read(2) == b"PK":
-                raise ValueError(f"{source} is a zip that is cut short: download it again")
+                return f"{source} is a zip that is cut short: download it again"
     known = "; ".join(importer.title for importer in IMPORTERS)
-    raise ValueError(
+    return (
         f"{source} is of no format that can be imported: expected {known}. For skeletons of your "
         "own, give their joint layout with --layout (layout=)"
     )

@@ -10,96 +10,71 @@ Source: Chen, Jafari and Kehtarnavaz, ICIP 2015; the axes were found in the 861 
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.datasets import DATASETS, Dataset, utd_mhad_splits
-from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
-from msg3d_lab.data.formats.matlab import read_array
-from msg3d_lab.data.formats.zip_or_folder import (
-    Member,
-    digest_members,
-    has_members,
-    list_members,
-    read_member,
-)
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
+from msg3d_lab.data.formats.named_files import NamedFile, NamedFiles
+from msg3d_lab.data.formats.zip_or_folder import read_member
 from msg3d_lab.data.preprocess import center_on
 
-_NAME = re.compile(r"(a(\d{1,2})_s(\d)_t(\d))_skeleton")
+_FILES = NamedFiles(
+    title="UTD-MHAD",
+    example="a1_s1_t1_skeleton.mat",
+    pattern=re.compile(r"(a(\d{1,2})_s(\d)_t(\d))_skeleton"),
+    format="UTD-MHAD skeletons",
+)
 _VARIABLE = "d_skel"
 _ACTIONS, _SUBJECTS, _TRIALS = range(1, 28), range(1, 9), range(1, 5)
 _CENTER = 2  # the spine, as for NW-UCLA
-_LARGEST_FILE = 1 << 18  # bytes; those of the data set have up to 30,000
-
-
-class _Recording(NamedTuple):
-    id: str
-    member: Member
-
-
-def _is_source(path: Path) -> bool:
-    return has_members(path, _is_clip)
-
-
-def _is_clip(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix == ".mat" and _NAME.fullmatch(path.stem) is not None
 
 
 def read_clips(sources: Sequence[Path], *, dataset: Dataset) -> Recordings:
-    """List the clips of folders and zips. Each is read and centred when it is asked for.
-
-    Raises:
-        FileNotFoundError: there is no such folder or file.
-        ValueError: not a zip, or no clips in it.
-    """
-    members = [m for m in list_members(sources, suffix=".mat") if _is_clip(m.name)]
-    if not members:
-        raise ValueError(
-            f"{sources[0]} has no UTD-MHAD clips: expected files such as a1_s1_t1_skeleton.mat"
-        )
-    record = source_record("UTD-MHAD skeletons", sources, digest_members(members))
+    """List the clips of folders and zips. Each is read and centred when it is asked for."""
+    files, record = _FILES.find(sources)
     return Recordings(
-        clips=LazyClips([_Recording(m.id.removesuffix("_skeleton"), m) for m in members], _read),
+        clips=LazyClips(files, _read),
         skeleton=skeletons.get("utd-mhad20"),
         preparation={"name": "center_on", "joint": _CENTER, **record},
     )
 
 
-def _read(recording: _Recording) -> Clip:
-    match = _NAME.fullmatch(recording.member.id)
-    action, subject, trial = map(int, match.groups()[1:]) if match else (0, 0, 0)
+def _read(file: NamedFile) -> Clip:
+    import scipy.io
+
+    action, subject, trial = file.numbers
     if action not in _ACTIONS or subject not in _SUBJECTS or trial not in _TRIALS:
         raise ValueError(
-            f"expected action 1 to 27, subject 1 to 8 and trial 1 to 4, found {recording.id}"
+            f"expected action 1 to 27, subject 1 to 8 and trial 1 to 4, found {file.id}"
         )
-    joints = _joints(read_member(recording.member, limit=_LARGEST_FILE))
+    content = io.BytesIO(read_member(file.member))
+    try:
+        # The stubs of SciPy know paths only.
+        found = scipy.io.loadmat(content, variable_names=_VARIABLE)  # type: ignore[arg-type]
+    except Exception as error:  # a damaged file may lead to any
+        raise ValueError(f"not a MATLAB file of version 5, or damaged: {error}") from error
+    joints = np.asarray(found.get(_VARIABLE))
+    if joints.ndim != 3 or joints.shape[:2] != (20, 3) or not joints.shape[2]:
+        raise ValueError(f"expected {_VARIABLE} (20, 3, frames), found {joints.shape}")
     return Clip(
-        id=recording.id,
-        keypoints=center_on(joints[None], _CENTER),
+        id=file.id,
+        keypoints=center_on(joints.transpose(2, 0, 1)[None], _CENTER),
         label=action - 1,
         splits=utd_mhad_splits(subject),
         subject=subject,
     )
 
 
-def _joints(content: bytes) -> np.ndarray:
-    """Read a MATLAB file's joints: (20, 3, T) in the file -> (T, 20, 3)."""
-    joints = read_array(content, _VARIABLE)
-    if joints.ndim != 3 or joints.shape[:2] != (20, 3) or not joints.shape[2]:
-        raise ValueError(f"expected {_VARIABLE} (20, 3, frames), found {joints.shape}")
-    return joints.transpose(2, 0, 1)
-
-
 IMPORTER = Importer(
     title="UTD-MHAD's folder or zip of skeletons",
     datasets=(DATASETS["utd-mhad"],),
-    is_source=_is_source,
+    is_source=_FILES.is_source,
     read=read_clips,
 )

@@ -36,23 +36,14 @@ _LEG: tuple[Limb, Limb] = ("left leg", "right leg")
 
 @dataclass
 class Scene:
-    """The input of a script.
+    """The input of a script."""
 
-    Args:
-        rng: the clip's own generator.
-        u: (T,) the clock of the action.
-        side: the side of the leading hand; mostly the subject's dominant one.
-        bodies: one per performer.
-        motions: one per performer, to be written to.
-        gap: distance between two performers who face each other, in metres.
-    """
-
-    rng: np.random.Generator
-    u: np.ndarray
-    side: int
-    bodies: list[Body]
-    motions: list[Motion]
-    gap: float
+    rng: np.random.Generator  # the clip's own generator
+    u: np.ndarray  # (T,) the clock of the action
+    side: int  # the side of the leading hand; mostly the subject's dominant one
+    bodies: list[Body]  # one per performer
+    motions: list[Motion]  # one per performer, to be written to
+    gap: float  # distance between two performers who face each other, in metres
 
     def vary(self, value: float, spread: float = 0.12) -> float:
         """A value that differs a little between clips."""
@@ -68,25 +59,15 @@ Script = Callable[[Scene], tuple[Limb, ...]]
 
 @dataclass(frozen=True)
 class ActionClass:
-    """One class of the embedded data set.
+    """One class of the embedded data set."""
 
-    Args:
-        name: of the action.
-        description: a sentence.
-        differs: how it differs from the classes that share its poses.
-        limbs: the limbs that can carry it; those of a clip are given by `evidence`.
-        seconds: duration of the action at a normal tempo.
-        script: performs it.
-        persons: number of performers.
-    """
-
-    name: str
-    description: str
-    differs: Difference
-    limbs: tuple[Limb, ...]
-    seconds: float
-    script: Script
-    persons: int = 1
+    name: str  # of the action
+    description: str  # a sentence
+    differs: Difference  # how it differs from the classes that share its poses
+    limbs: tuple[Limb, ...]  # the limbs that can carry it; those of a clip are given by `evidence`
+    seconds: float  # duration of the action at a normal tempo
+    script: Script  # performs it
+    persons: int = 1  # number of performers
 
     @property
     def joints(self) -> tuple[int, ...]:

@@ -58,17 +58,12 @@ _NOISE[[21, 22, 23, 24]] *= 2.0
 
 @dataclass(frozen=True)
 class Evidence:
-    """What carries the action of one clip.
+    """What carries the action of one clip."""
 
-    Args:
-        joints: the joints of the acting limbs, numbers of the ntu25 layout.
-        frames: (start, stop) of the action, stop excluded, in frames of the stored clip.
-        persons: the acting persons.
-    """
-
-    joints: tuple[int, ...]
+    joints: tuple[int, ...]  # the joints of the acting limbs, numbers of the ntu25 layout
+    # (start, stop) of the action, stop excluded, in frames of the stored clip
     frames: tuple[int, int]
-    persons: tuple[int, ...]
+    persons: tuple[int, ...]  # the acting persons
 
 
 @dataclass(frozen=True)
@@ -112,9 +107,6 @@ def generate(
 
 def evidence(sample_id: str, *, seed: int = SEED) -> Evidence:
     """Return the joints, frames and persons that carry a clip's action, given its name.
-
-    Raises:
-        ValueError: not the name of a synthetic clip.
 
     Example:
         >>> evidence("S001C001P001R001A015").persons
@@ -175,9 +167,6 @@ def record(sample_id: str, *, seed: int = SEED) -> tuple[np.ndarray, Evidence]:
         Keypoints (M, T, 25, 3) float32, zeros where a person is not tracked; and the evidence.
 
     Units: metres in the camera's frame (x to its left, y up, z away from it); frames at 30 fps.
-
-    Raises:
-        ValueError: not the name of a synthetic clip.
     """
     name = _parse(sample_id)
     action = CLASSES[name.action - 1]

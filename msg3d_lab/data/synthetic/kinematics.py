@@ -69,26 +69,18 @@ class Contact:
 
 
 class Motion:
-    """The motion of one person over T frames. It starts as standing still; scripts add to it.
-
-    Attributes:
-        frames: T.
-        hands: (2, T, 3): each wrist from its shoulder as (outwards, up, front), in arm lengths;
-            turns with the chest.
-        feet: (2, T, 3): each ankle from where it stands as (outwards, up, front), in leg lengths.
-        pelvis: (T, 3) displacement in leg lengths (left, up, front).
-        lean: (T, 3) angles of the chest in radians: forwards, turned left, tilted to the right.
-        knees_in: (2, T) how far the knees point inwards rather than to the front.
-        contacts: hands that are pulled to a point.
-    """
+    """The motion of one person over T frames. It starts as standing still; scripts add to it."""
 
     def __init__(self, frames: int) -> None:
-        self.frames = frames
+        self.frames = frames  # T
+        # Each wrist from its shoulder: (outwards, up, front) in arm lengths; turns with the chest.
         self.hands = np.tile(np.array([0.13, -0.96, 0.10]), (2, frames, 1))
+        # Each ankle from where it stands as (outwards, up, front), in leg lengths.
         self.feet = np.zeros((2, frames, 3))
-        self.pelvis = np.zeros((frames, 3))
+        self.pelvis = np.zeros((frames, 3))  # displacement in leg lengths (left, up, front)
+        # Angles of the chest in radians: forwards, turned left, tilted to the right.
         self.lean = np.zeros((frames, 3))
-        self.knees_in = np.zeros((2, frames))
+        self.knees_in = np.zeros((2, frames))  # how far knees point inwards, not to the front
         self.contacts: list[Contact] = []
 
 

@@ -319,21 +319,15 @@ def test_draw_is_finite_and_of_the_right_shapes(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rotation": (0, 181, 0)}, r"three largest angles in 0\.\.180, found \(0, 181, 0\)"),
-        ({"rotation": (0, -5, 0)}, "three largest angles"),
-        ({"rotation": (10, 10)}, "three largest angles"),
-        ({"rotation": (0, 0, np.nan)}, "three largest angles"),
-        ({"scale": (1.5, 0.5)}, r"scale \(smallest, largest\) above 0, found \(1\.5, 0\.5\)"),
-        ({"scale": (0, 1)}, "scale"),
+        ({"rotation": (0, 181, 0)}, r"three angles in 0\.\.180, found \(0, 181, 0\)"),
+        ({"rotation": (0, 0, np.nan)}, "rotation"),
+        ({"scale": (1.5, 0.5)}, r"scale: \(smallest, largest\) above 0, found \(1\.5, 0\.5\)"),
         ({"scale": (1, np.inf)}, "scale"),
-        ({"shear": -0.1}, r"shear of 0 or more, found -0\.1"),
-        ({"shear": np.nan}, "shear"),
-        ({"flip": 1.1}, r"flip \(a probability\) in 0\.\.1, found 1\.1"),
-        ({"joint_masking": 1}, r"joint_masking \(a fraction\) from 0 to less than 1, found 1"),
+        ({"shear": -0.1}, r"shear: 0 or more, found -0\.1"),
+        ({"flip": 1.1}, r"flip: a probability in 0\.\.1, found 1\.1"),
+        ({"joint_masking": 1}, "joint_masking: a fraction below 1, found 1"),
         ({"frame_masking": -0.1}, "frame_masking"),
-        ({"crop": (0, 1)}, r"crop \(smallest, largest fraction\) above 0 and up to 1"),
-        ({"crop": (0.9, 0.5)}, "crop"),
-        ({"crop": (0.5, 1.5)}, "crop"),
+        ({"crop": (0.9, 0.5)}, r"crop: \(smallest, largest\) in 0\.\.1"),
     ],
 )
 def test_augment_refuses_numbers_out_of_range(options, message):

@@ -10,7 +10,7 @@ import pytest
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import LeftOut
-from msg3d_lab.data.datasets import get
+from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.data.formats import nw_ucla
 from msg3d_lab.data.formats.registry import import_dataset
 from msg3d_lab.data.preprocess import prepare_3d
@@ -18,7 +18,7 @@ from msg3d_lab.data.store import open_store
 
 
 def read_clips(source):
-    return nw_ucla.read_clips([source], dataset=get("nw-ucla"))
+    return nw_ucla.read_clips([source], dataset=DATASETS["nw-ucla"])
 
 
 NAMES = {"a01_s01_e00_v01": 1, "a08_s02_e03_v02": 7, "a12_s10_e01_v03": 10}

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import pickle
-import tracemalloc
 import zipfile
 from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.formats.importer import LazyClips
@@ -71,76 +68,12 @@ def test_what_is_left_out_unread_stays_so(tmp_path):
     assert list(clips) == [LeftOut("x", "too dark")]
 
 
-@pytest.mark.parametrize(
-    "name", ["../a.num", "/a.num", "x/../../a.num", "..\\a.num", "C:/a.num", "C:a.num"]
-)
-def test_zips_that_point_outside_are_refused(tmp_path, name):
-    archive = make_zip(tmp_path / "z.zip", {"good.num": "1", name: "2"})
-    with pytest.raises(ValueError, match=r"z\.zip was refused: its entry .* points outside"):
-        list_members([archive], suffix=".num")
-
-
 def test_what_is_no_source_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="none"):
         list_members([tmp_path / "none"], suffix=".num")
     (tmp_path / "z.zip").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(ValueError, match="not a zip, or it is damaged or cut short"):
         list_members([tmp_path / "z.zip"], suffix=".num")
-
-
-def test_unpacking_is_bounded(tmp_path):
-    bomb = make_zip(tmp_path / "bomb.zip", {"a.num": b"0" * 10_000_000})
-    assert bomb.stat().st_size < 20_000
-    (out,) = LazyClips(list_members([bomb], suffix=".num"), partial(read, limit=1_000_000))
-    assert (out.id, out.reason) == ("a", "cannot be read")
-    assert "10000000 bytes" in out.detail
-    # An archive that claims less than it holds: no more than the claim is unpacked.
-    content = bytearray(bomb.read_bytes())
-    small = (1000).to_bytes(4, "little")
-    for place in (22, content.index(b"PK\x01\x02") + 24):
-        content[place : place + 4] = small
-    bomb.write_bytes(content)
-    (out,) = LazyClips(list_members([bomb], suffix=".num"), read)
-    assert (out.id, out.reason) == ("a", "cannot be read")
-
-
-@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_an_archive_that_claims_less_than_it_holds_takes_no_memory(tmp_path, method):
-    bomb = tmp_path / "bomb.zip"
-    with zipfile.ZipFile(bomb, "w", method) as archive:
-        archive.writestr("a.num", b"0" * 40_000_000)
-    content = bytearray(bomb.read_bytes())
-    for place in (22, content.index(b"PK\x01\x02") + 24):
-        content[place : place + 4] = (1000).to_bytes(4, "little")
-    bomb.write_bytes(content)
-    clips = LazyClips(list_members([bomb], suffix=".num"), read)
-    tracemalloc.start()
-    (out,) = clips
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert (out.id, out.reason) == ("a", "cannot be read")
-    assert peak < 5_000_000
-
-
-def test_every_flipped_byte_of_a_zip_is_an_error_left_out_or_harmless(tmp_path):
-    path = make_zip(tmp_path / "z.zip", {"x/a.num": "1.5", "x/b.num": "2.25"})
-    content = path.read_bytes()
-    for place in range(len(content)):
-        for flip in (1, 2, 8, 14, 128, content[place]):
-            damaged = bytearray(content)
-            damaged[place] ^= flip
-            other = tmp_path / f"{place}-{flip}.zip"
-            other.write_bytes(damaged)
-            has_members(other, lambda name: False)
-            try:
-                entries = list(LazyClips(list_members([other], suffix=".num"), read))
-            except ValueError:
-                continue
-            finally:
-                other.unlink()
-            for entry in entries:
-                if isinstance(entry, Clip) and entry.id in "ab":
-                    assert entry.keypoints == {"a": 1.5, "b": 2.25}[entry.id]
 
 
 def test_what_macos_adds_is_passed_over(tmp_path):
@@ -168,18 +101,6 @@ def test_whatever_damaged_content_raises_leaves_out_that_recording(tmp_path, err
     assert LazyClips(list_members([archive], suffix=".num"), read)[0].reason == "cannot be read"
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_two_files_of_one_name_are_not_confused(tmp_path):
-    """The size that is checked must be that of what is read."""
-    path = tmp_path / "twice.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.num", "1")
-        archive.writestr("a.num", b"0" * 10_000_000)
-    first, second = LazyClips(list_members([path], suffix=".num"), partial(read, limit=1000))
-    assert first == LeftOut("a", "cannot be read", "the archive has two files of this name")
-    assert "10000000 bytes" in second.detail
-
-
 def test_a_source_that_is_gone_is_an_error_and_no_recording_is_left_out(tmp_path):
     archive = make_zip(tmp_path / "z.zip", {"a.num": "1"})
     clips = LazyClips(list_members([archive], suffix=".num"), read)
@@ -204,24 +125,3 @@ def test_has_members_looks_at_names(folder, tmp_path):
         assert not has_members(source, lambda name: name.endswith("z.num"))
     assert not has_members(folder / "c.txt", lambda name: True)
     assert not has_members(tmp_path / "none", lambda name: True)
-
-
-@settings(max_examples=300)
-@given(data=st.data())
-def test_a_damaged_zip_never_gives_a_wrong_clip(tmp_path_factory, data):
-    files = {"x/a.num": "1.5" * 1, "x/b.num": "2.25"}
-    path = make_zip(tmp_path_factory.mktemp("zip") / "z.zip", files)
-    content = bytearray(path.read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
-    if data.draw(st.booleans()):
-        content[place] ^= data.draw(st.integers(1, 255))
-    else:
-        del content[place:]
-    path.write_bytes(content)
-    try:
-        entries = list(LazyClips(list_members([path], suffix=".num"), partial(read, limit=1000)))
-    except ValueError:
-        return
-    for entry in entries:
-        if isinstance(entry, Clip) and entry.id in "ab":
-            assert entry.keypoints == {"a": 1.5, "b": 2.25}[entry.id]

@@ -3,7 +3,7 @@ import pytest
 
 from msg3d_lab import skeletons, viz
 from msg3d_lab.data import prepare_3d
-from msg3d_lab.data.formats.bodies import Track, select_bodies
+from msg3d_lab.data.formats.ntu.bodies import Track, select_bodies
 from msg3d_lab.data.synthetic import dataset as synthetic
 from msg3d_lab.viz.motion.recordings import body_outcomes, heading, true_spans
 

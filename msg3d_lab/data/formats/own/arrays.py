@@ -16,29 +16,36 @@ import numpy as np
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.formats.importer import LazyClips
 from msg3d_lab.data.formats.own import faults
+from msg3d_lab.data.formats.own.layouts import is_flat
+from msg3d_lab.data.formats.own.options import OwnData
+from msg3d_lab.data.formats.own.source import Source, leave_out_duplicates
 from msg3d_lab.data.formats.zip_or_folder import Member, list_members, read_member
 from msg3d_lab.data.preprocess import zero_unseen
 from msg3d_lab.safe_pickle import load_npy
 from msg3d_lab.skeletons import Skeleton
 
 _CHANNELS = (2, 3, 4)
+_NAMED_CHANNELS = ("x,y", "x,y,z", "x,y,score", "x,y,z,score")
 _HIGHEST_SCORE = 1.2  # pose estimators give a little more than 1 at times
 _PROBED = 16  # arrays from which the number of channels is found
+FORMAT = "folder of .npy"
 
 
-def open_folder(
-    source: Path, layout: Skeleton
-) -> tuple[LazyClips[Member], int | None, tuple[float, float] | None]:
+class ChannelsError(ValueError):
+    """The number of channels does not say what they are."""
+
+
+def open_folder(source: Path, layout: Skeleton, own: OwnData) -> Source:
     """List the arrays of a folder or zip.
 
-    Returns:
-        The clips, without a label (-1); the number of channels; and the smallest and largest number
-        of the third channel, if they are like scores (0 to 1, or a little more), else None. The
-        first 16 arrays that can be used say so. The number of channels is their most frequent one,
-        None if none can be used.
+    The number of channels is the most frequent one of the first 16 arrays that can be used.
 
-    Raises:
-        ValueError: there are no .npy files, or it is a damaged zip.
+    Args:
+        source: the folder or zip.
+        layout: the joints.
+        own: what its channels are: "x,y", "x,y,z", "x,y,score" or "x,y,z,score". Default: by their
+            number. 2 are x, y; 3 are x, y, z, or x, y, score if there is an image size; 4 are x, y,
+            z, score.
     """
     members = list_members([source], suffix=".npy")
     if not members:
@@ -46,21 +53,36 @@ def open_folder(
             f"{source} holds no .npy and no .csv files: expected one for each sample, or a table "
             "in CSV or Parquet"
         )
-    entries: list[Member | LeftOut] = []
-    for before, member in zip([None, *members], members, strict=False):
-        twice = before is not None and before.id == member.id
-        entries.append(LeftOut(member.id, faults.DUPLICATE, member.name) if twice else member)
+    entries = leave_out_duplicates(members)
     probe = LazyClips(entries, partial(_read, layout=layout, channels=None))
-    usable = (clip for clip in probe if isinstance(clip, Clip))
-    probed = list(islice(usable, _PROBED))
+    probed = [*islice((clip for clip in probe if isinstance(clip, Clip)), _PROBED)]
     counts = Counter(clip.keypoints.shape[-1] for clip in probed)
-    channels = counts.most_common(1)[0][0] if counts else None
-    third = None
-    if channels is not None and channels > 2:
-        alike = [clip.keypoints[..., 2] for clip in probed if clip.keypoints.shape[-1] == channels]
-        low, high = float(min(map(np.min, alike))), float(max(map(np.max, alike)))
-        third = (low, high) if 0 <= low < high <= _HIGHEST_SCORE else None
-    return LazyClips(entries, partial(_read, layout=layout, channels=channels)), channels, third
+    count = counts.most_common(1)[0][0] if counts else None
+    clips = LazyClips(entries, partial(_read, layout=layout, channels=count))
+    if count is None:
+        return Source(clips, None, False, FORMAT)
+    if own.channels is not None:
+        named = own.channels.split(",")
+        if own.channels not in _NAMED_CHANNELS:
+            expected = " or ".join(_NAMED_CHANNELS)
+            raise ValueError(f"expected channels {expected}, found {own.channels!r}")
+        if len(named) != count:
+            raise ValueError(
+                f"channels {own.channels} are {len(named)}, the arrays in {source} have {count}"
+            )
+        scored = named[-1] == "score"
+    else:
+        scored = count == 4 or (count == 3 and own.image_size is not None)
+        if count == 3 and not scored and is_flat(layout):
+            third = [c.keypoints[..., 2] for c in probed if c.keypoints.shape[-1] == count]
+            low, high = min(float(z.min()) for z in third), max(float(z.max()) for z in third)
+            if 0 <= low < high <= _HIGHEST_SCORE:
+                raise ChannelsError(
+                    f"the third channel of the arrays in {source} is {low:.3g} to {high:.3g}, like "
+                    f"a score, and {layout.name} is found in images: say what it is, with "
+                    "--channels x,y,score or --channels x,y,z (channels=)"
+                )
+    return Source(clips, count - scored, scored, FORMAT)
 
 
 def _read(member: Member, *, layout: Skeleton, channels: int | None) -> Clip | LeftOut:

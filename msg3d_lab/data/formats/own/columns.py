@@ -40,10 +40,6 @@ def wide_columns(
 
     Joints are called as in the layout (case and separators do not matter), or numbered from 0 or 1.
     Columns of joints that the layout does not have are ignored if joints have names.
-
-    Raises:
-        ValueError: some joints or axes have no column, there are numbers of more joints than the
-            layout has, or two columns are of the same joint and axis.
     """
     found: dict[tuple[str, str], str] = {}
     for column in columns:

@@ -8,6 +8,7 @@ Source: PKU-MMD, README.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -20,11 +21,14 @@ from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.formats.importer import LazyClips
 from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.formats.own.labels import LabelRow, Labels
+from msg3d_lab.data.formats.own.source import Source
 from msg3d_lab.data.formats.zip_or_folder import Member, list_members, read_member
+from msg3d_lab.skeletons import Skeleton
 
-NUM_JOINTS = 25
-_NUMBERS = 2 * NUM_JOINTS * 3
+_NUM_JOINTS = 25
+_NUMBERS = 2 * _NUM_JOINTS * 3
 _PROTOCOLS = {"xsub": "cross-subject.txt", "xview": "cross-view.txt"}
+_CAMERAS = {"L": 0, "M": 1, "R": 2}
 _LARGEST = 256 << 20  # bytes of a video
 
 
@@ -37,20 +41,18 @@ class Segment(NamedTuple):
     end: int
 
 
-def list_segments(source: Path, labels: Path) -> tuple[LazyClips[Segment], Labels]:
+def list_segments(source: Path, labels: Path, layout: Skeleton) -> tuple[Source, Labels]:
     """List the actions of PKU-MMD's videos, with their labels and splits.
 
     An action is called as its video, with its number from 0: "0002-L-3". Its splits are those of
     `cross-subject.txt` (xsub) and `cross-view.txt` (xview), if these lie in the folder of labels,
     beside it or in `Split` beside it.
-
-    Args:
-        source: the folder or zip of the videos' text files.
-        labels: the folder or zip of the label files.
-
-    Raises:
-        ValueError: no video has a label file, or a label file is not of this form.
     """
+    if layout.num_joints != _NUM_JOINTS:
+        raise ValueError(
+            f"{source} has {_NUM_JOINTS} joints of the Kinect, {layout.name} has "
+            f"{layout.num_joints}: expected --layout ntu25"
+        )
     videos = {member.id: member for member in list_members([source], suffix=".txt")}
     files = {member.id: member for member in list_members([labels], suffix=".txt")}
     common = sorted(videos.keys() & files.keys())
@@ -67,34 +69,24 @@ def list_segments(source: Path, labels: Path) -> tuple[LazyClips[Segment], Label
             found.append((segment, number, splits.get(name, ())))
     numbers = sorted({number for _, number, _ in found})
     rows = {
-        segment.id: LabelRow(
-            label=numbers.index(number),
-            splits=own,
-            subject=None,
-            camera="LMR".find(segment.member.id[-1:]) if segment.member.id[-1:] in "LMR" else None,
-            setup=None,
-        )
+        segment.id: LabelRow(numbers.index(number), own, camera=_CAMERAS.get(segment.member.id[-1]))
         for segment, number, own in found
     }
     entries: list[Segment | LeftOut] = [segment for segment, _, _ in found]
     entries += [LeftOut(name, faults.NO_LABEL) for name in sorted(videos.keys() - files.keys())]
     names = tuple(str(number) for number in numbers)
-    return LazyClips(entries, _read_segment), Labels(labels, rows, names, ())
+    clips = LazyClips(entries, _read_segment)
+    return Source(clips, 3, False, "PKU-MMD"), Labels(labels, rows, names, ())
 
 
-def _read_labels(member: Member) -> list[tuple[int, int, int]]:
-    rows = []
-    for k, line in enumerate(read_member(member).decode("utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*(,.*)?", line)
-        if match is None:
-            raise ValueError(
-                f"{member.name}, line {k}: expected class,start,end,confidence, found {line[:40]!r}"
-            )
-        number, start, end = (int(text) for text in match.groups()[:3])
-        rows.append((number, start, end))
-    return rows
+def _read_labels(member: Member) -> list[tuple[int, ...]]:
+    lines = read_member(member).decode("utf-8").splitlines()
+    try:
+        return [tuple(map(int, line.split(",")[:3])) for line in lines if line.strip()]
+    except ValueError as error:
+        raise ValueError(
+            f"{member.name}: expected lines class,start,end,confidence ({error})"
+        ) from error
 
 
 def _splits(labels: Path) -> Mapping[str, tuple[str, ...]]:
@@ -128,12 +120,10 @@ def _read_segment(segment: Segment) -> Clip | LeftOut:
 @lru_cache(maxsize=2)  # the actions of a video are read after each other
 def _read_video(member: Member) -> np.ndarray:
     """The persons of a video: (T, 2, 25, 3) float64."""
-    rows = [line.split() for line in read_member(member, limit=_LARGEST).splitlines()]
-    rows = [row for row in rows if row]
-    for k, row in enumerate(rows, start=1):
-        if len(row) != _NUMBERS:
-            raise ValueError(
-                f"{member.name}, line {k}: expected {_NUMBERS} numbers, x, y, z of 25 joints of "
-                f"two persons, found {len(row)}"
-            )
-    return np.array(rows, dtype=np.float64).reshape(-1, 2, 25, 3)
+    rows = np.loadtxt(io.BytesIO(read_member(member, limit=_LARGEST)), ndmin=2)
+    if rows.shape[1] != _NUMBERS:
+        raise ValueError(
+            f"{member.name}: expected lines of {_NUMBERS} numbers, x, y, z of 25 joints of two "
+            f"persons, found {rows.shape[1]}"
+        )
+    return rows.reshape(-1, 2, 25, 3)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import csv
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, NamedTuple
 
-from msg3d_lab.data.clips import LeftOut
+import numpy as np
+
+from msg3d_lab.data.clips import Clip, LeftOut
+from msg3d_lab.data.formats.importer import Entry
 from msg3d_lab.data.formats.own import faults
 
 _REQUIRED = ("sample", "label")
@@ -23,27 +28,69 @@ class LabelRow:
     """The labels of one sample; the fields are those of `Clip`."""
 
     label: int
-    splits: tuple[str, ...]
-    subject: int | None
-    camera: int | None
-    setup: int | None
+    splits: tuple[str, ...] = ()
+    subject: int | None = None
+    camera: int | None = None
+    setup: int | None = None
+
+    def clip(self, name: str, keypoints: np.ndarray) -> Clip:
+        """The sample."""
+        splits = self.splits
+        return Clip(name, keypoints, self.label, splits, self.subject, self.camera, self.setup)
 
 
 @dataclass(frozen=True)
 class Labels:
-    """A labels CSV.
+    """A labels CSV."""
 
-    Args:
-        path: the file.
-        rows: the labels of each sample that has one.
-        names: class names in the order of the labels.
-        faults: everything wrong with the file; `id` is the sample or row.
-    """
+    path: Path  # the file
+    rows: Mapping[str, LabelRow]  # the labels of each sample that has one
+    names: tuple[str, ...]  # class names in the order of the labels
+    faults: tuple[LeftOut, ...]  # everything wrong with the file; `id` is the sample or row
 
-    path: Path
-    rows: Mapping[str, LabelRow]
-    names: tuple[str, ...]
-    faults: tuple[LeftOut, ...]
+    def refuse_faults(self) -> None:
+        """Raise ValueError if anything is wrong with the file."""
+        if self.faults:
+            raise ValueError(summarize(f"{self.path} cannot be used", self.faults))
+
+    def without_recording(self, found: Iterable[str]) -> list[LeftOut]:
+        """The samples that are not among the recordings that were found."""
+        known = set(found)
+        return [LeftOut(name, faults.NO_RECORDING) for name in self.rows if name not in known]
+
+
+class Labelled(NamedTuple, Generic[Entry]):
+    """A recording that has a label: what is needed to read it, and the label."""
+
+    id: str
+    entry: Entry
+    row: LabelRow
+
+
+def add_labels(
+    entries: Sequence[Entry | LeftOut], known: Labels
+) -> list[Labelled[Entry] | LeftOut]:
+    """Add labels to recordings. Those without one are left out, and labels without a recording."""
+    labelled: list[Labelled[Entry] | LeftOut] = []
+    for entry in entries:
+        if isinstance(entry, LeftOut):
+            labelled.append(entry)
+        elif entry.id in known.rows:
+            labelled.append(Labelled(entry.id, entry, known.rows[entry.id]))
+        else:
+            labelled.append(LeftOut(entry.id, faults.NO_LABEL))
+    return labelled + known.without_recording(entry.id for entry in entries)
+
+
+def summarize(what: str, found: Sequence[LeftOut]) -> str:
+    """Return a line with each kind of fault, its number and an example."""
+    counts = Counter(fault.reason for fault in found)
+    first = {fault.reason: fault for fault in reversed(found)}
+    listed = [
+        f"{reason} ({count}, e.g. {first[reason].id}: {first[reason].detail})"
+        for reason, count in counts.items()
+    ]
+    return f"{what}: {'; '.join(listed)}. `msg3d-lab data check` explains each"
 
 
 def find_labels(source: Path) -> Path:
@@ -51,17 +98,13 @@ def find_labels(source: Path) -> Path:
 
     It is `labels.csv` in the folder, or `NAME.labels.csv` beside a table or folder `NAME`, or
     `labels.csv` beside a table.
-
-    Raises:
-        ValueError: none of these exists.
     """
-    folder = [source / "labels.csv"] if source.is_dir() else []
-    places = [*folder, source.with_name(f"{source.stem}.labels.csv")]
-    if not folder:
-        places.append(source.with_name("labels.csv"))
-    for place in places:
-        if place.is_file():
-            return place
+    own = source.with_name(f"{source.stem}.labels.csv")
+    shared = source / "labels.csv" if source.is_dir() else source.with_name("labels.csv")
+    places = [shared, own] if source.is_dir() else [own, shared]
+    found = next((place for place in places if place.is_file()), None)
+    if found is not None:
+        return found
     raise ValueError(
         f"{source} has no labels: write a CSV with the columns sample, label and splits to "
         f"{' or '.join(map(str, places))}, or name yours (--labels)"
@@ -73,10 +116,6 @@ def read_labels(path: Path) -> Labels:
 
     If all labels are whole numbers, they are the class numbers. Otherwise they are class names,
     numbered in alphabetical order. The same holds for subjects, cameras and setups.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: not a CSV in UTF-8, or a column is missing or misspelt.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -115,9 +154,6 @@ def match_columns(
     """Return the positions of columns, found by name.
 
     Case and surrounding blanks of names do not matter. Other columns are ignored.
-
-    Raises:
-        ValueError: a column is missing, occurs twice or looks misspelt.
     """
     names = [name.strip().lower() for name in found]
     missing = [name for name in required if name not in names]
@@ -127,8 +163,9 @@ def match_columns(
             hint = ": separate the columns by commas, and write decimals with a point"
         elif missing == ["person"]:
             hint = ": add it, with 0 in every row if there is one person"
+        more = f" and {len(found) - 12} more" if len(found) > 12 else ""
         raise ValueError(
-            f"{path} has no column {' or '.join(missing)}, found {_named(found)}{hint}"
+            f"{path} has no column {' or '.join(missing)}, found {list(found[:12])}{more}{hint}"
         )
     known = {*required, *optional}
     for name in names:
@@ -140,11 +177,6 @@ def match_columns(
     if twice:
         raise ValueError(f"{path} has two columns {twice[0]!r}: keep one")
     return {name: names.index(name) for name in (*required, *optional) if name in names}
-
-
-def _named(columns: Sequence[str], most: int = 12) -> str:
-    more = f" and {len(columns) - most} more" if len(columns) > most else ""
-    return f"{list(columns[:most])}{more}"
 
 
 def _rows(

@@ -11,12 +11,7 @@ _FLAT = ("coco17", "openpose18")
 
 
 def find_layout(layout: Skeleton | str | Path) -> Skeleton:
-    """Return a layout, given itself, its name or the path of its YAML.
-
-    Raises:
-        FileNotFoundError: neither a name nor a file.
-        ValueError: the file is not a layout.
-    """
+    """Return a layout, given itself, its name or the path of its YAML."""
     if isinstance(layout, Skeleton):
         return layout
     if str(layout) in skeletons.names():
@@ -35,30 +30,18 @@ def is_flat(layout: Skeleton) -> bool:
 
 
 def guess_layout(joints: int, *, flat: bool, where: Path) -> Skeleton:
-    """Return the layout of the library that fits, if exactly one does.
-
-    Args:
-        joints: V.
-        flat: whether the recordings are in 2D.
-        where: named in messages.
-
-    Raises:
-        ValueError: none or several fit.
-    """
+    """Return the layout of the library that fits, if exactly one does."""
     known = [skeletons.get(name) for name in skeletons.names()]
     counted = [layout for layout in known if layout.num_joints == joints]
     fitting = [layout for layout in counted if is_flat(layout) == flat]
     if len(fitting) == 1:
         return fitting[0]
-    dimensions = "2D" if flat else "3D"
-    if fitting:
-        found = f"{' and '.join(layout.name for layout in fitting)} fit"
-    elif counted:
-        found = f"{' and '.join(layout.name for layout in counted)} would be of another dimension"
-    else:
+    names = " and ".join(layout.name for layout in fitting or counted)
+    found = f"{names} fit" if fitting else f"{names} would be of another dimension"
+    if not counted:
         listed = ", ".join(f"{layout.name} {layout.num_joints}" for layout in known)
         found = f"none of the library has as many ({listed})"
     raise ValueError(
-        f"{where} has {joints} joints in {dimensions}, and {found}: name the layout or give a YAML "
-        "of yours, --layout (layout=); docs/data/own-skeletons.md shows one"
+        f"{where} has {joints} joints in {'2D' if flat else '3D'}, and {found}: name the "
+        "layout or give a YAML of yours, --layout (layout=); docs/data/own-skeletons.md shows one"
     )

@@ -5,37 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from msg3d_lab.data.formats.own.layouts import find_layout
+from msg3d_lab.data.formats.own.layouts import find_layout, guess_layout
 from msg3d_lab.skeletons import Skeleton
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnData:
-    """What a user says of recordings of their own. None: not said.
+    """What a user says of recordings of their own. None: not said."""
 
-    Args:
-        layout: the joints; see `find_layout`.
-        labels: the CSV of labels (see `read_labels`); for a pickle or arrays of the field's
-            formats, the list of class names (see `read_label_list`).
-        prepare: one of `PREPARATIONS`; see `Preparation`.
-        image_size: (height, width) in pixels of the images that x and y refer to.
-        channels: what the channels of arrays are; see `open_source`.
-    """
-
-    layout: Skeleton | str | Path | None = None
+    layout: Skeleton | str | Path | None = None  # the joints; see `find_layout`
+    # the CSV of labels (see `read_labels`); for a pickle or arrays of the field's formats, the list
+    # of class names (see `read_label_list`)
     labels: str | Path | None = None
-    prepare: str | None = None
+    prepare: str | None = None  # one of `PREPARATIONS`; see `Preparation`
+    # (height, width) in pixels of the images that x and y refer to
     image_size: tuple[int, int] | None = None
-    channels: str | None = None
+    channels: str | None = None  # what the channels of arrays are; see `open_source`
 
     @property
     def skeleton(self) -> Skeleton | None:
-        """The layout, found by its name or file.
-
-        Raises:
-            FileNotFoundError: neither a name nor a file.
-            ValueError: the file is not a layout.
-        """
+        """The layout, found by its name or file."""
         return None if self.layout is None else find_layout(self.layout)
 
     @property
@@ -45,11 +34,7 @@ class OwnData:
         return tuple(name for name in names if getattr(self, name) is not None)
 
     def refuse(self, dataset: str) -> None:
-        """Raise if anything was said of a published data set.
-
-        Raises:
-            ValueError: something was said.
-        """
+        """Raise if anything was said of a published data set."""
         if self.given:
             raise ValueError(
                 f"{dataset} has its own layout and labels: do not give {', '.join(self.given)}, or "
@@ -58,3 +43,23 @@ class OwnData:
 
 
 NOTHING = OwnData()
+
+
+def choose_layout(
+    own: OwnData, *, joints: int, flat: bool, where: Path
+) -> tuple[Skeleton, tuple[str, ...]]:
+    """Return the layout that the user gave, or guess it and return a note that says so."""
+    layout = own.skeleton
+    if layout is None:
+        layout = guess_layout(joints, flat=flat, where=where)
+        note = (
+            f"layout {layout.name} by the number of joints, {joints} in {'2D' if flat else '3D'}; "
+            "if the joints are in another order, name theirs (--layout)"
+        )
+        return layout, (note,)
+    if layout.num_joints != joints:
+        raise ValueError(
+            f"{where} has {joints} joints, the layout {layout.name} has {layout.num_joints}: name "
+            "the layout of these recordings (--layout)"
+        )
+    return layout, ()

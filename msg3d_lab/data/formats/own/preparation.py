@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from msg3d_lab.data.formats.own.layouts import guess_layout, is_flat
-from msg3d_lab.data.formats.own.options import OwnData
 from msg3d_lab.data.preprocess import (
     longest_first,
     order_persons,
@@ -33,30 +30,19 @@ _PYSKL_MIN_SCORE = 0.01  # pyskl's PreNormalize2D
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to the coordinates of every clip.
+    """What is done to the coordinates of every clip."""
 
-    Args:
-        name: "align" (`prepare_3d`), "center" (the place where the first person's centre is first
-            seen becomes the origin; joints that were not seen stay zero), "image" (`prepare_2d`;
-            if the source has no score, it is 1 for joints that were seen), "none", "paper"
-            (`prepare_paper`) or "pyskl" ("image", and joints with a score of 0.01 or less go to the
-            middle of the image).
-        layout: has the centre and the directions to align by.
-        axes: number of coordinates, 2 or 3.
-        scored: whether a score follows the coordinates.
-        image_size: (height, width) in pixels, for "image" and "pyskl".
-        longest_first: whether persons are sorted by how many frames they are seen in. Default: as
-            in the published stores, only "align" puts the one seen longest first.
-
-    Raises:
-        ValueError: an unknown name, or one that does not fit the coordinates or the layout.
-    """
-
+    # "align" (`prepare_3d`), "center" (the place where the first person's centre is first seen
+    # becomes the origin; joints that were not seen stay zero), "image" (`prepare_2d`; if the source
+    # has no score, it is 1 for joints that were seen), "none", "paper" (`prepare_paper`) or "pyskl"
+    # ("image", and joints with a score of 0.01 or less go to the middle of the image)
     name: str
-    layout: Skeleton
-    axes: int
-    scored: bool
-    image_size: tuple[int, int] | None = None
+    layout: Skeleton  # has the centre and the directions to align by
+    axes: int  # number of coordinates, 2 or 3
+    scored: bool  # whether a score follows the coordinates
+    image_size: tuple[int, int] | None = None  # (height, width) in pixels, for "image" and "pyskl"
+    # whether persons are sorted by how many frames they are seen in. Default: as in the published
+    # stores, only "align" puts the one seen longest first
     longest_first: bool = False
 
     def __post_init__(self) -> None:
@@ -109,7 +95,8 @@ class Preparation:
         seen: np.ndarray = np.any(points, axis=-1, keepdims=True)
         if self.image_size is not None:
             scores = (score if self.scored else seen)[..., 0]
-            return self.scale_pixels(points, scores, self.image_size)
+            least = _PYSKL_MIN_SCORE if self.name == "pyskl" else None
+            return prepare_2d(points, scores, self.image_size, min_score=least)
         if self.name == "paper":
             return prepare_paper(points, self.layout)
         if self.name == "align":
@@ -124,94 +111,7 @@ class Preparation:
                 points = (points - points[person, frame, self.layout.center]) * seen
         return np.concatenate([points, score], axis=-1).astype(np.float32)
 
-    def scale_pixels(
-        self, points: np.ndarray, score: np.ndarray, image_size: tuple[int, int]
-    ) -> np.ndarray:
-        """Call `prepare_2d` as "image" or "pyskl" does."""
-        least = _PYSKL_MIN_SCORE if self.name == "pyskl" else None
-        return prepare_2d(points, score, image_size, min_score=least)
-
 
 def can_align(layout: Skeleton, axes: int) -> bool:
     """Whether clips can be turned upright: the layout says which joints are above each other."""
     return axes == 3 and layout.up is not None and layout.across is not None
-
-
-@dataclass(frozen=True)
-class ArrayPlan:
-    """The layout of own recordings in padded arrays, and what is done to them.
-
-    Args:
-        layout: the joints.
-        channels: numbers per joint in the arrays.
-        scored: whether the last of them is a score.
-        preparation: None if the coordinates stay as they are.
-        notes: what had to be assumed.
-    """
-
-    layout: Skeleton
-    channels: int
-    scored: bool
-    preparation: Preparation | None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def record(self) -> dict[str, object]:
-        """What a store records of the preparation."""
-        if self.preparation is not None:
-            return self.preparation.record
-        return {"name": "arrays", "scored": self.scored}
-
-    @property
-    def prepared_channels(self) -> int:
-        """Numbers per joint after the preparation."""
-        return self.channels if self.preparation is None else self.preparation.channels
-
-    def __call__(self, clip: np.ndarray) -> np.ndarray:
-        """Prepare a clip (M, T, V, C)."""
-        if self.preparation is None:
-            return np.ascontiguousarray(clip, dtype=np.float32)
-        return self.preparation(clip)
-
-
-def plan_arrays(own: OwnData, *, joints: int, channels: int, where: Path) -> ArrayPlan:
-    """Choose layout and preparation of own arrays.
-
-    Args:
-        own: its layout (default: see `guess_layout`), preparation (default: "image" with an image
-            size, else nothing: arrays of these formats are usually prepared already), image size.
-        joints: V of the arrays.
-        channels: C of the arrays, 2 or 3. In a 2D layout, or with an image size, the third is a
-            score.
-        where: named in messages.
-
-    Raises:
-        FileNotFoundError: no such layout.
-        ValueError: a layout of another number of joints, none that fits, or a preparation that does
-            not fit.
-    """
-    if channels not in (2, 3):
-        raise ValueError(f"{where}: expected 2 or 3 numbers per joint, found {channels}")
-    notes: tuple[str, ...] = ()
-    found, image_size = own.skeleton, own.image_size
-    if found is not None:
-        if found.num_joints != joints:
-            raise ValueError(
-                f"{where} has {joints} joints, the layout {found.name} has {found.num_joints}: "
-                "name the layout of these recordings (--layout)"
-            )
-        flat = is_flat(found)
-    else:
-        flat = channels == 2 or joints in (17, 18)
-        found = guess_layout(joints, flat=flat, where=where)
-        notes = (
-            f"layout {found.name} by the number of joints, {joints}; if the joints are in another "
-            "order, name theirs (--layout)",
-        )
-    scored = channels == 3 and (flat or image_size is not None)
-    if scored:
-        notes += ("3 numbers per joint, taken as x, y, score",)
-    if own.prepare is None and image_size is None:
-        return ArrayPlan(found, channels, scored, None, notes)
-    plan = Preparation(own.prepare or "image", found, channels - scored, scored, image_size)
-    return ArrayPlan(found, channels, scored, plan, notes)

@@ -44,9 +44,9 @@ def test_pku_mmd_explains_what_it_cannot_read(pku, tmp_path):
     videos, labels, _ = pku
     (videos / "0002-L.txt").write_text("1 2 3\n")
     found = read_clips(videos, layout="ntu25", labels=labels)
-    assert "line 1: expected 150 numbers" in next(iter(found.clips)).detail
+    assert "expected lines of 150 numbers" in next(iter(found.clips)).detail
     (labels / "0002-L.txt").write_text("seven\n")
-    with pytest.raises(ValueError, match="line 1: expected class,start,end,confidence, found 'sev"):
+    with pytest.raises(ValueError, match=r"expected lines class,start,end,confidence \(.*seven"):
         read_clips(videos, layout="ntu25", labels=labels)
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match=r"no text file of .* has a label file of its name"):

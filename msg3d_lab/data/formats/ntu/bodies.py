@@ -26,37 +26,24 @@ class NobodyError(ValueError):
 
 @dataclass(frozen=True)
 class Track:
-    """One body under one number of the sensor.
+    """One body under one number of the sensor."""
 
-    Args:
-        body_id: the sensor's number. It is often above 2^53, so never a float.
-        frames: (F,) int64, the frames of the recording that have the body, 0-based, ascending.
-        places: (F,) int64, its place in the list of bodies of each of these frames, 0-based.
-        joints: (F, 25, 3) float64, metres in the camera frame.
-    """
-
-    body_id: int
+    body_id: int  # the sensor's number. It is often above 2^53, so never a float
+    # (F,) int64, the frames of the recording that have the body, 0-based, ascending
     frames: np.ndarray
+    # (F,) int64, its place in the list of bodies of each of these frames, 0-based
     places: np.ndarray
-    joints: np.ndarray
+    joints: np.ndarray  # (F, 25, 3) float64, metres in the camera frame
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The persons that were kept.
+    """The persons that were kept."""
 
-    Args:
-        keypoints: (M, T, 25, 3) float32; zeros where a person is absent.
-        frames: (T,) int64, the frames of the recording that were kept. The "denoise" rule closes
-            gaps in a body's frames; after such a gap these numbers are approximate.
-        kept: for each person, the numbers of the bodies that it consists of.
-        dropped: (number, reason) of the other bodies.
-    """
-
-    keypoints: np.ndarray
-    frames: np.ndarray
+    keypoints: np.ndarray  # (M, T, 25, 3) float32; zeros where a person is absent
+    # for each person, the numbers of the bodies that it consists of
     kept: tuple[tuple[int, ...], ...]
-    dropped: tuple[tuple[int, str], ...]
+    dropped: tuple[tuple[int, str], ...]  # (number, reason) of the other bodies
 
 
 def select_bodies(
@@ -136,10 +123,10 @@ def _denoise(tracks: Sequence[Track]) -> Selection:
     if len(bodies) > 1:
         bodies = _drop_spread(bodies, dropped)
     if len(bodies) > 1:
-        return _merge(bodies, frames, dropped)
+        return _merge(bodies, dropped)
     (body,) = bodies
     kept = ((body.track.body_id,),)
-    return Selection(body.joints[None], body.track.frames, kept, tuple(dropped))
+    return Selection(body.joints[None], kept, tuple(dropped))
 
 
 def _motion(joints: np.ndarray) -> float:
@@ -174,7 +161,7 @@ def _drop_spread(bodies: list[_Body], dropped: list[tuple[int, str]]) -> list[_B
     return sorted(upright, key=lambda body: -body.motion)
 
 
-def _merge(bodies: list[_Body], frames: np.ndarray, dropped: list[tuple[int, str]]) -> Selection:
+def _merge(bodies: list[_Body], dropped: list[tuple[int, str]]) -> Selection:
     keypoints = np.zeros((2, max(body.stop for body in bodies), 25, 3), np.float32)
     # The frames of each person, first to last. Those of the second person begin at 0, as in pyskl:
     # no body is put before its first one.
@@ -191,12 +178,11 @@ def _merge(bodies: list[_Body], frames: np.ndarray, dropped: list[tuple[int, str
             dropped.append((body.track.body_id, "there together with two of more motion"))
     inside = np.flatnonzero(np.abs(keypoints).sum(axis=(0, 2, 3)) >= _EMPTY)
     if len(inside):
-        keep = slice(inside[0], inside[-1] + 1)
-        keypoints, frames = keypoints[:, keep], frames[keep]
+        keypoints = keypoints[:, inside[0] : inside[-1] + 1]
     first, second = np.abs(keypoints[:, 0, 1]).sum(axis=1)
     if first < _EMPTY < second:
         keypoints, kept = keypoints[::-1], kept[::-1]
-    return Selection(keypoints, frames[: keypoints.shape[1]], _frozen(kept), tuple(dropped))
+    return Selection(keypoints, _frozen(kept), tuple(dropped))
 
 
 def _energy(tracks: Sequence[Track], num_frames: int) -> Selection:
@@ -226,7 +212,7 @@ def _energy(tracks: Sequence[Track], num_frames: int) -> Selection:
         for track in tracks
         if track.body_id not in whole
     ]
-    return Selection(keypoints, np.arange(num_frames), _frozen(kept), tuple(dropped))
+    return Selection(keypoints, _frozen(kept), tuple(dropped))
 
 
 def _frozen(kept: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:

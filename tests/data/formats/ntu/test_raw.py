@@ -10,17 +10,17 @@ from made_recordings import recording
 from msg3d_lab import skeletons
 from msg3d_lab.data import datasets, import_dataset, open_store
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.formats import ntu_raw
-from msg3d_lab.data.formats.bodies import select_bodies
-from msg3d_lab.data.formats.ntu_raw import (
+from msg3d_lab.data.formats.ntu import raw as ntu_raw
+from msg3d_lab.data.formats.ntu.bodies import select_bodies
+from msg3d_lab.data.formats.ntu.raw import (
     read_clips,
     read_ntu_skeleton,
 )
+from msg3d_lab.data.formats.ntu.skeleton_file import format_skeleton, write_ntu_skeleton
 from msg3d_lab.data.formats.own.options import OwnData
-from msg3d_lab.data.formats.skeleton_file import format_skeleton, write_ntu_skeleton
 from msg3d_lab.data.preprocess import prepare_3d, prepare_paper
 
-NTU60, NTU120 = datasets.get("ntu60"), datasets.get("ntu120")
+NTU60, NTU120 = datasets.DATASETS["ntu60"], datasets.DATASETS["ntu120"]
 CUT_SHORT = format_skeleton(*recording(4, 2))[:-100]
 
 
@@ -177,8 +177,6 @@ def test_read_clips_refuses_what_it_cannot_import(tmp_path):
         read_clips([tmp_path], dataset=NTU60)
     with pytest.raises(ValueError, match="unknown rule 'best'"):
         read_clips([tmp_path], dataset=NTU60, bodies="best")
-    with pytest.raises(ValueError, match="those of ntu60 and ntu120, found 'nw-ucla'"):
-        read_clips([tmp_path], dataset=datasets.get("nw-ucla"))
 
 
 def test_the_importer_recognises_folders_and_zips(tmp_path):

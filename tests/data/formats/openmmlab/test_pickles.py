@@ -18,13 +18,13 @@ from msg3d_lab import skeletons
 from msg3d_lab.data import datasets
 from msg3d_lab.data.clips import Clip, LeftOut, check_clip
 from msg3d_lab.data.datasets import Dataset
-from msg3d_lab.data.formats.openmmlab import read_clips
+from msg3d_lab.data.formats.openmmlab.pickles import read_clips
 from msg3d_lab.data.formats.own.options import OwnData
 from msg3d_lab.data.formats.registry import import_dataset
 from msg3d_lab.data.preprocess import prepare_2d, prepare_3d
 from msg3d_lab.data.store import open_store
 
-NTU60 = datasets.get("ntu60")
+NTU60 = datasets.DATASETS["ntu60"]
 NAMES = ["S001C001P001R001A001", "S002C003P003R002A060", "S017C002P008R001A010", "other"]
 LABELS = [0, 59, 9, 30]  # of the actions in the names
 
@@ -171,12 +171,10 @@ def test_3d_import_of_real_recordings_agrees_with_prepare_3d(save, shared_dir, t
     ("document", "message"),
     [
         ([1, 2], "not an OpenMMLab annotation file"),
-        ({"annotations": []}, "expected a list of annotations"),
-        ({"split": {}, "annotations": []}, "expected a list of annotations"),
-        ({"split": {}, "annotations": {"a": 1}}, "expected a list of annotations"),
+        ({"annotations": []}, "not an OpenMMLab annotation file: .* found a dict with annotations"),
+        ({"split": {}, "annotations": {"a": 1}}, "not an OpenMMLab annotation file"),
         ([{}], r"annotation 0: expected 'frame_dir', a text, found none"),
-        ({"split": [], "annotations": [{}]}, "expected a dict of at most 100 splits"),
-        ({"split": {key: [] for key in range(101)}, "annotations": [{}]}, "at most 100 splits"),
+        ({"split": [], "annotations": [{}]}, "expected a dict of splits, found a list of 0"),
         ({"split": {"a": "xyz"}, "annotations": [{}]}, "split a to be a list of names"),
         ({"split": {"a": [["x"]]}, "annotations": [{}]}, "split a to be a list of names"),
         (
@@ -193,34 +191,25 @@ def test_a_file_that_is_no_such_file_is_refused(save, tmp_path, document, messag
     assert list(tmp_path.iterdir()) == [source]
 
 
-NESTED = [0]
-for _ in range(100):
-    NESTED = [NESTED, NESTED]
-
-
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
         ("label", None, "'label'"),
         ("label", "walk", "'label'"),
-        ("label", NESTED, "'label'"),
         ("label", 1.5, "'label'"),
         ("label", -1, "a whole number 'label' from 0, found int -1"),
         ("keypoint", None, "an array 'keypoint' .* found none"),
         ("keypoint", np.ones((5, 17)), r"'keypoint' .* found an array \(5, 17\) of float64"),
         ("keypoint", np.ones((2, 5, 17, 4)), r"joints, 2 or 3\), found an array \(2, 5, 17, 4\)"),
-        ("keypoint", [[1.0]], r"an array 'keypoint' .* found a list of shape \(1, 1\)"),
-        ("keypoint", [[[[1.0, 2.0], [1.0]]]], r"found a list of shape \(1, 1, 2, 2\) or uneven"),
-        ("keypoint", NESTED, r"found a list of shape \(2, 2, 2, 2, 2\)"),
+        ("keypoint", [[1.0]], r"an array 'keypoint' .* found a list of 1"),
+        ("keypoint", [[[[1.0, 2.0], [1.0]]]], "found a list of 1"),
         ("keypoint", np.ones((2, 5, 25, 3), np.float32), r"joints of coco17 .* \(2, 5, 25, 3\)"),
         ("keypoint_score", np.ones((2, 4, 17)), r"'keypoint_score' \(2, 5, 17\) .* \(2, 4, 17\)"),
         ("keypoint_score", np.ones((2, 17, 5)), "expected 'keypoint_score'"),
         ("img_shape", "1080x1920", r"'img_shape' \(height, width\).* found text '1080x1920'"),
         ("img_shape", (0, 10), "expected 'img_shape'"),
         ("img_shape", (float("nan"), 10), "expected 'img_shape'"),
-        ("img_shape", NESTED, "expected 'img_shape'"),
-        ("total_frames", 9, r"'total_frames' is 9, 'keypoint' is \(2, 5, 17, 2\)"),
-        ("total_frames", NESTED, "'total_frames' is a list"),
+        ("total_frames", 9, r"'total_frames' is int 9, 'keypoint' is \(2, 5, 17, 2\)"),
     ],
 )
 def test_an_annotation_that_cannot_be_read_is_left_out(save, where, value, message):
@@ -236,7 +225,7 @@ def test_an_annotation_that_cannot_be_read_is_left_out(save, where, value, messa
     assert found.clips[0].id == NAMES[0]
 
 
-@pytest.mark.parametrize("name", [None, "", 7, "x" * 300, "half \ud800", NESTED])
+@pytest.mark.parametrize("name", [None, "", 7, "x" * 300, "half \ud800"])
 def test_an_annotation_without_a_name_is_left_out_by_its_number(save, name):
     document = document_3d()
     document["annotations"][2]["frame_dir"] = name
@@ -274,17 +263,6 @@ def test_coordinates_that_are_not_finite_do_not_pass(save, make, value):
     clip = read_clips(save(document), dataset=NTU60).clips[1]
     with pytest.raises(ValueError, match=r"NaN|infinite"):
         check_clip(clip, num_joints=joints, channels=3, num_classes=60)
-
-
-def test_annotations_cannot_share_their_coordinates_without_bounds(save):
-    """An array in the file that a million annotations share would fill the disk with clips."""
-    document = document_3d()
-    shared = np.ones((1, 300, 25, 3), np.float16)
-    document["annotations"] = [
-        {"frame_dir": str(i), "label": 0, "keypoint": shared} for i in range(1000)
-    ]
-    with pytest.raises(ValueError, match="too many of them share their coordinates"):
-        read_clips(save(document), dataset=NTU60)
 
 
 def test_splits_may_be_arrays(save):
@@ -339,7 +317,7 @@ def test_a_file_of_the_other_ntu_is_refused(save, tmp_path, make, dataset, other
     with pytest.raises(ValueError, match=message):
         import_dataset(source, dataset=dataset, out=tmp_path / "out.arrow", progress=False)
     assert list(tmp_path.iterdir()) == [source]
-    assert len(read_clips(source, dataset=datasets.get(other)).clips)
+    assert len(read_clips(source, dataset=datasets.DATASETS[other]).clips)
 
 
 def test_one_protocol_is_enough(save):
@@ -659,9 +637,7 @@ def test_class_names_come_from_a_list(save, tmp_path):
 
 def test_a_pickle_that_is_something_else_says_what(save):
     pair = save((["a"], [1]))
-    with pytest.raises(
-        ValueError, match="found a pair; if these are names and labels, give the fo"
-    ):
+    with pytest.raises(ValueError, match=r"found a tuple of 2\. If it is the labels of"):
         read_clips(pair, dataset=OWN)
     with pytest.raises(ValueError, match="found a dict with a, b"):
         read_clips(save({"a": 1, "b": 2}), dataset=OWN)

@@ -7,20 +7,20 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msg3d_lab import skeletons
 from msg3d_lab.data import datasets
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import Dataset
-from msg3d_lab.data.formats import ctrgcn_npz
-from msg3d_lab.data.formats.ctrgcn_npz import read_clips
 from msg3d_lab.data.formats.own.options import OwnData
+from msg3d_lab.data.formats.padded import ctrgcn as ctrgcn_npz
+from msg3d_lab.data.formats.padded.ctrgcn import read_clips
 from msg3d_lab.data.formats.registry import import_dataset
 from msg3d_lab.data.preprocess import prepare_3d
 
-NTU60, NTU120 = datasets.get("ntu60"), datasets.get("ntu120")
+NTU60, NTU120 = datasets.DATASETS["ntu60"], datasets.DATASETS["ntu120"]
 NTU = skeletons.get("ntu25")
 
 
@@ -123,7 +123,7 @@ def test_rows_of_zeros_and_broken_labels_are_left_out(tmp_path):
     assert [(one.id, one.reason) for one in left_out[1:]] == [
         (f"xsub_train_0000{i}", "cannot be read") for i in (1, 2, 3)
     ]
-    assert left_out[3].detail == "its row of y_train.npy is not one 1 and zeros"
+    assert left_out[3].detail == "its row of y_train is not one 1 and zeros"
     assert (clip.id, clip.label) == ("xsub_val_00000", 59)
 
 
@@ -147,19 +147,13 @@ def test_an_npz_of_another_name_says_how_to_name_it(tmp_path, name):
     [
         ({"x_test": None}, r"x_test\.npy"),
         ({"y_train": None}, r"y_train\.npy"),
-        (
-            {"x_train": np.zeros((1, 5, 75), np.float32)},
-            r"expected x_train.npy \(clips, frames, 15",
-        ),
-        (
-            {"x_train": np.zeros((1, 0, 150), np.float32)},
-            r"expected x_train.npy \(clips, frames, 15",
-        ),
+        ({"x_train": np.zeros((1, 5, 75), np.float32)}, "differ in joints or classes"),
+        ({"x_train": np.zeros((1, 0, 150), np.float32)}, r"found x_train \(1, 0, 150\)"),
         ({"x_train": np.zeros((1, 750), np.float32)}, "expected 3 dimensions"),
         ({"x_train": np.zeros((1, 5, 150), np.int32)}, "in C order, found int32"),
         ({"x_train": np.array([None])}, "in C order, found object"),
-        ({"y_train": np.zeros((2, 60))}, r"expected y_train.npy \(1, 60\)"),
-        ({"y_train": np.zeros((1, 120))}, r"expected y_train.npy \(1, 60\)"),
+        ({"y_train": np.zeros((2, 60))}, r"found x_train \(1, 5, 150\) and y_train \(2, 60\)"),
+        ({"y_train": np.zeros((1, 120))}, "differ in joints or classes"),
         ({"y_train": np.array(["a"])}, "in C order, found <U1"),
     ],
 )
@@ -199,27 +193,11 @@ def zipped(path, header, size, *, method=zipfile.ZIP_DEFLATED):
     return path
 
 
-def test_an_npz_that_would_burst_is_refused(tmp_path):
-    shape = f"({(64 << 20) // 3000 + 1}, 5, 150)"
-    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}"
-    path = zipped(tmp_path / "NTU60_CS.npz", header, 64 << 20)
-    assert path.stat().st_size < 200_000
-    with pytest.raises(ValueError, match=r"x_train\.npy would unpack to 67\d+ bytes"):
-        read_clips(path, dataset=NTU60)
-
-
 @pytest.mark.parametrize("clips", [10**12, 1, 0])
 def test_an_npz_whose_header_claims_another_length_is_refused(tmp_path, clips):
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({clips}, 5, 150)}}"
     path = zipped(tmp_path / "NTU60_CS.npz", header, 1 << 20, method=zipfile.ZIP_STORED)
-    with pytest.raises(ValueError, match=r"x_train\.npy has another length than its header says"):
-        read_clips(path, dataset=NTU60)
-
-
-def test_other_compressions_are_refused(tmp_path):
-    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 5, 150)}"
-    path = zipped(tmp_path / "NTU60_CS.npz", header, 1 << 20, method=zipfile.ZIP_LZMA)
-    with pytest.raises(ValueError, match="in a way that NumPy does not write"):
+    with pytest.raises(ValueError, match="x_train has another length than its header says"):
         read_clips(path, dataset=NTU60)
 
 
@@ -244,37 +222,13 @@ def small(tmp_path_factory):
     return path, contents
 
 
-@given(st.data())
-def test_one_wrong_byte_in_an_npz_is_left_out_or_refused(small, data):
-    path, contents = small
-    content = bytearray(data.draw(st.sampled_from(contents)))
-    content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path.write_bytes(content)
-    try:
-        found = list(read_clips(path, dataset=NTU60).clips)
-    except ValueError:
-        return
-    assert all(isinstance(clip, (Clip, LeftOut)) for clip in found)
-
-
+@settings(max_examples=20)
 @given(st.floats(0, 0.999))
 def test_an_npz_that_is_cut_short_is_refused(small, share):
     path, (content, _) = small
     path.write_bytes(content[: int(share * len(content))])
     assert not ctrgcn_npz.is_source(path)
     with pytest.raises(ValueError, match="cut short or damaged"):
-        read_clips(path, dataset=NTU60)
-
-
-def test_an_npz_with_a_place_outside_itself_is_refused(tmp_path):
-    path = write_npz(tmp_path / "NTU60_CS.npz", [walk(1, 3)], [walk(1, 3)], frames=5)
-    content = bytearray(path.read_bytes())
-    at = content.rindex(b"PK\5\6") + 16  # where the list of contents is said to start
-    content[at : at + 4] = (int.from_bytes(content[at : at + 4], "little") + 40).to_bytes(
-        4, "little"
-    )
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"damaged: x_train\.npy is said to be outside the file"):
         read_clips(path, dataset=NTU60)
 
 

@@ -23,18 +23,17 @@ import numpy as np
 from msg3d_lab import skeletons
 from msg3d_lab.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.datasets import DATASETS, Dataset, get, ntu_facts, ntu_splits
+from msg3d_lab.data.datasets import DATASETS, Dataset, ntu_facts, ntu_splits
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
-from msg3d_lab.data.formats.ntu_labels import check_ntu_labels
+from msg3d_lab.data.formats.ntu.labels import check_ntu_labels
 from msg3d_lab.data.formats.own.label_list import name_classes
 from msg3d_lab.data.formats.own.options import NOTHING, OwnData
-from msg3d_lab.data.formats.own.preparation import ArrayPlan, plan_arrays
+from msg3d_lab.data.formats.padded.plan import MAX_FRAMES, ArrayPlan, as_float32, plan_arrays
 from msg3d_lab.safe_pickle import load_npy, load_pickle
 
-_PARTS, _FILES = ("train", "val"), ("data_joint.npy", "label.pkl")
-_OWN_PARTS, _ARRAYS = ("train", "val", "test"), ("data_joint.npy", "data.npy")
+_PARTS, _OWN_PARTS = ("train", "val"), ("train", "val", "test")
+_ARRAYS = ("data_joint.npy", "data.npy")
 _SUFFIXES = (".skeleton", ".json", ".npy", ".avi", ".mp4")
-_MAX_FRAMES = 10_000  # the field's arrays have 300
 
 
 def is_source(path: Path) -> bool:
@@ -42,94 +41,54 @@ def is_source(path: Path) -> bool:
     return any((path / f"{part}_{name}").is_file() for part in _OWN_PARTS for name in _ARRAYS)
 
 
-def read_clips(
-    folder: Path,
-    *,
-    dataset: Dataset,
-    own: OwnData = NOTHING,
-) -> Recordings:
+def read_clips(folder: Path, *, dataset: Dataset, own: OwnData = NOTHING) -> Recordings:
     """List the clips of a folder; each is read when it is asked for, and gets its own length back.
 
     Their coordinates stay as they are in the arrays, unless `own.prepare` says otherwise.
-
-    Args:
-        folder: has the arrays and the labels.
-        dataset: ntu60, ntu120 or one's own.
-        own: of own data. Default of the layout: by the number of joints, if that tells.
-
-    Raises:
-        FileNotFoundError: one of the four files is not there; of own data, the labels of an array.
-        ValueError: not such arrays, or clips in another split or class than their names say.
     """
-    if dataset.name not in DATASETS:
-        return _read_own(folder, own)
-    own.refuse(dataset.name)
-    needed = [folder / f"{part}_{rest}" for part in _PARTS for rest in _FILES]
-    missing = [path.name for path in needed if not path.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{folder} has no {', '.join(missing)}: the arrays and labels of train and val belong "
-            "together"
-        )
+    published = dataset.name in DATASETS
+    if published:
+        own.refuse(dataset.name)
     rows: list[_Row] = []
-    for part in _PARTS:
-        array = _open_array(folder / f"{part}_{_FILES[0]}")
-        names, numbers = _read_labels(folder / f"{part}_{_FILES[1]}", array.shape[0])
-        rows += [
-            _Row(array, i, part, name, label, ntu_splits(name, dataset=dataset.name))
-            for i, (name, label) in enumerate(zip(names, numbers, strict=True))
-        ]
-    _check_splits(folder, rows, dataset)
-    check_ntu_labels([(row.id, row.label) for row in rows], where=str(folder), dataset=dataset)
-    whole = sha256("".join(map(digest, needed)).encode()).hexdigest()
-    source = source_record("2s-AGCN and MS-G3D arrays", [folder], whole)
-    return Recordings(
-        clips=LazyClips(rows, _read),
-        skeleton=skeletons.get("ntu25"),
-        preparation={"name": "2s-AGCN", **source},
-    )
-
-
-def _read_own(folder: Path, own: OwnData) -> Recordings:
-    """List clips of own data: any joints, persons, names and labels; each part is a split."""
-    found = [
-        (part, folder / f"{part}_{name}", folder / f"{part}_{_FILES[1]}")
-        for part in _OWN_PARTS
-        for name in _ARRAYS
-        if (folder / f"{part}_{name}").is_file()
-    ]
-    for _, data, label in found:
-        if not label.is_file():
-            raise FileNotFoundError(
-                f"{folder} has no {label.name}: expected a pickle (names, labels) for {data.name}"
-            )
-    arrays = [_open_array(path, own=True) for _, path, _ in found]
-    kinds = {(a.shape[1], *a.shape[3:4]) for a in arrays}
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    files = _find_files(folder, published=published)
+    for part, data, labels in files:
+        array = _open_array(data)
+        names, numbers = _read_labels(labels, array.shape[0])
+        for i, (name, label) in enumerate(zip(names, numbers, strict=True)):
+            splits = ntu_splits(name, dataset=dataset.name) if published else (part,)
+            rows.append(_Row(array, i, part, name, label, splits))
+    shapes = {row.array.path: row.array.shape for row in rows}
+    kinds = {(shape[1], shape[3]) for shape in shapes.values()}
     if len(kinds) > 1:
-        raise ValueError(
-            f"{folder}: its arrays differ in channels or joints: "
-            f"{', '.join(f'{a.path.name} {a.shape}' for a in arrays)}"
-        )
+        listed = ", ".join(f"{path.name} {shape}" for path, shape in shapes.items())
+        raise ValueError(f"{folder}: its arrays differ in channels or joints: {listed}")
     ((channels, joints),) = kinds
-    plan = plan_arrays(own, joints=joints, channels=channels, where=folder)
-    rows: list[_Row] = []
-    for (part, _, path), array in zip(found, arrays, strict=True):
-        names, numbers = _read_labels(path, array.shape[0], own=True)
-        rows += [
-            _Row(array, i, part, name, label, (part,))
-            for i, (name, label) in enumerate(zip(names, numbers, strict=True))
-        ]
-    classes = name_classes({row.label for row in rows}, own.labels, where=folder.name)
-    rows = [row._replace(label=classes.numbers[row.label]) for row in rows]
-    files = [path for _, *paths in found for path in paths]
-    whole = sha256("".join(map(digest, files)).encode()).hexdigest()
+    if published:
+        if {(channels, joints, shape[4]) for shape in shapes.values()} != {(3, 25, 2)}:
+            raise ValueError(
+                f"{folder}: expected an array (clips, 3, frames, 25, 2), found "
+                f"{next(iter(shapes.values()))}; data of your own need a name of their own "
+                "(--dataset NAME)"
+            )
+        _check_splits(folder, rows, dataset)
+        check_ntu_labels([(row.id, row.label) for row in rows], where=str(folder), dataset=dataset)
+        plan = ArrayPlan(skeletons.get("ntu25"), 3, 3, as_float32, {"name": "2s-AGCN"})
+    else:
+        plan = plan_arrays(own, joints=joints, channels=channels, where=folder)
+        classes = name_classes({row.label for row in rows}, own.labels, where=folder.name)
+        rows = [row._replace(label=classes.numbers[row.label]) for row in rows]
+        class_names, notes = classes.names, classes.notes
+    whole = sha256("".join(digest(p) for _, *paths in files for p in paths).encode()).hexdigest()
+    source = source_record("2s-AGCN and MS-G3D arrays", [folder], whole)
     return Recordings(
         clips=LazyClips(rows, partial(_read, plan=plan)),
         skeleton=plan.layout,
         channels=plan.prepared_channels,
-        preparation=plan.record | source_record("2s-AGCN and MS-G3D arrays", [folder], whole),
-        label_names=classes.names,
-        notes=plan.notes + classes.notes,
+        preparation={**plan.record, **source},
+        label_names=class_names,
+        notes=plan.notes + notes,
     )
 
 
@@ -162,27 +121,36 @@ class _Row(NamedTuple):
     splits: tuple[str, ...]
 
 
-def _open_array(path: Path, *, own: bool = False) -> _Array:
+def _find_files(folder: Path, *, published: bool) -> list[tuple[str, Path, Path]]:
+    """The array and the labels of each part; published ones have train and val."""
+    found = []
+    for part in _OWN_PARTS:
+        arrays = [folder / f"{part}_{name}" for name in _ARRAYS]
+        data = next((path for path in arrays if path.is_file()), arrays[0])
+        if data.is_file() or (published and part in _PARTS):
+            found.append((part, data, folder / f"{part}_label.pkl"))
+    missing = [path.name for _, *paths in found for path in paths if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} has no {', '.join(missing)}: each part has an array and a pickle (names, "
+            "labels); a published data set has train and val"
+        )
+    return found
+
+
+def _open_array(path: Path) -> _Array:
     array = load_npy(path, memory_map=True)
-    fits = array.ndim == 5 and (own or (array.shape[1], *array.shape[3:]) == (3, 25, 2))
-    if not fits or not 0 < array.shape[2] <= _MAX_FRAMES or 0 in array.shape:
-        expected = "channels, frames, joints, persons" if own else "3, frames, 25, 2"
-        cure = "" if own else "; data of your own need a name of their own (--dataset NAME)"
+    if array.ndim != 5 or 0 in array.shape or array.shape[2] > MAX_FRAMES:
         raise ValueError(
-            f"{path}: expected an array (clips, {expected}), found {array.shape}{cure}"
+            f"{path}: expected an array (clips, channels, frames, joints, persons), found "
+            f"{array.shape}"
         )
     if array.dtype.kind != "f" or not array.flags.c_contiguous:
         raise ValueError(f"{path}: expected numbers in C order, found {array.dtype!s:.100}")
-    start, size = array.offset, path.stat().st_size
-    if size != start + array.nbytes:
-        raise ValueError(
-            f"{path} is damaged: its header claims {array.nbytes} bytes, {size - start} follow: "
-            "get it again"
-        )
-    return _Array(path, start, array.dtype.str, array.shape)
+    return _Array(path, array.offset, array.dtype.str, array.shape)
 
 
-def _read_labels(path: Path, count: int, *, own: bool = False) -> tuple[list[str], list[int]]:
+def _read_labels(path: Path, count: int) -> tuple[list[str], list[int]]:
     """Read names, without folder and suffix, and labels."""
     document = load_pickle(path)
     if not isinstance(document, (tuple, list)) or len(document) != 2:
@@ -196,12 +164,10 @@ def _read_labels(path: Path, count: int, *, own: bool = False) -> tuple[list[str
             f"{path} has {len(names)} names and {len(labels)} labels, the array beside it has "
             f"{count} clips: they are not of one data set"
         )
-    names = [PurePosixPath(n.replace("\\", "/")).name for n in names]
-    if not own:
-        return [name.split(".")[0] for name in names], list(labels)
     if min(labels) < 0:
         raise ValueError(f"{path}: expected labels from 0, found {min(labels)}")
     # Names of one's own may have points in them.
+    names = [PurePosixPath(name.replace("\\", "/")).name for name in names]
     stems = [next((n.removesuffix(s) for s in _SUFFIXES if n.endswith(s)), n) for n in names]
     return stems, list(labels)
 
@@ -220,12 +186,12 @@ def _check_splits(folder: Path, rows: Sequence[_Row], dataset: Dataset) -> None:
         )
 
 
-def _read(row: _Row, *, plan: ArrayPlan | None = None) -> Clip | LeftOut:
-    clip = row.array.read(row.number).transpose(3, 1, 2, 0)
+def _read(row: _Row, *, plan: ArrayPlan) -> Clip | LeftOut:
+    clip = cut_repetition(row.array.read(row.number).transpose(3, 1, 2, 0))
+    if not clip.size:
+        return LeftOut(row.id, "nobody in any frame")
     with np.errstate(all="ignore"):  # numbers that are not finite are found by the clip's check
-        keypoints = np.ascontiguousarray(cut_repetition(clip), dtype=np.float32)
-        if plan is not None and keypoints.size:
-            keypoints = plan(keypoints)
+        keypoints = plan.prepare(as_float32(clip))
     if not keypoints.size:
         return LeftOut(row.id, "nobody in any frame")
     return Clip(row.id, keypoints, row.label, row.splits, **ntu_facts(row.id))
@@ -280,7 +246,7 @@ def _period(frames: np.ndarray) -> int:
 
 IMPORTER = Importer(
     title="a folder of the arrays of 2s-AGCN and MS-G3D",
-    datasets=(get("ntu60"), get("ntu120")),
+    datasets=(DATASETS["ntu60"], DATASETS["ntu120"]),
     is_source=is_source,
     read=lambda sources, **options: read_clips(sources[0], **options),
     options=("layout", "labels", "prepare", "image_size"),

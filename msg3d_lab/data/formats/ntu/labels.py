@@ -8,11 +8,7 @@ from msg3d_lab.data.datasets import Dataset, parse_ntu_name
 
 
 def check_ntu_labels(labelled: Sequence[tuple[str, int]], *, where: str, dataset: Dataset) -> None:
-    """Hold the labels of NTU recordings against the actions in their names.
-
-    Raises:
-        ValueError: names of another data set, or labels that contradict the names.
-    """
+    """Hold the labels of NTU recordings against the actions in their names."""
     numbers = [(name, label, parse_ntu_name(name)) for name, label in labelled]
     foreign = [name for name, _, n in numbers if n is not None and not n.is_of(dataset.name)]
     if foreign:

@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 
 from msg3d_lab.data.clips import LeftOut
-from msg3d_lab.data.formats.annotation import Compressed, Entry, describe
+from msg3d_lab.data.formats.openmmlab.annotation import Compressed, Entry, describe
 from msg3d_lab.safe_pickle import load_pickle
 
 _PERSONS = 2
-_MAX_FRAMES = 100_000
 
 
 def find_kpfiles(
@@ -33,9 +32,6 @@ def find_kpfiles(
 
     They are looked for in the folder of the table of contents: `data/k400/kp/a.pkl` there, then
     `k400/kp/a.pkl`, `kp/a.pkl` and `a.pkl`. A recording whose kpfile is not there is left out.
-
-    Raises:
-        FileNotFoundError: none is there.
     """
     folder = table.resolve().parent
     needed = {entry.raw_file for entry in entries if isinstance(entry, Compressed)}
@@ -60,15 +56,7 @@ def find_kpfiles(
 
 
 def read_skeletons(entry: Compressed) -> tuple[np.ndarray, np.ndarray]:
-    """Read the skeletons of a recording.
-
-    Shapes:
-        returns (M, T, 17, 2) pixels and (M, T, 17) scores; M at most 2, T frames with a skeleton.
-
-    Raises:
-        ValueError: the kpfile has not this recording, or has it in another form.
-        OSError: the disk failed, or the kpfile is gone.
-    """
+    """Read a recording: (M, T, 17, 2) pixels and (M, T, 17) scores; T frames with a skeleton."""
     document = _load(Path(entry.raw_file))
     item = document.get(entry.id) if isinstance(document, dict) else None
     points = item.get("keypoint") if isinstance(item, dict) else item
@@ -80,8 +68,8 @@ def read_skeletons(entry: Compressed) -> tuple[np.ndarray, np.ndarray]:
     if len(points) != len(entry.frames):
         raise ValueError(f"'frame_inds' has {len(entry.frames)} numbers, 'keypoint' {points.shape}")
     numbers, frames = np.unique(entry.frames, return_inverse=True)
-    if not len(numbers) or len(numbers) > _MAX_FRAMES:
-        raise ValueError(f"expected skeletons in 1 to {_MAX_FRAMES} frames, found {len(numbers)}")
+    if not len(numbers):
+        raise ValueError("expected skeletons in some frame, found none")
     counts = np.bincount(frames)
     crowded = counts.max() > _PERSONS
     scores = points[..., 2].astype(np.float64).sum(axis=1)
@@ -101,11 +89,9 @@ def _load(path: Path) -> Any:
 
 
 def _find(folder: Path, raw_file: str) -> Path | None:
-    parts = PurePosixPath(raw_file.replace("\\", "/")).parts
-    if ".." in parts:
-        parts = parts[-1:]
-    for start in range(len(parts)):
-        path = folder.joinpath(*parts[start:]) if parts[start] != "/" else None
-        if path is not None and path.is_file():
+    parts = PurePosixPath(raw_file.replace("\\", "/").removeprefix("/")).parts
+    for start in range(len(parts) if ".." not in parts else 0):
+        path = folder.joinpath(*parts[start:])
+        if path.is_file():
             return path
     return None

@@ -1,0 +1,1 @@
+"""NTU RGB+D's raw `.skeleton` files, and what their names say."""

@@ -1,0 +1,1 @@
+"""OpenMMLab's annotation pickles, those of pyskl, and anybody's own."""
