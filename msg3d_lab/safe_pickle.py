@@ -135,7 +135,8 @@ def _load_torch(file: IO[bytes]) -> Any:
         raise _RefusedError(f"it holds more than tensors and plain values ({reason})") from error
 
 
-class _Unpickler(pickle.Unpickler):
+# Python's unpickler in Python: the one in C reserves memory for any memo number that a file names.
+class _Unpickler(pickle._Unpickler):
     def __init__(self, file: IO[bytes], *, tensors: bool) -> None:
         super().__init__(file, encoding="latin1")  # Python 2's bytes and text
         self._functions = _FUNCTIONS

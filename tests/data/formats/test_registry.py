@@ -140,10 +140,10 @@ def test_import_of_several_sources_and_of_options(tmp_path):
 
 def test_import_refuses_options_of_another_format(ucla, tmp_path):
     out = tmp_path / "a.arrow"
-    with pytest.raises(ValueError, match=r"bodies is not an option of NW-UCLA's .*takes none"):
+    with pytest.raises(ValueError, match=r"bodies is not an option of NW-UCLA's .*takes prepare"):
         import_dataset(ucla, dataset="nw-ucla", out=out, bodies="energy")
-    with pytest.raises(ValueError, match="prepare is not an option of NW-UCLA's"):
-        import_dataset(ucla, dataset="nw-ucla", out=out, prepare="none")
+    with pytest.raises(ValueError, match="image_size is not an option of NW-UCLA's"):
+        import_dataset(ucla, dataset="nw-ucla", out=out, image_size=(2, 2))
     with pytest.raises(ValueError, match="bodies is not an option of recordings of your own"):
         import_dataset(ucla, dataset="mine", out=out, layout="ntu25", bodies="energy")
     with pytest.raises(ValueError, match="expected one source of this format, found 2"):

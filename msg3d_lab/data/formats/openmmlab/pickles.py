@@ -98,11 +98,11 @@ def read_clips(
     entries += _without_annotation(files, {entry.id for entry in entries}, notes)
     names: tuple[str, ...] | None = None
     if published:
-        check_ntu_labels([(e.id, e.label) for e in usable], where=where, dataset=dataset)
         if not _have_protocol(usable, files, dataset, where):
             entries = _each(
                 entries, lambda e: e._replace(splits=ntu_splits(e.id, dataset=dataset.name))
             )
+        check_ntu_labels([(e.id, e.label) for e in usable], where=where, dataset=dataset)
     else:
         classes = name_classes({e.label for e in usable}, own.labels, where=paths[0].name)
         notes += classes.notes

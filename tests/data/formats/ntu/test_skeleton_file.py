@@ -172,7 +172,7 @@ def with_line(number, text):
         (with_line(1, "3"), "line 113: expected the end of the file after 3 frames, found '2'"),
         (SMALL + b"and more\n", "line 168: expected the end of the file after 4 frames, found 'an"),
         (with_line(2, "2 2"), "line 2: expected the number of bodies in frame 1, found '2 2'"),
-        (with_line(2, "9"), "line 56: expected 10 fields, a body number first, found '2'"),
+        (with_line(2, "9"), "line 57: expected 10 fields, a body number first, found '2'"),
         (with_line(3, "5 0 1"), "line 3: expected 10 fields, a body number first, found '5 0 1'"),
         (with_line(3, "7.2e16 0 0 0 0 0 0 0 0 2"), "line 3: expected 10 fields, a body number fi"),
         (

@@ -145,7 +145,7 @@ def test_recordings_without_a_person_are_left_out(tmp_path):
 
 def test_clips_pickle_and_slice_small(arrays):
     clips = read_clips(arrays[0], dataset=NTU60).clips
-    assert len(pickle.dumps(clips)) < 1500
+    assert len(pickle.dumps(clips)) < 5000
     part = pickle.loads(pickle.dumps(clips[1:3]))
     assert [clip.id for clip in part] == TRAIN[1:]
     np.testing.assert_array_equal(part[1].keypoints, clips[2].keypoints)
@@ -349,7 +349,7 @@ def test_own_arrays_without_their_labels_or_of_two_kinds_are_refused(own):
     with pytest.raises(ValueError, match=r"differ in channels or joints: train_data\.npy \(1, 3"):
         read_clips(folder, dataset=OWN)
     (folder / "val_label.pkl").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no val_label\.pkl: expected a pickle"):
+    with pytest.raises(FileNotFoundError, match=r"no val_label\.pkl: each part has an array and a"):
         read_clips(folder, dataset=OWN)
 
 
