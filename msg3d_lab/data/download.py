@@ -13,7 +13,8 @@ from msg3d_lab.download import fetch_file
 class Source:
     """A file that can be downloaded: its name here, its data set, its addresses, best first.
 
-    That of k400 is a table of contents; its skeletons are in other files, see `formats.openmmlab.kpfiles`.
+    That of k400 is a table of contents; its skeletons are in other files, see
+    `formats.openmmlab.kpfiles`.
     """
 
     file: str

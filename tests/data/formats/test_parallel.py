@@ -124,11 +124,6 @@ def test_another_import_does_not_take_these_chunks(clips, tmp_path):
     assert Chunks(clips, DOCUMENT, out=tmp_path / "s.arrow").num_read == len(clips)
 
 
-def test_workers_are_at_least_one(clips, tmp_path):
-    with pytest.raises(ValueError, match="at least one worker, found 0"):
-        Chunks(clips, DOCUMENT, out=tmp_path / "s.arrow", workers=0)
-
-
 def test_several_processes_read_each_recording_once_although_one_dies(clips, tmp_path):
     clips.dies = 17
     chunks = Chunks(clips, DOCUMENT, out=tmp_path / "s.arrow", workers=2, chunk_size=4)

@@ -125,7 +125,9 @@ def _read_quickly(lines: _Lines, bodies: Sequence[_Body]) -> np.ndarray | None:
 
     if not bodies:
         return None
-    text = b"\n".join(line for b in bodies for line in lines.lines[b.line : b.line + _JOINTS])
+    text = b"\n".join(
+        line.strip() for b in bodies for line in lines.lines[b.line : b.line + _JOINTS]
+    )
     names = [str(i) for i in range(_JOINT_FIELDS)]
     types = dict.fromkeys(names[:3], pa.float64())
     try:

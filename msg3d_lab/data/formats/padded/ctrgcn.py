@@ -197,14 +197,14 @@ def _clip(
     if len(hot) != 1 or one_hot[hot[0]] != 1:
         return LeftOut(clip_id, "cannot be read", f"its row of {part.y} is not one 1 and zeros")
     joints = plan.layout.num_joints
-    clip = row.reshape(len(row), -1, joints, plan.channels).swapaxes(0, 1).astype(np.float64)
-    if len(clip) == _PERSONS and np.array_equal(clip[0], clip[1]):
-        clip = clip[:1]
-    filled = np.flatnonzero(clip.any(axis=(0, 2, 3)))
-    if not len(filled):
-        return LeftOut(clip_id, "nobody in any frame")
-    clip = clip[clip.any(axis=(1, 2, 3)), : filled[-1] + 1]
     with np.errstate(all="ignore"):  # numbers that are not finite are found by the clip's check
+        clip = row.reshape(len(row), -1, joints, plan.channels).swapaxes(0, 1).astype(np.float64)
+        if len(clip) == _PERSONS and np.array_equal(clip[0], clip[1]):
+            clip = clip[:1]
+        filled = np.flatnonzero(clip.any(axis=(0, 2, 3)))
+        if not len(filled):
+            return LeftOut(clip_id, "nobody in any frame")
+        clip = clip[clip.any(axis=(1, 2, 3)), : filled[-1] + 1]
         return Clip(clip_id, plan.prepare(clip), int(hot[0]), (part.split,))
 
 
