@@ -1,6 +1,7 @@
 """Look inside a network: activations, interventions, exact decompositions, learned graphs, reach.
 
-Functions here take networks and arrays. Attribution over the clips of a run is in
+Functions here take networks and arrays. Decompositions and `effective_reach` want a network in
+evaluation mode and raise ValueError otherwise. Attribution over the clips of a run is in
 `msg3d_lab.explain`.
 """
 

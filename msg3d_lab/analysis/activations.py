@@ -36,7 +36,6 @@ def run_with_cache(
 
     Args:
         model: any MSG3D; `points(model)` lists its points.
-        x: a batch.
         names: names of points or patterns, such as "block2.g3d.*". Default: all points, which for
             a wide network takes many times the batch's memory.
         interventions: as in `run_with_interventions`; the changed values are then kept.
@@ -70,7 +69,6 @@ def run_with_interventions(
 
     Args:
         model: any MSG3D; `points(model)` lists its points.
-        x: a batch.
         interventions: name or pattern -> function of the value that returns the value to go on
             with, of the same shape: `zero`, `replace(value)`, `mean()`, `only(...)`, or any other.
 

@@ -7,7 +7,7 @@ the activation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pandas as pd
@@ -34,8 +34,6 @@ def class_activation(
     frames: it tells where the network keeps the evidence, not which input it came from.
 
     Args:
-        model: the network, in evaluation mode.
-        x: a batch.
         classes: the class that is explained: one for all clips, or one per clip. Default: the
             predicted classes.
 
@@ -44,16 +42,14 @@ def class_activation(
             of the clip that it stands for: see `spread_over_frames`.
     Units: of logits.
 
-    Raises:
-        ValueError: no such class, not one class per clip, or a network in training mode.
-
     Source: class activation maps, Zhou et al., CVPR 2016 (arXiv 1512.04150), which upsample; for
         skeletons and ST-GCN, Song et al. 2019 (arXiv 1905.06774).
     """
     check_mode(model)
     last = f"block{len(model.blocks)}"
     logits, cache = run_with_cache(model, x, names=[last])
-    rows = model.fc.weight[_classes(classes, logits)]
+    chosen = logits.argmax(dim=1) if classes is None else torch.as_tensor(classes, device=x.device)
+    rows = model.fc.weight[chosen.long().expand(len(x))]
     values = torch.einsum("nmtvc,nc->nmtv", cache[last], rows.to(cache[last])).detach()
     return spread_over_frames(values, x.shape[2])
 
@@ -79,10 +75,6 @@ def spread_over_frames(values: Tensor, clip_len: int) -> Tensor:
 def pathway_contributions(model: MSG3D, x: Tensor) -> dict[str, dict[str, Tensor]]:
     """Return the contribution of each pathway to each block's sum, to which it applies a ReLU.
 
-    Args:
-        model: the network, in evaluation mode.
-        x: a batch.
-
     Returns:
         For each block its pathways, "factorized" and one per G3D window ("g3d.window3").
 
@@ -106,35 +98,33 @@ def pathway_contributions(model: MSG3D, x: Tensor) -> dict[str, dict[str, Tensor
     }
 
 
-def scale_shares(model: MSG3D, x: Tensor, *, batch_size: int = 4) -> pd.DataFrame:
+def scale_shares(model: MSG3D, x: Tensor) -> pd.DataFrame:
     """Return how much each scale (each hop) contributes to each graph convolution; exact.
 
     A graph convolution adds one term per scale, `(A_k + A_res_k) x W_k`, then normalises the sum,
-    which is linear in evaluation mode, and applies a ReLU. The terms of a graph are kept for
-    `batch_size` clips at a time; a clip of 100 frames of NTU RGB+D needs about 0.2 GB.
-
-    Args:
-        model: the network, in evaluation mode; it runs once per graph.
-        x: a batch.
-        batch_size: clips at a time; the result is of all clips.
+    which is linear in evaluation mode, and applies a ReLU. The network runs once per graph and
+    clip, so that only a clip's terms are in memory: 0.3 GB for 100 frames of NTU RGB+D.
 
     Returns:
         A row per `graph` ("block1.factorized", "block1.g3d.window3") and `scale`, with its `share`:
         the covariance of its term with the normalised sum over the sum's variance, both within
         channels and then summed over channels. Shares of a graph add up to 1.
-
-    Raises:
-        ValueError: the network is in training mode, or a batch size below 1.
     """
     check_mode(model)
-    if batch_size < 1:
-        raise ValueError(f"expected a batch_size of at least 1, found {batch_size}")
     rows = []
     for graph, layer in graph_layers(model).items():
-        sums = _Sums()
-        for part in torch.split(x, batch_size):
-            sums.add(_scale_terms(model, part, graph, layer))
-        rows += [{"graph": graph, "scale": k, "share": s} for k, s in enumerate(sums.shares())]
+        count, sums, products = 0, torch.zeros(()), torch.zeros(())
+        for clip in torch.split(x, 1):
+            # First to the CPU, then to float64, which Apple's GPUs do not have.
+            terms = _scale_terms(model, clip, graph, layer).flatten(1, -2).cpu().double()
+            total = terms.sum(dim=0)
+            count += len(total)
+            sums = sums + terms.sum(dim=1)
+            products = products + torch.stack([(term * total).sum(dim=0) for term in terms])
+        means = sums / count
+        given = (products / count - means * means.sum(dim=0)).sum(dim=1)
+        shares = (given / given.sum()).tolist()
+        rows += [{"graph": graph, "scale": k, "share": share} for k, share in enumerate(shares)]
     return pd.DataFrame(rows)
 
 
@@ -152,44 +142,6 @@ def _scale_terms(model: MSG3D, x: Tensor, graph: str, layer: MSGCN | G3D) -> Ten
     return torch.stack([t.reshape(*t.shape[:4], -1, len(factor)) * factor for t in terms])
 
 
-class _Sums:
-    """Shares of the variance of a sum's terms, over batches: (terms, ..., C)."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.origin = self.sums = self.products = torch.zeros(())
-
-    def add(self, terms: Tensor) -> None:
-        """Add the places of a batch."""
-        flat = terms.flatten(1, -2)
-        if not self.count:
-            # Values relative to about their mean lose less precision in the products.
-            self.origin = torch.stack([_double(term).mean(dim=0) for term in flat])
-            self.sums = self.products = torch.zeros_like(self.origin)
-
-        def moved() -> Iterator[Tensor]:
-            # One term at a time: all of them in double precision would fill the memory.
-            return (_double(term) - start for term, start in zip(flat, self.origin, strict=True))
-
-        total = cast(Tensor, sum(moved()))
-        self.count += flat.shape[1]
-        self.sums = self.sums + torch.stack([term.sum(dim=0) for term in moved()])
-        products = [(term * total).sum(dim=0) for term in moved()]
-        self.products = self.products + torch.stack(products)
-
-    def shares(self) -> list[float]:
-        """The covariance of each term with the sum, over the sum's variance; within channels."""
-        means = self.sums / self.count
-        given = (self.products / self.count - means * means.sum(dim=0)).sum(dim=1).tolist()
-        variance = sum(given)
-        return [value / variance if variance else float("nan") for value in given]
-
-
-def _double(values: Tensor) -> Tensor:
-    """In double precision, on the CPU if the device is Apple's GPU, which has none."""
-    return (values.cpu() if values.device.type == "mps" else values).double()
-
-
 def check_mode(network: object) -> None:
     """Raise ValueError if a network is in training mode; other callables have no mode."""
     if getattr(network, "training", False):
@@ -197,21 +149,3 @@ def check_mode(network: object) -> None:
             "the network is in training mode, where each forward pass changes it and depends on "
             "the whole batch: call model.eval() first"
         )
-
-
-def _classes(classes: int | Sequence[int] | Tensor | None, logits: Tensor) -> Tensor:
-    """One class per clip: (N,)."""
-    N, count = logits.shape
-    if classes is None:
-        return logits.argmax(dim=1)
-    chosen = torch.as_tensor(classes, device=logits.device).long()
-    if chosen.ndim == 0:
-        chosen = chosen.expand(N)
-    if chosen.shape != (N,):
-        raise ValueError(
-            f"expected one class, or one for each of {N} clips, found shape {tuple(chosen.shape)}"
-        )
-    wrong = chosen[(chosen < 0) | (chosen >= count)].tolist()
-    if wrong:
-        raise ValueError(f"classes are 0 to {count - 1}, found {wrong[0]}")
-    return chosen

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 
 Intervention = Callable[[Tensor], Tensor]
-_AXES = ("clips", "persons", "frames", "joints", "channels")
-_POOLED_AXES = ("clips", "channels")
 
 
 def zero(value: Tensor) -> Tensor:
@@ -22,28 +20,12 @@ def replace(other: Tensor) -> Intervention:
     return lambda value: other
 
 
-def mean(*, over: Sequence[str] = ("clips", "persons", "frames", "joints")) -> Intervention:
-    """Return the intervention that puts a value's mean in its place.
+def mean() -> Intervention:
+    """Return the intervention that puts the mean of each channel in a value's place.
 
     Unlike `zero`, it keeps the next layer's input within the range that it was trained on.
-
-    Args:
-        over: what to average over: "clips" of the batch, "persons", "frames", "joints", "channels".
-            "pooled" is a mean over persons, frames and joints already.
-
-    Raises:
-        ValueError: an unknown axis.
     """
-    for name in over:
-        _check_axis(name)
-
-    def averaged(value: Tensor) -> Tensor:
-        found = [_axis(name, value) for name in over]
-        axes = [axis for axis in found if axis is not None]
-        # PyTorch takes a mean over no axis for one over all.
-        return value.mean(dim=axes, keepdim=True).expand_as(value) if axes else value
-
-    return averaged
+    return lambda value: value.flatten(0, -2).mean(dim=0).expand_as(value)
 
 
 def only(
@@ -68,38 +50,20 @@ def only(
     Raises:
         ValueError: persons, frames or joints, when it is used at "pooled", which has none.
     """
-    chosen = dict(zip(_AXES, (clips, persons, frames, joints, channels), strict=True))
+    axes = ("clips", "persons", "frames", "joints", "channels")
+    chosen = dict(zip(axes, (clips, persons, frames, joints, channels), strict=True))
 
     def limited(value: Tensor) -> Tensor:
+        there = ("clips", "channels") if value.ndim == 2 else axes
         here = torch.ones((), dtype=torch.bool, device=value.device)
         for name, numbers in chosen.items():
             if numbers is not None:
-                axis = _axis(name, value)
-                if axis is None:
-                    raise ValueError(
-                        f"the value has no {name}: its shape is {tuple(value.shape)}, "
-                        f"{' x '.join(_axes(value))}"
-                    )
-                among = torch.zeros(value.shape[axis], dtype=torch.bool, device=value.device)
+                if name not in there:
+                    raise ValueError(f"the value has no {name}: its shape is {tuple(value.shape)}")
+                among = torch.zeros(value.shape[there.index(name)], dtype=torch.bool)
                 among[list(numbers)] = True
-                shape = [1] * value.ndim
-                shape[axis] = -1
-                here = here & among.view(shape)
+                shape = [-1 if axis == name else 1 for axis in there]
+                here = here & among.view(shape).to(value.device)
         return torch.where(here, intervention(value), value)
 
     return limited
-
-
-def _check_axis(name: str) -> None:
-    if name not in _AXES:
-        raise ValueError(f"unknown axis {name!r}: expected {', '.join(_AXES)}")
-
-
-def _axes(value: Tensor) -> tuple[str, ...]:
-    return _AXES if value.ndim == len(_AXES) else _POOLED_AXES
-
-
-def _axis(name: str, value: Tensor) -> int | None:
-    """Where an axis is; None if the value has no such axis."""
-    axes = _axes(value)
-    return axes.index(name) if name in axes else None

@@ -72,9 +72,6 @@ class LearnedGraph:
 def learned_graphs(model: MSG3D) -> dict[str, LearnedGraph]:
     """Return the designed and learned adjacencies of every graph convolution, by name.
 
-    Args:
-        model: any MSG3D, also one without masks.
-
     Raises:
         ValueError: not an MSG3D.
 
@@ -87,12 +84,9 @@ def learned_graphs(model: MSG3D) -> dict[str, LearnedGraph]:
     for name, layer in graph_layers(model).items():
         own = layer.adjacency
         A = own.A.detach().double().cpu().numpy()
-        mask = None if own.A_res is None else own.A_res.detach().double().cpu().numpy()
-        size, dilation = (
-            (layer.window.size, layer.window.dilation) if isinstance(layer, G3D) else (1, 1)
-        )
-        mask = np.zeros_like(A) if mask is None else mask
-        graphs[name] = LearnedGraph(name, A, mask, model.skeleton, size, dilation)
+        mask = np.zeros_like(A) if own.A_res is None else own.A_res.detach().double().cpu().numpy()
+        window = (layer.window.size, layer.window.dilation) if isinstance(layer, G3D) else (1, 1)
+        graphs[name] = LearnedGraph(name, A, mask, model.skeleton, *window)
     return graphs
 
 
@@ -115,23 +109,17 @@ def mask_change(
         adjusted for thousands of edges, a change must be many times its sd.
 
     Raises:
-        ValueError: no network, networks with different graphs, networks without masks, or not one
-            untrained network per trained one.
+        ValueError: networks with different graphs or without masks, or not one untrained network
+            per trained one.
     """
     trained = _matching(models)
     if untrained is not None:
         starts = _matching(untrained, like=trained[0])
-        if len(starts) not in (1, len(trained)):
-            raise ValueError(
-                f"expected one untrained network, or one for each of {len(trained)} trained ones, "
-                f"found {len(starts)}"
-            )
-        starts = starts * len(trained) if len(starts) == 1 else starts
     parts = []
     for name, graph in trained[0].items():
         masks = np.stack([graphs[name].A_res for graphs in trained])
         if untrained is not None:
-            masks -= np.stack([graphs[name].A_res for graphs in starts])
+            masks -= np.stack([graphs[name].A_res for graphs in starts])  # one for all, or each
         p = _t_test(masks)
         K, nodes, _ = graph.A.shape
         scale, v, u = (index.ravel() for index in np.indices(graph.A.shape))
@@ -168,11 +156,9 @@ def mask_agreement(models: Sequence[MSG3D]) -> pd.DataFrame:
         weights are all equal has no correlation (NaN).
 
     Raises:
-        ValueError: fewer than two networks, networks with different graphs, or without masks.
+        ValueError: networks with different graphs, or without masks.
     """
     graphs = _matching(models)
-    if len(graphs) < 2:
-        raise ValueError(f"agreement needs two networks or more, found {len(graphs)}")
     upper = np.triu_indices(len(graphs), k=1)
     rows = []
     for name, graph in graphs[0].items():
@@ -180,16 +166,8 @@ def mask_agreement(models: Sequence[MSG3D]) -> pd.DataFrame:
             masks = [own[name].A_res[scale].ravel() for own in graphs]
             with np.errstate(invalid="ignore"):  # a mask of equal weights has no correlation
                 pairs = np.corrcoef(masks)[upper]
-            rows.append(
-                {
-                    "graph": name,
-                    "scale": scale,
-                    "correlation": pairs.mean(),
-                    "lowest": pairs.min(),
-                    "highest": pairs.max(),
-                }
-            )
-    return pd.DataFrame(rows)
+            rows.append((name, scale, pairs.mean(), pairs.min(), pairs.max()))
+    return pd.DataFrame(rows, columns=["graph", "scale", "correlation", "lowest", "highest"])
 
 
 def strongest_edges(
@@ -231,8 +209,6 @@ def _matching(
 ) -> list[dict[str, LearnedGraph]]:
     """The graphs of networks with the same designed adjacencies."""
     networks = [models] if isinstance(models, MSG3D) else list(models)
-    if not networks:
-        raise ValueError("expected at least one network, found none")
     for network in networks:
         if not network.arguments["residual_mask"]:
             raise ValueError("a network was built with residual_mask=False: it has no masks")

@@ -46,15 +46,10 @@ Watch = Callable[[Visit], list[RemovableHandle]]
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """A place in the network whose value can be read or changed.
+    """A place in the network whose value can be read or changed; one frame per `stride` frames.
 
-    Args:
-        name: e.g. "block2.g3d.window5".
-        what: what its value is.
-        watch: takes a function of the value that returns the value to go on with, and calls it
-            whenever the network comes by, until the handles it returns are removed.
-        stride: frames of the clip between two of its frames.
-        channels: channels of its value.
+    `watch` takes a function of the value that returns the value to go on with, and calls it
+    whenever the network comes by, until the handles it returns are removed.
     """
 
     name: str

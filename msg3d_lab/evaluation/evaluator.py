@@ -87,7 +87,6 @@ def evaluate(
     written beside, as `scores-STORE.parquet`.
 
     Args:
-        run: a run or its folder.
         data: the store. Default: the one the run was trained on.
         num_clips: clips per sample. Default: the recipe's `test_clips`.
         average: what is averaged over a sample's clips: "softmax" scores (the field's usual choice)
@@ -98,7 +97,6 @@ def evaluate(
         device: "auto", "cpu", "cuda" or "mps".
         devices: processes per machine. Default: what torchrun or srun started, else one.
         num_nodes: machines. Default: as for `devices`.
-        progress: whether to show a progress bar.
         save_seconds: seconds between two saves of partial scores; 0 saves after every batch.
 
     Raises:

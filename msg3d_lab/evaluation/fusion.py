@@ -53,7 +53,9 @@ def fuse(
 
     Source: pyskl, configs/msg3d/README.md; kenziyuliu/MS-G3D, ensemble.py.
     """
-    parts = _align_parts(scores)
+    if len(scores) < 2:
+        raise ValueError(f"expected two scores or more to fuse, found {len(scores)}")
+    parts = align(scores)
     fractions = _normalize(weights, len(parts))
     values = sum(w * _values(part, on) for w, part in zip(fractions, parts, strict=True))
     given = fractions if weights is None else np.asarray(weights, dtype=np.float64)
@@ -95,12 +97,7 @@ def gain(fused: Scores, single: Scores) -> Comparison:
 
 
 def fusion_table(scores: Sequence[Scores], fused: Scores, *, names: Sequence[str]) -> pd.DataFrame:
-    """Return a row per part and one for their fusion: accuracy in percent with its 95 % interval.
-
-    Args:
-        scores: the parts.
-        fused: their fusion.
-        names: one per part.
+    """Return a row per part, by name, and one for their fusion: top-1 with its 95 % interval.
 
     Raises:
         ValueError: another number of names or scores than parts.
@@ -108,11 +105,6 @@ def fusion_table(scores: Sequence[Scores], fused: Scores, *, names: Sequence[str
     import pandas as pd
 
     weights = [part["weight"] for part in fused.facts["parts"]]
-    if not len(names) == len(scores) == len(weights):
-        raise ValueError(
-            f"expected scores and a name for each of {len(weights)} parts, found {len(scores)} "
-            f"scores and {len(names)} names"
-        )
     fractions = _normalize(weights, len(weights))
     rows = []
     for part, weight in zip([*scores, fused], [*fractions.tolist(), 1.0], strict=True):
@@ -130,44 +122,28 @@ def fusion_table(scores: Sequence[Scores], fused: Scores, *, names: Sequence[str
     return pd.DataFrame(rows, index=pd.Index([*names, "fused"], name="scores"))
 
 
-def weight_curve(
-    first: Scores, second: Scores, *, on: Kind = "softmax", steps: int = 41
-) -> pd.DataFrame:
-    """Return the accuracy of two parts fused, for every weight of the second one.
+def weight_curve(first: Scores, second: Scores) -> pd.DataFrame:
+    """Return the accuracy of two parts fused on softmax scores, for 41 weights of the second one.
 
     It shows how much the weight matters. Choosing a weight by test accuracy would be choosing by
     test data.
 
-    Args:
-        first: alone at weight 0.
-        second: alone at weight 1.
-        on: as in `fuse`.
-        steps: number of weights, evenly spaced from 0 to 1.
-
     Returns:
-        Columns weight (of the second), top1, low, high (fractions of 1; the 95 % interval).
+        Columns weight (of the second, 0 to 1), top1, low, high (fractions of 1; the 95 % interval).
 
     Raises:
-        ValueError: as `fuse`; fewer than two steps.
+        ValueError: as `fuse`.
     """
     import pandas as pd
 
-    if steps < 2:
-        raise ValueError(f"expected two steps or more, found {steps}")
-    parts = _align_parts([first, second])
-    a, b = (_values(part, on) for part in parts)
+    parts = align([first, second])
+    a, b = (_values(part, "softmax") for part in parts)
     rows = []
-    for weight in np.linspace(0, 1, steps):
+    for weight in np.linspace(0, 1, 41):
         values = ((1 - weight) * a + weight * b).astype(np.float32)
         correct = values.argmax(axis=1) == parts[0].labels
         rows.append((float(weight), float(correct.mean()), *accuracy_interval(correct)))
     return pd.DataFrame(rows, columns=["weight", "top1", "low", "high"])
-
-
-def _align_parts(scores: Sequence[Scores]) -> list[Scores]:
-    if len(scores) < 2:
-        raise ValueError(f"expected two scores or more to fuse, found {len(scores)}")
-    return align(scores)
 
 
 def _normalize(weights: Sequence[float] | None, count: int) -> np.ndarray:

@@ -41,15 +41,11 @@ def accuracies(scores: Scores) -> dict[str, float]:
     return found
 
 
-def calibration_error(scores: Scores, *, bins: int = _BINS) -> float:
+def calibration_error(scores: Scores) -> float:
     """Return the expected calibration error: the mean distance of confidence from accuracy.
 
     Samples are sorted into bins by their highest probability (the confidence). In each bin the mean
     confidence is compared with the accuracy; bins are weighted by their samples. 0 is best.
-
-    Args:
-        scores: softmax scores, or logits, which are turned into probabilities.
-        bins: number of bins of equal width.
 
     Source: Naeini et al. 2015; 15 bins as in Guo et al. 2017. Through torchmetrics.
     """
@@ -59,7 +55,7 @@ def calibration_error(scores: Scores, *, bins: int = _BINS) -> float:
         torch.from_numpy(_below_one(scores.probabilities)),
         torch.tensor(scores.labels),
         num_classes=len(scores.label_names),
-        n_bins=bins,
+        n_bins=_BINS,
         norm="l1",
     )
     return float(error)
@@ -68,17 +64,16 @@ def calibration_error(scores: Scores, *, bins: int = _BINS) -> float:
 def confusion_counts(scores: Scores | Sequence[Scores]) -> np.ndarray:
     """Return how often class i (row) was predicted as class j (column), as int64.
 
-    Args:
-        scores: of a split; of several seeds, their counts are added up.
+    The counts of several seeds are added up.
 
     Raises:
-        ValueError: no scores, or scores of other classes.
+        ValueError: scores of other classes.
     """
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
     several = [scores] if isinstance(scores, Scores) else list(scores)
-    if not several or any(one.label_names != several[0].label_names for one in several):
-        raise ValueError("expected scores of the same classes, at least one")
+    if any(one.label_names != several[0].label_names for one in several):
+        raise ValueError("expected scores of the same classes")
     counts = multiclass_confusion_matrix(
         torch.tensor(np.concatenate([one.predictions for one in several])),
         torch.tensor(np.concatenate([one.labels for one in several])),
@@ -122,9 +117,7 @@ def per_class(scores: Scores) -> pd.DataFrame:
 def confused_pairs(scores: Scores | Sequence[Scores], *, top: int = 10) -> pd.DataFrame:
     """Return the most frequent confusions: true, predicted, times, and fraction of the true class.
 
-    Args:
-        scores: of a split; of several seeds, see `confusion_counts`.
-        top: the number of pairs at most.
+    See `confusion_counts`.
     """
     import pandas as pd
 
@@ -143,10 +136,6 @@ def hardest(scores: Scores, *, top: int = 10) -> pd.DataFrame:
     """Return the samples whose true class has the lowest probability, hardest first.
 
     Columns: id, true, predicted, probability (of the true class) and predicted_probability.
-
-    Args:
-        scores: softmax scores, or logits, which are turned into probabilities.
-        top: the number of samples at most.
     """
     import pandas as pd
 
@@ -166,35 +155,26 @@ def hardest(scores: Scores, *, top: int = 10) -> pd.DataFrame:
     )
 
 
-def reliability(scores: Scores, *, bins: int = _BINS) -> pd.DataFrame:
+def reliability(scores: Scores) -> pd.DataFrame:
     """Return the table of a reliability diagram: a row per bin of confidence that has samples.
 
     Columns: low and high (the bin's edges), samples, confidence (mean of the highest probability)
     and accuracy. `calibration_error` is the mean of `|confidence - accuracy|`, weighted by samples.
 
-    Args:
-        scores: softmax scores, or logits, which are turned into probabilities.
-        bins: number of bins of equal width.
-
-    Raises:
-        ValueError: fewer than one bin.
-
     Source: DeGroot and Fienberg 1983; 15 bins as in Guo et al. 2017.
     """
     import pandas as pd
 
-    if bins < 1:
-        raise ValueError(f"expected at least one bin, found {bins}")
     confidence = _below_one(scores.probabilities.max(axis=1))
-    edges = torch.linspace(0, 1, bins + 1).numpy()
+    edges = torch.linspace(0, 1, _BINS + 1).numpy()
     table = pd.DataFrame({"confidence": confidence, "accuracy": scores.correct}).astype(np.float64)
     found = table.groupby(np.searchsorted(edges, confidence, side="right") - 1).agg(
         samples=("accuracy", "size"),
         confidence=("confidence", "mean"),
         accuracy=("accuracy", "mean"),
     )
-    found.insert(0, "low", found.index / bins)
-    found.insert(1, "high", (found.index + 1) / bins)
+    found.insert(0, "low", found.index / _BINS)
+    found.insert(1, "high", (found.index + 1) / _BINS)
     return found.reset_index(drop=True)
 
 
@@ -215,12 +195,8 @@ def class_delta(a: Scores, b: Scores) -> pd.DataFrame:
     so judge by p_holm. It is about these two networks, not about other seeds. Classes without
     samples are left out.
 
-    Args:
-        a: scores of one network.
-        b: of another, on the same samples; joined by id.
-
     Raises:
-        ValueError: the scores are not of the same samples (see `align`).
+        ValueError: the scores are not of the same samples; they are joined by id (see `align`).
     """
     import pandas as pd
 
@@ -241,14 +217,8 @@ def confusion_order(counts: np.ndarray) -> np.ndarray:
     Average-linkage clusters of the fraction of two classes' samples that are taken for each other,
     leaves in optimal order.
 
-    Args:
-        counts: how often class i (row) was predicted as class j (column).
-
     Shapes:
-        (K, K) -> (K,) int64, a permutation
-
-    Raises:
-        ValueError: not square.
+        `confusion_counts`: (K, K) -> (K,) int64, a permutation
 
     Source: Bar-Joseph et al. 2001 for the order of the leaves, through `scipy`.
     """
@@ -256,8 +226,6 @@ def confusion_order(counts: np.ndarray) -> np.ndarray:
     from scipy.spatial.distance import squareform
 
     counts = np.asarray(counts, dtype=float)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
-        raise ValueError(f"expected counts (classes, classes), found {counts.shape}")
     if len(counts) < 3:
         return np.arange(len(counts))
     mixed = counts + counts.T

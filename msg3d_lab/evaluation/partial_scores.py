@@ -26,9 +26,7 @@ class PartialScores:
     scores of other weights, clips or data are never mixed. Every process writes files of its own.
 
     Args:
-        folder: the run's folder.
-        weights: the file of the weights.
-        facts: what else the scores depend on, as plain values.
+        facts: what the scores depend on beside the file of weights, as plain values.
         shape: (samples, classes) of the whole table.
         seconds: between two saves; 0 saves every batch.
     """

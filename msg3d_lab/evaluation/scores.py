@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from scipy.special import softmax
 
 from msg3d_lab.files import read_parquet, write_parquet
 
@@ -82,8 +84,7 @@ class Scores:
     def probabilities(self) -> np.ndarray:
         """(N, classes) float32, each row adding up to 1: the softmax of logits, or the values."""
         if self.kind == "logits":
-            exponents = np.exp(self.values - self.values.max(axis=1, keepdims=True))
-            return exponents / exponents.sum(axis=1, keepdims=True)
+            return softmax(self.values, axis=1)
         return self.values / self.values.sum(axis=1, keepdims=True)
 
     def select(self, rows: np.ndarray) -> Scores:
@@ -137,18 +138,14 @@ def read_scores(path: str | Path) -> Scores:
     table, known = read_parquet(
         path, kind="scores", made_by="`msg3d-lab test` and `msg3d-lab scores`"
     )
-    try:
-        names: Sequence[str] = known["label_names"]
-        rows = table["scores"].to_numpy()
-        return Scores(
-            ids=tuple(table["id"].to_pylist()),
-            labels=table["label"].to_numpy(),
-            values=np.stack(rows) if len(rows) else np.zeros((0, len(names)), np.float32),
-            label_names=tuple(names),
-            facts=known["facts"],
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    names, rows = known["label_names"], table["scores"].to_numpy()
+    return Scores(
+        ids=tuple(table["id"].to_pylist()),
+        labels=table["label"].to_numpy(),
+        values=np.stack(rows) if len(rows) else np.zeros((0, len(names)), np.float32),
+        label_names=tuple(names),
+        facts=known["facts"],
+    )
 
 
 def read_run_scores(run: Run) -> Scores:
@@ -169,22 +166,23 @@ def align(scores: Sequence[Scores]) -> list[Scores]:
     Scores are joined by sample id, never by position. Different samples or labels are refused,
     because a fusion or comparison of them would still give a number.
 
-    Args:
-        scores: of the same samples, in any order.
-
     Raises:
-        ValueError: none given; class names differ; an id is missing from some; the true class of a
-            sample differs. Up to five are named.
+        ValueError: class names differ; an id is missing from some; the true class of a sample
+            differs. Up to five are named.
     """
-    if not scores:
-        raise ValueError("expected at least one set of scores, found none")
     first = scores[0]
     return [first, *(_align_with(first, other, n) for n, other in enumerate(scores[1:], 2))]
 
 
 def _align_with(first: Scores, other: Scores, number: int) -> Scores:
     """Return `other`, the scores of that number, with its samples in the order of `first`."""
-    _check_label_names(first.label_names, other.label_names, number)
+    pairs = enumerate(zip_longest(first.label_names, other.label_names))
+    names = [f"{i}: {one!r} and {two!r}" for i, (one, two) in pairs if one != two]
+    if names:
+        raise ValueError(
+            f"expected the same {len(first.label_names)} class names, found other ones in scores "
+            f"{number} ({name_some(names)}): give both the names of one store"
+        )
     row_of = {name: row for row, name in enumerate(other.ids)}
     wanted = set(first.ids)
     missing = [name for name in first.ids if name not in row_of]
@@ -208,21 +206,6 @@ def _align_with(first: Scores, other: Scores, number: int) -> Scores:
             f"scores 1 and scores {number} ({named}): they are not of the same data"
         )
     return found
-
-
-def _check_label_names(first: tuple[str, ...], other: tuple[str, ...], number: int) -> None:
-    if len(first) != len(other):
-        raise ValueError(
-            f"expected the same classes, found {len(first)} in scores 1 and {len(other)} in scores "
-            f"{number}: they are not of the same data"
-        )
-    pairs = enumerate(zip(first, other, strict=True))
-    different = [f"{i}: {one!r} and {two!r}" for i, (one, two) in pairs if one != two]
-    if different:
-        raise ValueError(
-            f"expected the same class names, found other ones in scores {number} "
-            f"({name_some(different)}): give both the names of one store"
-        )
 
 
 def name_some(names: Iterable[object]) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+_CONFIDENCE = 0.95
+_RESAMPLES = 10_000
 _MAX_DRAWN = 2**22  # random numbers in memory at a time
 
 
@@ -70,21 +72,17 @@ class Comparison:
     p_value: float
 
 
-def accuracy_interval(correct: ArrayLike, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson interval of an accuracy, over test samples.
+def accuracy_interval(correct: ArrayLike) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of an accuracy, over test samples.
 
     It says what other samples of the same kind would have given the same network. It says nothing
     about other seeds: see `difference`.
 
-    Args:
-        correct: per sample, whether the prediction was correct.
-        confidence: probability that such an interval contains the true accuracy.
-
     Shapes:
-        correct: (samples,) bool
+        correct: (samples,) bool, whether the prediction was correct
 
     Raises:
-        ValueError: not a row of bool, or an empty one; a confidence outside 0 to 1.
+        ValueError: not a row of bool, or an empty one.
 
     Source: Wilson 1927, through `scipy.stats.binomtest`.
     """
@@ -93,8 +91,7 @@ def accuracy_interval(correct: ArrayLike, *, confidence: float = 0.95) -> tuple[
     rows = _as_rows(correct, "correct")
     if len(rows) != 1:
         raise ValueError(f"expected correct as (samples,), found {rows.shape}: pass one seed")
-    _check_confidence(confidence)
-    found = binomtest(int(rows.sum()), rows.size).proportion_ci(confidence, method="wilson")
+    found = binomtest(int(rows.sum()), rows.size).proportion_ci(_CONFIDENCE, method="wilson")
     return float(found.low), float(found.high)
 
 
@@ -104,12 +101,8 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> McNemar:
     Only samples on which they disagree count. If neither is better, a and b are equally likely to
     be the correct one on each of these.
 
-    Args:
-        a: per sample, whether the prediction was correct.
-        b: the same for the other network, with the samples in the same order (see `align`).
-
     Shapes:
-        a, b: (samples,) bool
+        a, b: (samples,) bool, whether the prediction was correct, in the same order (see `align`)
 
     Raises:
         ValueError: not two rows of bool of one length.
@@ -129,14 +122,7 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> McNemar:
     return McNemar(only_a=only_a, only_b=only_b, p_value=float(p_value))
 
 
-def difference(
-    a: ArrayLike,
-    b: ArrayLike,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> Difference:
+def difference(a: ArrayLike, b: ArrayLike) -> Difference:
     """Compare two networks, or two sets of seeds, on the same samples.
 
     Two things are random: the test samples and the training seeds. A difference must hold over
@@ -158,37 +144,28 @@ def difference(
     underestimates their spread by sqrt((S - 1) / S) (0.71 for two, 0.82 for three), so with few
     seeds the interval is too narrow: trust `p_seeds`.
 
-    Args:
-        a: per seed and sample, whether the prediction was correct.
-        b: the same for the other, with the samples in the same order (see `align`).
-        confidence: of the interval.
-        resamples: number of resamples, for the interval and for the permutation test.
-        seed: of the random numbers.
-
     Shapes:
-        a, b: (seeds, samples) or (samples,) bool
+        a, b: (seeds, samples) or (samples,) bool, whether the prediction was correct, with the
+            samples in the same order (see `align`)
 
     Raises:
-        ValueError: not bool of the same samples; a confidence outside 0 to 1; no resamples.
+        ValueError: not bool of the same samples.
 
     Source: Efron and Tibshirani 1993, chapters 8 and 13 (bootstrap) and 15 (permutation, counting
         the observed one as Phipson and Smyth 2010); Berger 1982 (intersection-union).
     """
     first, second = _as_pair(a, b)
-    _check_confidence(confidence)
-    if resamples < 1:
-        raise ValueError(f"expected at least one resample, found {resamples}")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     if len(first) == len(second) == 1:
         p_clips = mcnemar(first[0], second[0]).p_value
     else:
-        p_clips = _permutation_test(first, second, resamples, rng)
+        p_clips = _permutation_test(first, second, rng)
     sd, p_seeds = _t_test(first.sum(axis=1), second.sum(axis=1), first.shape[1])
-    drawn = np.concatenate(list(_bootstrap(first, second, resamples, rng)))
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    drawn = np.concatenate(list(_bootstrap(first, second, rng)))
+    low, high = np.quantile(drawn, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
     per_sample = first.mean(axis=0) - second.mean(axis=0)
     if np.ptp(per_sample) == 0:
-        unseen = 1 - ((1 - confidence) / 2) ** (1 / len(per_sample))
+        unseen = 1 - ((1 - _CONFIDENCE) / 2) ** (1 / len(per_sample))
         seen = (1 - unseen) * float(per_sample[0])
         low, high = min(low, seen - unseen), max(high, seen + unseen)
     return Difference(
@@ -209,16 +186,8 @@ def compare(a: np.ndarray, b: np.ndarray) -> Comparison:
         a, b: (samples,) bool, whether the prediction was correct
     """
     found, test = difference(a, b), mcnemar(a, b)
-    return Comparison(
-        a=float(a.mean()),
-        b=float(b.mean()),
-        difference=found.mean,
-        low=found.low,
-        high=found.high,
-        only_a=test.only_a,
-        only_b=test.only_b,
-        p_value=test.p_value,
-    )
+    both = float(a.mean()), float(b.mean())
+    return Comparison(*both, found.mean, found.low, found.high, *astuple(test))
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -269,11 +238,6 @@ def _as_pair(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return first, second
 
 
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"expected a confidence between 0 and 1, found {confidence}")
-
-
 def _t_test(a: np.ndarray, b: np.ndarray, num_samples: int) -> tuple[float, float]:
     """Return the standard deviation over seeds of one seed's difference, and the p-value.
 
@@ -298,9 +262,7 @@ def _t_test(a: np.ndarray, b: np.ndarray, num_samples: int) -> tuple[float, floa
     return float(np.sqrt(variance)) / num_samples, float(2 * t.sf(statistic, freedom))
 
 
-def _permutation_test(
-    a: np.ndarray, b: np.ndarray, resamples: int, rng: np.random.Generator
-) -> float:
+def _permutation_test(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> float:
     """Return how often swapping a and b on random samples gives as large a difference.
 
     In whole numbers, so that ties are exact. Samples with the same difference share one draw: m
@@ -308,14 +270,12 @@ def _permutation_test(
     """
     differences = a.sum(axis=0) * len(b) - b.sum(axis=0) * len(a)
     sizes, counts = np.unique(np.abs(differences), return_counts=True)
-    signs = 2 * rng.binomial(counts, 0.5, size=(resamples, len(counts))) - counts
+    signs = 2 * rng.binomial(counts, 0.5, size=(_RESAMPLES, len(counts))) - counts
     as_large = np.abs(signs @ sizes) >= abs(differences.sum())
-    return float((1 + as_large.sum()) / (1 + resamples))
+    return float((1 + as_large.sum()) / (1 + _RESAMPLES))
 
 
-def _bootstrap(
-    a: np.ndarray, b: np.ndarray, resamples: int, rng: np.random.Generator
-) -> Iterator[np.ndarray]:
+def _bootstrap(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield differences of resampled samples and seeds.
 
     Samples on which every network did the same share one draw: how often each such pattern occurs
@@ -324,8 +284,8 @@ def _bootstrap(
     patterns, counts = np.unique(np.concatenate([a, b]), axis=1, return_counts=True)
     n, patterns_a, patterns_b = a.shape[1], patterns[: len(a)], patterns[len(a) :]
     chunk = max(1, _MAX_DRAWN // len(counts))
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
+    for start in range(0, _RESAMPLES, chunk):
+        size = min(chunk, _RESAMPLES - start)
         samples = rng.multinomial(n, counts / n, size=size) / n
         seeds_a = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), size=size) / len(a)
         seeds_b = (

@@ -3,6 +3,9 @@
 `explain_run` explains the clips of a run by one method and saves a table. `rank_methods` compares
 methods, to choose one. `explain_cost` and `ranking_cost` tell beforehand how long the two take. A
 single batch is explained by `attribute(network, question, method)`.
+
+What takes a run, or its folder, raises FileNotFoundError without the run, its weights or its store,
+and ValueError for a store or a split that does not fit.
 """
 
 from msg3d_lab.explain.clips import (

@@ -17,9 +17,6 @@ def mean_pose(x: Tensor) -> Tensor:
 
     Shapes:
         x: (N, M, T, V, C) -> (M, V, C), one pose per person; zeros for a person who never appears.
-
-    Raises:
-        ValueError: `x` is not a batch of clips.
     """
     present = _present(x)
     count = present.sum(dim=(0, 2)).clamp(min=1)
@@ -43,9 +40,10 @@ def make_baseline(x: Tensor, name: str, *, pose: Tensor | None = None) -> Tensor
         x: (N, M, T, V, C), pose: (M, V, C) -> (N, M, T, V, C)
 
     Raises:
-        ValueError: an unknown name, or a pose of another shape.
+        ValueError: an unknown name.
     """
-    check_baseline(name)
+    if name not in BASELINES:
+        raise ValueError(f"unknown baseline {name!r}: expected one of {', '.join(BASELINES)}")
     present = _present(x)[..., None, None]
     if name == "removed":
         return torch.zeros_like(x)
@@ -55,22 +53,9 @@ def make_baseline(x: Tensor, name: str, *, pose: Tensor | None = None) -> Tensor
         held = x.gather(2, first.expand(-1, -1, 1, *x.shape[3:]))
         return held.expand_as(x) * present
     pose = mean_pose(x) if pose is None else pose.to(x)
-    expected = (x.shape[1], *x.shape[3:])
-    if tuple(pose.shape) != expected:
-        raise ValueError(
-            f"expected a pose {expected} (persons, joints, channels), found {tuple(pose.shape)}"
-        )
     return pose[None, :, None].expand_as(x) * present
-
-
-def check_baseline(name: str) -> None:
-    """Raise ValueError unless there is a baseline of this name."""
-    if name not in BASELINES:
-        raise ValueError(f"unknown baseline {name!r}: expected one of {', '.join(BASELINES)}")
 
 
 def _present(x: Tensor) -> Tensor:
     """(N, M, T) bool: whether a person is present in a frame."""
-    if x.ndim != 5:
-        raise ValueError(f"expected clips (N, M, T, V, C), found {tuple(x.shape)}")
     return (x != 0).any(dim=-1).any(dim=-1)

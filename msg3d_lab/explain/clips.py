@@ -15,7 +15,7 @@ from torch import Tensor
 
 from msg3d_lab.data.batches.sampling import choose_test_frames
 from msg3d_lab.data.store import Store
-from msg3d_lab.explain.baselines import check_baseline, make_baseline, mean_pose
+from msg3d_lab.explain.baselines import make_baseline, mean_pose
 from msg3d_lab.explain.features import Features, make_features
 from msg3d_lab.explain.question import Question
 from msg3d_lab.model import MSG3D
@@ -45,9 +45,6 @@ class Options:
         seed: of the choice of clips and of everything that is drawn.
         batch_size: the largest number of clips in one forward pass.
         device: "auto", "cpu", "cuda" or "mps".
-
-    Raises:
-        ValueError: an unknown baseline.
     """
 
     data: Store | str | Path | None = None
@@ -60,10 +57,6 @@ class Options:
     seed: int = 0
     batch_size: int = 64
     device: str = "auto"
-
-    def __post_init__(self) -> None:
-        """Check the baseline."""
-        check_baseline(self.baseline)
 
     def features(self, skeleton: Skeleton, num_frames: int) -> Features:
         """Return the features of clips of so many frames; see `make_features`."""
@@ -106,15 +99,7 @@ class Clips:
         return self.store.labels[self.indices]
 
     def question(self, classes: Tensor, options: Options = DEFAULT_OPTIONS) -> Question:
-        """Return the question about these clips for an attribution method.
-
-        Args:
-            classes: (N,) the class that is explained, per clip.
-            options: the features, baseline, score, seed and batch size.
-
-        Raises:
-            ValueError: as in `make_features` and `Question`.
-        """
+        """Return the question of why these clips are of these classes, (N,), for a method."""
         return Question(
             x=self.x,
             classes=classes,
@@ -130,13 +115,7 @@ class Clips:
 def choose_clips(
     store: Store, split: str, *, num_clips: int | None = None, seed: int = 0
 ) -> np.ndarray:
-    """Choose clips of a split, with equally many of each class as far as possible.
-
-    Args:
-        store: the data.
-        split: the split's name.
-        num_clips: how many. Default: all of the split.
-        seed: of the choice.
+    """Choose clips of a split, by default all, equally many of each class as far as possible.
 
     Returns:
         Positions in the store, ascending.
@@ -168,19 +147,14 @@ def load_clips(
     """Read clips as the run's network sees them in a test with one clip per sample.
 
     Args:
-        run: a run or its folder.
         indices: positions in the store.
         data: the store. Default: the one the run was trained on.
         device: where the clips go.
         pose: the mean pose. Default: computed from up to 256 training clips; of test clips, if the
             store has no others.
-
-    Raises:
-        FileNotFoundError: no run, or no store.
-        ValueError: the store does not fit the run.
     """
     run = run if isinstance(run, Run) else open_run(run)
-    store = open_run_store(run, data)
+    store = open_matching_store(run, data, split=run.recipe.data.test_split).store
     if pose is None:
         recipe = run.recipe.data
         has_training = recipe.train_split in store.splits
@@ -200,35 +174,13 @@ def _read(run: Run, store: Store, indices: np.ndarray) -> Tensor:
     return torch.cat([torch.from_numpy(batch.x[:, 0]) for batch in batches])
 
 
-def open_run_store(run: Run, data: Store | str | Path | None = None) -> Store:
-    """Open a run's store: this one, or by default the one that it was trained on.
-
-    Of another store the test split is enough.
-
-    Raises:
-        FileNotFoundError: no store, or no weights.
-        ValueError: the store does not fit the run, see `open_matching_store`.
-    """
-    return open_matching_store(run, data, split=run.recipe.data.test_split).store
-
-
 def open_network(
     run: Run | str | Path,
     data: Store | str | Path | None = None,
     *,
     device: torch.device | str = "cpu",
 ) -> tuple[MSG3D, Store]:
-    """Open a run's network, in evaluation mode, and its store.
-
-    Args:
-        run: a run or its folder.
-        data: the store. Default: the one the run was trained on.
-        device: where the network goes.
-
-    Raises:
-        FileNotFoundError: no weights, or no store.
-        ValueError: they do not fit.
-    """
+    """Open a run's network, in evaluation mode, and its store: `data`, or that of the training."""
     run = run if isinstance(run, Run) else open_run(run)
     matched = open_matching_store(run, data, split=run.recipe.data.test_split)
     for note in matched.notes:
@@ -250,17 +202,7 @@ class RunClips(NamedTuple):
 def choose_run_clips(
     run: Run | str | Path, options: Options, *, training: bool = False
 ) -> RunClips:
-    """Open a run's network and store, and choose clips.
-
-    Args:
-        run: a run or its folder.
-        options: the store, clips and device.
-        training: whether clips are those of the training split by default.
-
-    Raises:
-        FileNotFoundError: no run, no weights, or no store.
-        ValueError: they do not fit, or no such device, split or number of clips.
-    """
+    """Open a run's network and store, and choose clips, by default of the test split."""
     run = run if isinstance(run, Run) else open_run(run)
     device = resolve_device(options.device)
     model, store = open_network(run, options.data, device=device)
@@ -282,13 +224,8 @@ def planted_features(ids: Sequence[str], frames: np.ndarray, features: Features)
 
     A feature is planted if it holds one of the acting joints in one of the event's frames.
 
-    Args:
-        ids: the clips' ids.
-        frames: (N, T) frames of the stored clips; `Clips.frames`.
-        features: the features.
-
-    Returns:
-        (N, F) bool.
+    Shapes:
+        frames of the stored clips, `Clips.frames`: (N, T) -> (N, F) bool
 
     Raises:
         ValueError: not a synthetic clip.
@@ -303,24 +240,15 @@ def planted_features(ids: Sequence[str], frames: np.ndarray, features: Features)
     return truth
 
 
-def repeats_frames(num_frames: np.ndarray, *, sampling: str, clip_len: int) -> np.ndarray:
-    """Return which recordings are repeated to fill a clip: lengths (N,) -> (N,) bool.
-
-    In such a clip, later time segments show the same frames as earlier ones.
-    """
-    return (np.asarray(num_frames) < clip_len) & (sampling != "resize")
-
-
-def playback_fps(frames: np.ndarray, num_frames: int, *, fps: float = 30) -> float:
+def playback_fps(frames: np.ndarray, num_frames: int) -> float:
     """Return the frame rate at which sampled frames show the motion at its recorded speed.
 
-    Consecutive frames (repeated or cut off at the end) keep the recorded rate. Frames spread over
-    the whole recording last as long as the recording.
+    Consecutive frames (repeated or cut off at the end) keep the recorded rate, 30 frames per second
+    as in NTU RGB+D. Frames spread over the whole recording last as long as the recording.
 
     Args:
         frames: (T,) frames of the recording; a row of `Clips.frames`.
         num_frames: the recording's length.
-        fps: frames per second of the recording; NTU RGB+D has 30.
 
     Example:
         >>> playback_fps(np.arange(100) % 60, 60), playback_fps(np.arange(0, 100, 2), 100)
@@ -328,4 +256,4 @@ def playback_fps(frames: np.ndarray, num_frames: int, *, fps: float = 30) -> flo
     """
     steps = np.diff(frames)
     consecutive = bool((steps < 0).any() or (steps == 1).all())
-    return float(fps if consecutive else fps * len(frames) / num_frames)
+    return 30.0 if consecutive else 30 * len(frames) / num_frames

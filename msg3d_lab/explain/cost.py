@@ -18,8 +18,8 @@ from msg3d_lab.explain.clips import (
     choose_run_clips,
     load_clips,
 )
-from msg3d_lab.explain.methods import CONTROLS, METHODS, Method, Passes, check_method
-from msg3d_lab.explain.ranking import ranking_options
+from msg3d_lab.explain.methods import CONTROLS, METHODS, Method, Passes
+from msg3d_lab.explain.ranking import POINTS, REPEATS, ranking_options
 from msg3d_lab.model import MSG3D
 from msg3d_lab.training.runs import Run
 
@@ -35,21 +35,10 @@ def explain_cost(
 
     The time of a forward and a backward pass is measured on a few clips and multiplied.
 
-    Args:
-        run: a run or its folder.
-        methods: which methods.
-        options: the clips, features and more.
-
     Returns:
         A row per method: clips, forward and backward passes per clip, and minutes for all clips,
         with one more forward pass per clip for its prediction.
-
-    Raises:
-        FileNotFoundError: no run, no weights, or no store.
-        ValueError: a store that does not fit the run.
     """
-    for method in methods:
-        check_method(method)
     chosen = choose_run_clips(run, options)
     num_features = _num_features(chosen, options)
     costs = {method.name: method.cost(num_features) for method in methods}
@@ -62,36 +51,18 @@ def ranking_cost(
     options: Options = DEFAULT_OPTIONS,
     *,
     others: Sequence[Run | str | Path] = (),
-    repeats: int = 20,
-    points: int = 8,
 ) -> pd.DataFrame:
-    """Return what `rank_methods` takes; the arguments are the same.
+    """Return what `rank_methods` takes: a row "ranking" with the columns of `explain_cost`.
 
     Every method runs on the network, on its shuffled copy and on every other network. Two deletion
-    curves check each method and each control.
-
-    Args:
-        run: a run or its folder.
-        methods: which methods.
-        options: the clips, features and more.
-        others: runs with other seeds.
-        repeats: sets of features per clip for `faithfulness`.
-        points: steps of each deletion curve.
-
-    Returns:
-        A row "ranking" with the columns of `explain_cost`: clips, all forward and backward passes
-        per clip, and minutes.
-
-    Raises:
-        FileNotFoundError: no run, no weights, or no store.
-        ValueError: a store that does not fit the run.
+    curves check each method and each control. Arguments and errors are those of `rank_methods`.
     """
     options = ranking_options(options)
     chosen = choose_run_clips(run, options, training=True)
     num_features = _num_features(chosen, options)
-    curve = min(points, num_features) + 1
+    curve = min(POINTS, num_features) + 1
     # The prediction; the whole clip and sets of its features; the random curve, and two of each.
-    checks = 1 + (1 + repeats) + curve * (1 + 2 * (len(methods) + len(CONTROLS)))
+    checks = 1 + (1 + REPEATS) + curve * (1 + 2 * (len(methods) + len(CONTROLS)))
     networks = 2 + len(others)
     costs = [method.cost(num_features) for method in methods]
     total = Passes(

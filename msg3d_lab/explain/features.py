@@ -18,12 +18,10 @@ class Features:
     """The parts of a clip that importance is given to.
 
     Args:
-        by: "joint", "part", "segment" or "joint_x_segment".
         names: one per feature.
         index: (T, V) int64, the feature of each joint in each frame; the same for all persons.
     """
 
-    by: str
     names: tuple[str, ...]
     index: np.ndarray
 
@@ -49,7 +47,6 @@ def make_features(
     Args:
         by: "joint" (in all frames), "part" (the layout's body parts), "segment" (all joints in a
             segment of frames) or "joint_x_segment".
-        skeleton: the joint layout.
         num_frames: T, the frames that the network sees.
         num_segments: number of time segments; their lengths differ by one frame at most.
 
@@ -75,24 +72,18 @@ def make_features(
     ]
     joint = np.broadcast_to(np.arange(V), (T, V))
     if by == "joint":
-        return Features(by, skeleton.joints, joint.copy())
+        return Features(skeleton.joints, joint.copy())
     if by == "part":
         names, part = joint_parts(skeleton)
-        return Features(by, names, np.broadcast_to(part, (T, V)).copy())
+        return Features(names, np.broadcast_to(part, (T, V)).copy())
     if by == "segment":
-        return Features(by, tuple(spans), np.repeat(segment[:, None], V, axis=1))
+        return Features(tuple(spans), np.repeat(segment[:, None], V, axis=1))
     names = tuple(f"{name}, {span}" for name in skeleton.joints for span in spans)
-    return Features(by, names, joint * S + segment[:, None])
+    return Features(names, joint * S + segment[:, None])
 
 
 def replace_features(x: Tensor, baseline: Tensor, kept: Tensor, features: Features) -> Tensor:
-    """Replace features by the baseline.
-
-    Args:
-        x: the clips.
-        baseline: what replaces a feature; see `make_baseline`.
-        kept: 1 for features that stay, 0 for those that are replaced.
-        features: see `make_features`.
+    """Replace features, those with a 0 in `kept`, by the baseline.
 
     Shapes:
         x, baseline: (N, M, T, V, C); kept: (N, features) -> (N, M, T, V, C)
@@ -103,12 +94,9 @@ def replace_features(x: Tensor, baseline: Tensor, kept: Tensor, features: Featur
 
 
 def joint_parts(skeleton: Skeleton) -> tuple[tuple[str, ...], np.ndarray]:
-    """Return the names of the body parts, and the part of each joint.
+    """Return the names of the body parts, and the part of each joint: (P,), (V,) int64.
 
     Joints of no part come last, as "other".
-
-    Shapes:
-        -> names (P,), part (V,) int64
 
     Raises:
         ValueError: a layout without parts, or with a joint in two of them.

@@ -25,15 +25,12 @@ ORDERS = ("important first", "random", "important last")
 def importance_orders(values: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]:
     """Return the three orders in which features are replaced.
 
-    Args:
-        values: importance; equal values keep the order of the features.
-        seed: of the random order. It does not depend on the values: all methods that are compared
-            with one seed are compared with the same random orders.
+    Equal values keep the order of the features. The random order does not depend on the values: all
+    methods that are compared with one seed are compared with the same random orders.
 
     Shapes:
         values: (N, F) -> three arrays (N, F), each row a permutation of the features.
     """
-    values = check_importance(values)
     first = np.argsort(-values, axis=1, kind="stable")
     rows = np.tile(np.arange(values.shape[1]), (len(values), 1))
     shuffled = np.random.default_rng(seed).permuted(rows, axis=1)
@@ -41,32 +38,18 @@ def importance_orders(values: np.ndarray, *, seed: int = 0) -> dict[str, np.ndar
 
 
 def deletion_curve(
-    network: Network,
-    question: Question,
-    order: np.ndarray,
-    *,
-    points: int = 25,
+    network: Network, question: Question, order: np.ndarray, *, points: int = 25
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return how the class's probability changes as features are replaced in a given order.
 
     Args:
-        network: (N, M, T, V, C) -> logits (N, classes).
-        question: the clips, classes, features and baseline.
         order: a permutation of the features per clip; see `importance_orders`.
         points: steps of the curve; with more features than that, several are replaced at a time.
 
     Returns:
         Fractions of the features that are replaced, (S,) from 0 to 1, and probabilities, (N, S).
-
-    Raises:
-        ValueError: an order that is not a permutation of the features, or fewer than one step.
     """
-    N, F = len(question), len(question.features)
-    order = np.asarray(order)
-    if order.shape != (N, F) or (np.sort(order, axis=1) != np.arange(F)).any():
-        raise ValueError(f"expected a permutation of {F} features for each of {N} clips")
-    if points < 1:
-        raise ValueError(f"expected at least one point beyond the start, found {points}")
+    F = len(question.features)
     counts = np.unique(np.linspace(0, F, min(points, F) + 1).round().astype(int))
     rank = np.argsort(order, axis=1)  # the step at which each feature is replaced
     kept = torch.from_numpy(rank[:, None] >= counts[:, None])  # (N, S, F)
@@ -90,13 +73,7 @@ def curve_table(shares: np.ndarray, curves: Mapping[str, np.ndarray]) -> pd.Data
     Returns:
         Columns clip (number), kind ("deletion" or "insertion"), order, share (of the features
         replaced, or put back) and probability.
-
-    Raises:
-        ValueError: other orders, or curves of another shape.
     """
-    if set(curves) != set(ORDERS):
-        raise ValueError(f"expected curves for {', '.join(ORDERS)}, found {', '.join(curves)}")
-    shares = np.asarray(shares)
     opposite = dict(zip(ORDERS, ORDERS[::-1], strict=True))
     parts = []
     for order in ORDERS:
@@ -104,8 +81,6 @@ def curve_table(shares: np.ndarray, curves: Mapping[str, np.ndarray]) -> pd.Data
             ("deletion", shares, curves[order]),
             ("insertion", 1 - shares[::-1], curves[opposite[order]][:, ::-1]),
         ):
-            if curve.ndim != 2 or curve.shape[1:] != shares.shape:
-                raise ValueError(f"expected curves (N, {len(shares)}), found {curve.shape}")
             clip = np.repeat(np.arange(len(curve)), len(shares))
             table = {"clip": clip, "kind": kind, "order": order}
             table["share"], table["probability"] = np.tile(share, len(curve)), curve.ravel()
@@ -119,11 +94,8 @@ def areas(table: pd.DataFrame) -> pd.DataFrame:
     A good attribution has a small area of "important first" for deletion and a large one for
     insertion; an attribution without information has the area of "random".
 
-    Args:
-        table: see `curve_table`.
-
     Returns:
-        A row per clip; columns (kind, order).
+        A row per clip of the table of curves; columns (kind, order).
     """
     found = {}
     for kind in ("deletion", "insertion"):
@@ -134,30 +106,13 @@ def areas(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, index=np.unique(table["clip"]))
 
 
-def random_subsets(
-    num_clips: int, num_features: int, *, share: float = 0.25, repeats: int = 30, seed: int = 0
-) -> np.ndarray:
-    """Draw sets of features for `score_drops` and `faithfulness`.
-
-    Args:
-        num_clips: N.
-        num_features: F.
-        share: fraction of the features in a set; rounded, at least one feature and not all.
-        repeats: R, sets per clip.
-        seed: of the draw.
+def random_subsets(num_clips: int, num_features: int, *, repeats: int, seed: int = 0) -> np.ndarray:
+    """Draw sets of a quarter of the features, at least one, for `score_drops` and `faithfulness`.
 
     Returns:
-        (N, R, F) bool, whether a feature is in the set.
-
-    Raises:
-        ValueError: fewer than two features, or a share outside 0 to 1.
+        (N, R, F) bool, whether a feature is in the set; R sets per clip.
     """
-    if num_features < 2 or not 0 < share < 1:
-        raise ValueError(
-            f"expected two features or more and a share between 0 and 1, found {num_features} and "
-            f"{share:g}"
-        )
-    size = min(max(1, round(share * num_features)), num_features - 1)
+    size = max(1, round(num_features / 4))
     rows = np.broadcast_to(np.arange(num_features) < size, (num_clips, repeats, num_features))
     return np.random.default_rng(seed).permuted(rows, axis=2)
 
@@ -165,13 +120,8 @@ def random_subsets(
 def score_drops(network: Network, question: Question, hidden: np.ndarray) -> np.ndarray:
     """Return how much the class's score falls when sets of features are replaced.
 
-    Args:
-        network: (N, M, T, V, C) -> logits (N, classes).
-        question: the clips, classes, features, baseline and score.
-        hidden: (N, R, F) bool, the sets; see `random_subsets`.
-
     Shapes:
-        -> (N, R)
+        hidden: (N, R, F) bool, the sets; see `random_subsets` -> (N, R)
     """
     N, R, F = hidden.shape
     kept = torch.from_numpy(np.concatenate([np.zeros((N, 1, F), bool), hidden], axis=1) == 0)
@@ -184,43 +134,20 @@ def score_drops(network: Network, question: Question, hidden: np.ndarray) -> np.
 def faithfulness(values: np.ndarray, hidden: np.ndarray, drops: np.ndarray) -> np.ndarray:
     """Correlate, clip by clip, the importance of sets of features with the fall of the score.
 
-    Args:
-        values: importance.
-        hidden: the sets; see `random_subsets`.
-        drops: the falls; see `score_drops`.
-
     Shapes:
-        values (N, F), hidden (N, R, F), drops (N, R) -> (N,) Pearson's correlation; NaN where
-        importance or drops do not vary.
-
-    Raises:
-        ValueError: shapes that do not match.
+        values (N, F), hidden sets (N, R, F), drops of the score (N, R) -> (N,) Pearson's
+        correlation; NaN where importance or drops do not vary.
 
     Source: Bhatt et al., IJCAI 2020 (arXiv 2005.00631), faithfulness correlation.
     """
-    values = check_importance(values)
-    N, F = values.shape
-    if hidden.shape != (N, drops.shape[-1], F) or drops.ndim != 2 or len(drops) != N:
-        raise ValueError(
-            f"expected sets ({N}, R, {F}) and drops ({N}, R), found {hidden.shape} and "
-            f"{drops.shape}"
-        )
     sums = np.einsum("nrf,nf->nr", hidden, values)
     a = sums - sums.mean(axis=1, keepdims=True)
     b = drops - drops.mean(axis=1, keepdims=True)
     size = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
     # Equal sums differ by rounding errors; those are not a variation.
     constant = size <= 1e-12 * (1 + np.abs(sums).max() * np.abs(drops).max())
-    unknown = np.full(N, np.nan)
+    unknown = np.full(len(sums), np.nan)
     return np.divide((a * b).sum(axis=1), size, out=unknown, where=~constant)
-
-
-def check_importance(values: np.ndarray) -> np.ndarray:
-    """Return importance as floats; raise ValueError unless it is finite and (clips, features)."""
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 2 or not np.isfinite(values).all():
-        raise ValueError(f"expected finite importance (clips, features), found {values.shape}")
-    return values
 
 
 def _logits(network: Network, question: Question, kept: Tensor) -> Tensor:

@@ -31,10 +31,6 @@ _PLAYERS = 3  # clips in clips.html
 def importance_figures(importance: Importance, skeleton: Skeleton) -> dict[str, Figure | Axes]:
     """Draw the figures that a table of importance allows.
 
-    Args:
-        importance: the table.
-        skeleton: the joint layout.
-
     Returns:
         By name: `body` (by joint), `classes` (classes x features, with two or more of both),
         `symmetry` (by joint, if the layout has a left and a right), `time` (by joint x segment).
@@ -75,15 +71,8 @@ def write_figures(
 ) -> list[Path]:
     """Write the figures as PDF and SVG into a new folder, which appears when all are complete.
 
-    Args:
-        importance: the table.
-        skeleton: the joint layout.
-        folder: where.
-        data: the clips' store. With it and importance by time segment, the first clips are also
-            written as players, in clips.html.
-
-    Returns:
-        The files.
+    With the clips' store and importance by time segment, the first clips are also written as
+    players, in clips.html. Returns the files.
 
     Raises:
         FileExistsError: the folder exists.
@@ -107,14 +96,12 @@ def write_figures(
 def importance_player(importance: Importance, name: str, data: Store) -> str:
     """Return a clip as a player whose joints are coloured and sized by their importance over time.
 
+    Frames are those that the network saw; joints are drawn as recorded, whatever the stream.
+
     Args:
         importance: a table by segment, or by joint and segment.
         name: the clip's id.
         data: the clips' store.
-
-    Returns:
-        HTML; see `player_html`. Frames are those that the network saw; joints are drawn as
-        recorded, whatever the stream.
 
     Raises:
         ValueError: importance without time, or a clip that is not in the table or the store.

@@ -22,16 +22,13 @@ from torch import Tensor
 from msg3d_lab.analysis.decomposition import check_mode, class_activation
 from msg3d_lab.explain.features import replace_features
 from msg3d_lab.explain.question import Network, Question, class_scores
-from msg3d_lab.explain.sanity import motion_energy
 from msg3d_lab.model import MSG3D
 
 
 class Passes(NamedTuple):
-    """The cost of one clip's attribution.
+    """The cost of one clip: passes through the network, and how many of them also go back.
 
-    Args:
-        forward: clips that go through the network.
-        backward: how many of them also go back; about twice the time of a forward pass each.
+    A backward pass takes about twice the time of a forward one.
     """
 
     forward: int
@@ -71,12 +68,7 @@ class Method(ABC):
 
 
 def attribute(network: Network, question: Question, method: Method) -> np.ndarray:
-    """Return the importance of every feature of every clip.
-
-    Args:
-        network: (N, M, T, V, C) -> logits (N, classes); in evaluation mode.
-        question: the clips, classes, features and baseline.
-        method: such as `Occlusion()`.
+    """Return the importance of every feature of every clip; the network is in evaluation mode.
 
     Returns:
         (N, features) float32, in units of the score; positive speaks for the class.
@@ -158,7 +150,8 @@ class IntegratedGradients(Method):
 
     def __post_init__(self) -> None:
         """Check the number of steps."""
-        _check_count("steps", self.steps)
+        if self.steps < 1:
+            raise ValueError(f"expected steps of at least 1, found {self.steps}")
 
     def attribute(self, network: Network, question: Question) -> Tensor:
         """Return the importance of every feature."""
@@ -222,7 +215,8 @@ class Shapley(Method):
 
     def __post_init__(self) -> None:
         """Check the number of samples."""
-        _check_count("samples", self.samples)
+        if self.samples < 1:
+            raise ValueError(f"expected samples of at least 1, found {self.samples}")
 
     def attribute(self, network: Network, question: Question) -> Tensor:
         """Return the importance of every feature."""
@@ -241,14 +235,18 @@ class Shapley(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class Motion(Method):
-    """A control: how much each feature moves, without any network."""
+    """A control: the squared distances of each feature to the next frame, without any network.
+
+    A method that finds nothing more only finds what moves.
+    """
 
     name: str = "motion"
     uses_baseline: ClassVar[bool] = False
 
     def attribute(self, network: Network, question: Question) -> Tensor:
-        """Return the motion of every feature; see `motion_energy`."""
-        return motion_energy(question.x, question.features)
+        """Return the motion of every feature."""
+        step = question.x.diff(dim=2).square().sum(-1)
+        return question.features.total(torch.nn.functional.pad(step, (0, 0, 0, 1)))
 
     def cost(self, num_features: int) -> Passes:
         """Return no passes."""
@@ -307,11 +305,6 @@ def _by_replacing(
         "perturbations_per_eval": max(1, question.batch_size // len(x)),
     }
     return forward, inputs, order
-
-
-def _check_count(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"expected {name} of at least 1, found {value}")
 
 
 METHODS: tuple[Method, ...] = (

@@ -11,7 +11,6 @@ from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -22,7 +21,6 @@ from msg3d_lab.explain.clips import (
     choose_run_clips,
     load_clips,
     predict_classes,
-    repeats_frames,
 )
 from msg3d_lab.explain.methods import Method, attribute, check_method
 from msg3d_lab.explain.tables import (
@@ -57,20 +55,17 @@ def explain_run(
     warning says how many recordings are shorter than a clip and therefore repeated in it.
 
     Args:
-        run: a run or its folder.
         method: an attribution method, such as `Occlusion()`.
         options: the clips, features, baseline and more.
         target: which class is explained: the predicted or the true one.
         out: the table. Default: `importance-METHOD-BY.parquet` in the run's folder.
-        progress: whether to show a progress bar.
 
     Raises:
         BlockingIOError: another process is writing this table.
         FileExistsError: another table is at `out`.
-        FileNotFoundError: no run, no weights, or no store.
         Requeue: SIGTERM; the finished chunks are kept.
         Stopped: Ctrl-C, likewise.
-        ValueError: an unknown name, or a store that does not fit the run.
+        ValueError: no method, or an unknown name.
     """
     check_method(method)
     if target not in ("predicted", "true"):
@@ -100,10 +95,9 @@ def explain_run(
         "weights": hashlib.sha256(run.checkpoint.read_bytes()).hexdigest()[:16],
         "data_fingerprint": store.fingerprint,
     }
-    facts["key"] = _key(facts, indices)
-    repeated = repeats_frames(
-        store.frames[indices], sampling=facts["sampling"], clip_len=facts["clip_len"]
-    )
+    content = json.dumps([facts, indices.tolist(), _CHUNK], sort_keys=True)
+    facts["key"] = hashlib.sha256(content.encode()).hexdigest()[:12]
+    repeated = (store.frames[indices] < facts["clip_len"]) & (facts["sampling"] != "resize")
     if "segment" in by and repeated.any():
         log.warning(
             "%d of %d recordings are shorter than the %d frames of a clip and are repeated in it:"
@@ -121,13 +115,6 @@ def explain_run(
     with locked(path.with_name(f".{path.name}.lock")):
         if path.exists():  # another process has just finished it
             return _read_same(path, facts["key"])
-        if others := [folder.name for folder in _parts_of(path) if folder != parts]:
-            log.warning(
-                "%s was begun before with other weights, clips or arguments: those parts (%s) are"
-                " not used, and are removed at the end",
-                path,
-                ", ".join(others),
-            )
         pose: Tensor | None = None
         chunks = []
         for start in tqdm(
@@ -159,7 +146,8 @@ def explain_run(
             chunks.append(read_importance(chunk))
         whole = join_importance(chunks)
         write_importance(whole, path)
-        for folder in _parts_of(path):
+        # Also chunks of a call with other weights, clips or arguments that was stopped.
+        for folder in path.parent.glob(f".{escape(path.name)}.*.parts"):
             shutil.rmtree(folder)
         return whole
 
@@ -169,32 +157,16 @@ def table_path(run: Run, method: Method, by: str) -> Path:
     return run.path / f"importance-{method.name}-{by}.parquet"
 
 
-def _parts_of(path: Path) -> list[Path]:
-    """Folders of finished chunks of this table."""
-    return sorted(path.parent.glob(f".{escape(path.name)}.*.parts"))
-
-
-def _key(facts: dict[str, Any], indices: np.ndarray) -> str:
-    """Changes with the weights, the data, the clips, the arguments and the method's version."""
-    content = json.dumps([facts, indices.tolist(), _CHUNK], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
-
-
 def _read_same(path: Path, key: str) -> Importance:
     """Read an existing table if it is the wanted one."""
     try:
         there = read_importance(path)
     except ValueError as error:
         raise FileExistsError(f"{path} exists: {error}") from error
-    if "version" not in there.facts:
-        raise FileExistsError(
-            f"{path} was written by an earlier version of MS-G3D Lab: choose another path with "
-            "out, or remove it"
-        )
     if there.facts.get("key") != key:
         raise FileExistsError(
-            f"{path} holds importance of other weights, clips or arguments: choose another path "
-            "with out, or remove it"
+            f"{path} holds importance of other weights, clips, arguments or an earlier version of "
+            "the method: choose another path with out, or remove it"
         )
     log.info("%s exists already", path)
     return there

@@ -13,10 +13,7 @@ import numpy as np
 import pandas as pd
 
 from msg3d_lab.explain.features import Features, joint_parts
-from msg3d_lab.explain.fidelity import check_importance
 from msg3d_lab.skeletons import Skeleton
-
-_CONFIDENCE = 0.95
 
 
 def shares(values: np.ndarray) -> np.ndarray:
@@ -32,7 +29,9 @@ def shares(values: np.ndarray) -> np.ndarray:
         >>> shares(np.array([[3.0, -1.0]])).tolist()
         [[0.75, -0.25]]
     """
-    values = check_importance(values)
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or not np.isfinite(values).all():
+        raise ValueError(f"expected finite importance (clips, features), found {values.shape}")
     total = np.abs(values).sum(axis=1, keepdims=True)
     return np.divide(values, total, out=np.zeros_like(values), where=total > 0)
 
@@ -50,25 +49,14 @@ def class_matrix(
     Args:
         values: importance of clips, (N, F).
         classes: (N,) the class that each clip counts for.
-        names: of the features.
-        label_names: of the classes.
         normalised: whether the values are already shares, or sums of shares (`to_parts`).
 
     Returns:
         Classes that occur x features; unitless.
-
-    Raises:
-        ValueError: not (clips, features), not finite, or lengths that do not match.
     """
-    share = check_importance(values) if normalised else shares(values)
-    classes = np.asarray(classes)
-    if classes.shape != (len(share),) or share.shape[1] != len(names):
-        raise ValueError(
-            f"expected importance ({len(classes)} clips, {len(names)} features), found "
-            f"{share.shape}"
-        )
+    share = values if normalised else shares(values)
     table = pd.DataFrame(share, columns=pd.Index(names, name="feature"))
-    means = table.groupby(classes).mean()
+    means = table.groupby(np.asarray(classes)).mean()
     means.index = pd.Index([label_names[i] for i in means.index], name="class")
     return means
 
@@ -84,9 +72,8 @@ def to_parts(values: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, tuple[
         (N, V) -> (N, parts), and the parts' names.
 
     Raises:
-        ValueError: not one column per joint, or a layout without parts.
+        ValueError: a layout without parts.
     """
-    values = _per_joint(values, skeleton)
     names, part = joint_parts(skeleton)
     found = np.stack([values[:, part == p].sum(axis=1) for p in range(len(names))], axis=1)
     return found, names
@@ -106,12 +93,7 @@ def against_motion(importance: pd.DataFrame, motion: pd.DataFrame) -> pd.DataFra
         A row per class: important (the feature with the largest share) and its share; moves most
         (the feature with the largest share of the motion) and its share; same, whether these are
         the same; correlation (Spearman's) of the two rows, nan where one is constant.
-
-    Raises:
-        ValueError: tables of other classes or features.
     """
-    if not (importance.index.equals(motion.index) and importance.columns.equals(motion.columns)):
-        raise ValueError("expected both tables with the same classes and features, in one order")
     ranks, moves = importance.rank(axis=1), motion.rank(axis=1)
     table = pd.DataFrame(
         {
@@ -131,18 +113,11 @@ def joint_time(values: np.ndarray, features: Features, skeleton: Skeleton) -> pd
     Args:
         values: importance by "joint_x_segment", (N, F).
         features: those it was computed for.
-        skeleton: the joint layout.
 
     Returns:
         Joints x time segments; unitless.
-
-    Raises:
-        ValueError: other features than joints x segments.
     """
-    V = skeleton.num_joints
-    if features.by != "joint_x_segment" or len(features) % V:
-        raise ValueError(f"expected features by joint_x_segment, found {features.by}")
-    mean = shares(values).mean(axis=0).reshape(V, -1)
+    mean = shares(values).mean(axis=0).reshape(skeleton.num_joints, -1)
     spans = [name.partition(", ")[2] for name in features.names[: mean.shape[1]]]
     return pd.DataFrame(mean, index=pd.Index(skeleton.joints, name="joint"), columns=spans)
 
@@ -159,9 +134,9 @@ def symmetry(values: np.ndarray, skeleton: Skeleton) -> pd.DataFrame:
         interval `low` to `high` over clips, as in `compare`.
 
     Raises:
-        ValueError: not one column per joint, or a layout without mirrored joints.
+        ValueError: a layout without mirrored joints.
     """
-    share = shares(_per_joint(values, skeleton))
+    share = shares(values)
     if not skeleton.mirror:
         raise ValueError(f"{skeleton.label} has no mirrored joints: add `mirror` to its layout")
     left, right = np.array(skeleton.mirror).T
@@ -177,8 +152,6 @@ def compare(
     names: Sequence[str],
     paired: bool = False,
     groups: tuple[np.ndarray, np.ndarray] | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Compare two groups of clips (such as right and wrong answers), or two networks or streams.
 
@@ -188,13 +161,10 @@ def compare(
     Args:
         a: importance of the first, (N, F).
         b: importance of the second, (L, F).
-        names: of the features.
         paired: whether row i of both is the same clip, seen by two networks.
         groups: the group of each clip of both, (N,) and (L,), such as the class explained. Clips of
             `a` are then weighted so that its groups are as frequent as those of `b`; groups that
             only one of the two has are left out.
-        resamples: of the bootstrap over clips.
-        seed: of the bootstrap.
 
     Returns:
         A row per feature: mean shares `a` and `b`, their `difference` a - b and its 95 %
@@ -205,22 +175,12 @@ def compare(
         narrow as well.
 
     Raises:
-        ValueError: different numbers of features, no clip, pairs of different lengths, pairs with
-            groups, not a group per clip, or no common group.
+        ValueError: different numbers of features or, in pairs, of clips; or no common group.
     """
     a, b = shares(a), shares(b)
-    if a.shape[1] != len(names) or b.shape[1] != len(names) or not len(a) or not len(b):
-        raise ValueError(
-            f"expected clips with {len(names)} features in both, found {a.shape} and {b.shape}"
-        )
-    if paired and len(a) != len(b):
-        raise ValueError(f"expected the same clips in both, found {len(a)} and {len(b)}")
     if groups is not None:
-        if paired:
-            raise ValueError("pairs need no groups: give groups or paired, not both")
         a, b = _match_groups(a, b, *(np.asarray(group) for group in groups))
-    table = _compared(a, b, names, paired=paired, resamples=resamples, seed=seed)
-    return table.rename_axis("feature")
+    return _compared(a, b, names, paired=paired).rename_axis("feature")
 
 
 def _match_groups(
@@ -232,11 +192,6 @@ def _match_groups(
     is subtracted and one common mean added, so that resampling clips, which changes the frequencies
     of the groups, does not widen the interval by the differences between groups.
     """
-    if of_a.shape != (len(a),) or of_b.shape != (len(b),):
-        raise ValueError(
-            f"expected a group for each of {len(a)} and {len(b)} clips, found {of_a.shape} and "
-            f"{of_b.shape}"
-        )
     kept, others = np.isin(of_a, of_b), np.isin(of_b, of_a)
     if not kept.any():
         raise ValueError("expected a group that both have, found none")
@@ -251,23 +206,11 @@ def _match_groups(
     return (a - means[mine]) * weight[mine, None] + like, b - means[place] + like
 
 
-def _compared(
-    a: np.ndarray,
-    b: np.ndarray,
-    names: Sequence[str],
-    *,
-    paired: bool,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Means, difference and its percentile bootstrap interval over clips."""
-    rng = np.random.default_rng(seed)
-    if paired:
-        drawn = _resampled(a - b, resamples, rng)
-    else:
-        drawn = _resampled(a, resamples, rng) - _resampled(b, resamples, rng)
-    tail = (1 - _CONFIDENCE) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+def _compared(a: np.ndarray, b: np.ndarray, names: Sequence[str], *, paired: bool) -> pd.DataFrame:
+    """Means, difference and its 95 % percentile bootstrap interval over clips."""
+    rng = np.random.default_rng(0)
+    drawn = _resampled(a - b, rng) if paired else _resampled(a, rng) - _resampled(b, rng)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     if min(len(a), len(b)) < 2:  # one clip has no spread
         low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
     first, second = a.mean(axis=0), b.mean(axis=0)
@@ -275,21 +218,11 @@ def _compared(
     return pd.DataFrame(columns, index=list(names))
 
 
-def _resampled(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Means of bootstrap samples: (N, F) -> (resamples, F)."""
+def _resampled(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Means of bootstrap samples: (N, F) -> (2000, F)."""
     N = len(values)
-    counts = rng.multinomial(N, np.full(N, 1 / N), size=resamples)
+    counts = rng.multinomial(N, np.full(N, 1 / N), size=2000)
     return counts @ values / N
-
-
-def _per_joint(values: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 2 or values.shape[1] != skeleton.num_joints:
-        raise ValueError(
-            f"expected importance (clips, {skeleton.num_joints} joints of {skeleton.label}), found "
-            f"{values.shape}"
-        )
-    return values
 
 
 def _without_side(joint: str) -> str:

@@ -20,7 +20,6 @@ class Question:
     """How much does each feature of each clip add to the score of a class?
 
     Args:
-        x: the clips.
         classes: the class that is explained, per clip.
         features: what importance is given to; see `make_features`.
         baseline: what replaces a feature: clips like `x`; see `make_baseline`.

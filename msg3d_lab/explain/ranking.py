@@ -13,8 +13,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,6 @@ from tqdm.auto import tqdm
 from msg3d_lab.explain import fidelity, sanity
 from msg3d_lab.explain.clips import (
     DEFAULT_OPTIONS,
-    Clips,
     Options,
     choose_run_clips,
     load_clips,
@@ -47,6 +46,8 @@ HIGHER_IS_BETTER = {
     "planted": True,
 }
 _NUM_CLIPS = 48
+REPEATS = 20  # sets of features per clip for `faithfulness`
+POINTS = 8  # steps of each deletion curve
 _CONTROL_NAMES = tuple(control.name for control in CONTROLS)
 
 
@@ -58,7 +59,6 @@ class Ranking:
         table: methods x checks, the best method first, controls last.
         curves: deletion and insertion curves of every method: `curve_table` with a `method`.
         values: importance by the method's name, (N, F) each.
-        clips: the clips.
         question: the clips, classes, features and baseline of the comparison.
         methods: the methods that were compared.
     """
@@ -66,7 +66,6 @@ class Ranking:
     table: pd.DataFrame
     curves: pd.DataFrame
     values: dict[str, np.ndarray]
-    clips: Clips
     question: Question
     methods: tuple[Method, ...]
 
@@ -83,8 +82,6 @@ def rank_methods(
     options: Options = DEFAULT_OPTIONS,
     *,
     others: Sequence[Run | str | Path] = (),
-    repeats: int = 20,
-    points: int = 8,
     progress: bool = True,
 ) -> Ranking:
     """Compare methods, and two controls that use no network, on the same clips.
@@ -93,13 +90,9 @@ def rank_methods(
     the clips that are shown have not chosen the method.
 
     Args:
-        run: a run or its folder.
         methods: which methods, each with its own name.
         options: the clips, features, baseline and more, in the methods and in the checks.
         others: runs of the same recipe with other seeds. Default: none, and no `stability`.
-        repeats: sets of features per clip for `faithfulness`.
-        points: steps of each deletion curve.
-        progress: whether to show a progress bar.
 
     Returns:
         Table columns, all but the last three means over clips: `deletion`, the area under the
@@ -116,9 +109,7 @@ def rank_methods(
         because it repeats `planted`.
 
     Raises:
-        FileNotFoundError: no run, no weights, or no store.
-        ValueError: an unknown name, two methods of one name, a store that does not fit, or a run of
-            other classes.
+        ValueError: no method, or two of one name.
     """
     methods = tuple(methods)
     for method in methods:
@@ -131,14 +122,14 @@ def rank_methods(
     clips = load_clips(run, indices, data=store, device=device)
     classes = predict_classes(model, clips.x, batch_size=options.batch_size)
     question, seed = clips.question(classes, options), options.seed
-    *_, (_, shuffled) = sanity.shuffled_copies(model, _stages(model), seed=seed)
+    *_, (_, shuffled) = sanity.shuffled_copies(model, seed=seed)
     # Other seeds draw other numbers, so that equal random numbers do not pass for agreement.
     seeds = []
     for number, other in enumerate(others, start=1):
         network, _ = open_network(other, store, device=device)
         own = load_clips(other, indices, data=store, device=device)
         seeds.append((network, own.question(classes, replace(options, seed=seed + number))))
-    checks = _Checks(model, question, repeats=repeats, points=points)
+    checks = _Checks(model, question)
     truth = None
     if store.dataset == "synthetic":
         truth = planted_features(clips.ids, clips.frames, question.features)
@@ -151,11 +142,12 @@ def rank_methods(
         seconds[method.name] = time.perf_counter() - start
         row, curve = checks(found)
         # The same numbers are drawn for the shuffled network: noise must not pass for a difference.
-        again = attribute(cast(MSG3D, shuffled), question, method)
+        again = attribute(shuffled, question, method)
         row["shuffled"] = np.abs(sanity.rank_similarity(found, again))
         if seeds:
-            by_seed = [attribute(network, asked, method) for network, asked in seeds]
-            row["stability"] = sanity.stability([found, *by_seed])
+            each = [found, *(attribute(network, asked, method) for network, asked in seeds)]
+            pairs = [sanity.rank_similarity(a, b) for a, b in combinations(each, 2)]
+            row["stability"] = np.mean(pairs, axis=0)
         if truth is not None:
             row["planted"] = sanity.planted_auc(found, truth)
             row["pointing"] = sanity.pointing_game(found, truth)
@@ -165,7 +157,6 @@ def rank_methods(
         _rank(rows, seconds, seed=seed),
         pd.concat(curves, ignore_index=True),
         values,
-        clips,
         question,
         methods,
     )
@@ -179,20 +170,20 @@ def ranking_options(options: Options) -> Options:
 class _Checks:
     """Deletion, insertion and faithfulness; what is equal for all methods is computed once."""
 
-    def __init__(self, model: MSG3D, question: Question, *, repeats: int, points: int) -> None:
-        self.model, self.question, self.points = model, question, points
+    def __init__(self, model: MSG3D, question: Question) -> None:
+        self.model, self.question = model, question
         N, F, seed = len(question), len(question.features), question.seed
-        self.hidden = fidelity.random_subsets(N, F, repeats=repeats, seed=seed)
+        self.hidden = fidelity.random_subsets(N, F, repeats=REPEATS, seed=seed)
         self.drops = fidelity.score_drops(model, question, self.hidden)
         random = fidelity.importance_orders(np.zeros((N, F)), seed=seed)["random"]
-        self.random = fidelity.deletion_curve(model, question, random, points=points)[1]
+        self.random = fidelity.deletion_curve(model, question, random, points=POINTS)[1]
 
     def __call__(self, values: np.ndarray) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
         orders = fidelity.importance_orders(values, seed=self.question.seed)
         curves = {"random": self.random}
         for order in ("important first", "important last"):
             shares, curves[order] = fidelity.deletion_curve(
-                self.model, self.question, orders[order], points=self.points
+                self.model, self.question, orders[order], points=POINTS
             )
         table = fidelity.curve_table(shares, curves)
         area = fidelity.areas(table)
@@ -209,13 +200,7 @@ class _Checks:
 def _rank(
     rows: Mapping[str, Mapping[str, np.ndarray]], seconds: Mapping[str, float], *, seed: int = 0
 ) -> pd.DataFrame:
-    """The table of `rank_methods`: the best method first, controls last.
-
-    Args:
-        rows: method -> check -> (N,), clip by clip.
-        seconds: method -> of its attributions.
-        seed: of the clips drawn again.
-    """
+    """The table of `rank_methods` from its checks by method, clip by clip."""
     means = {
         method: {check: sanity.known_mean(clips) for check, clips in row.items()}
         for method, row in rows.items()
@@ -268,8 +253,3 @@ def _first_frequency(
     rank = np.mean(ranks, axis=0)
     first = rank == rank.min(axis=1, keepdims=True)
     return (first / first.sum(axis=1, keepdims=True)).mean(axis=0)
-
-
-def _stages(model: MSG3D) -> list[str]:
-    """All weights but the input's normalisation, from the classifier down."""
-    return ["fc", *(f"blocks.{i}" for i in reversed(range(len(model.blocks))))]

@@ -25,8 +25,6 @@ class Importance:
         classes: (N,) the classes that were explained.
         values: (N, F) float32, in logits (or log probabilities: `facts["score"]`); positive speaks
             for the class.
-        names: of the features.
-        label_names: of the classes.
         facts: what it was computed from: method, parameters, by, baseline, score, layout, split,
             stream, data set, weights and more.
     """
@@ -100,16 +98,8 @@ class Importance:
 
 
 def join_importance(parts: Sequence[Importance]) -> Importance:
-    """Return the clips of all parts, in their order, with the facts of the first.
-
-    Raises:
-        ValueError: no part, different features or classes, or a repeated clip.
-    """
-    if not parts:
-        raise ValueError("expected at least one part, found none")
+    """Return the clips of all parts of a table, in their order."""
     first = parts[0]
-    if any(p.names != first.names or p.label_names != first.label_names for p in parts):
-        raise ValueError("the parts have different features or classes")
     return replace(
         first,
         ids=tuple(name for part in parts for name in part.ids),
@@ -129,12 +119,10 @@ def write_importance(importance: Importance, path: str | Path) -> None:
     table = pa.table(
         {
             "id": pa.array(importance.ids, pa.string()),
-            "label": pa.array(importance.labels, pa.int64()),
-            "prediction": pa.array(importance.predictions, pa.int64()),
-            "class": pa.array(importance.classes, pa.int64()),
-            "importance": pa.array(
-                list(importance.values.astype(np.float32)), pa.list_(pa.float32())
-            ),
+            "label": importance.labels,
+            "prediction": importance.predictions,
+            "class": importance.classes,
+            "importance": list(importance.values.astype(np.float32)),
         }
     )
     notes = {

@@ -2,6 +2,9 @@
 
 Functions with `ax` draw into one Axes and return it; they can be part of a figure of your own.
 Functions named `..._figure`, `filmstrip` and `class_clustermap` return a Figure.
+Everywhere, `title` is written above what is drawn, `ax` is the Axes to draw into (default: those of
+a new figure), and `skeleton` is the joint layout. A table without rows, or without a column that is
+needed, raises ValueError.
 """
 
 from msg3d_lab.viz.attribution.importance import (
@@ -37,8 +40,7 @@ from msg3d_lab.viz.results.evaluation import (
     reliability_diagram,
 )
 from msg3d_lab.viz.results.fusion import fusion_curve, fusion_plot
-from msg3d_lab.viz.results.published import published_plot
-from msg3d_lab.viz.results.seeds import seeds_plot
+from msg3d_lab.viz.results.published import published_plot, seeds_plot
 from msg3d_lab.viz.results.timeline import timeline_figure
 from msg3d_lab.viz.results.training import (
     learning_curve,

@@ -1,4 +1,4 @@
-"""Elements that several figures share: titles, grids, colour bars, numbers in cells, bodies."""
+"""Elements that several figures share: titles, grids, colour bars, texts, bodies."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.style import FAINT, INK, MUTED
@@ -77,21 +77,9 @@ def write_beside(
     coordinates: Any = "data",
     zorder: float | None = None,
 ) -> None:
-    """Write a text beside a point.
+    """Write a text beside a point (x, y), at an offset in points of a font.
 
-    Args:
-        ax: where to write.
-        text: the text.
-        point: (x, y).
-        offset: from the point, in points of a font.
-        ha: which side of the text is at the point.
-        va: likewise, vertically.
-        size: of the font.
-        color: of the text.
-        bold: whether the text is bold.
-        boxed: whether it gets a white background, for text on other elements.
-        coordinates: of the point, as matplotlib's `xycoords`.
-        zorder: above what it is drawn.
+    `boxed` gives it a white background; `coordinates` are matplotlib's `xycoords`.
     """
     ax.annotate(
         text,
@@ -110,22 +98,24 @@ def write_beside(
     )
 
 
-def write_cells(ax: Axes, image: AxesImage, texts: np.ndarray, *, size: float = 8) -> None:
-    """Write a text into each cell of a heatmap, dark on light cells and light on dark ones.
-
-    Args:
-        ax: the heatmap's.
-        image: the heatmap.
-        texts: (rows, columns) of strings; empty ones are left out.
-        size: of the font.
-    """
-    values: Any = image.get_array()
-    colors = np.asarray(image.to_rgba(np.ma.getdata(values)))
-    for (row, column), text in np.ndenumerate(texts):
-        if text:
-            red, green, blue = colors[row, column, :3]
-            color = "white" if 0.3 * red + 0.6 * green + 0.1 * blue < 0.5 else INK
-            ax.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
+def draw_heatmap(
+    ax: Axes,
+    table: pd.DataFrame,
+    *,
+    cmap: Colormap,
+    norm: Normalize,
+    texts: pd.DataFrame | None = None,
+    size: float = 8,
+) -> ScalarMappable:
+    """Draw a table as a heatmap, with texts of this size in its cells; gaps (NaN) stay white."""
+    sns.heatmap(
+        table, annot=texts, fmt="", annot_kws={"size": size}, cmap=cmap, norm=norm, cbar=False,
+        xticklabels=True, yticklabels=True, ax=ax,
+    )  # fmt: skip
+    ax.tick_params(length=0)
+    ax.tick_params(axis="y", rotation=0)
+    cells: Any = ax.collections[0]
+    return cells
 
 
 def draw_bones(
@@ -136,14 +126,10 @@ def draw_bones(
     seen: np.ndarray | None = None,
     width: float = 2.5,
 ) -> None:
-    """Draw the edges of a body in grey, and hide the axes.
+    """Draw the edges of a body in grey, those between joints that are seen, and hide the axes.
 
-    Args:
-        ax: where to draw.
-        skeleton: the joint layout.
-        xy: (V, 2) positions of the joints.
-        seen: (V,) bool; edges to other joints are left out. Default: all joints.
-        width: of the lines.
+    Shapes:
+        xy: (V, 2), seen: (V,) bool; all joints by default.
     """
     for i, j in skeleton.edges:
         if seen is None or (seen[i] and seen[j]):
@@ -163,13 +149,10 @@ def draw_values(
 ) -> None:
     """Draw a dot per joint: its colour is the value, its area grows with the absolute value.
 
-    Args:
-        ax: where to draw.
-        xy: (n, 2) positions.
-        values: (n,)
-        cmap: the colours.
-        norm: their ends; `norm.vmax` has the largest dot.
-        largest: area of the largest dot, in points squared.
+    The value `norm.vmax` has the largest dot, of this area in points squared.
+
+    Shapes:
+        xy: (n, 2), values: (n,)
     """
     relative = np.clip(np.abs(values) / float(norm.vmax or 1.0), 0, 1)
     smallest = 0.06 * largest

@@ -128,9 +128,7 @@ def diverging() -> Colormap:
 def signed_scale(values: np.ndarray, *, limit: float | None = None) -> tuple[Colormap, Normalize]:
     """Return a colour map and its ends: diverging and centred at 0 if any value is negative.
 
-    Args:
-        values: what is drawn.
-        limit: absolute value at the end of the colours. Default: the largest.
+    The colours end at the absolute value `limit`, by default the largest.
     """
     limit = float(np.abs(values).max(initial=0) if limit is None else limit) or 1.0
     signed = bool((values < 0).any())

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from msg3d_lab import MSG3D, analysis
+from msg3d_lab import MSG3D
 from msg3d_lab.analysis import mean, only, replace, run_with_cache, run_with_interventions, zero
 from msg3d_lab.analysis.points import graph_layers, list_points
 
@@ -74,8 +74,6 @@ def test_mean_over_all_places_leaves_one_value_per_channel(network, batch):
     _, cache = run_with_cache(network, batch, names="block1", interventions={"block1": mean()})
     expected = plain.mean(dim=(0, 1, 2, 3)).expand_as(plain)
     torch.testing.assert_close(cache["block1"], expected)
-    of_frames = mean(over=["frames"])(plain)
-    torch.testing.assert_close(of_frames[:, :, 4], plain.mean(dim=2))
 
 
 def test_only_limits_an_intervention(network, batch):
@@ -225,11 +223,6 @@ def test_values_come_in_the_network_s_order(network, batch):
 def test_run_with_interventions_refuses(network, batch, interventions, message):
     with pytest.raises(ValueError, match=message):
         run_with_interventions(network, batch, interventions)
-
-
-def test_mean_refuses_an_unknown_axis():
-    with pytest.raises(ValueError, match="unknown axis 'time': expected clips, persons, frames"):
-        analysis.mean(over=["time"])
 
 
 def test_run_with_cache_refuses_what_is_no_msg3d(network, batch):

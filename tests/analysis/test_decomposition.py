@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +6,7 @@ from hypothesis import strategies as st
 
 from msg3d_lab import analysis
 from msg3d_lab.analysis import run_with_cache, run_with_interventions
-from msg3d_lab.analysis.decomposition import _double, _Sums, spread_over_frames
+from msg3d_lab.analysis.decomposition import spread_over_frames
 from msg3d_lab.analysis.points import graph_layers
 
 
@@ -52,19 +51,6 @@ def test_class_activation_of_a_place_is_the_logit_that_is_left_without_all_other
             logit = run_with_interventions(network, batch, {"block3": alone})[:, 2]
         expected = (logit - network.fc.bias[2]) * M * T * V
         torch.testing.assert_close(values[:, m, t, v], expected.detach())
-
-
-@pytest.mark.parametrize(
-    ("classes", "message"),
-    [
-        (4, "classes are 0 to 3, found 4"),
-        ([0, -1, 0], "classes are 0 to 3, found -1"),
-        ([0, 1], r"one for each of 3 clips, found shape \(2,\)"),
-    ],
-)
-def test_class_activation_refuses(network, batch, classes, message):
-    with pytest.raises(ValueError, match=message):
-        analysis.class_activation(network, batch, classes)
 
 
 @given(count=st.integers(1, 12), more=st.integers(0, 40))
@@ -127,71 +113,6 @@ def test_scale_shares_are_the_covariances_with_the_normalised_sum(network, batch
     table = analysis.scale_shares(network, batch)
     found = table.loc[table["graph"] == graph, "share"]
     assert found.to_list() == pytest.approx([share.item() for share in expected])
-
-
-def test_shares_are_of_all_clips_however_many_at_a_time(network):
-    x = torch.randn(5, 2, 9, 5, 3, dtype=torch.float64)
-    x[3:] *= 3  # so that the mean over batches is not that over clips
-    seen = []
-    handle = network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
-    whole = analysis.scale_shares(network, x, batch_size=5)
-    assert set(seen) == {5}
-    values = whole.select_dtypes("float").columns
-    for batch_size in (1, 2, 4):
-        seen.clear()
-        found = analysis.scale_shares(network, x, batch_size=batch_size)
-        assert max(seen) == batch_size
-        assert sum(seen) % 5 == 0
-        torch.testing.assert_close(
-            torch.tensor(found[values].to_numpy()), torch.tensor(whole[values].to_numpy()),
-            rtol=1e-10, atol=1e-12,
-        )  # fmt: skip
-    handle.remove()
-    with pytest.raises(ValueError, match="batch_size of at least 1, found 0"):
-        analysis.scale_shares(network, x, batch_size=0)
-
-
-def test_shares_keep_nothing_for_a_way_back(network, batch, monkeypatch):
-    add, kept = _Sums.add, []
-
-    def watched(sums, terms):
-        kept.append(terms.requires_grad)
-        add(sums, terms)
-
-    monkeypatch.setattr(_Sums, "add", watched)
-    analysis.scale_shares(network, batch)
-    assert kept
-    assert not any(kept)
-
-
-def test_sums_are_covariances_also_far_from_zero():
-    terms = (
-        torch.randn(3, 40, 4, dtype=torch.float64) + torch.tensor([1e6, -1e6, 3e5])[:, None, None]
-    )
-    sums = _Sums()
-    for part in terms.split([7, 1, 32], dim=1):
-        sums.add(part)
-    total = terms.sum(dim=0)
-    both = [sum(np.cov(term[:, c], total[:, c], ddof=0)[0, 1] for c in range(4)) for term in terms]
-    assert sums.shares() == pytest.approx([each / sum(both) for each in both], rel=1e-6)
-    nothing = _Sums()
-    nothing.add(torch.zeros(2, 5, 3))
-    assert np.isnan(nothing.shares()).all()
-
-
-def test_double_precision_comes_after_leaving_a_gpu_that_has_none():
-    class Elsewhere(torch.Tensor):
-        device = torch.device("mps")
-
-        def double(self):
-            raise TypeError("MPS has no float64")
-
-        def cpu(self):
-            return self.as_subclass(torch.Tensor)
-
-    found = _double(torch.ones(2).as_subclass(Elsewhere))
-    assert type(found) is torch.Tensor
-    assert found.dtype == torch.float64
 
 
 @pytest.mark.parametrize(

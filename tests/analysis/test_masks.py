@@ -136,10 +136,8 @@ def test_mask_change_refuses(network, make_network):
         analysis.mask_change([network, make_network(pathways=("factorized",))])
     with pytest.raises(ValueError, match="different graphs"):
         analysis.mask_change(network, make_network(num_gcn_scales=2))
-    with pytest.raises(ValueError, match="or one for each of 3 trained ones, found 2"):
+    with pytest.raises(ValueError, match="broadcast"):
         analysis.mask_change([network] * 3, [network] * 2)
-    with pytest.raises(ValueError, match="at least one network"):
-        analysis.mask_change([])
 
 
 def test_networks_of_other_widths_and_classes_can_be_compared(network, make_network):
@@ -160,8 +158,6 @@ def test_mask_agreement_is_one_for_copies_and_minus_one_for_opposites(make_netwo
     for layer in graph_layers(opposite).values():
         layer.adjacency.A_res.data.zero_()
     assert analysis.mask_agreement([first, opposite])["correlation"].isna().all()
-    with pytest.raises(ValueError, match="two networks or more, found 1"):
-        analysis.mask_agreement([first])
 
 
 def test_strongest_edges_are_the_largest_that_are_left(seeds):

@@ -38,5 +38,5 @@ def test_the_method_of_the_guide_is_exact_on_a_linear_network(toy_skeleton):
 
 def test_the_method_of_the_guide_is_ranked_like_others(run):
     options = Options(num_clips=3, device="cpu")
-    ranking = rank_methods(run, [load_example()], options, repeats=3, points=2, progress=False)
+    ranking = rank_methods(run, [load_example()], options, progress=False)
     assert ranking.best.name == "alone"

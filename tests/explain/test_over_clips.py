@@ -102,7 +102,7 @@ def test_explain_reads_the_table_that_is_there_and_refuses_another(run, tmp_path
     assert out.stat().st_mtime_ns == before
     for change in ({"num_clips": 4}, {"baseline": "removed"}, {"seed": 1}):
         changed = replace(CPU, **{"num_clips": 3, **change})
-        with pytest.raises(FileExistsError, match="importance of other weights, clips or arg"):
+        with pytest.raises(FileExistsError, match="importance of other weights, clips, arg"):
             explain_run(run, GradientInput(), changed, out=out, **QUICK)
     steps = explain_run(
         run,
@@ -112,7 +112,7 @@ def test_explain_reads_the_table_that_is_there_and_refuses_another(run, tmp_path
         **QUICK,
     )
     assert steps.facts["parameters"] == {"steps": 1}
-    with pytest.raises(FileExistsError, match="importance of other weights, clips or arg"):
+    with pytest.raises(FileExistsError, match="importance of other weights, clips, arg"):
         explain_run(
             run,
             IntegratedGradients(steps=2),
@@ -128,12 +128,12 @@ def test_explain_reads_the_table_that_is_there_and_refuses_another(run, tmp_path
 def test_tables_of_the_version_before_are_read_and_not_continued(run, tmp_path):
     out = tmp_path / "i.parquet"
     found = explain_run(run, Motion(), replace(CPU, num_clips=3), out=out, **QUICK)
-    older = {"version", "parameters"}
+    older = {"version", "parameters", "key"}
     facts = {name: fact for name, fact in found.facts.items() if name not in older}
     out.unlink()
-    write_importance(replace(found, facts=facts | {"samples": None, "steps": None}), out)
+    write_importance(replace(found, facts=facts | {"samples": None, "key": "0" * 12}), out)
     np.testing.assert_array_equal(read_importance(out).values, found.values)
-    with pytest.raises(FileExistsError, match="written by an earlier version of MS-G3D Lab"):
+    with pytest.raises(FileExistsError, match="an earlier version of the method"):
         explain_run(run, Motion(), replace(CPU, num_clips=3), out=out, **QUICK)
 
 
@@ -200,13 +200,12 @@ def test_a_stopped_explanation_keeps_its_chunks(number, error, run, tmp_path, mo
     assert {n: signal.getsignal(n) for n in handlers} == handlers
 
 
-def test_explain_says_what_it_does_not_use_and_leaves_nothing_behind(run, tmp_path, caplog):
+def test_explain_leaves_nothing_behind(run, tmp_path):
     out = tmp_path / "[i].parquet"
     stale = tmp_path / ".[i].parquet.0123456789ab.parts"
     stale.mkdir()
     (stale / "0000000.parquet").write_text("of other arguments")
     explain_run(run, Motion(), CPU, out=out, **QUICK)
-    assert "was begun before with other weights, clips or arguments" in caplog.text
     assert [p.name for p in tmp_path.iterdir()] == [out.name]
 
 
@@ -240,13 +239,11 @@ def test_cost_is_said_before(run):
     }
     assert (table["clips"] == 5).all()
     assert (table["minutes"] > 0).all()
-    with pytest.raises(ValueError, match="expected a method such as"):
-        explain_cost(run, ["magic"], replace(CPU, num_clips=2))
 
 
 def test_the_rankings_cost_is_what_it_takes(run, monkeypatch):
     methods = [*METHODS[:2], IntegratedGradients(steps=3), Occlusion(), Shapley(samples=2)]
-    options, given = replace(CPU, num_clips=2), {"others": [run], "repeats": 3, "points": 3}
+    options, given = replace(CPU, num_clips=2), {"others": [run]}
     table = ranking_cost(run, methods, options, **given)
     plain = explain_cost(run, methods, options)
     assert list(table.index) == ["ranking"]
@@ -284,8 +281,6 @@ def test_importance_table_and_joining(run, tmp_path):
         found.select_ids([found.ids[0], "nobody"])
     with pytest.raises(ValueError, match="sample ids must be unique: 6 are repeated"):
         join_importance([found, found])
-    with pytest.raises(ValueError, match="expected at least one part"):
-        join_importance([])
     with pytest.raises(ValueError, match=r"values \(6, 5\)"):
         replace(found, values=found.values[:, :2])
 
@@ -396,5 +391,3 @@ def test_explaining_refuses_a_run_without_weights(toy_store, toy_recipe, tmp_pat
         explain_run(open_run(tmp_path / "run"), Occlusion(), CPU, **QUICK)
     with pytest.raises(ValueError, match=r"such as ClassActivation\(\).* found 'magic'"):
         explain_run(open_run(tmp_path / "run"), "magic", CPU, **QUICK)
-    with pytest.raises(ValueError, match="unknown baseline 'blur'"):
-        explain_run(open_run(tmp_path / "run"), Occlusion(), replace(CPU, baseline="blur"), **QUICK)

@@ -23,7 +23,7 @@ CONTROL_NAMES = ["motion", "random"]
 @pytest.fixture(scope="module")
 def ranking(run):
     methods = [*METHODS[:2], IntegratedGradients(steps=2), Occlusion(), Shapley(samples=1)]
-    return rank_methods(run, methods, FOUR, others=[run], repeats=4, **QUICK)
+    return rank_methods(run, methods, FOUR, others=[run], **QUICK)
 
 
 def test_ranking_has_every_method_and_the_controls_last(ranking):
@@ -70,7 +70,7 @@ class OneSign(Method):
 
 
 def test_shuffled_is_the_size_of_the_correlation_whatever_its_sign(run):
-    table = rank_methods(run, [OneSign()], FOUR, repeats=3, **QUICK).table
+    table = rank_methods(run, [OneSign()], FOUR, **QUICK).table
     assert table.loc["one sign", "shuffled"] == pytest.approx(1)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from msg3d_lab.checksums import digest
 from msg3d_lab.data.datasets import DATASETS, ntu_splits, parse_ntu_name
-from msg3d_lab.evaluation.external.labels import read_labels, read_name_rule
-from msg3d_lab.evaluation.external.score_files import ScoreFile, read_names, read_score_file
+from msg3d_lab.evaluation.external.labels import read_labels, read_name_rule, read_names
+from msg3d_lab.evaluation.external.score_files import ScoreFile, read_score_file
 from msg3d_lab.evaluation.scores import Scores, guess_kind, name_some
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ def read_external_scores(
     file = read_score_file(path, known=store.ids if store is not None else ())
     if names is not None:
         file = _renamed(file, read_name_rule(names), path)
-    notes: list[str] = []
+    notes = []
+    if file.num_clips is not None:
+        notes = [f"{file.num_clips} clips per sample, their softmax scores averaged"]
     if file.names is not None and order is not None:
         raise ValueError(f"{path} names its samples: omit order, it would not be used")
     if store is not None:
@@ -109,7 +111,8 @@ def read_external_scores(
             raise ValueError("an order is one of a store's samples: give the store")
         facts = {"dataset": None, "synthetic": False, "data_fingerprint": None}
         if labels is not None:
-            ids, truths, notes = _labelled(file, Path(labels), path)
+            ids, truths, said = _labelled(file, Path(labels), path)
+            notes += said
         elif file.labels is not None:
             ids, truths = _by_itself(file, path), file.labels
         if labels is not None or file.labels is not None:
@@ -137,7 +140,7 @@ def read_external_scores(
             "order": _order_name(order),
             "source": path.name,
             "sha256": digest(path),
-            "notes": [*_clip_notes(file), *notes],
+            "notes": notes,
         },
     )
     if file.names is None and file.labels is None:
@@ -156,12 +159,6 @@ def _renamed(file: ScoreFile, rule: Callable[[str], str], path: Path) -> ScoreFi
             f"has, the first is {file.names[first]} -> {ids[first]}"
         )
     return file._replace(names=ids)
-
-
-def _clip_notes(file: ScoreFile) -> list[str]:
-    if file.num_clips is None:
-        return []
-    return [f"{file.num_clips} clips per sample, their softmax scores averaged"]
 
 
 def _labelled(file: ScoreFile, source: Path, path: Path) -> tuple[list[str], np.ndarray, list[str]]:
@@ -191,14 +188,11 @@ def _labelled(file: ScoreFile, source: Path, path: Path) -> tuple[list[str], np.
 
 def _by_itself(file: ScoreFile, path: Path) -> list[str]:
     """Return the ids of samples that no store knows: their names, or else their positions."""
-    ids = [_bare(name) for name in file.names] if file.names is not None else _positions(file)
+    rows = range(len(file.values))
+    ids = [_bare(name) for name in file.names or ()] or [f"position {i}" for i in rows]
     if len(set(ids)) < len(ids):
         raise ValueError(f"{path}: {len(ids) - len(set(ids))} samples occur more than once")
     return ids
-
-
-def _positions(file: ScoreFile) -> list[str]:
-    return [f"position {i}" for i in range(len(file.values))]
 
 
 def _ntu(file: ScoreFile, path: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:

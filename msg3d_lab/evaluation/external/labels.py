@@ -12,15 +12,11 @@ import numpy as np
 
 from msg3d_lab.safe_pickle import load_npy, load_pickle
 
+_ROWS = (list, tuple, np.ndarray)
+
 
 class LabelFile(NamedTuple):
-    """True classes.
-
-    Args:
-        names: of the samples; None if the file has classes alone.
-        labels: (N,) int64, from 0.
-        start: 1 if the file counts classes from 1, else 0.
-    """
+    """Names, if the file has them, and true classes from 0; `start` is where the file begins."""
 
     names: list[str] | None
     labels: np.ndarray
@@ -58,6 +54,20 @@ def read_labels(path: str | Path, *, num_classes: int) -> LabelFile:
     if names is not None and len(set(names)) < len(names):
         raise ValueError(f"{path}: {len(names) - len(set(names))} samples occur more than once")
     return LabelFile(names, labels, start)
+
+
+def read_names(path: Path) -> list[str]:
+    """Read sample names: one a line, or a pickle of names and labels (see `read_labels`)."""
+    with path.open("rb") as file:
+        pickled = file.read(1) in (b"\x80", b"(")
+    if not pickled:
+        return path.read_text(encoding="utf-8").split()
+    names, _ = _names_and_labels(path)
+    if names is None:
+        raise ValueError(
+            f"{path}: expected sample names: one a line, or a pickle of them and labels"
+        )
+    return names
 
 
 def read_name_rule(rule: str | Path) -> Callable[[str], str]:
@@ -127,13 +137,10 @@ def _names_and_labels(path: Path) -> tuple[list[str] | None, Sequence[Any]]:
             pairs = [(entry.get("file_name"), entry.get("label")) for entry in content]
             if all(isinstance(name, str) for name, _ in pairs):
                 return [str(name) for name, _ in pairs], [label for _, label in pairs]
-        elif len(content) == 2 and all(isinstance(part, list | tuple) for part in content):
-            names, labels = content
+        elif len(content) == 2 and all(isinstance(part, _ROWS) for part in content):
+            names, labels = content[0], np.ravel(content[1]).tolist()
             if len(names) == len(labels) and all(isinstance(name, str) for name in names):
                 return list(names), labels
-        elif len(content) == 2 and isinstance(content[1], np.ndarray):
-            if len(content[0]) == content[1].size:
-                return [str(name) for name in content[0]], content[1].ravel().tolist()
         elif not any(isinstance(entry, list | tuple | str) for entry in content):
             return None, content
     raise ValueError(

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import softmax
 
 from msg3d_lab.evaluation.scores import guess_kind
 from msg3d_lab.safe_pickle import load_npy, load_pickle
@@ -33,14 +34,9 @@ _MAX_SHARING = 8  # bytes of scores per byte of the file: rows can share their n
 
 
 class ScoreFile(NamedTuple):
-    """The content of a score file.
+    """The content of a score file: (N, classes) float32, finite; names and labels if it has them.
 
-    Args:
-        format: whose format, e.g. "pyskl scores".
-        values: (N, classes) float32, finite.
-        names: of the samples; None if the rows are known by position only.
-        labels: true classes, if they are in the file.
-        num_clips: clips per sample that were averaged here; None if the file has one row a sample.
+    `num_clips` is the number of clips per sample that were averaged here, if there were several.
     """
 
     format: str
@@ -70,7 +66,9 @@ def read_score_file(path: Path, *, known: Collection[str] = ()) -> ScoreFile:
         return _scores("an array", load_npy(path), path)
     if start[:4] in (b"PK\x03\x04", b"PAR1", b"\x89HDF") or start[:1] in (b"{", b"["):
         raise ValueError(
-            f"{path}: expected a pickle or an .npy array of scores, found {_OTHERS[start[:1]]}"
+            f"{path}: expected a pickle or an .npy array of scores, found a zip, Parquet, HDF5 or "
+            "JSON file: save the scores with pickle.dump or numpy.save (`fuse` reads the .parquet "
+            "files of this library)"
         )
     content = load_pickle(path, tensors=True)
     if isinstance(content, dict) and content:
@@ -85,31 +83,6 @@ def read_score_file(path: Path, *, known: Collection[str] = ()) -> ScoreFile:
         f"{path} holds no scores: expected a dict of name -> scores (MS-G3D, CTR-GCN), a list of "
         "scores (pyskl) or of samples (mmaction2), or one array (samples, classes), found "
         f"{_describe(content)}"
-    )
-
-
-def read_names(path: Path) -> list[str]:
-    """Read sample names: one a line, or a pickle of labels of MS-G3D or of CTR-GCN on NW-UCLA.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is neither.
-    """
-    with path.open("rb") as file:
-        pickled = file.read(1) in (b"\x80", b"(")
-    if not pickled:
-        return path.read_text(encoding="utf-8").split()
-    content = load_pickle(path)
-    if isinstance(content, tuple | list) and len(content) == 2 and isinstance(content[0], list):
-        content = content[0]
-    if isinstance(content, list):
-        names = [entry.get("file_name") if isinstance(entry, dict) else entry for entry in content]
-        texts = [name for name in names if isinstance(name, str)]
-        if len(texts) == len(names):
-            return texts
-    raise ValueError(
-        f"{path}: expected sample names: one a line, a pickle of names and labels (MS-G3D), or one "
-        "of dicts with 'file_name' (CTR-GCN)"
     )
 
 
@@ -165,8 +138,8 @@ def _scores(
     for i, row in enumerate(values):
         if row.shape != first:
             raise ValueError(
-                f"{path}: expected {_shape(first)} for every sample, as for the first, found "
-                f"{_shape(row.shape)} at {_at(i, names)}"
+                f"{path}: expected scores (clips, classes) {first} for every sample, as for the "
+                f"first, found {row.shape} at {_at(i, names)}"
             )
     size = 4 * first[0] * first[1] * len(values)
     if size > _MAX_SHARING * path.stat().st_size:
@@ -184,8 +157,7 @@ def _scores(
         )
     num_clips = first[0] if first[0] > 1 else None
     if num_clips is not None and guess_kind(found.reshape(-1, first[1])) == "logits":
-        found = np.exp(found - found.max(axis=2, keepdims=True))
-        found /= found.sum(axis=2, keepdims=True)
+        found = softmax(found, axis=2)
     return ScoreFile(form, found.mean(axis=1), names, labels, num_clips)
 
 
@@ -197,39 +169,25 @@ def _as_numbers(row: Any, i: int, names: list[str] | None, path: Path) -> np.nda
             found = np.array(row)
         except ValueError:  # rows of unequal lengths
             found = None
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
+    if (
+        not isinstance(found, np.ndarray)
+        or found.dtype.kind not in "fiu"
+        or (found.ndim not in (1, 2) or found.shape[-1] < 2 or not len(found))
+    ):
         raise ValueError(
-            f"{path}: expected scores (classes,) or (clips, classes) for each sample, found "
-            f"{_describe(row)} at {_at(i, names)}"
+            f"{path}: expected scores (classes,) or (clips, classes) for each sample, and two "
+            f"classes or more, found {_describe(row)} at {_at(i, names)}"
         )
     if found.dtype.kind != "f":
         raise ValueError(
             f"{path}: expected scores with decimals, found whole numbers ({found.dtype}, shape "
             f"{found.shape}) at {_at(i, names)}: are they class numbers?"
         )
-    if found.ndim not in (1, 2) or found.shape[-1] < 2 or not len(found):
-        raise ValueError(
-            f"{path}: expected scores (classes,) or (clips, classes) for each sample, and two "
-            f"classes or more, found shape {found.shape} at {_at(i, names)}"
-        )
     return found[None] if found.ndim == 1 else found
-
-
-_OTHERS = {
-    b"P": "a zip or Parquet file (of torch.save or numpy.savez, or of this library): save the "
-    "scores with pickle.dump or numpy.save; `fuse` reads .parquet files of this library",
-    b"\x89": "an HDF5 file: save the scores with pickle.dump or numpy.save",
-    b"{": "JSON: load it with json.load and save it with pickle.dump",
-    b"[": "JSON: load it with json.load and save it with pickle.dump",
-}
 
 
 def _at(i: int, names: list[str] | None) -> str:
     return f"position {i}" if names is None else names[i]
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]} scores" if shape[0] == 1 else f"{shape[0]} clips of {shape[1]} scores"
 
 
 def _describe(content: Any) -> str:

@@ -6,8 +6,6 @@ colours. If no value is negative, the colours go from light to dark.
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -23,6 +21,7 @@ from msg3d_lab.viz.elements import (
     add_figure_title,
     check_columns,
     draw_bones,
+    draw_heatmap,
     draw_values,
     shorten,
 )
@@ -44,19 +43,8 @@ def importance_body(
 
     Args:
         values: (V,), signed or not.
-        skeleton: the joint layout.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: not one finite value per joint.
     """
     values = np.asarray(values, dtype=float)
-    if values.shape != (skeleton.num_joints,) or not np.isfinite(values).all():
-        raise ValueError(
-            f"expected {skeleton.num_joints} finite values, one per joint of {skeleton.label}, "
-            f"found {values.shape}"
-        )
     cmap, norm = signed_scale(values)
     ax = new_axes(ax, (3.9, 3.8))
     xy = body_layout(skeleton)
@@ -81,29 +69,20 @@ def joint_time_heatmap(
     Args:
         table: joints x time segments, such as `explain.patterns.joint_time` returns.
         planted: bool, of the table's shape: cells known to carry the action get a dot.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: `planted` has another shape.
     """
-    values = table.to_numpy(dtype=float)
-    if planted is not None and np.shape(planted) != values.shape:
-        raise ValueError(f"expected planted {values.shape}, found {np.shape(planted)}")
-    cmap, norm = signed_scale(values)
+    cmap, norm = signed_scale(table.to_numpy(dtype=float))
     ax = new_axes(ax, (5.4, 0.19 * len(table) + 1.2))
-    ax.imshow(values, cmap=cmap, norm=norm, aspect="auto", interpolation="nearest")
+    short = {"frames ": "", "frame ": "", " to ": "\N{EN DASH}"}
+    spans = pd.Series(table.columns).replace(short, regex=True)
+    cells = draw_heatmap(ax, table.set_axis(spans, axis=1), cmap=cmap, norm=norm)
     if planted is not None:
         rows, columns = np.nonzero(planted)
-        ax.scatter(columns, rows, s=7, color=INK, linewidths=0)
-    spans = [str(name).removeprefix("frames ").removeprefix("frame ") for name in table.columns]
-    ax.set_xticks(range(len(spans)), [s.replace(" to ", "\N{EN DASH}") for s in spans])
-    ax.set_yticks(range(len(table)), list(table.index))
-    ax.tick_params(labelsize=8, length=0)
-    ax.spines[:].set_visible(False)
+        ax.scatter(columns + 0.5, rows + 0.5, s=7, color=INK, linewidths=0)
+    ax.tick_params(labelsize=8)
     dots = "; dots: planted" if planted is not None else ""
-    ax.set(xlabel=f"frames of the clip, as the network saw it{dots}", title=title or "")
-    add_colorbar(ScalarMappable(norm, cmap), ax, SHARE, size=8)
+    label = f"frames of the clip, as the network saw it{dots}"
+    ax.set(xlabel=label, ylabel="", title=title or "")
+    add_colorbar(cells, ax, SHARE, size=8)
     return ax
 
 
@@ -123,13 +102,7 @@ def class_clustermap(
         table: such as `explain.patterns.class_matrix` returns.
         cluster_columns: whether to reorder the features too; not for time segments, which have an
             order.
-        title: of the figure.
-
-    Raises:
-        ValueError: fewer than two classes or features.
     """
-    if min(table.shape) < 2:
-        raise ValueError(f"expected two classes and two features or more, found {table.shape}")
     cmap, norm = signed_scale(table.to_numpy(dtype=float))
     rows, columns = table.shape
     names = [shorten(str(name), _LONGEST_NAME) for name in table.index]
@@ -188,21 +161,15 @@ def difference_plot(
         table: columns difference, low, high, such as `explain.patterns.compare` or `symmetry`
             return.
         names: of the two that are compared, first minus second.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: a column is missing.
     """
     check_columns(table, "difference", "low", "high", rows="feature")
     table = table.sort_values("difference", kind="stable")
     ax = new_axes(ax, (5.2, 0.21 * len(table) + 1.0))
-    outside = (table["low"] > 0) | (table["high"] < 0)
-    for row, (_, line) in enumerate(table.iterrows()):
-        color = INK if outside.iloc[row] else MUTED
-        ax.plot([line["low"], line["high"]], [row, row], color=color, lw=1.4)
-        face = color if outside.iloc[row] else "white"
-        ax.plot(line["difference"], row, "o", ms=4.5, mec=color, mfc=face)
+    numbers = table[["difference", "low", "high"]].to_numpy(dtype=float)
+    for row, (value, low, high) in enumerate(numbers):
+        color, face = (INK, INK) if low > 0 or high < 0 else (MUTED, "white")
+        ax.plot([low, high], [row, row], color=color, lw=1.4)
+        ax.plot(value, row, "o", ms=4.5, mec=color, mfc=face)
     ax.axvline(0, color=MUTED, lw=0.8, ls=":")
     ax.set_yticks(range(len(table)), [str(name) for name in table.index])
     ax.tick_params(axis="y", labelsize=8, length=0)
@@ -215,50 +182,42 @@ def difference_plot(
 def deletion_plot(
     curves: pd.DataFrame,
     *,
-    kind: Literal["deletion", "insertion"] = "deletion",
     by: str = "order",
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw deletion or insertion curves: means over clips, with a band of two standard errors.
+    """Draw deletion curves: means over clips, with a band of two standard errors.
 
     Args:
         curves: as `explain.fidelity.curve_table` returns; may hold several methods.
-        kind: which of the two.
         by: the column that lines differ in: "order", or "method" ("important first" of each, and
             the random order once).
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: unknown `kind`, no column `by`, or more lines than colours.
     """
-    if kind not in ("deletion", "insertion") or by not in curves:
-        raise ValueError(f"expected deletion or insertion and a column, found {kind!r} and {by!r}")
-    rows = curves[curves["kind"] == kind]
-    lines = [(str(name), group) for name, group in rows.groupby(by, sort=False)]
+    check_columns(curves, by)
+    rows = curves[curves["kind"] == "deletion"]
+    lines = list(rows.groupby(by, sort=False))
     if by == "method":
-        first = rows["order"] == "important first"
-        lines = [(str(name), group) for name, group in rows[first].groupby(by, sort=False)]
+        lines = list(rows[rows["order"] == "important first"].groupby(by, sort=False))
         one = rows[(rows["order"] == "random") & (rows["method"] == rows["method"].iloc[0])]
         lines.append(("random order", one))
-    if len(lines) > len(CATEGORIES) + 1:
-        raise ValueError(f"expected up to 7 lines, found {len(lines)}")
     ax = new_axes(ax, (5.6, 3.5))
     styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1))]
     for number, (name, group) in enumerate(lines):
-        mean = group.groupby("share")["probability"].mean()
-        error = group.groupby("share")["probability"].sem().fillna(0)
-        plain = name.startswith("random")
-        color = MUTED if plain else CATEGORIES[number % len(CATEGORIES)]
-        style: Any = (0, (1, 2)) if plain else styles[number % len(styles)]
-        shown = name.replace("_", " ")
-        ax.plot(mean.index, mean, color=color, ls=style, lw=1.8, label=shown)
-        low, high = mean - 2 * error, mean + 2 * error
-        ax.fill_between(mean.index, low, high, color=color, alpha=0.12, linewidth=0)
-    done = "replaced by the baseline" if kind == "deletion" else "put back"
+        plain = str(name).startswith("random")
+        sns.lineplot(
+            group,
+            x="share",
+            y="probability",
+            errorbar=("se", 2),
+            err_kws={"alpha": 0.12},
+            color=MUTED if plain else CATEGORIES[number % len(CATEGORIES)],
+            ls=(0, (1, 2)) if plain else styles[number % len(styles)],
+            lw=1.8,
+            label=str(name).replace("_", " "),
+            ax=ax,
+        )
     ax.set(
-        xlabel=f"share of features {done} (unitless)",
+        xlabel="share of features replaced by the baseline (unitless)",
         ylabel="probability of the class (unitless)",
         xlim=(0, 1),
         ylim=(0, 1.02),

@@ -18,10 +18,9 @@ from matplotlib.figure import Figure
 
 from msg3d_lab.graph import Aggregation, Normalization, hop_distance, hop_shares, scale_adjacencies
 from msg3d_lab.skeletons import Skeleton
-from msg3d_lab.viz.elements import add_colorbar, add_figure_title, add_grid, write_cells
+from msg3d_lab.viz.elements import add_colorbar, add_figure_title, add_grid, draw_heatmap
 from msg3d_lab.viz.graphs.on_body import body_weights
 from msg3d_lab.viz.style import (
-    CATEGORIES,
     INK,
     MUTED,
     new_axes,
@@ -36,9 +35,7 @@ _NAMES: dict[Aggregation, str] = {"powers": "adjacency powers", "disentangled": 
 _LARGEST = 0.5
 
 
-def hop_share_table(
-    scales: np.ndarray, skeleton: Skeleton, *, focus: int | None = None
-) -> pd.DataFrame:
+def hop_share_table(scales: np.ndarray, skeleton: Skeleton) -> pd.DataFrame:
     """Return how the weight of each scale spreads over hop distances.
 
     Every row of an adjacency is divided by its sum; the share of hop d is what the row gives to the
@@ -46,8 +43,6 @@ def hop_share_table(
 
     Args:
         scales: non-negative adjacencies, receiver first, as `graph.scale_adjacencies` returns them.
-        skeleton: the joint layout.
-        focus: a joint, to use its rows only. Default: the mean over all joints.
 
     Shapes:
         scales: (K+1, V, V) -> table with K+1 rows `k` and a column per hop; rows sum to 1.
@@ -58,10 +53,9 @@ def hop_share_table(
     Example:
         >>> from msg3d_lab import graph, skeletons
         >>> body = skeletons.get("ntu25")
-        >>> scales = graph.scale_adjacencies(body.adjacency, 3, normalization="column")
-        >>> head = body.joints.index("head")
-        >>> hop_share_table(scales, body, focus=head).loc[2, [0, 1, 2]].tolist()
-        [0.5, 0.0, 0.5]
+        >>> scales = graph.scale_adjacencies(body.adjacency, 3)
+        >>> hop_share_table(scales, body).loc[2].round(2).tolist()[:4]
+        [0.36, 0.0, 0.64, 0.0]
     """
     scales, V = np.asarray(scales, dtype=float), skeleton.num_joints
     if scales.ndim != 3 or scales.shape[1:] != (V, V) or (scales < 0).any():
@@ -69,8 +63,7 @@ def hop_share_table(
             f"expected non-negative adjacencies (K+1, {V}, {V}) for {skeleton.label}, "
             f"found {scales.shape}, smallest weight {scales.min(initial=0):g}"
         )
-    rows = slice(None) if focus is None else [focus]
-    shares = hop_shares(scales, hop_distance(skeleton.adjacency))[..., rows].mean(axis=2)
+    shares = hop_shares(scales, hop_distance(skeleton.adjacency)).mean(axis=2)
     return pd.DataFrame(shares).rename_axis(index="k", columns="hops away")
 
 
@@ -86,62 +79,34 @@ def share_heatmap(
         shares: rows by columns, such as `hop_share_table(...)` or
             `scale_shares(model, x).pivot(index="graph", columns="scale", values="share")`. Empty
             cells (NaN) stay white.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: a table without a share.
     """
-    values = 100 * shares.to_numpy(dtype=float)
-    if not np.isfinite(values).any():
-        raise ValueError("expected a table of shares, found none")
-    rows, columns = values.shape
+    percent = 100 * shares.astype(float)
+    rows, columns = percent.shape
     ax = new_axes(ax, (0.5 * columns + 3.2, 0.4 * rows + 1.2))
-    cmap, norm = signed_scale(values[np.isfinite(values)])
-    image = ax.imshow(np.ma.masked_invalid(values), cmap=cmap, norm=norm, aspect="auto")
-    texts = [[f"{v:.0f}".replace("-", "−") if abs(v) >= 0.5 else "" for v in row] for row in values]
-    write_cells(ax, image, np.array(texts, dtype=object))
-    ax.set_xticks(range(columns), [str(name) for name in shares.columns])
-    ax.set_yticks(range(rows), [str(name) for name in shares.index])
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
+    cmap, norm = signed_scale(percent.fillna(0).to_numpy())
+    texts = percent.map(lambda v: f"{v:.0f}".replace("-", "−") if abs(v) >= 0.5 else "")
+    cells = draw_heatmap(ax, percent, cmap=cmap, norm=norm, texts=texts)
     ax.set(xlabel=shares.columns.name or "", ylabel=shares.index.name or "", title=title or "")
-    add_colorbar(image, ax, "share (%)", shrink=0.82)
+    add_colorbar(cells, ax, "share (%)", shrink=0.82)
     return ax
 
 
 @styled
-def hop_bars(
-    shares: pd.DataFrame,
-    *,
-    label: str = "share of the weight (%)",
-    title: str | None = None,
-    ax: Axes | None = None,
-) -> Axes:
+def hop_bars(shares: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Axes:
     """Draw how the weight or the reach of layers spreads over hops: a bar per column and hop.
 
     Args:
         shares: a row per hop, a column per graph to compare; shares from 0 to 1, such as
             `receptive_field_by_hop(model).groupby("hops")[["designed", "learned"]].mean()`.
-        label: of the vertical axis.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: no column, more columns than colours, or a negative share.
     """
-    values, count = shares.to_numpy(dtype=float), shares.shape[1]
-    if not 1 <= count <= len(CATEGORIES):
-        raise ValueError(f"expected 1 to {len(CATEGORIES)} columns to compare, found {count}")
-    if (values < 0).any():
-        raise ValueError(f"shares are 0 or more, found {values.min():g}")
     ax = new_axes(ax, (6.4, 3.4))
+    count = shares.shape[1]
     width, colors = 0.8 / count, series_colors([str(name) for name in shares.columns])
     for i, (name, color) in enumerate(zip(shares.columns, colors, strict=True)):
         place = np.arange(len(shares)) + (i - (count - 1) / 2) * width
-        ax.bar(place, 100 * values[:, i], width=width, color=color, label=str(name))
+        ax.bar(place, 100 * shares[name], width=width, color=color, label=str(name))
     ax.set_xticks(range(len(shares)), [str(hop) for hop in shares.index])
-    ax.set(xlabel="hops away", ylabel=label, title=title or "")
+    ax.set(xlabel="hops away", ylabel="share of the weight (%)", title=title or "")
     add_grid(ax)
     ax.legend()
     return ax
@@ -154,7 +119,6 @@ def hop_figure(
     """Draw what one joint receives at scale k: by the power, by the k-adjacency, and by hops.
 
     Args:
-        skeleton: the joint layout.
         k: the scale, 0 or more.
         focus: the receiving joint.
         normalization: of the adjacencies; see `graph.normalize`.
@@ -162,7 +126,7 @@ def hop_figure(
     Raises:
         ValueError: k is negative, or there is no such joint.
     """
-    _check_joint(focus, skeleton)
+    distance = _distances(focus, skeleton)
     rows = _focus_rows(skeleton, [k], focus, normalization)
     figure, axes = new_figure((9.6, 3.9), 1, 3, width_ratios=[1, 1, 1.15])
     *bodies, bars = axes[0]
@@ -170,7 +134,6 @@ def hop_figure(
     for ax, (kind, name), formula in zip(bodies, _NAMES.items(), formulas, strict=True):
         title = f"{name}, {formula}"
         body_weights(rows[kind][0], skeleton, focus=focus, vmax=_LARGEST, title=title, ax=ax)
-    distance = hop_distance(skeleton.adjacency)[focus]
     hops = np.unique(distance[np.isfinite(distance)]).astype(int)
     share = {
         name: [rows[kind][0][distance == d].sum() for d in hops] for kind, name in _NAMES.items()
@@ -184,35 +147,22 @@ def hop_figure(
 
 
 @styled
-def disentangled_figure(
-    skeleton: Skeleton,
-    *,
-    focus: int,
-    hops: Sequence[int] | None = None,
-    normalization: Normalization = "symmetric",
-) -> Figure:
+def disentangled_figure(skeleton: Skeleton, *, focus: int) -> Figure:
     """Draw from which joints one joint receives at each scale: powers above, MS-G3D below.
 
-    The README's figure is this one, for the left wrist of "ntu25", saved at 110 dpi.
+    Up to five scales, spread evenly from 1 to the farthest joint. The README's figure is this one,
+    for the left wrist of "ntu25", saved at 110 dpi.
 
     Args:
-        skeleton: the joint layout.
         focus: the receiving joint.
-        hops: the scales k to show, one column each. Default: up to five, spread evenly from 1 to
-            the farthest joint.
-        normalization: of the adjacencies; see `graph.normalize`.
 
     Raises:
-        ValueError: no scale, a negative one, or there is no such joint.
+        ValueError: there is no such joint.
     """
-    _check_joint(focus, skeleton)
-    distance = hop_distance(skeleton.adjacency)[focus]
-    if hops is None:
-        farthest = max(distance[np.isfinite(distance)].max(), 1)
-        hops = np.unique(np.linspace(1, farthest, 5).round()).astype(int).tolist()
-    if not hops:
-        raise ValueError("expected at least one scale k to show, found none")
-    rows = _focus_rows(skeleton, hops, focus, normalization)
+    distance = _distances(focus, skeleton)
+    farthest = max(distance[np.isfinite(distance)].max(), 1)
+    hops = np.unique(np.linspace(1, farthest, 5).round()).astype(int).tolist()
+    rows = _focus_rows(skeleton, hops, focus, "symmetric")
     figure, axes = new_figure((1.95 * len(hops) + 0.7, 5.0), 2, len(hops))
     heading = f"What the {skeleton.joints[focus]} (ringed) receives at scale k"
     figure.suptitle(f"{heading}: larger and darker dots have more weight", fontsize=12.5)
@@ -249,8 +199,10 @@ def _focus_rows(
     return rows
 
 
-def _check_joint(focus: int, skeleton: Skeleton) -> None:
+def _distances(focus: int, skeleton: Skeleton) -> np.ndarray:
+    """Hops from a joint to every joint; raises ValueError if there is no such joint."""
     if not 0 <= focus < skeleton.num_joints:
         raise ValueError(
             f"focus is a joint of {skeleton.label}, 0 to {skeleton.num_joints - 1}, found {focus}"
         )
+    return hop_distance(skeleton.adjacency)[focus]

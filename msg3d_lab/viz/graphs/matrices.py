@@ -22,8 +22,6 @@ def adjacency_heatmap(
     A: np.ndarray,
     *,
     joints: Sequence[str] | None = None,
-    blocks: int | None = None,
-    dilation: int = 1,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -34,20 +32,9 @@ def adjacency_heatmap(
     Args:
         A: (V, V).
         joints: names for the ticks, one per row.
-        blocks: rows per frame in a window's graph; lines are drawn between frames.
-        dilation: frames between two steps of the window, `LearnedGraph.window_dilation`.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: `A` is not square, `joints` has another length, or `blocks` does not divide V.
     """
-    A = _check_square(A)
+    A = np.asarray(A, dtype=float)
     V = len(A)
-    if joints is not None and len(joints) != V:
-        raise ValueError(f"expected {V} joint names, one per row, found {len(joints)}")
-    if blocks is not None and (blocks < 1 or V % blocks):
-        raise ValueError(f"blocks is the joints per frame and must divide {V}, found {blocks}")
     cmap, norm = signed_scale(A)
     ax = new_axes(ax, (6.4, 5.4) if joints is not None else (4.6, 3.9))
     zeros_masked = np.ma.masked_equal(A, 0)
@@ -58,14 +45,6 @@ def adjacency_heatmap(
         ax.set_xticks(range(V), joints, rotation=90)
         ax.set_yticks(range(V), joints)
         ax.tick_params(labelsize=8 if V <= 25 else 6, length=0)
-    elif blocks is not None:
-        _mark_frames(ax, V, blocks, dilation=dilation)
-        ax.tick_params(length=0)
-    else:
-        ticks = range(0, V, 5) if V <= 50 else range(0, V, 20)
-        ax.set_xticks(ticks)
-        ax.set_yticks(ticks)
-        ax.tick_params(length=2)
     add_colorbar(image, ax, "weight (unitless)", shrink=0.82)
     return ax
 
@@ -76,7 +55,6 @@ def scales_figure(
     *,
     columns: int | None = None,
     blocks: int | None = None,
-    dilation: int = 1,
 ) -> Figure:
     """Draw several adjacencies, or residual masks, with one colour scale.
 
@@ -88,15 +66,9 @@ def scales_figure(
     Args:
         matrices: title -> (V, V), in reading order; see `LearnedGraph.A_res` for masks.
         columns: panels per row. Default: all in one row, up to 5.
-        blocks: rows per frame in windows' graphs, as in `adjacency_heatmap`.
-        dilation: frames between two steps of the windows.
-
-    Raises:
-        ValueError: no matrix, or one that is not square.
+        blocks: rows per frame in windows' graphs; lines are drawn between frames.
     """
-    if not matrices:
-        raise ValueError("expected at least one adjacency, found none")
-    panels = {title: _check_square(A) for title, A in matrices.items()}
+    panels = {title: np.asarray(A, dtype=float) for title, A in matrices.items()}
     values = np.concatenate([A.ravel() for A in panels.values()])
     off_diagonal = [(A * ~np.eye(len(A), dtype=bool)).max() for A in panels.values()]
     signed = (values < 0).any()
@@ -113,7 +85,13 @@ def scales_figure(
         ax.spines[:].set_visible(True)
         ax.tick_params(length=2, labelsize=8)
         if blocks is not None:
-            _mark_frames(ax, len(A), blocks, dilation=dilation)
+            names = [frame_name(frame) for frame in window_frames(len(A) // blocks)]
+            middles = (np.arange(len(names)) + 0.5) * blocks - 0.5
+            ax.set_xticks(middles, names)
+            ax.set_yticks(middles, names)
+            for edge in range(blocks, len(A), blocks):
+                ax.axhline(edge - 0.5, color=MUTED, lw=0.7)
+                ax.axvline(edge - 0.5, color=MUTED, lw=0.7)
         ax.label_outer()
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
@@ -130,22 +108,3 @@ def scales_figure(
 def frame_name(offset: int) -> str:
     """Return the name of a frame by its distance from t."""
     return "t" if offset == 0 else f"t{offset:+d}".replace("-", "\N{MINUS SIGN}")
-
-
-def _mark_frames(ax: Axes, nodes: int, blocks: int, *, dilation: int) -> None:
-    """Draw lines between the frames of a window's matrix, and name the frames."""
-    steps = nodes // blocks
-    for edge in range(1, steps):
-        ax.axhline(edge * blocks - 0.5, color=MUTED, lw=0.7)
-        ax.axvline(edge * blocks - 0.5, color=MUTED, lw=0.7)
-    middles = [(step + 0.5) * blocks - 0.5 for step in range(steps)]
-    names = [frame_name(frame) for frame in window_frames(steps, dilation)]
-    ax.set_xticks(middles, names)
-    ax.set_yticks(middles, names)
-
-
-def _check_square(A: np.ndarray) -> np.ndarray:
-    A = np.asarray(A, dtype=float)
-    if A.ndim != 2 or A.shape[0] != A.shape[1] or not len(A):
-        raise ValueError(f"expected a square adjacency (V, V), found shape {A.shape}")
-    return A

@@ -38,13 +38,7 @@ _LABEL_GAP = 0.048  # of the body's height: two lines of text
 
 @styled
 def body_graph(skeleton: Skeleton, *, title: str | None = None, ax: Axes | None = None) -> Axes:
-    """Draw the body graph, facing the reader, with the joints' names.
-
-    Args:
-        skeleton: the joint layout.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-    """
+    """Draw the body graph, facing the reader, with the joints' names."""
     ax = new_axes(ax, (6.6, 4.8))
     xy = body_layout(skeleton)
     draw_bones(ax, skeleton, xy)
@@ -72,16 +66,9 @@ def body_weights(
 
     Args:
         weights: (V,), 0 or more; a joint with exactly 0 is a small grey dot.
-        skeleton: the joint layout.
         focus: the joint that receives these weights (the row of an adjacency); it gets a ring.
         vmax: weight of the largest dot. Default: the largest weight.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: not one weight per joint, or a negative one.
     """
-    weights = _check_weights(weights, skeleton)
     ax = new_axes(ax, (3.6, 3.8))
     xy = body_layout(skeleton)
     norm = Normalize(0, float(weights.max() if vmax is None else vmax) or 1.0)
@@ -104,37 +91,20 @@ def window_weights(
 
     Args:
         weights: (window_size, V): a row of the window's adjacency, folded.
-        skeleton: the joint layout.
         focus: (step, joint) that receives these weights.
         dilation: frames between two steps of the window.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: the shape does not match, or a weight is negative.
     """
-    weights = np.asarray(weights, dtype=float)
-    if weights.ndim != 2:
-        raise ValueError(f"expected weights (window_size, V), found shape {weights.shape}")
     steps = len(weights)
-    rows = [_check_weights(row, skeleton) for row in weights]
     ax = new_axes(ax, (2.2 * steps + 0.4, 2.7))
-    norm = Normalize(0, float(weights.max()) or 1.0)
+    norm = Normalize(0, float(np.max(weights)) or 1.0)
     xy = body_layout(skeleton)
     width = np.ptp(xy[:, 0]) * 1.25
     start = xy[focus[1]] + np.array([focus[0] * width, 0])
     names = [frame_name(frame) for frame in window_frames(steps, dilation)]
-    for step, row in enumerate(rows):
+    for step, row in enumerate(weights):
         own = xy + np.array([step * width, 0])
-        _draw_weights(
-            ax,
-            skeleton,
-            own,
-            row,
-            norm=norm,
-            focus=focus[1] if step == focus[0] else None,
-            largest=110,
-        )
+        ring = focus[1] if step == focus[0] else None
+        _draw_weights(ax, skeleton, own, row, norm=norm, focus=ring, largest=110)
         if step != focus[0]:
             # Curved, so that links to the same joint of other frames do not lie on bones.
             bow = "arc3,rad=-0.18" if step > focus[0] else "arc3,rad=0.18"
@@ -154,7 +124,6 @@ def learned_edges(
     edges: pd.DataFrame,
     skeleton: Skeleton,
     *,
-    frames: Sequence[int] | None = None,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -164,26 +133,10 @@ def learned_edges(
     p-value below 0.05), dashed ones are not; without a test, all are solid and the legend says so.
 
     Args:
-        edges: rows of `analysis.mask_change`, such as `analysis.strongest_edges` returns.
-        skeleton: the joint layout.
-        frames: the window's frames, one body each. Default: the frames of the edges.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: a column is missing, a joint is not the skeleton's, or a frame is not drawn.
+        edges: rows of `analysis.mask_change`, such as `analysis.strongest_edges` returns. Each
+            frame gets a body.
     """
-    missing = [column for column in _EDGE_COLUMNS if column not in edges]
-    if missing:
-        raise ValueError(f"the table of edges has no column {', '.join(missing)}: see mask_change")
-    joined = sorted({*edges["receiver_frame"], *edges["sender_frame"]}) or [0]
-    frames = joined if frames is None else list(frames)
-    outside = set(joined) - set(frames)
-    if len(edges) and outside:
-        raise ValueError(f"an edge ends at frame {min(outside)}, but drawn are {frames}")
-    unknown = {*edges["receiver"], *edges["sender"]} - set(skeleton.joints)
-    if unknown:
-        raise ValueError(f"{skeleton.label} has no joint {sorted(unknown)[0]!r}")
+    frames = sorted({*edges["receiver_frame"], *edges["sender_frame"]}) or [0]
     xy = body_layout(skeleton)
     width = float(np.ptp(xy[:, 0])) * 1.15 or 1.0
     across = width * (len(frames) - 1) + float(np.ptp(xy[:, 0]))
@@ -194,27 +147,29 @@ def learned_edges(
         draw_bones(ax, skeleton, own, width=2.2)
         ax.scatter(own[:, 0], own[:, 1], s=11, color=MUTED, zorder=2)
         if len(frames) > 1:
-            style: Any = {"ha": "center", "va": "top", "color": MUTED, "fontsize": 10}
-            ax.text(own[:, 0].mean(), xy[:, 1].min() - 0.06, frame_name(frame), **style)
+            place = (own[:, 0].mean(), xy[:, 1].min() - 0.06)
+            write_beside(ax, frame_name(frame), place, ha="center", va="top", size=10, color=MUTED)
     limit = float(edges["mean"].abs().max() if len(edges) else 0) or 1.0
-    nodes = _draw_arrows(ax, edges, skeleton, bodies, frames, limit=limit)
+    p_values = edges["p_holm"] if "p_holm" in edges else pd.Series(np.nan, index=edges.index)
+    tested = bool(p_values.notna().any())
+    solid = p_values < _LEVEL if tested else p_values.isna()
+    nodes = _draw_arrows(ax, edges, skeleton, bodies, frames, limit=limit, solid=solid)
     _draw_names(ax, skeleton, bodies, nodes)
     ax.margins(x=0.1, y=0.05)
     ax.set_title(title or "")
     scale = ScalarMappable(Normalize(-limit, limit), _arrow_colors())
     add_colorbar(scale, ax, "change of the weight (unitless)")
-    _draw_edge_legend(ax, edges)
+    lines: list[tuple[str, Any]] = [("sends to" + " (not tested)" * bool(len(edges)), "-")]
+    if tested:
+        lines = [(f"p < {_LEVEL:g}, adjusted", "-"), ("not significant", (0, (4, 2)))]
+    ax.legend(
+        handles=[Line2D([], [], color=INK, lw=1.6, ls=ls, label=name) for name, ls in lines],
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.04),
+        ncols=len(lines),
+        fontsize=8.5,
+    )
     return ax
-
-
-def _check_weights(weights: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    weights, V = np.asarray(weights, dtype=float), skeleton.num_joints
-    if weights.shape != (V,) or (weights < 0).any():
-        raise ValueError(
-            f"expected {V} weights of 0 or more, one per joint, found shape {weights.shape}, "
-            f"smallest {weights.min(initial=0):g}"
-        )
-    return weights
 
 
 def _draw_weights(
@@ -253,16 +208,15 @@ def _draw_arrows(
     frames: Sequence[int],
     *,
     limit: float,
+    solid: pd.Series,
 ) -> set[tuple[int, int]]:
     """Draw the arrows; return the nodes (body, joint) at their ends."""
     colors, number = _arrow_colors(), {name: v for v, name in enumerate(skeleton.joints)}
     repeats: dict[tuple[Any, ...], int] = {}
     ends: set[tuple[int, int]] = set()
-    p_values = edges["p_holm"] if "p_holm" in edges else pd.Series(np.nan, index=edges.index)
-    tested = bool(p_values.notna().any())
-    rows = zip(*(edges[column] for column in _EDGE_COLUMNS), p_values, strict=True)
+    rows = zip(*(edges[column] for column in _EDGE_COLUMNS), solid, strict=True)
     # The strongest are drawn last, on top.
-    for receiver, sender, to, start, change, p in reversed(list(rows)):
+    for receiver, sender, to, start, change, sure in reversed(list(rows)):
         nodes = (frames.index(start), number[sender]), (frames.index(to), number[receiver])
         places = [bodies[column][v] for column, v in nodes]
         ends.update(nodes)
@@ -280,18 +234,19 @@ def _draw_arrows(
                 markeredgewidth=line_width,
             )
             continue
-        arrow = FancyArrowPatch(
-            *places,
-            connectionstyle=f"arc3,rad={0.22 + 0.13 * repeats[nodes]}",
-            arrowstyle="-|>,head_length=5,head_width=2.6",
-            color=color,
-            linewidth=line_width,
-            linestyle="-" if not tested or p < _LEVEL else (0, (4, 2)),
-            shrinkA=3,
-            shrinkB=3,
-            zorder=3,
+        ax.add_patch(
+            FancyArrowPatch(
+                *places,
+                connectionstyle=f"arc3,rad={0.22 + 0.13 * repeats[nodes]}",
+                arrowstyle="-|>,head_length=5,head_width=2.6",
+                color=color,
+                linewidth=line_width,
+                linestyle="-" if sure else (0, (4, 2)),
+                shrinkA=3,
+                shrinkB=3,
+                zorder=3,
+            )
         )
-        ax.add_patch(arrow)
     return ends
 
 
@@ -307,27 +262,6 @@ def _draw_names(
         height = min(y + 0.02, last.get((column, side), np.inf) - _LABEL_GAP)
         last[column, side] = height
         ax.scatter(x, y, s=24, color=CENTER, zorder=2.5)
-        ax.text(
-            x + 0.03 * side,
-            height,
-            skeleton.joints[v],
-            ha="left" if side > 0 else "right",
-            va="center",
-            fontsize=8,
-            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.4},
-            zorder=5,
-        )
-
-
-def _draw_edge_legend(ax: Axes, edges: pd.DataFrame) -> None:
-    tested = "p_holm" in edges and bool(edges["p_holm"].notna().any())
-    lines: list[tuple[str, Any]] = [("sends to" + " (not tested)" * bool(len(edges)), "-")]
-    if tested:
-        lines = [(f"p < {_LEVEL:g}, adjusted", "-"), ("not significant", (0, (4, 2)))]
-    ax.legend(
-        handles=[Line2D([], [], color=INK, lw=1.6, ls=ls, label=name) for name, ls in lines],
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.04),
-        ncols=len(lines),
-        fontsize=8.5,
-    )
+        ha: Any = "left" if side > 0 else "right"
+        place = (x + 0.03 * side, height)
+        write_beside(ax, skeleton.joints[v], place, ha=ha, size=8, boxed=True, zorder=5)

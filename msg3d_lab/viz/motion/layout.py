@@ -53,7 +53,6 @@ def to_view(
     Args:
         keypoints: (..., V, C); the leading axes may be persons and frames. A fourth channel (the
             score of x, y, z) is not drawn.
-        skeleton: the joint layout.
         view: a name in `VIEWS`, or (degrees around the body, degrees up). 2D is not rotated.
 
     Shapes:

@@ -27,7 +27,6 @@ def player_html(
     title: str,
     fps: float = 30,
     values: np.ndarray | None = None,
-    label: str = SHARE,
 ) -> str:
     """Return a clip as a player: one piece of HTML for a page or `IPython.display.HTML`.
 
@@ -38,19 +37,17 @@ def player_html(
 
     Args:
         clip: (M, T, V, C).
-        skeleton: the joint layout.
         title: of the player; also read to readers who cannot see it.
         fps: frames per second of the recording.
         values: (M, T, V), or (T, V) the same for all persons: joints are coloured and sized by
             them, signed values with 0 in the middle of the colours. The background is then always
             white, because dark joints could not be seen on a dark page.
-        label: what the values are, with their unit.
 
     Raises:
         ValueError: not a clip, values that are not finite or do not match it, or fps is not
             positive.
     """
-    record = player_record(clip, skeleton, title=title, fps=fps, values=values, label=label)
+    record = player_record(clip, skeleton, title=title, fps=fps, values=values)
     content = json.dumps(record, separators=(",", ":"))
     still = png(filmstrip(clip, skeleton, frames=4, values=values), dpi=48, palette=True)
     return template("msg3d_lab.viz.motion", "player.html").render(
@@ -75,17 +72,11 @@ def player_record(
 ) -> dict[str, Any]:
     """Return what `buildPlayer` in `templates/player.js` draws of a clip, as JSON holds it.
 
+    The arguments are those of `player_html`.
+
     Args:
-        clip: (M, T, V, C).
-        skeleton: the joint layout.
-        title: above the clip.
-        fps: frames per second of the recording.
-        values: as in `player_html`.
         label: what the values are, with their unit.
         limit: absolute value at the end of the colours. Default: the largest.
-
-    Raises:
-        ValueError: as in `player_html`.
     """
     clip = check_clip(clip)
     if not fps > 0:

@@ -19,32 +19,15 @@ _TICK_STEPS = [digit * 10**power for power in range(9) for digit in (1, 2, 5)]
 def chosen_frames(indices: np.ndarray, *, num_frames: int) -> np.ndarray:
     """Unroll the frames of clips along the recording, which is repeated where a clip wraps around.
 
-    Args:
-        indices: (clips, L) frame numbers, each clip in playing order.
-        num_frames: n, the recording's length.
-
-    Returns:
-        (clips, X) bool: whether column x, frame x % n, is chosen. X is n, or the end of the longest
-        clip if one wraps around.
-
-    Raises:
-        ValueError: not such an array, or a frame that the recording does not have.
+    Shapes:
+        (clips, L) frame numbers in playing order, of n frames -> (clips, X) bool: whether column x,
+        frame x % n, is chosen. X is n, or the end of the longest clip if one wraps around.
 
     Example:
         >>> chosen_frames([[0, 1, 2, 0]], num_frames=3)
         array([[ True,  True,  True,  True]])
     """
     indices = np.asarray(indices)
-    if indices.ndim != 2 or 0 in indices.shape or indices.dtype.kind not in "iu":
-        raise ValueError(
-            f"expected frame numbers (clips, clip length), found shape {indices.shape}, "
-            f"{indices.dtype}"
-        )
-    if indices.min() < 0 or indices.max() >= num_frames:
-        raise ValueError(
-            f"a recording of {num_frames} frames has frames 0 to {num_frames - 1}, found "
-            f"{indices.min()} to {indices.max()}"
-        )
     back = np.diff(indices, axis=1, prepend=indices[:, :1]) < 0
     if num_frames == 1:  # every step wraps around, though the number never falls
         back[:, 1:] = True
@@ -70,11 +53,6 @@ def sampling_plot(
     Args:
         indices: (clips, L) frame numbers, as `uniform_sample` returns them.
         num_frames: n, the recording's length.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: as in `chosen_frames`.
     """
     chosen = chosen_frames(indices, num_frames=num_frames)
     (rows, width), clip_len = chosen.shape, np.shape(indices)[1]
@@ -121,15 +99,8 @@ def sampling_figure(clips: Mapping[int, np.ndarray], *, title: str | None = None
     Args:
         clips: recording length n -> (clips, L) frame numbers, as `uniform_sample` returns them; L
             is the same for all.
-        title: of the figure.
-
-    Raises:
-        ValueError: no recording, clips of different lengths, or as in `chosen_frames`.
     """
-    lengths = {np.shape(indices)[-1] for indices in clips.values()}
-    if len(lengths) != 1:
-        raise ValueError(f"expected clips of one length L, found lengths {sorted(lengths)}")
-    clip_len = lengths.pop()
+    (clip_len,) = {np.shape(indices)[-1] for indices in clips.values()}
     heights = [0.3 * len(indices) + 1.05 for indices in clips.values()]
     figure, axes = new_figure(
         (9.4, sum(heights) + 0.35 * bool(title)), len(clips), 1, height_ratios=heights

@@ -48,14 +48,8 @@ def pose(
 
     Args:
         keypoints: (V, C), or (M, V, C) for several persons; absent ones are left out.
-        skeleton: the joint layout.
         view: see `to_view`.
         names: of the bodies, written above each.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: as in `to_view`.
     """
     points, seen = to_view(keypoints, skeleton, view=view)
     ax = new_axes(ax, (3.4, 3.8))
@@ -87,12 +81,10 @@ def filmstrip(
 
     Args:
         clip: (M, T, V, C).
-        skeleton: the joint layout.
         frames: how many; all of them if the clip is shorter.
         view: see `to_view`.
         values: (M, T, V), or (T, V) the same for all persons, such as importance: joints are
             coloured and sized by them. Default: left, right and middle have their colours.
-        title: of the figure.
 
     Raises:
         ValueError: not a clip, values that do not match it, no frame, or as in `to_view`.
@@ -137,12 +129,10 @@ def draw_person(
 ) -> None:
     """Draw one body's joints and bones in the colours of left, right and middle.
 
-    Args:
-        ax: where to draw.
-        xyz: (V, 2) or (V, 3) positions; the first two coordinates are used.
-        ok: (V,) which joints are drawn.
-        skeleton: the joint layout.
-        hollow: thin lines and hollow joints, for the second person.
+    The second person is hollow: thin lines and hollow joints.
+
+    Shapes:
+        xyz: (V, 2), or (V, 3) of which the first two are used; ok: (V,) which joints are drawn.
     """
     sides = joint_sides(skeleton)
     for i, j in skeleton.edges:

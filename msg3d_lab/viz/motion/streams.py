@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -39,41 +40,22 @@ def streams_figure(
     streams: Mapping[str, np.ndarray],
     skeleton: Skeleton,
     *,
-    coordinate: int = 2,
-    unit: str = "m",
     title: str | None = None,
 ) -> Figure:
     """Draw a clip's streams side by side: the frame with most motion, and a coordinate over time.
 
     Above, a stream's vectors are arrows; motion is small and drawn larger, by the factor written
     below. In the lower row, each heatmap has a row per joint and a column per frame, with colours
-    centred at 0.
+    centred at 0: the height of a 3D clip (z after `prepare_3d`), the y of a 2D one.
 
     Args:
         streams: stream name -> (M, T, V, C), as `make_stream` returns them; "joint" must be there.
             The first person is drawn.
-        skeleton: the joint layout.
-        coordinate: the coordinate drawn below; 2 is height after `prepare_3d`.
-        unit: of the coordinates.
-        title: of the figure.
-
-    Raises:
-        ValueError: an unknown stream or no "joint", different shapes, or no such coordinate; or as
-            in `to_view`.
     """
-    unknown = [name for name in streams if name not in _MEANING]
-    shapes = {np.shape(stream) for stream in streams.values()}
-    if "joint" not in streams or unknown or len(shapes) != 1 or len(next(iter(shapes))) != 4:
-        raise ValueError(
-            f"expected the stream joint and others of {', '.join(_MEANING)}, all (M, T, V, C), "
-            f"found {', '.join(f'{name} {np.shape(x)}' for name, x in streams.items())}"
-        )
-    _, T, _, C = next(iter(shapes))
     joint = np.asarray(streams["joint"][0], dtype=float)
+    T, _, C = joint.shape
     # The third channel of a 2D layout is a score.
     dimensions = 2 if skeleton.up is None or C == 2 else 3
-    if not 0 <= coordinate < C:
-        raise ValueError(f"coordinate must be 0 to {C - 1}, found {coordinate}")
     moved = np.linalg.norm(np.diff(joint[..., :dimensions], axis=0), axis=-1).sum(axis=-1)
     frame = int(moved.argmax()) if T > 1 else 0
     order, groups = _by_part(skeleton)
@@ -86,7 +68,7 @@ def streams_figure(
         vectors = np.where(np.arange(C) < dimensions, x[frame], 0)
         _draw_vectors(above, joint[frame], vectors, skeleton, stream=name)
         above.set_title(name.replace("_", " "))
-        values = x[:, order, coordinate].T
+        values = x[:, order, dimensions - 1].T
         limit = float(np.percentile(np.abs(values), 99.5)) or 1.0
         image = below.imshow(
             values,
@@ -100,16 +82,10 @@ def streams_figure(
         _part_ticks(below, groups, labels=column == 0)
         below.set_xlabel("frame")
         below.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        per = f"{unit} per frame" if name.endswith("motion") else unit
-        bar = figure.colorbar(
-            image,
-            ax=below,
-            location="bottom",
-            pad=0.02,
-            aspect=25,
-            extend="both",
-            label=f"{'xyz'[coordinate]} ({per})",
-        )
+        unit = "z (m" if dimensions == 3 else "y (units of the clip"
+        label = unit + (" per frame)" if name.endswith("motion") else ")")
+        style: Any = {"location": "bottom", "pad": 0.02, "aspect": 25, "extend": "both"}
+        bar = figure.colorbar(image, ax=below, label=label, **style)
         bar.outline.set_visible(False)
         bar.locator = MaxNLocator(4, symmetric=True)
         bar.update_ticks()

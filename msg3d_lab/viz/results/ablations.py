@@ -31,11 +31,6 @@ def accuracy_by_scales(
         runs: a row per run: columns K (a number), aggregation and top1, a fraction. Runs without
             top1 are left out.
         xlabel: what K is.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: a column is missing, or no run has a top1.
     """
     known = _rows_with(runs, ("K", "aggregation", "top1"), "top1")
     ax = new_axes(ax, (6.4, 3.8))
@@ -71,11 +66,6 @@ def forest_plot(table: pd.DataFrame, *, title: str | None = None, ax: Axes | Non
         table: a row per variant, named by the index: columns compare_with, difference, low, high
             (fractions), p and p_holm (corrected after Holm), and optionally group, which puts rows
             together under its name. Rows without a difference are left out.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: a column is missing, or there is no difference.
     """
     columns = ("compare_with", "difference", "low", "high", "p", "p_holm")
     rows = _rows_with(table, columns, "difference")
@@ -131,11 +121,6 @@ def cost_accuracy(table: pd.DataFrame, *, title: str | None = None, ax: Axes | N
 
     Args:
         table: a row per variant, named by the index: columns top1, sd and macs.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: a column is missing, or no row has top1 and macs.
     """
     rows = _rows_with(table, ("top1", "sd", "macs"), "top1", "macs")
     ax = new_axes(ax, (7.4, 4.4))

@@ -17,16 +17,9 @@ def cost_bars(parts: pd.DataFrame, *, title: str | None = None, ax: Axes | None 
     Args:
         parts: one row per layer, in running order: `name`, `macs`, and `kind`, which gives the
             colour.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: a column is missing, a value is negative or all are zero.
     """
     check_columns(parts, "name", "kind", "macs", rows="layer")
     values = parts["macs"].to_numpy(dtype=float)
-    if (values < 0).any() or values.sum() == 0:
-        raise ValueError(f"expected macs of 0 and more, not all 0, found {values.tolist()}")
     ax = new_axes(ax, (7, 0.27 * len(parts) + 1))
     share = 100 * values / values.sum()
     places = np.arange(len(parts))
@@ -54,11 +47,6 @@ def timing_bars(timings: pd.DataFrame, *, title: str | None = None, ax: Axes | N
 
     Args:
         timings: one row per workload, its name in the index: `median ms`, `from` and `to`.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: a column is missing, or there is no workload.
     """
     check_columns(timings, "median ms", "from", "to", rows="workload")
     ax = new_axes(ax, (7, 0.45 * len(timings) + 1))

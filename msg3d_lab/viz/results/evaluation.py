@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 
-from msg3d_lab.viz.elements import add_colorbar, add_grid, check_columns, write_beside, write_cells
+from msg3d_lab.viz.elements import add_colorbar, add_grid, check_columns, draw_heatmap, write_beside
 from msg3d_lab.viz.style import ACCENT, CATEGORIES, FAINT, INK, MUTED, new_axes, sequential, styled
 
 _MANY = 30  # classes; with more, bars have no numbers
@@ -25,11 +27,6 @@ def reliability_diagram(
 
     Args:
         table: a row per bin: low, high, samples, confidence, accuracy; fractions.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: a column is missing, or there are no bins.
     """
     check_columns(table, "low", "high", "samples", "confidence", "accuracy")
     ax = new_axes(ax, (4.6, 4.3))
@@ -68,11 +65,6 @@ def class_accuracy(
         table: a row per class, indexed by its name: samples, recall (fractions; NaN is left out)
             and optionally low and high, the recall's interval, and taken_for, the class it is most
             often confused with.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: a column is missing, or no class has samples.
     """
     check_columns(table, "samples", "recall")
     table = table.dropna(subset="recall").sort_values("recall", kind="stable")
@@ -118,11 +110,6 @@ def class_differences(
     Args:
         table: a row per class, indexed by its name: samples, difference, low, high (fractions) and
             p_holm.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: a column is missing, or there are no classes.
     """
     names = "samples", "difference", "low", "high", "p_holm"
     check_columns(table, *names)
@@ -161,44 +148,32 @@ def confusion_matrix(
     Args:
         counts: (K, K): row = true class, column = predicted class.
         labels: class names.
-        title: of the Axes. Default: what the numbers are.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: `counts` is not square or negative, or there is not one label per class.
     """
     counts, K = np.asarray(counts, dtype=float), len(labels)
-    if counts.shape != (K, K) or not K or (counts < 0).any():
-        raise ValueError(
-            f"expected counts of 0 or more, shape ({K}, {K}) for {K} labels, found shape "
-            f"{counts.shape}, smallest {counts.min(initial=0):g}"
-        )
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
     side = float(np.clip(0.42 * K, 2.2, 11))
     ax = new_axes(ax, (side + 2.2, side + 1.7))
-    image = ax.imshow(np.ma.masked_less(share, 0.005), cmap=sequential(), vmin=0, vmax=1)
-    if K <= 30:
-        size = float(np.clip(9.5 - 0.1 * K, 6, 9))
-        numbers = [[f"{100 * v:.0f}" if v >= 0.005 else "" for v in row] for row in share]
-        write_cells(ax, image, np.array(numbers, dtype=object), size=size)
-    font = 9 if K <= 15 else 8 if K <= 30 else 6 if K <= 70 else 4.5
-    many = K > 30
-    ax.set_xticks(range(K), labels, rotation=90 if many else 45, ha="center" if many else "right")
-    if not many:
-        for tick in ax.get_xticklabels():
-            tick.set_rotation_mode("anchor")
-    ax.set_yticks(range(K), labels)
-    ax.tick_params(labelsize=font, length=0)
-    ax.set_xticks(np.arange(1, K) - 0.5, minor=True)
-    ax.set_yticks(np.arange(1, K) - 0.5, minor=True)
-    ax.grid(which="minor", color=FAINT, lw=0.5)
-    ax.tick_params(which="minor", length=0)
-    ax.spines[:].set_visible(False)
+    many, table = K > _MANY, pd.DataFrame(share, list(labels), list(labels))
+    texts = table.map(lambda v: f"{100 * v:.0f}" if v >= 0.005 else "")
+    cells = draw_heatmap(
+        ax,
+        table.where(table >= 0.005),
+        cmap=sequential(),
+        norm=Normalize(0, 1),
+        texts=None if many else texts,
+        size=float(np.clip(9.5 - 0.1 * K, 6, 9)),
+    )
+    ax.hlines(range(1, K), 0, K, color=FAINT, lw=0.5)
+    ax.vlines(range(1, K), 0, K, color=FAINT, lw=0.5)
+    ax.set_aspect("equal")
+    slanted: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    ax.set_xticks(np.arange(K) + 0.5, labels, **({"rotation": 90} if many else slanted))
+    ax.tick_params(labelsize=9 if K <= 15 else 8 if K <= 30 else 6 if K <= 70 else 4.5)
     title = "Predictions in percent of the true class" if title is None else title
     ax.set(xlabel="predicted class", ylabel="true class", title=title)
     if many:
-        add_colorbar(image, ax, "fraction of the true class")
+        add_colorbar(cells, ax, "fraction of the true class")
     return ax
 
 

@@ -28,27 +28,16 @@ def fusion_curve(
     the highest point would be choosing on these very samples.
 
     Args:
-        curve: columns weight (of the second, 0 to 1, ascending), top1 and, for the band, low and
-            high; fractions.
+        curve: columns weight (of the second, 0 to 1, ascending), top1, low and high; fractions.
         names: of the two.
         weight: a weight to mark; the nearest row's accuracy is written beside it.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: fewer than two rows, a column is missing, or a weight outside 0 to 1.
     """
-    check_columns(curve, "weight", "top1")
-    if len(curve) < 2:
-        raise ValueError(f"expected a curve of at least two rows, found {len(curve)} rows")
-    if weight is not None and not 0 <= weight <= 1:
-        raise ValueError(f"expected a weight from 0 to 1, found {weight}")
+    check_columns(curve, "weight", "top1", "low", "high")
     ax = new_axes(ax, (6.4, 3.6))
     x, y = curve["weight"].to_numpy(float), 100 * curve["top1"].to_numpy(float)
     color = CATEGORIES[0]
-    if {"low", "high"} <= set(curve):
-        low, high = (100 * curve[name].to_numpy(float) for name in ("low", "high"))
-        ax.fill_between(x, low, high, color=color, alpha=0.15, lw=0, label="95 % interval")
+    low, high = (100 * curve[name].to_numpy(float) for name in ("low", "high"))
+    ax.fill_between(x, low, high, color=color, alpha=0.15, lw=0, label="95 % interval")
     ax.plot(x, y, color=color, lw=2.2, solid_joinstyle="round")
     sides: Any = ((0, names[0], "left", 8), (-1, names[1], "right", -8))
     for end, name, ha, dx in sides:
@@ -75,8 +64,7 @@ def fusion_curve(
     ax.set_xlim(0, 1)
     bottom, top = ax.get_ylim()
     ax.set_ylim(bottom, top + 0.12 * (top - bottom))  # room for the text at the top
-    if {"low", "high"} <= set(curve):
-        ax.legend(loc="lower center", fontsize=8)
+    ax.legend(loc="lower center", fontsize=8)
     ax.set(xlabel=f"weight of {names[1]}", ylabel="top-1 accuracy (%)", title=title or "")
     return ax
 
@@ -87,11 +75,6 @@ def fusion_plot(table: pd.DataFrame, *, title: str | None = None, ax: Axes | Non
 
     Args:
         table: indexed by name, the fusion last; columns "top-1 %", "low" and "high", in percent.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: no rows, or a column is missing.
     """
     columns = ["top-1 %", "low", "high"]
     check_columns(table, *columns)

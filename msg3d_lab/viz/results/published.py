@@ -1,4 +1,4 @@
-"""Published accuracies beside measured ones."""
+"""Published accuracies beside measured ones, of one run or of several seeds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from msg3d_lab.viz.elements import add_grid, check_columns, write_beside
-from msg3d_lab.viz.style import CATEGORIES, MUTED, new_axes, styled
+from msg3d_lab.viz.style import ACCENT, CATEGORIES, MUTED, new_axes, styled
 
 
 @styled
@@ -21,11 +21,6 @@ def published_plot(
     Args:
         table: a row per number: columns data, streams, source, published and measured, in percent,
             and sd over seeds; NaN where there is none. Rows of one data set go together.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: no rows, or a column is missing.
     """
     check_columns(table, "data", "streams", "source", "published", "measured", "sd")
     heads = table["data"].ne(table["data"].shift()).to_numpy()
@@ -57,4 +52,45 @@ def published_plot(
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8)
     ax.set_xlabel("top-1 accuracy (%)")
     ax.set_title(title or "", pad=26)
+    return ax
+
+
+@styled
+def seeds_plot(table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw every seed's accuracy, the mean with its interval, and the published one; a row each.
+
+    Args:
+        table: a row per result; columns streams, measured (mean, percent), low, high, published, a
+            column "seed N" per seed, and optionally "best epoch". NaN: not measured, or not
+            published; such rows say "not run".
+    """
+    columns = ["measured", "low", "high", "published"]
+    check_columns(table, "streams", *columns)
+    ax = new_axes(ax, (6.8, 0.5 * len(table) + 1.5))
+    mean, low, high, published = table[columns].to_numpy(float).T
+    rows = np.arange(len(table))[::-1]
+    ran = ~np.isnan(mean)
+    ax.hlines(rows[ran], low[ran], high[ran], color=CATEGORIES[0], lw=2, label="95 % interval")
+    seeds = table.filter(regex=r"^seed \d+$").to_numpy(float)
+    across = np.repeat(rows, seeds.shape[1])
+    ax.scatter(seeds.ravel(), across, s=16, color=MUTED, zorder=3, label="a seed")
+    ax.scatter(mean, rows, s=46, color=CATEGORIES[0], zorder=4, label="mean of the last epochs")
+    if "best epoch" in table:
+        best = table["best epoch"].to_numpy(float)
+        ax.scatter(best, rows, marker="|", s=90, color=MUTED, label="best epoch on test: no result")
+    ax.scatter(
+        published, rows, marker="D", s=42, facecolor="none", edgecolor=ACCENT, zorder=5,
+        label="published",
+    )  # fmt: skip
+    for x, y in zip(mean[ran], rows[ran], strict=True):
+        write_beside(ax, f"{x:.2f}", (x, y), (0, 7), ha="center", va="baseline")
+    for x, y in zip(published[~ran], rows[~ran], strict=True):
+        if not np.isnan(x):
+            write_beside(ax, "not run", (x, y), (8, 0), ha="left", va="center", color=MUTED)
+    ax.set_yticks(rows, [str(name) for name in table["streams"]])
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(-0.6, len(table) - 0.3)
+    add_grid(ax, "x")
+    ax.set(xlabel="top-1 accuracy (%)", title=title or "")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.6 / (0.5 * len(table) + 0.4)), ncols=3)
     return ax

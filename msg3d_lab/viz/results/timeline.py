@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from msg3d_lab.viz.elements import add_figure_title, add_grid, check_columns
-from msg3d_lab.viz.style import CATEGORIES, FAINT, INK, MUTED, new_figure, styled
+from msg3d_lab.viz.elements import add_figure_title, add_grid, check_columns, write_beside
+from msg3d_lab.viz.style import CATEGORIES, FAINT, MUTED, new_figure, styled
 
 _LINES = len(CATEGORIES)
 
@@ -23,14 +23,8 @@ def timeline_figure(
     Args:
         curves: `ClassCurves.table()`: columns frame, seconds and one per class, probabilities.
         segments: `ClassCurves.segments()`: columns class, start_s, stop_s, probability.
-        title: of the figure.
-
-    Raises:
-        ValueError: a column is missing.
     """
     check_columns(curves, "frame", "seconds")
-    if not segments.empty:
-        check_columns(segments, "class", "start_s", "stop_s", "probability")
     seconds = curves["seconds"].to_numpy(dtype=float)
     classes = curves.drop(columns=["frame", "seconds"])
     found = list(dict.fromkeys(segments["class"]))
@@ -53,16 +47,9 @@ def timeline_figure(
         color = colors.get(row["class"], MUTED)
         bottom.barh(0, length, left=row["start_s"], height=0.8, color=color, edgecolor="white")
         if length > 0.06 * max(seconds[-1], 1e-9):
-            bottom.text(
-                row["start_s"] + length / 2,
-                0,
-                f"{row['class']}\n{100 * row['probability']:.0f} %",
-                ha="center",
-                va="center",
-                fontsize=7,
-                color=INK,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
-            )
+            text = f"{row['class']}\n{100 * row['probability']:.0f} %"
+            place = (row["start_s"] + length / 2, 0)
+            write_beside(bottom, text, place, ha="center", size=7, boxed=True)
     bottom.set(yticks=[], xlabel="time (s)", ylabel="segments", ylim=(-0.6, 0.6))
     bottom.set_xlim(0, float(np.max(seconds, initial=0)) or 1)
     add_figure_title(figure, title)

@@ -38,11 +38,6 @@ def learning_curve(
         quantity: "top1" or "loss".
         epochs: of the whole training: the axis goes from 0 to there. Default: as far as the rows.
         marks: moments to mark, in epochs, by name, such as "killed".
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: no epochs, or a column is missing.
     """
     check_columns(metrics, "epoch", f"train_{quantity}")
     ax = new_axes(ax, (6, 3.6))
@@ -70,7 +65,8 @@ def learning_curve(
         ax.set_yticks(range(0, 101, 20))
     else:
         ax.set_ylim(bottom=0)
-    _whole_training(ax, epochs)
+    if epochs is not None:
+        ax.set_xlim(0, 1.02 * epochs)
     for name, epoch in (marks or {}).items():
         ax.axvline(epoch, color=MUTED, lw=1.2, ls=":")
         across = ("data", "axes fraction")
@@ -93,24 +89,16 @@ def training_figure(
     """Draw a run: accuracy, loss and learning rate, epoch by epoch.
 
     Args:
-        metrics: as in `learning_curve`, with `lr`.
-        epochs: as in `learning_curve`.
-        marks: as in `learning_curve`.
-        title: of the figure.
-
-    Raises:
-        ValueError: as in `learning_curve`.
+        metrics, epochs, marks: as in `learning_curve`; metrics with `lr`.
     """
-    if "lr" not in metrics:
-        raise ValueError(f"expected metrics with a column lr, found {list(metrics.columns)}")
+    check_columns(metrics, "lr")
     figure, axes = new_figure((10.4, 3.6), 1, 3, width_ratios=[3, 3, 2])
     accuracy, loss, rate = axes[0]
     learning_curve(metrics, epochs=epochs, marks=marks, title="Accuracy", ax=accuracy)
     learning_curve(metrics, quantity="loss", epochs=epochs, marks=marks, title="Loss", ax=loss)
     rate.plot(metrics["epoch"], metrics["lr"], color=MUTED, lw=1.8)
-    _whole_training(rate, epochs)
     add_grid(rate)
-    rate.set(xlabel="epoch", title="Learning rate")
+    rate.set(xlabel="epoch", title="Learning rate", xlim=accuracy.get_xlim())
     rate.set_ylim(bottom=0)
     rate.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     add_figure_title(figure, title)
@@ -132,11 +120,6 @@ def learning_rate_curve(
         curve: columns `lr`, `loss`, `smoothed`; a row per step.
         marks: rates to mark, by name, such as "steepest descent"; NaN is left out.
         diverged: the rate from which the loss no longer falls: what is beyond is shaded.
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: no steps, or a column is missing.
     """
     check_columns(curve, "lr", "loss", "smoothed")
     ax = new_axes(ax, (6, 3.6))
@@ -154,15 +137,9 @@ def learning_rate_curve(
         ax.axvspan(diverged, right, color=ACCENT, alpha=0.12, lw=0, label="diverges")
     for number, (name, rate) in enumerate(sorted(known.items(), key=lambda mark: mark[1])):
         ax.axvline(rate, color=INK, lw=1.2, ls=_DASHES[number % len(_DASHES)])
-        write_beside(
-            ax,
-            f"{name} {rate:.2g}",
-            (rate, 1),
-            (4, -11 - 13 * number),
-            va="baseline",
-            boxed=True,
-            coordinates=("data", "axes fraction"),
-        )
+        place, across = (4, -11 - 13 * number), ("data", "axes fraction")
+        text = f"{name} {rate:.2g}"
+        write_beside(ax, text, (rate, 1), place, va="baseline", boxed=True, coordinates=across)
     ax.legend(loc="lower left", fontsize=9)
     ax.set(xlabel="learning rate (log scale)", ylabel="loss", title=title or "")
     return ax
@@ -174,11 +151,6 @@ def overfit_curve(curve: pd.DataFrame, *, title: str | None = None, ax: Axes | N
 
     Args:
         curve: columns `step`, `loss`, `top1` (a fraction).
-        title: of the Axes.
-        ax: where to draw. Default: a new figure.
-
-    Raises:
-        ValueError: no steps, or a column is missing.
     """
     check_columns(curve, "step", "loss", "top1")
     ax = new_axes(ax, (6, 3.6))
@@ -194,12 +166,6 @@ def overfit_curve(curve: pd.DataFrame, *, title: str | None = None, ax: Axes | N
     right.set_ylabel("clips right (%), dashed", color=top1, fontweight="bold")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
-
-
-def _whole_training(ax: Axes, epochs: int | None) -> None:
-    """Let the axis of epochs begin at 0 and end with the training, if its length is known."""
-    if epochs is not None:
-        ax.set_xlim(0, epochs + 0.02 * epochs)
 
 
 def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:

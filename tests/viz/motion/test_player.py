@@ -54,7 +54,7 @@ def test_player_html_with_values_has_0_in_the_middle_of_the_colours(body, make_w
     clip = make_walk(num_frames=3, persons=2)
     values = np.linspace(-0.5, 1, 2 * 3 * 25).reshape(2, 3, 25)
     values[1, 2, 7] = 0
-    html = viz.player_html(clip, body, title="walk", values=values, label="share <unitless>")
+    html = viz.player_html(clip, body, title="walk <fast>", values=values)
     record = player_record(html)
     levels = levels_of(record)
     assert record["signed"]
@@ -63,8 +63,8 @@ def test_player_html_with_values_has_0_in_the_middle_of_the_colours(body, make_w
     assert len(record["colors"]) == 255
     red, _, blue = (int(record["colors"][254][i : i + 2], 16) for i in (1, 3, 5))
     assert red > blue + 50
-    assert record["label"] == "share <unitless>"
-    assert "share <unitless>" not in html
+    assert record["title"] == "walk <fast>"
+    assert "<fast>" not in html
     assert record["ends"] == ["-1", "0", "1"]
     assert record["limit"] == 1
     assert "levels" not in player_record(viz.player_html(clip, body, title="walk"))

@@ -78,12 +78,6 @@ def test_body_timeline_of_a_body_in_two_persons_has_both_colours():
     assert ax.texts[0].get_text() == "person 0 and person 1"
 
 
-@pytest.mark.parametrize("frames", [{}, {5: np.arange(4)}, {5: np.array([], int)}, {5: [-1]}])
-def test_body_timeline_says_what_is_wrong(frames):
-    with pytest.raises(ValueError, match=r"expected .* found"):
-        viz.body_timeline(frames, num_frames=3, kept=[[5]], dropped=[])
-
-
 def test_heading_of_a_prepared_body_is_forward(body, make_walk):
     np.testing.assert_allclose(heading(make_walk()[0, 0], body), [0, 1, 0], atol=1e-9)
 
@@ -139,9 +133,7 @@ def test_preparation_figure_skips_frames_in_which_nobody_is(body, recorded):
 
 
 def test_preparation_figure_says_what_is_wrong(body, recorded):
-    with pytest.raises(ValueError, match=r"expected clips \(M, T, 25, 3\)"):
-        viz.preparation_figure(recorded[0], recorded, body)
-    with pytest.raises(ValueError, match="a person in at least 1 frames, found 0"):
+    with pytest.raises(ValueError, match="a person in one frame at least"):
         viz.preparation_figure(recorded, 0 * recorded, body)
     with pytest.raises(ValueError, match="found"):
         viz.preparation_figure(recorded, recorded, skeletons.get("coco17"))

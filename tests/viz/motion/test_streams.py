@@ -57,25 +57,9 @@ def test_streams_figure_of_a_still_2d_body():
     clip = np.ones((1, 6, 17, 3))
     clip[..., :2] = viz.body_layout(coco)
     streams = {name: make_stream(clip, name, coco, scored=True) for name in STREAMS}
-    figure = viz.streams_figure(streams, coco, coordinate=1, unit="half image heights")
+    figure = viz.streams_figure(streams, coco)
     np.testing.assert_array_equal(images(figure)[2].get_array(), 0)
     figure.canvas.draw()
     (arrows,) = [c for c in figure.axes[1].collections if hasattr(c, "U")]
     bones = streams["bone"][0, 0]
     np.testing.assert_allclose([arrows.U, -arrows.V], bones[:, :2].T)
-
-
-def test_streams_figure_says_what_is_out_of_range(streams, body):
-    with pytest.raises(ValueError, match="coordinate must be 0 to 2"):
-        viz.streams_figure(streams, body, coordinate=3)
-
-
-def test_streams_figure_wants_the_four_streams_of_one_clip(streams, body):
-    for wrong in (
-        {"bone": streams["bone"]},
-        {**streams, "angle": streams["bone"]},
-        {**streams, "bone": streams["bone"][:1]},
-        {"joint": streams["joint"][0]},
-    ):
-        with pytest.raises(ValueError, match="expected the stream joint and others of"):
-            viz.streams_figure(wrong, body)

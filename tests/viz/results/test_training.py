@@ -65,7 +65,7 @@ def test_training_figure_has_three_panels(metrics):
     figure = viz.training_figure(metrics, title="run")
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles == ["Accuracy", "Loss", "Learning rate"]
-    with pytest.raises(ValueError, match="column lr"):
+    with pytest.raises(ValueError, match=r"missing columns \['lr'\]"):
         viz.training_figure(metrics.drop(columns="lr"))
 
 
