@@ -55,7 +55,7 @@ def hop_share_table(scales: np.ndarray, skeleton: Skeleton) -> pd.DataFrame:
         >>> body = skeletons.get("ntu25")
         >>> scales = graph.scale_adjacencies(body.adjacency, 3)
         >>> hop_share_table(scales, body).loc[2].round(2).tolist()[:4]
-        [0.36, 0.0, 0.64, 0.0]
+        [0.38, 0.0, 0.62, 0.0]
     """
     scales, V = np.asarray(scales, dtype=float), skeleton.num_joints
     if scales.ndim != 3 or scales.shape[1:] != (V, V) or (scales < 0).any():
