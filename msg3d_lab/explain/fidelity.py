@@ -140,7 +140,7 @@ def faithfulness(values: np.ndarray, hidden: np.ndarray, drops: np.ndarray) -> n
 
     Source: Bhatt et al., IJCAI 2020 (arXiv 2005.00631), faithfulness correlation.
     """
-    sums = np.einsum("nrf,nf->nr", hidden, values)
+    sums = np.einsum("nrf,nf->nr", hidden, values.astype(float))
     a = sums - sums.mean(axis=1, keepdims=True)
     b = drops - drops.mean(axis=1, keepdims=True)
     size = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
