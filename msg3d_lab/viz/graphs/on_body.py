@@ -124,6 +124,7 @@ def learned_edges(
     edges: pd.DataFrame,
     skeleton: Skeleton,
     *,
+    frames: Sequence[int] | None = None,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -133,10 +134,11 @@ def learned_edges(
     p-value below 0.05), dashed ones are not; without a test, all are solid and the legend says so.
 
     Args:
-        edges: rows of `analysis.mask_change`, such as `analysis.strongest_edges` returns. Each
-            frame gets a body.
+        edges: rows of `analysis.mask_change`, such as `analysis.strongest_edges` returns.
+        frames: the window's frames, one body each. Default: the frames of the edges.
     """
-    frames = sorted({*edges["receiver_frame"], *edges["sender_frame"]}) or [0]
+    if frames is None:
+        frames = sorted({*edges["receiver_frame"], *edges["sender_frame"]}) or [0]
     xy = body_layout(skeleton)
     width = float(np.ptp(xy[:, 0])) * 1.15 or 1.0
     across = width * (len(frames) - 1) + float(np.ptp(xy[:, 0]))

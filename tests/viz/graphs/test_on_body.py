@@ -63,6 +63,9 @@ def test_learned_edges_across_frames_have_a_body_each(body):
     ax = learned_edges(table, body)
     assert [text.get_text() for text in ax.texts][:2] == ["t", "t+1"]
     assert len(ax.lines) == 2 * len(body.edges)
+    whole = learned_edges(table, body, frames=[-1, 0, 1])
+    assert whole.texts[0].get_text() == "t\N{MINUS SIGN}1"
+    assert len(whole.lines) == 3 * len(body.edges)
     start, end = arrows(ax)[0]._posA_posB
     assert start[0] - end[0] > np.ptp(body_layout(body)[:, 0])
 
