@@ -27,7 +27,6 @@ class PartialScores:
 
     Args:
         facts: what the scores depend on beside the file of weights, as plain values.
-        shape: (samples, classes) of the whole table.
         seconds: between two saves; 0 saves every batch.
     """
 

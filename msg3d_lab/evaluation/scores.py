@@ -138,14 +138,17 @@ def read_scores(path: str | Path) -> Scores:
     table, known = read_parquet(
         path, kind="scores", made_by="`msg3d-lab test` and `msg3d-lab scores`"
     )
-    names, rows = known["label_names"], table["scores"].to_numpy()
-    return Scores(
-        ids=tuple(table["id"].to_pylist()),
-        labels=table["label"].to_numpy(),
-        values=np.stack(rows) if len(rows) else np.zeros((0, len(names)), np.float32),
-        label_names=tuple(names),
-        facts=known["facts"],
-    )
+    try:
+        names, rows = known["label_names"], table["scores"].to_numpy()
+        return Scores(
+            ids=tuple(table["id"].to_pylist()),
+            labels=table["label"].to_numpy(),
+            values=np.stack(rows) if len(rows) else np.zeros((0, len(names)), np.float32),
+            label_names=tuple(names),
+            facts=known["facts"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def read_run_scores(run: Run) -> Scores:

@@ -99,9 +99,8 @@ class Importance:
 
 def join_importance(parts: Sequence[Importance]) -> Importance:
     """Return the clips of all parts of a table, in their order."""
-    first = parts[0]
     return replace(
-        first,
+        parts[0],
         ids=tuple(name for part in parts for name in part.ids),
         labels=np.concatenate([part.labels for part in parts]),
         predictions=np.concatenate([part.predictions for part in parts]),

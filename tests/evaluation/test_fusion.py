@@ -183,7 +183,7 @@ def test_fusion_table_has_a_row_each_and_the_fusion_last():
     assert (table["low"] < table["top-1 %"]).all()
     same = fusion_table(parts, fused, names=["a", "a"])
     assert same.index.tolist() == ["a", "a", "fused"]
-    with pytest.raises(ValueError, match="Shape of passed values"):
+    with pytest.raises(ValueError, match="does not match length of index"):
         fusion_table(parts, fused, names=["joint"])
 
 

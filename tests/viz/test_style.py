@@ -27,7 +27,7 @@ def test_figures_leave_nothing_open_in_pyplot(body):
 
 
 def test_png_is_opaque_white(body):
-    figure = viz.disentangled_figure(body, focus=6, hops=[1])
+    figure = viz.disentangled_figure(body, focus=6)
     assert style.png(figure, dpi=40).startswith(b"\x89PNG")
     assert figure.get_facecolor() == (1, 1, 1, 1)
 

@@ -100,10 +100,10 @@ def hop_bars(shares: pd.DataFrame, *, title: str | None = None, ax: Axes | None 
             `receptive_field_by_hop(model).groupby("hops")[["designed", "learned"]].mean()`.
     """
     ax = new_axes(ax, (6.4, 3.4))
-    count = shares.shape[1]
-    width, colors = 0.8 / count, series_colors([str(name) for name in shares.columns])
+    colors = series_colors([str(name) for name in shares.columns])
+    width = 0.8 / len(colors)
     for i, (name, color) in enumerate(zip(shares.columns, colors, strict=True)):
-        place = np.arange(len(shares)) + (i - (count - 1) / 2) * width
+        place = np.arange(len(shares)) + (i - (len(colors) - 1) / 2) * width
         ax.bar(place, 100 * shares[name], width=width, color=color, label=str(name))
     ax.set_xticks(range(len(shares)), [str(hop) for hop in shares.index])
     ax.set(xlabel="hops away", ylabel="share of the weight (%)", title=title or "")
