@@ -28,11 +28,6 @@ def test_label_names_are_in_the_order_of_the_action_numbers():
     assert (utd[5], utd[21], utd[23]) == ("cross arms on the chest", "jog in place", "sit to stand")
 
 
-def test_get_names_the_data_sets_it_knows():
-    with pytest.raises(ValueError, match="unknown data set 'ntu': expected one of ntu60, ntu120"):
-        datasets.DATASETS["ntu"]
-
-
 def test_utd_mhad_splits_are_odd_against_even_subjects():
     odd, even = ("xsub_train",), ("xsub_val",)
     found = [datasets.utd_mhad_splits(subject) for subject in range(1, 9)]
