@@ -40,7 +40,7 @@ FAINT = """() => {
 UNNAMED = """() => {
   const named = (el) => el.getAttribute("aria-label") || el.labels?.length
     || (el.tagName !== "SELECT" && el.textContent.trim());
-  const controls = "button, input, select, canvas, svg[tabindex], summary";
+  const controls = "button, input, select, canvas:not([aria-hidden=true]), svg[tabindex], summary";
   return [...document.querySelectorAll(controls)]
     .filter((el) => el.checkVisibility() && !named(el)).map((el) => el.outerHTML.slice(0, 120));
 }"""
