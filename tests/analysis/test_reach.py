@@ -87,8 +87,8 @@ def test_effective_reach_ends_at_the_highest_hop(aggregation, num_scales):
 def test_effective_reach_is_the_slow_loop(network, batch):
     """Against derivatives by small changes of the input, joint by joint."""
     x = batch[:1, :, :2]
-    shares = analysis.effective_reach(network, x, seed=3)["share"]
-    signs = torch.randint(2, (1, 2, 8), generator=torch.Generator().manual_seed(3)) * 2 - 1
+    shares = analysis.effective_reach(network, x)["share"]
+    signs = torch.randint(2, (1, 2, 8), generator=torch.Generator().manual_seed(0)) * 2 - 1
     energy = np.zeros((5, 5))
     _, cache = analysis.run_with_cache(network, x, names=["input"])
     for m, t, u, c in np.ndindex(2, 2, 5, 3):
