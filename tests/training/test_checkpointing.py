@@ -532,6 +532,7 @@ def test_on_nan_skip_stops_after_many_in_a_row(small, toy_store, tmp_path):
         )
 
 
+@pytest.mark.filterwarnings("ignore:The `srun` command is available")  # a Fabric of its own
 @pytest.mark.parametrize("clip_norm", [0, 1])
 def test_fp16_keeps_its_loss_scale_and_skips_a_step(
     clip_norm, small, poisoned, tmp_path, monkeypatch
