@@ -290,13 +290,13 @@ def test_with_settings_takes_yaml_values_and_short_names():
         ("rotation=[.nan, 0, 0]", r"data\.rotation.*finite"),
         ("rotation=[200, 0, 0]", r"data\.rotation\.0.*less than or equal to 180"),
         ("rotation=[0, 0]", r"data\.rotation"),
-        ("scale=[1.5, 0.5]", r"data: .*scale \(smallest, largest\) above 0, found \(1\.5, 0\.5\)"),
+        ("scale=[1.5, 0.5]", r"data: .*scale: \(smallest, largest\) above 0, found \(1\.5, 0\.5\)"),
         ("scale=[0, 1]", r"data\.scale\.0.*greater than 0"),
         ("shear=-1", r"data\.shear.*greater than or equal to 0"),
         ("flip=2", r"data\.flip.*less than or equal to 1"),
         ("joint_masking=1", r"data\.joint_masking.*less than 1"),
         ("frame_masking=-1", r"data\.frame_masking.*greater than or equal to 0"),
-        ("crop=[0.9, 0.5]", r"crop \(smallest, largest fraction\).*found \(0\.9, 0\.5\)"),
+        ("crop=[0.9, 0.5]", r"crop: \(smallest, largest\) in 0\.\.1, found \(0\.9, 0\.5\)"),
         ("crop=[0, 1]", r"data\.crop\.0.*greater than 0"),
         ("optimizer=adam", r"training\.optimizer.*'sgd' or 'adamw'"),
         ("betas=[0.9, 1]", r"training\.betas\.1.*less than 1"),
@@ -383,6 +383,7 @@ def test_hash_of_every_recipe_and_variant_is_what_earlier_versions_found():
             UNSET_PAPER if grids.get(name).recipe.endswith("-paper") else UNSET,
         ).hash
         for name in grids.names()
+        if not name.startswith("nw-ucla")
         for variant in grids.get(name).variants
     }
     assert digest(variants) == "2c68afd9a2a5"
