@@ -87,6 +87,9 @@ def share_heatmap(
     texts = percent.map(lambda v: f"{v:.0f}".replace("-", "−") if abs(v) >= 0.5 else "")
     cells = draw_heatmap(ax, percent, cmap=cmap, norm=norm, texts=texts)
     ax.set(xlabel=shares.columns.name or "", ylabel=shares.index.name or "", title=title or "")
+    if max(len(str(name)) for name in shares.columns) > 5:  # wider than a cell
+        for text in ax.get_xticklabels():
+            text.set(rotation=45, ha="right", rotation_mode="anchor")
     add_colorbar(cells, ax, "share (%)", shrink=0.82)
     return ax
 
