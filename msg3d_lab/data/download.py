@@ -79,7 +79,11 @@ GUIDES: Mapping[str, str] = {
 
 
 def guide(name: str) -> str:
-    """Tell how to get and import a data set, step by step."""
+    """Tell how to get and import a data set, step by step.
+
+    Raises:
+        ValueError: unknown name.
+    """
     if name in GUIDES:
         return GUIDES[name]
     source = _source(name)
@@ -97,6 +101,13 @@ def download_dataset(name: str, *, folder: str | Path = "data", progress: bool =
 
     Returns:
         The file's path.
+
+    Raises:
+        ValueError: unknown name, or a data set that needs a browser (the message is its guide); the
+            server sends something else than a pickle; a checksum does not match.
+        ConnectionError: no address gave the file; the message says what is kept.
+        OSError: the folder cannot be written to, the disk is full, or another process downloads
+            the same file.
     """
     if name in GUIDES:
         raise ValueError(f"{name} is to be downloaded by hand. {GUIDES[name]}")

@@ -93,7 +93,12 @@ def write_entries(
     *,
     may_be_empty: bool = False,
 ) -> Path:
-    """Write clips that were checked before (see `checked_clips`) to a new store."""
+    """Write clips that were checked before (see `checked_clips`) to a new store.
+
+    Raises:
+        FileExistsError: there is a file at `path`.
+        ValueError: no clips, unless there may be none.
+    """
     with write_aside(path) as aside:
         num_clips, left_out = _write_arrow_file(aside, entries, document)
         if num_clips == 0 and not may_be_empty:
@@ -103,7 +108,12 @@ def write_entries(
 
 
 def open_store(path: str | Path) -> Store:
-    """Open a store that `write_store` or `msg3d-lab data import` wrote."""
+    """Open a store that `write_store` or `msg3d-lab data import` wrote.
+
+    Raises:
+        FileNotFoundError: there is no file at `path`.
+        ValueError: the file is not a store, or it is cut short or damaged.
+    """
     return Store(path)
 
 
@@ -326,7 +336,11 @@ class Store:
         return store
 
     def clip(self, i: int) -> Clip:
-        """Return clip `i` with all that is known about it; see `keypoints`."""
+        """Return clip `i` with all that is known about it; see `keypoints`.
+
+        Raises:
+            ValueError: the clip is damaged.
+        """
         row = self._table.slice(i, 1).select(self._table.column_names[:-2]).to_pylist()[0]
         facts = {key: row[key] for key in ("id", "label", "subject", "camera", "setup")}
         return Clip(keypoints=self.keypoints(i), splits=tuple(row["splits"]), **facts)

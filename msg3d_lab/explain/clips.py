@@ -152,6 +152,10 @@ def load_clips(
         device: where the clips go.
         pose: the mean pose. Default: computed from up to 256 training clips; of test clips, if the
             store has no others.
+
+    Raises:
+        FileNotFoundError: no run, or no store.
+        ValueError: the store does not fit the run.
     """
     run = run if isinstance(run, Run) else open_run(run)
     store = open_matching_store(run, data, split=run.recipe.data.test_split).store
@@ -180,7 +184,12 @@ def open_network(
     *,
     device: torch.device | str = "cpu",
 ) -> tuple[MSG3D, Store]:
-    """Open a run's network, in evaluation mode, and its store: `data`, or that of the training."""
+    """Open a run's network, in evaluation mode, and its store: `data`, or that of the training.
+
+    Raises:
+        FileNotFoundError: no weights, or no store.
+        ValueError: they do not fit.
+    """
     run = run if isinstance(run, Run) else open_run(run)
     matched = open_matching_store(run, data, split=run.recipe.data.test_split)
     for note in matched.notes:

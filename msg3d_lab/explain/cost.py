@@ -38,6 +38,10 @@ def explain_cost(
     Returns:
         A row per method: clips, forward and backward passes per clip, and minutes for all clips,
         with one more forward pass per clip for its prediction.
+
+    Raises:
+        FileNotFoundError: no run, no weights, or no store.
+        ValueError: a store that does not fit the run.
     """
     chosen = choose_run_clips(run, options)
     num_features = _num_features(chosen, options)
@@ -56,6 +60,10 @@ def ranking_cost(
 
     Every method runs on the network, on its shuffled copy and on every other network. Two deletion
     curves check each method and each control. Arguments and errors are those of `rank_methods`.
+
+    Raises:
+        FileNotFoundError: no run, no weights, or no store.
+        ValueError: a store that does not fit the run.
     """
     options = ranking_options(options)
     chosen = choose_run_clips(run, options, training=True)

@@ -79,6 +79,9 @@ class Augment:
         crop: smallest and largest fraction of the recording that frames are chosen from, a random
             window. Motion of its last frame is still to the recording's next frame.
 
+    Raises:
+        ValueError: a number outside its range.
+
     Source: rotation and scale: CTR-GCN's NW-UCLA feeder. Shear: CrosSCLR (Li et al., CVPR 2021),
         where it is 0.5. Crop: `valid_crop_resize` of CTR-GCN's NTU feeder (0.5 to 1), which keeps
         at least 64 frames and interpolates between frames; here frames of the window are chosen by
@@ -108,7 +111,12 @@ class Augment:
                 raise ValueError(f"expected {name}: {expected}, found {getattr(self, name)}")
 
     def check(self, skeleton: Skeleton, *, dimensions: int) -> None:
-        """Raise ValueError if clips of a layout cannot be augmented like this."""
+        """Raise ValueError if clips of a layout cannot be augmented like this.
+
+        Raises:
+            ValueError: 2D clips rotated out of their plane, or a flip where the layout has no pairs
+                of left and right joints.
+        """
         if dimensions < 3 and any(self.rotation[:2]):
             raise ValueError(
                 f"clips with {dimensions} coordinates per joint have only the rotation about z, "
