@@ -66,7 +66,10 @@ def test_measurements_measure_memory(measurements):
         form: measurements.tensors(case=Case("train", 4, 0.5), form=form, precision="fp32")
         for form in ("reference", "ours")
     }
-    assert 0 < kept["ours"]["kept"] < kept["reference"]["kept"] <= kept["reference"]["peak"]
+    assert 0 < kept["ours"]["kept"] < kept["reference"]["kept"]
+    # A step frees the old gradients before it keeps anything for the new ones.
+    gradients = sum(4 * parameter.numel() for parameter in measurements.model.parameters())
+    assert kept["reference"]["kept"] <= kept["reference"]["peak"] + gradients
     evaluation = measurements.tensors(case=Case("eval", 4), form="ours", precision="fp32")
     assert set(evaluation) == {"peak"}
     process = measurements.process(case=Case("eval", 4), form="ours", precision="fp32")

@@ -34,6 +34,11 @@ def reading(page):
     return page.locator(".reading").text_content()
 
 
+def says(page, text):
+    """Wait until the sentence below the picture holds a text."""
+    page.locator(".reading").get_by_text(text).wait_for()
+
+
 def choice(page, label):
     """The drop-down with a label."""
     return page.locator("label", has_text=re.compile(f"^{label}")).locator("select")
@@ -222,20 +227,20 @@ def test_masks_in_the_window(page, show, screenshot):
             parameter.data.normal_(0, 0.1)
     explorer = WindowExplorer(masks=model, joint="left wrist")
     pictures = show(explorer)
-    page.locator(".reading").get_by_text("mask added: the left wrist at t receives").wait_for()
+    says(page, "mask added: the left wrist at t receives")
     assert not page.get_by_label("window τ").is_visible()  # the network's
     added = pictures()
     choice(page, "learned mask").select_option("alone")
     changed(pictures, added)
     explorer.learned = "alone"  # what Python says of the same picture
     largest = explorer.describe().split("are from ")[1].split(" (")[0]
-    assert f"with the largest weights from the {largest} (" in reading(page)
+    says(page, f"with the largest weights from the {largest} (")
     screenshot(page, "alone")
     choice(page, "graph").select_option("block2.g3d.window3")
-    assert "only a kernel sends the mask of block2.g3d.window3" in reading(page)
+    says(page, "only a kernel sends the mask of block2.g3d.window3")
     choice(page, "graph").select_option("block1.g3d.window3")
     page.get_by_label("hops k").fill("3")
-    assert "the network has no scale 3" in reading(page)
+    says(page, "the network has no scale 3")
     choice(page, "learned mask").select_option("off")
+    says(page, "k = 3, dense:")
     assert page.get_by_label("window τ").is_visible()
-    assert reading(page).startswith("k = 3, dense:")
