@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Origin = Literal["weights", "training"]
 # Rows of data sets that everybody can have; nobody has published weights of MS-G3D for them.
-_FREE_ROWS = ("nw-ucla", "utd-mhad")
+_FREE_ROWS = ("nw-ucla", "nw-ucla-aligned", "utd-mhad")
 
 
 def rows() -> list[str]:
@@ -207,6 +207,8 @@ class Reproduction:
                 source = download_dataset(self._source_name, progress=progress)
             preparation = self.recipes[0].data.preparation
             prepare = "pyskl" if preparation == "prepare_2d_pyskl" else None
+            if self.row == "nw-ucla-aligned":
+                prepare = "align"
             import_dataset(source, dataset=dataset, out=path, prepare=prepare, progress=progress)
         return open_store(path)
 

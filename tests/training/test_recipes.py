@@ -24,6 +24,18 @@ FIRST_DEMO = [
     "clip_norm=0",
     "validate_every=2",
 ]
+# The settings of nw-ucla-*-compact until 2026-11-27, of which a result was recorded.
+FIRST_UCLA = [
+    "clip_len=52",
+    "base_channels=48",
+    "epochs=8",
+    "batch_size=32",
+    "base_batch_size=32",
+    "optimizer=sgd",
+    "learning_rate=0.1",
+    "weight_decay=0.0004",
+    "clip_norm=0",
+]
 # What the recipes of NTU did not set until 2026-11-27.
 UNSET = {
     "preparation": None,
@@ -197,8 +209,10 @@ def test_with_settings_lets_test_data_choose_nothing(changes, message):
 @pytest.mark.parametrize("name", recipes.names())
 def test_get_recipes_augment_on_nw_ucla_and_utd_mhad_only(name):
     ucla = Augment(rotation=(60, 60, 0), scale=(0.5, 1.5))
+    aligned = Augment(rotation=(20, 20, 20), scale=(0.5, 1.5))
     utd = Augment(rotation=(20, 20, 0), scale=(0.5, 1.5))
-    expected = {"nw-ucla": ucla, "utd-mhad": utd}.get("-".join(name.split("-")[:2]), Augment())
+    known = {"nw-ucla-aligned": aligned, "nw-ucla": ucla, "utd-mhad": utd}
+    expected = next((known[row] for row in known if name.startswith(row)), Augment())
     assert recipes.get(name).data.augment == expected
 
 
@@ -340,6 +354,8 @@ def test_recorded_results_can_be_traced_to_their_recipes():
         recipe = recipes.get(row.recipe)
         if recipe.data.dataset == "synthetic" and row.date < "2026-11-26":
             recipe = recipes.with_settings(recipe, FIRST_DEMO)
+        if recipe.data.dataset == "nw-ucla" and row.date < "2026-11-27":
+            recipe = recipes.with_settings(recipe, FIRST_UCLA)
         assert recipe.hash == row.recipe_hash
 
 
@@ -364,7 +380,7 @@ def test_hash_of_every_recipe_and_variant_is_what_earlier_versions_found():
     def digest(hashes):
         return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:12]
 
-    later = ("utd-mhad", "kinetics")
+    later = ("utd-mhad", "kinetics", "nw-ucla-aligned")
     names = [
         name
         for name in recipes.names()
@@ -375,6 +391,7 @@ def test_hash_of_every_recipe_and_variant_is_what_earlier_versions_found():
     for name in found:
         change = UNSET_PAPER if name.endswith("-paper") else UNSET
         change = FIRST_DEMO if name.startswith("synthetic") else change
+        change = FIRST_UCLA if name.startswith("nw-ucla") and "compact" in name else change
         found[name] = recipes.with_settings(found[name], change)
     assert digest({name: recipe.hash for name, recipe in found.items()}) == "ad4ad63ed27e"
     variants = {
