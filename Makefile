@@ -14,11 +14,11 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce-nw-ucla reproduce-utd-mhad demo test check lint docs lab clean
+.PHONY: help reproduce-nw-ucla reproduce-nw-ucla-aligned reproduce-utd-mhad demo test check lint docs lab clean
 
 help: ## this list
 	@echo "MS-G3D Lab: make TARGET"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-19s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-27s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/installed ## environment, then training and testing on the embedded data set, with a report
 	@$(BIN)/msg3d-lab demo
@@ -36,11 +36,12 @@ docs: .venv/installed-docs ## the site, in docs/_build/html
 	@$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --quiet -c docs . docs/_build/html
 	@echo "The site is in docs/_build/html/index.html"
 
-reproduce-nw-ucla reproduce-utd-mhad: reproduce-%: .venv/installed
-	@test -n "$(DATA)" || { echo "expected DATA=, the downloaded file; how to get it:"; $(BIN)/msg3d-lab data download $*; exit 2; }
+reproduce-nw-ucla reproduce-nw-ucla-aligned reproduce-utd-mhad: reproduce-%: .venv/installed
+	@test -n "$(DATA)" || { echo "expected DATA=, the downloaded file; how to get it:"; $(BIN)/msg3d-lab data download $(*:%-aligned=%); exit 2; }
 	@$(BIN)/msg3d-lab reproduce $* --data "$(DATA)" --seeds $(SEEDS) $(REPRODUCE_ARGS)
 # For the list of targets:
 reproduce-nw-ucla: ## NW-UCLA from DATA=all_sqe.zip: four streams, SEEDS=1 2 3, tables; the same command continues
+reproduce-nw-ucla-aligned: ## the same with clips turned to the body, REPRODUCE_ARGS=--compact
 reproduce-utd-mhad: ## the same for UTD-MHAD, DATA=Skeleton.zip
 
 lab: .venv/installed ## environment, then JupyterLab, with the first notebook open

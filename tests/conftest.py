@@ -21,6 +21,7 @@ LONGEST = (
     "experiments/test_ablations.py",
     "training/test_checkpointing.py",
     "training/distributed/test_slurm.py",
+    "training/distributed/test_real_slurm.py",
     "training/test_loop.py",
     "model/test_export.py",
     "model/test_fused.py",
@@ -30,6 +31,11 @@ LONGEST = (
     "cli/test_main.py",
     "model/test_cost.py",
 )
+
+
+def pytest_xdist_auto_num_workers(config):
+    """More workers than cores: many tests wait for processes, browsers or a cluster."""
+    return os.cpu_count() + 2
 
 
 def pytest_configure(config):

@@ -61,7 +61,7 @@ class Reproduction:
 
     Raises:
         ValueError: unknown row, weights that the zoo does not have, `compact` or `seeds` of
-            weights or of a row without compact recipes, or a seed that occurs twice.
+            weights, a row without recipes of this size, or a seed that occurs twice.
     """
 
     row: str
@@ -81,7 +81,8 @@ class Reproduction:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"expected seeds that differ, found {list(self.seeds)}")
         if not set(self._names) <= set(recipes.names()):
-            raise ValueError(f"there are no compact recipes of {self.row}")
+            size, cure = ("compact", "omit") if self.compact else ("full-size", "give")
+            raise ValueError(f"there are no {size} recipes of {self.row}: {cure} --compact")
         if not self.trains and not self.recipes:
             raise ValueError(f"{self.zoo} has published no weights for {self.row}")
 
@@ -280,7 +281,8 @@ class Reproduction:
             files = self.data.rglob("*") if self.data.is_dir() else [self.data]
             size, how = sum(file.stat().st_size for file in files), f"to import {self.data}"
         elif self.recipes[0].data.dataset in GUIDES:
-            return f"--data: msg3d-lab data download {self.row} tells how to get it"
+            dataset = self.recipes[0].data.dataset
+            return f"--data: msg3d-lab data download {dataset} tells how to get it"
         else:
             announced = _announced_size(SOURCES[self._source_name].addresses)
             if announced is None:

@@ -216,6 +216,16 @@ def test_a_killed_reproduction_continues_and_ends_as_without_the_kill(tmp_path, 
     assert whole.checkpoint.read_bytes() == open_run(second).checkpoint.read_bytes()
 
 
+def test_nw_ucla_turned_to_the_body_is_a_row_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = nw_ucla_zip(tmp_path / "all_sqe.zip")
+    work = Reproduction(row="nw-ucla-aligned", data=data, compact=True)
+    store = work.open_store(progress=False)
+    assert store.path == tmp_path / "data/nw-ucla-aligned.arrow"
+    assert store.preparation["name"] == work.recipes[0].data.preparation == "prepare_3d"
+    assert len(work.plan()) == 10  # data, four trainings, four tests, and what all need
+
+
 def test_utd_mhad_without_data_says_how_to_get_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
@@ -233,6 +243,7 @@ def test_utd_mhad_without_data_says_how_to_get_them(tmp_path, monkeypatch, capsy
         ({"row": ROW, "seeds": (1, 2)}, "compact and seeds are of trainings"),
         ({"row": "nw-ucla", "seeds": (1, 1)}, "expected seeds that differ"),
         ({"row": ROW, "origin": "training", "compact": True}, "no compact recipes of ntu60"),
+        ({"row": "nw-ucla-aligned"}, "no full-size recipes of nw-ucla-aligned: give --compact"),
         ({"row": "nw-ucla", "origin": "weights"}, "pyskl has published no weights for nw-ucla"),
     ],
 )
