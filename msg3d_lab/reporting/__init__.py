@@ -3,6 +3,7 @@
 from msg3d_lab.published import read_published
 from msg3d_lab.reporting.measured import (
     find_runs,
+    fusion_gain,
     measured_results,
     results_table,
     runs_like,
@@ -22,6 +23,7 @@ from msg3d_lab.reporting.tables import (
 __all__ = [
     "accuracy_table",
     "find_runs",
+    "fusion_gain",
     "measured_results",
     "project_tables",
     "read_published",

@@ -184,6 +184,40 @@ def scores_by_seed(runs: Sequence[Run], streams: str) -> dict[int, Scores]:
     }
 
 
+def fusion_gain(first: Sequence[Run], second: Sequence[Run]) -> pd.DataFrame:
+    """Return what fusing networks of two recipes gives, and fusing two seeds of the first one.
+
+    Two networks are better than one whatever differs between them. A second recipe, such as one on
+    clips in another preparation, is worth having only if it adds more than a second seed does.
+
+    Args:
+        first: tested runs of one recipe, on any streams, see `runs_like`.
+        second: those of another recipe, tested on the same clips.
+
+    Returns:
+        A row per stream or fusion and seed that both have; columns streams, seed, and top-1 in
+        percent of first, second, both (fused), and "two seeds" (of the first, fused; nan if there
+        is one).
+    """
+    import pandas as pd
+
+    rows = []
+    for name in STREAM_NAMES.values():
+        one, other = scores_by_seed(first, name), scores_by_seed(second, name)
+        seeds = list(one)
+        for i, seed in enumerate(seeds):
+            if seed not in other:
+                continue
+            compared = {"first": one[seed], "second": other[seed]}
+            compared["both"] = fuse([one[seed], other[seed]])
+            if len(seeds) > 1:
+                compared["two seeds"] = fuse([one[seed], one[seeds[i - 1]]])
+            top1 = {key: 100 * float(found.correct.mean()) for key, found in compared.items()}
+            rows.append({"streams": name, "seed": seed} | top1)
+    columns = ["streams", "seed", "first", "second", "both", "two seeds"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def _identity(run: Run) -> tuple[Any, ...]:
     """Return what two runs of the same experiment have in common."""
     scores = read_run_scores(run)

@@ -6,6 +6,7 @@ from msg3d_lab.evaluation import read_scores, write_scores
 from msg3d_lab.evaluation.fusion import fuse
 from msg3d_lab.reporting.measured import (
     find_runs,
+    fusion_gain,
     measured_results,
     results_table,
     runs_like,
@@ -70,6 +71,24 @@ def test_scores_by_seed_are_of_a_stream_or_a_fusion(tmp_path, four):
     made_run(tmp_path / "again", settings=["learning_rate=0.2"])
     with pytest.raises(ValueError, match="two runs of joint with seed 1"):
         scores_by_seed(runs + find_runs(tmp_path / "again"), "joint")
+
+
+def test_fusion_gain_has_a_second_seed_as_its_control(tmp_path, four):
+    for seed in (1, 2, 3):
+        made_run(tmp_path / f"first-{seed}", settings=[f"seed={seed}"], right=0.6, seed=10 + seed)
+        wider = [f"seed={seed}", "base_channels=12"]
+        made_run(tmp_path / f"second-{seed}", settings=wider, right=0.6, seed=20 + seed)
+    runs = find_runs(tmp_path)
+    first, second = ([r for r in runs if r.path.name.startswith(kind)] for kind in ("fi", "se"))
+    table = fusion_gain(first, second[:2])
+    assert list(table["seed"]) == [1, 2]
+    assert set(table["streams"]) == {"joint"}
+    one, other = (scores_by_seed(group, "joint") for group in (first, second))
+    assert table["both"][1] == 100 * fuse([one[2], other[2]]).correct.mean()
+    assert table["two seeds"][0] == 100 * fuse([one[1], one[3]]).correct.mean()
+    assert table["first"][0] == 100 * one[1].correct.mean() != table["second"][0]
+    assert fusion_gain(first[:1], second)["two seeds"].isna().all()
+    assert fusion_gain(first, []).empty
 
 
 def test_find_runs_leaves_out_what_cannot_be_read(tmp_path, caplog):
