@@ -128,7 +128,6 @@ def test_model_is_quick_to_import_beyond_torch():
         "matplotlib",
         "pydantic",
         "lightning_fabric",
-        "torchmetrics",
         "scipy",
     }
     assert not slow & set(loaded)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,41 +24,29 @@ def accuracies(scores: Scores) -> dict[str, float]:
 
     Mean-class accuracy is the mean of the per-class accuracies over the classes that occur.
     """
-    from torchmetrics.functional.classification import multiclass_accuracy
-
-    num_classes = len(scores.label_names)
-    values, labels = torch.tensor(scores.values), torch.tensor(scores.labels)
-
-    def accuracy(top_k: int, average: Literal["micro", "none"]) -> torch.Tensor:
-        return multiclass_accuracy(
-            values, labels, num_classes=num_classes, top_k=top_k, average=average
-        )
-
-    per_class = accuracy(1, "none")[torch.from_numpy(np.unique(scores.labels))]
-    found = {"top1": float(accuracy(1, "micro")), "mean_class": float(per_class.mean())}
-    if num_classes > 5:
-        found["top5"] = float(accuracy(5, "micro"))
+    hits = np.bincount(scores.labels, weights=scores.correct)
+    samples = np.bincount(scores.labels)
+    found = {
+        "top1": float(scores.correct.mean()),
+        "mean_class": float((hits[samples > 0] / samples[samples > 0]).mean()),
+    }
+    if len(scores.label_names) > 5:
+        first = torch.tensor(scores.values).topk(5).indices.numpy()
+        found["top5"] = float((first == scores.labels[:, None]).any(axis=1).mean())
     return found
 
 
 def calibration_error(scores: Scores) -> float:
     """Return the expected calibration error: the mean distance of confidence from accuracy.
 
-    Samples are sorted into bins by their highest probability (the confidence). In each bin the mean
-    confidence is compared with the accuracy; bins are weighted by their samples. 0 is best.
+    In each bin of `reliability` the mean confidence is compared with the accuracy; bins are
+    weighted by their samples. 0 is best.
 
-    Source: Naeini et al. 2015; 15 bins as in Guo et al. 2017. Through torchmetrics.
+    Source: Naeini et al. 2015; 15 bins as in Guo et al. 2017.
     """
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
-    error = multiclass_calibration_error(
-        torch.from_numpy(_below_one(scores.probabilities)),
-        torch.tensor(scores.labels),
-        num_classes=len(scores.label_names),
-        n_bins=_BINS,
-        norm="l1",
-    )
-    return float(error)
+    curve = reliability(scores)
+    distance = (curve["confidence"] - curve["accuracy"]).abs()
+    return float(np.average(distance, weights=curve["samples"]))
 
 
 def confusion_counts(scores: Scores | Sequence[Scores]) -> np.ndarray:
@@ -69,17 +57,13 @@ def confusion_counts(scores: Scores | Sequence[Scores]) -> np.ndarray:
     Raises:
         ValueError: scores of other classes.
     """
-    from torchmetrics.functional.classification import multiclass_confusion_matrix
-
     several = [scores] if isinstance(scores, Scores) else list(scores)
     if any(one.label_names != several[0].label_names for one in several):
         raise ValueError("expected scores of the same classes")
-    counts = multiclass_confusion_matrix(
-        torch.tensor(np.concatenate([one.predictions for one in several])),
-        torch.tensor(np.concatenate([one.labels for one in several])),
-        num_classes=len(several[0].label_names),
-    )
-    return counts.numpy()
+    counts = np.zeros((len(several[0].label_names),) * 2, dtype=np.int64)
+    for one in several:
+        np.add.at(counts, (one.labels, one.predictions), 1)
+    return counts
 
 
 def per_class(scores: Scores) -> pd.DataFrame:
@@ -165,10 +149,10 @@ def reliability(scores: Scores) -> pd.DataFrame:
     """
     import pandas as pd
 
-    confidence = _below_one(scores.probabilities.max(axis=1))
-    edges = torch.linspace(0, 1, _BINS + 1).numpy()
+    confidence = scores.probabilities.max(axis=1)
+    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)  # certainty is in the last
     table = pd.DataFrame({"confidence": confidence, "accuracy": scores.correct}).astype(np.float64)
-    found = table.groupby(np.searchsorted(edges, confidence, side="right") - 1).agg(
+    found = table.groupby(bins).agg(
         samples=("accuracy", "size"),
         confidence=("confidence", "mean"),
         accuracy=("accuracy", "mean"),
@@ -176,14 +160,6 @@ def reliability(scores: Scores) -> pd.DataFrame:
     found.insert(0, "low", found.index / _BINS)
     found.insert(1, "high", (found.index + 1) / _BINS)
     return found.reset_index(drop=True)
-
-
-def _below_one(probabilities: np.ndarray) -> np.ndarray:
-    """Clip to below 1.
-
-    torchmetrics gives 1 a bin of its own, and takes values that rounding left above 1 for logits.
-    """
-    return np.minimum(probabilities, np.nextafter(np.float32(1), np.float32(0)))
 
 
 def class_delta(a: Scores, b: Scores) -> pd.DataFrame:

@@ -82,16 +82,6 @@ def test_calibration_error_of_probabilities_that_rounding_left_above_one():
     assert evaluation.calibration_error(scores) == pytest.approx(0.5, abs=1e-5)
 
 
-def test_reliability_has_the_bins_of_calibration_error_at_their_edges():
-    sure = np.repeat(np.linspace(0.5, 1, 46), 3)  # with the fifteenths
-    labels = np.random.default_rng(0).integers(0, 2, len(sure))
-    scores = scores_of(np.stack([sure, 1 - sure], axis=1), labels)
-    table = evaluation.reliability(scores)
-    gap = (table["confidence"] - table["accuracy"]).abs()
-    error = evaluation.calibration_error(scores)
-    assert (table["samples"] * gap).sum() / len(sure) == pytest.approx(error, abs=1e-5)
-
-
 def test_logits_and_their_softmax_are_worth_the_same():
     logits, labels = drawn(0)
     one, other = scores_of(logits, labels, kind="logits"), scores_of(softmax(logits), labels)
