@@ -116,3 +116,5 @@ def test_device_is_what_it_is_asked_to_be():
     kinds = {"cuda": torch.cuda, "mps": torch.backends.mps}
     there = next((name for name, kind in kinds.items() if kind.is_available()), "cpu")
     assert explain.resolve_device("auto").type == there
+    with pytest.raises(ValueError, match="cannot compute on 'abacus': PyTorch finds cpu"):
+        explain.resolve_device("abacus")

@@ -74,7 +74,14 @@ def resolve_device(device: str) -> torch.device:
     Raises:
         ValueError: there is no such device.
     """
-    return launch(device, devices=1, num_nodes=1).device
+    there = torch.accelerator.current_accelerator(check_available=True)
+    known = {"cpu": torch.device("cpu")} | ({there.type: there} if there else {})
+    found = {**known, "auto": there or known["cpu"]}.get(device)
+    if found is None:
+        raise ValueError(
+            f"cannot compute on {device!r}: PyTorch finds {' and '.join(known)} on this machine"
+        )
+    return found
 
 
 def _started() -> tuple[int, int]:
