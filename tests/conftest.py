@@ -22,6 +22,8 @@ LONGEST = (
     "training/test_checkpointing.py",
     "training/distributed/test_slurm.py",
     "training/distributed/test_real_slurm.py",
+    "browser/test_panels.py",
+    "browser/test_graphs.py",
     "training/test_loop.py",
     "model/test_export.py",
     "model/test_fused.py",
@@ -34,8 +36,8 @@ LONGEST = (
 
 
 def pytest_xdist_auto_num_workers(config):
-    """More workers than cores: many tests wait for processes, browsers or a cluster."""
-    return os.cpu_count() + 2
+    """One more than cores: many tests wait for processes, browsers or a cluster."""
+    return os.cpu_count() + 1
 
 
 def pytest_configure(config):
