@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image  # comes with matplotlib
 
@@ -28,6 +28,7 @@ LEFT = "#0072b2"
 RIGHT = "#d55e00"
 CENTER = "#3f4750"
 ACCENT = "#d55e00"
+MARK = "#e69f00"  # what is chosen, here and in the widgets
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 # The two aggregations have the same colours in every figure.
 DISENTANGLED = CATEGORIES[0]
@@ -112,8 +113,15 @@ def series_colors(names: Sequence[str]) -> list[str]:
     return [_FIXED[name] if name in _FIXED else next(free) for name in names]
 
 
-def sequential() -> Colormap:
-    """Return the map of weights and shares, from near white to near black, perceptually uniform."""
+def sequential(color: str | None = None) -> Colormap:
+    """Return the map of weights and shares, from near white to near black, perceptually uniform.
+
+    With a colour, such as `DISENTANGLED`, it goes from near white over it, as in the widgets.
+    """
+    if color is not None:
+        own, ink = np.array(to_rgb(color)), np.array(to_rgb(INK))
+        stops: Any = [(0.0, 0.86 + 0.14 * own), (0.7, own), (1.0, 0.55 * own + 0.45 * ink)]
+        return LinearSegmentedColormap.from_list(f"lab_{color}", stops).with_extremes(bad="white")
     # The darkest end would hide the ring and the text drawn on a joint.
     colors = sns.color_palette("mako_r", 256)[:232]
     return LinearSegmentedColormap.from_list("lab_sequential", colors).with_extremes(bad="white")

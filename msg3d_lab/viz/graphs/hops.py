@@ -21,16 +21,20 @@ from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.elements import add_colorbar, add_figure_title, add_grid, draw_heatmap
 from msg3d_lab.viz.graphs.on_body import body_weights
 from msg3d_lab.viz.style import (
+    DISENTANGLED,
     INK,
     MUTED,
+    POWERS,
     new_axes,
     new_figure,
+    sequential,
     series_colors,
     signed_scale,
     styled,
 )
 
 _NAMES: dict[Aggregation, str] = {"powers": "adjacency powers", "disentangled": "disentangled"}
+_COLORS: dict[Aggregation, str] = {"powers": POWERS, "disentangled": DISENTANGLED}
 # The weight of the largest dot, the same in all pictures, so that they can be compared.
 _LARGEST = 0.5
 
@@ -69,7 +73,11 @@ def hop_share_table(scales: np.ndarray, skeleton: Skeleton) -> pd.DataFrame:
 
 @styled
 def share_heatmap(
-    shares: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None
+    shares: pd.DataFrame,
+    *,
+    color: str | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw shares as a heatmap with the percentages written in it; centred at 0 if any is negative.
 
@@ -79,11 +87,14 @@ def share_heatmap(
         shares: rows by columns, such as `hop_share_table(...)` or
             `scale_shares(model, x).pivot(index="graph", columns="scale", values="share")`. Empty
             cells (NaN) stay white.
+        color: of shares that are all 0 or more; see `style.sequential`.
     """
     percent = 100 * shares.astype(float)
     rows, columns = percent.shape
     ax = new_axes(ax, (0.5 * columns + 3.2, 0.4 * rows + 1.2))
     cmap, norm = signed_scale(percent.fillna(0).to_numpy())
+    if color is not None and norm.vmin == 0:
+        cmap = sequential(color)
     texts = percent.map(lambda v: f"{v:.0f}".replace("-", "−") if abs(v) >= 0.5 else "")
     cells = draw_heatmap(ax, percent, cmap=cmap, norm=norm, texts=texts)
     ax.set(xlabel=shares.columns.name or "", ylabel=shares.index.name or "", title=title or "")
@@ -135,8 +146,8 @@ def hop_figure(
     *bodies, bars = axes[0]
     formulas = (f"$A^{{{k}}}$", f"$A_{{({k})}}$")
     for ax, (kind, name), formula in zip(bodies, _NAMES.items(), formulas, strict=True):
-        title = f"{name}, {formula}"
-        body_weights(rows[kind][0], skeleton, focus=focus, vmax=_LARGEST, title=title, ax=ax)
+        style = {"color": _COLORS[kind], "title": f"{name}, {formula}"}
+        body_weights(rows[kind][0], skeleton, focus=focus, vmax=_LARGEST, **style, ax=ax)
     hops = np.unique(distance[np.isfinite(distance)]).astype(int)
     share = {
         name: [rows[kind][0][distance == d].sum() for d in hops] for kind, name in _NAMES.items()
@@ -171,7 +182,8 @@ def disentangled_figure(skeleton: Skeleton, *, focus: int) -> Figure:
     figure.suptitle(f"{heading}: larger and darker dots have more weight", fontsize=12.5)
     for line, (kind, name) in zip(axes, _NAMES.items(), strict=True):
         for ax, k, weights in zip(line, hops, rows[kind], strict=True):
-            body_weights(weights, skeleton, focus=focus, vmax=_LARGEST, ax=ax)
+            dots: Any = {"vmax": _LARGEST, "color": _COLORS[kind]}
+            body_weights(weights, skeleton, focus=focus, **dots, ax=ax)
             share = 100 * weights[distance == k].sum()
             percent = f"{share:.0f} %" if share >= 0.5 else "under 1 %" if share > 0 else "nothing"
             caption = f"{percent} at {k} hop{'s' * (k != 1)}"

@@ -19,10 +19,11 @@ from msg3d_lab.viz.elements import add_colorbar, draw_bones, draw_values, write_
 from msg3d_lab.viz.graphs.matrices import frame_name
 from msg3d_lab.viz.motion.layout import body_layout
 from msg3d_lab.viz.style import (
-    ACCENT,
     CENTER,
     FAINT,
     INK,
+    LEFT,
+    MARK,
     MUTED,
     diverging,
     new_axes,
@@ -59,6 +60,7 @@ def body_weights(
     *,
     focus: int | None = None,
     vmax: float | None = None,
+    color: str | None = None,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -68,11 +70,12 @@ def body_weights(
         weights: (V,), 0 or more; a joint with exactly 0 is a small grey dot.
         focus: the joint that receives these weights (the row of an adjacency); it gets a ring.
         vmax: weight of the largest dot. Default: the largest weight.
+        color: of the dots; see `style.sequential`.
     """
     ax = new_axes(ax, (3.6, 3.8))
     xy = body_layout(skeleton)
     norm = Normalize(0, float(weights.max() if vmax is None else vmax) or 1.0)
-    _draw_weights(ax, skeleton, xy, weights, norm=norm, focus=focus)
+    _draw_weights(ax, skeleton, xy, weights, norm=norm, focus=focus, color=color)
     ax.set_title(title or "")
     return ax
 
@@ -108,7 +111,7 @@ def window_weights(
         if step != focus[0]:
             # Curved, so that links to the same joint of other frames do not lie on bones.
             bow = "arc3,rad=-0.18" if step > focus[0] else "arc3,rad=0.18"
-            arrow: dict[str, Any] = {"arrowstyle": "-", "color": ACCENT, "lw": 1, "alpha": 0.75}
+            arrow: dict[str, Any] = {"arrowstyle": "-", "color": LEFT, "lw": 1, "alpha": 0.75}
             for v in np.flatnonzero(row):
                 ax.annotate(
                     "", own[v], start, arrowprops={**arrow, "connectionstyle": bow}, zorder=2
@@ -182,6 +185,7 @@ def _draw_weights(
     *,
     norm: Normalize,
     focus: int | None,
+    color: str | None = None,
     largest: float = 210,
 ) -> None:
     """Draw a body with a dot per weight, and a ring around the focus joint."""
@@ -189,10 +193,11 @@ def _draw_weights(
     ax.margins(0.09)
     none = weights == 0
     ax.scatter(xy[none, 0], xy[none, 1], s=10, color=FAINT, zorder=3)
-    draw_values(ax, xy[~none], weights[~none], cmap=sequential(), norm=norm, largest=largest)
+    cmap = sequential(color)
+    draw_values(ax, xy[~none], weights[~none], cmap=cmap, norm=norm, largest=largest)
     if focus is not None:
         size = 14 + (largest - 14) * min(weights[focus] / float(norm.vmax or 1), 1) + 90
-        style: Any = {"facecolors": "none", "edgecolors": ACCENT, "linewidths": 1.8, "zorder": 4}
+        style: Any = {"facecolors": "none", "edgecolors": MARK, "linewidths": 2.2, "zorder": 4}
         ax.scatter(xy[focus, 0], xy[focus, 1], s=size, **style)
 
 

@@ -140,7 +140,7 @@ def learning_rate_curve(
         place, across = (4, -11 - 13 * number), ("data", "axes fraction")
         text = f"{name} {rate:.2g}"
         write_beside(ax, text, (rate, 1), place, va="baseline", boxed=True, coordinates=across)
-    ax.legend(loc="lower left", fontsize=9)
+    ax.legend(loc="lower left", fontsize=9, frameon=True, edgecolor="none", framealpha=0.9)
     ax.set(xlabel="learning rate (log scale)", ylabel="loss", title=title or "")
     return ax
 

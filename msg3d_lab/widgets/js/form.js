@@ -45,7 +45,10 @@ function formView(model) {
     oninput: () => (model.set("folder", folder.value), model.save_changes()),
   });
   const start = actionButton(model, "begin", "start training", { main: true });
-  start.addEventListener("click", () => folds.forEach((fold) => fold.removeAttribute("open"))); // the run is below
+  start.addEventListener("click", () => {
+    for (const fold of folds) fold.removeAttribute("open");
+    start.closest(".form").scrollIntoView({ block: "nearest" }); // the run is below; the page became shorter
+  });
   const measure = actionButton(model, "measure", "measure memory and time");
   const buttons = element("div", { class: "controls" }, ...(live ? [element("label", {}, "run folder", folder), start, measure] : []));
   const put = (input, value) => {

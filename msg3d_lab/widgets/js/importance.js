@@ -142,7 +142,7 @@ function render({ model, el }) {
   const style = element("style", {}, `.msg3d-lab .bars { flex: 1 1 18em; max-width: 34em; } .msg3d-lab .bars table { width: 100%; border-collapse: collapse; }
     .msg3d-lab .bars th { text-align: left; font-weight: 400; } .msg3d-lab .bars .number { text-align: right; padding: 0 0.6em; font-variant-numeric: tabular-nums; }
     .msg3d-lab .bars .bar-cell { width: 50%; background: linear-gradient(to right, transparent 49.8%, var(--muted) 49.8% 50.2%, transparent 50.2%); }
-    .msg3d-lab .bars span { display: block; height: 0.8em; } .msg3d-lab .bars .for { background: var(--right); } .msg3d-lab .bars .against { background: var(--left); }
+    .msg3d-lab .bars span { display: block; height: 0.8em; } .msg3d-lab .bars .for { background: #b2453f; } .msg3d-lab .bars .against { background: #3f73c0; } /* as in the heatmap */
     .msg3d-lab .head { margin: 0.4em 0 0.2em; font-weight: 600; } .msg3d-lab.waiting .panels { opacity: 0.45; } .msg3d-lab .controls select { max-width: 32em; }`);
   el.append(style, controls, status,
     element("div", { class: "panels" }, element("div", {}, canvas, readout), element("div", { style: "flex: 1 1 20em; max-width: 30em" }, figure)),
