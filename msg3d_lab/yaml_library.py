@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -43,13 +44,14 @@ class YamlLibrary(Generic[T]):
         """Return an entry.
 
         Raises:
-            ValueError: no such entry; the message lists those there are.
+            ValueError: no such entry; the message lists near names, or all.
         """
         if name not in self._all:
-            listed = ", ".join(self.names())
-            raise ValueError(
-                f"unknown {self._kind} {name!r}: expected one of {listed}, or your own YAML file"
-            )
+            near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.75)
+            hint = f"expected one of {', '.join(self.names())}, or your own YAML file"
+            if near:
+                hint = f"did you mean {', '.join(near)}?"
+            raise ValueError(f"unknown {self._kind} {name!r}: {hint}")
         return self._all[name]
 
 

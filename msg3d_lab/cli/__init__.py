@@ -43,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             commands, prog=program, description=description, args=words or ["--help"]
         )
     except (ValueError, OSError, ModuleNotFoundError) as error:  # the last: a missing extra
-        sys.stderr.write(f"msg3d-lab: {' '.join(str(error).split())}\n")
+        words = str(error).split()
+        if words[:1] == ["[Errno"]:  # of the system, with its number
+            words = words[2:]
+        sys.stderr.write(f"msg3d-lab: {' '.join(words)}\n")
         sys.exit(2)
     except KeyboardInterrupt as stop:  # `training.signals.Stopped` says how to go on
         sys.stderr.write(f"\nmsg3d-lab: {str(stop) or 'stopped'}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,8 @@ def predict(
         files, run = (Path(run), *files), None
     if stream == bool(files):
         raise ValueError("expected recordings to predict, or --stream and frames on standard input")
+    if top < 1:
+        raise ValueError(f"expected --top of at least 1, found {top}")
     if report is not None and (stream or windows):
         raise ValueError("--report goes without --windows and --stream")
     if figure is not None and (not windows or len(files) != 1):
@@ -106,7 +109,7 @@ def predict(
                 )
         except (ValueError, OSError) as error:
             failed.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-    if json is not None:
+    if json is not None and results:
         with write_aside(json, overwrite=True) as aside:
             aside.write_text(json_format.dumps(results, indent=1) + "\n", encoding="utf-8")
     if report is not None and shown:
@@ -152,7 +155,8 @@ def _answer_stream(
             frame = read_frame(document, predictor.skeleton, num_persons=predictor.num_persons)
             prediction = stream.add(frame)
         except ValueError as error:
-            raise ValueError(f"line {number + 1} of standard input: {error}") from error
+            wrong = "is no JSON" if isinstance(error, json_format.JSONDecodeError) else error
+            raise ValueError(f"line {number + 1} of standard input: {wrong}") from error
         if prediction is not None:
             answer = {
                 "frame": stream.num_frames - 1,
@@ -195,5 +199,6 @@ def export(
     opened = chosen_run(run, weights=weights, recipe=recipe)
     predictor = Predictor(opened, data=data, device="cpu")
     facts, length = predictor.facts(), predictor.run.recipe.data.clip_len
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of packages it lacks
     export_model(predictor.run.model(), out, facts=facts, num_frames=length, overwrite=overwrite)
     print(f"{out}: takes x (clips, persons, frames, joints, channels), returns logits")

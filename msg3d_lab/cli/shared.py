@@ -31,7 +31,6 @@ def chosen_run(run: str | Path | None, *, weights: str | None, recipe: str | Non
     """
     from pathlib import Path
 
-    from msg3d_lab.model.weights import published_weights
     from msg3d_lab.training import open_run
     from msg3d_lab.training.weights.as_run import run_of_weights
 
@@ -40,8 +39,6 @@ def chosen_run(run: str | Path | None, *, weights: str | None, recipe: str | Non
             "expected a run's folder, or --weights FILE_OR_NAME (with --recipe NAME for a file)"
         )
     if run is not None and not Path(run).is_dir():
-        if not Path(run).is_file() and str(run) not in published_weights():
-            return open_run(run)  # raises
         run, weights = None, str(run)
     if weights is not None:
         return run_of_weights(weights, recipe=recipe)

@@ -155,7 +155,7 @@ def _read(
 
     if path.is_dir():
         return evaluation.read_run_scores(open_run(path))
-    if path.suffix == ".parquet" or not path.exists():
+    if path.suffix == ".parquet":
         return evaluation.read_scores(path)
     opened = open_store(store) if store is not None else None
     found = evaluation.read_external_scores(

@@ -165,11 +165,17 @@ class Predictor:
             fps: frames per second.
             image_size: (height, width) in pixels.
             batch_size: windows per forward pass.
+
+        Raises:
+            ValueError: see `__call__`; a window, stride or `fps` that is not above 0.
         """
+        if not fps > 0:
+            raise ValueError(f"expected more than 0 frames per second, found {fps}")
         keypoints = with_persons(keypoints)
-        window = window or self.run.recipe.data.clip_len
+        window = self.run.recipe.data.clip_len if window is None else window
+        stride = max(1, window // 8) if stride is None else stride
         num_frames = keypoints.shape[1]
-        starts = window_starts(num_frames, window=window, stride=stride or max(1, window // 8))
+        starts = window_starts(num_frames, window=window, stride=stride)
         found = np.full((len(starts), len(self.label_names)), np.nan, dtype=np.float32)
         for first in range(0, len(starts), batch_size):
             batch = range(first, min(first + batch_size, len(starts)))
@@ -202,7 +208,7 @@ class Predictor:
             every: frames between two answers.
             image_size: (height, width) in pixels.
         """
-        length = window or self.run.recipe.data.clip_len
+        length = self.run.recipe.data.clip_len if window is None else window
         return Stream(self, window=length, every=every, image_size=image_size)
 
     def facts(self) -> dict[str, Any]:
@@ -284,23 +290,25 @@ class Stream:
         None also if nobody is in any of the newest frames.
 
         Shapes:
-            frame: (M, V, C) or (V, C), with the same M in every frame.
+            frame: (M, V, C) or (V, C), with the same M and C in every frame that is not all zeros.
 
         Raises:
             ValueError: a frame of another shape than the layout's, or than those before.
         """
         start = time.perf_counter()
         frame = with_persons(np.asarray(frame, dtype=np.float64)[..., None, :, :])[:, 0]
-        if self._ring is None:
+        somebody = bool(frame.any())  # without anybody, the number of channels is not known
+        if self._ring is None and somebody:
             self._ring = np.zeros((frame.shape[0], self.window, *frame.shape[1:]))
-        elif self._ring[:, 0].shape != frame.shape:
-            raise ValueError(
-                f"expected frames {self._ring[:, 0].shape} as before, found {frame.shape}: put "
-                "zeros for persons who are absent"
-            )
-        self._ring[:, self.num_frames % self.window] = frame
+        if self._ring is not None:
+            if somebody and self._ring[:, 0].shape != frame.shape:
+                raise ValueError(
+                    f"expected frames {self._ring[:, 0].shape} as before, found {frame.shape}: put "
+                    "zeros for persons who are absent"
+                )
+            self._ring[:, self.num_frames % self.window] = frame if somebody else 0
         self.num_frames += 1
-        if self.num_frames % self.every:
+        if self._ring is None or self.num_frames % self.every:
             return None
         newest = self._newest(self._ring)
         if not self._predictor.preparation.has_person(newest):

@@ -19,7 +19,7 @@ from msg3d_lab.files import write_aside
 from msg3d_lab.model import upstream
 from msg3d_lab.model.fused import fuse
 from msg3d_lab.model.msg3d import MSG3D
-from msg3d_lab.model.weights import download_weights, published_weights
+from msg3d_lab.model.weights import download_weights, near_names, published_weights
 from msg3d_lab.safe_pickle import load_torch
 from msg3d_lab.skeletons import Skeleton
 
@@ -231,7 +231,7 @@ def _checkpoint_path(path: str | Path) -> Path:
     if path.is_dir():
         path = path / "model.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+        raise FileNotFoundError(f"no checkpoint or run folder at {path}{near_names(str(path))}")
     return path
 
 

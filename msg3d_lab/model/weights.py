@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -68,16 +69,18 @@ def find_weights(name: str) -> PublishedWeights:
     Raises:
         ValueError: there is none; the message lists near names.
     """
-    import difflib
-
     known = published_weights()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
         raise ValueError(
-            f"no published weights {name!r}: did you mean {', '.join(near) or 'another'}? "
-            "`msg3d-lab weights` lists all"
+            f"no published weights {name!r}{near_names(name)}; `msg3d-lab weights` lists all"
         )
     return known[name]
+
+
+def near_names(name: str) -> str:
+    """Return ": did you mean ...?" with published names near to one, or nothing."""
+    near = difflib.get_close_matches(name, published_weights(), n=3, cutoff=0.75)
+    return f": did you mean {', '.join(near)}?" if near else ""
 
 
 def download_weights(

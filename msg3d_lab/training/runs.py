@@ -88,7 +88,15 @@ class Run:
         facts: dict[str, Any] = self.environment["data"]
         if {"preparation", "label_names"} <= facts.keys() and data is None:
             return facts
-        store = data if isinstance(data, Store) else open_store(data or facts["path"])
+        try:
+            store = data if isinstance(data, Store) else open_store(data or facts["path"])
+        except FileNotFoundError as error:
+            if data is not None:
+                raise
+            raise FileNotFoundError(
+                f"{self.path} does not say its class names and how its clips were prepared, and "
+                f"there is no store at {facts['path']}: name one with --data (data=)"
+            ) from error
         return {**facts, **_data_facts(store)}
 
     @property

@@ -81,9 +81,12 @@ def test_a_bad_file_does_not_cost_the_others(small_run, recording, tmp_path, cap
         (["x.npy", "--report", "r.html", "--windows"], "--report goes without --windows"),
         (["x.npy", "--figure", "t.png"], "--figure goes with --windows and one file"),
         (["x.npy"], "no file or folder x.npy"),
+        (["x.npy", "--top", "0"], "expected --top of at least 1"),
+        (["--stream"], "line 1 of standard input: is no JSON"),
     ],
 )
-def test_mistakes_are_one_line(small_run, words, message, capsys):
+def test_mistakes_are_one_line(small_run, words, message, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
     with pytest.raises(SystemExit) as stopped:
         main(["predict", str(small_run.path), *words, "--device", "cpu"])
     assert stopped.value.code == 2

@@ -75,6 +75,12 @@ def test_what_cannot_be_predicted_is_refused(predictor, raw, change, message):
         predictor(change(raw))
 
 
+@pytest.mark.parametrize("wrong", [{"window": 0}, {"stride": 0}, {"fps": 0}])
+def test_windows_of_nothing_are_refused(predictor, raw, wrong):
+    with pytest.raises(ValueError, match=r"expected .*found "):
+        predictor.windows(raw, **wrong)
+
+
 def test_windows_are_prepared_each_as_a_recording(predictor, raw):
     long = np.concatenate([raw[:1], np.zeros_like(raw[:1]), raw[:1]], axis=1)
     found = predictor.windows(long, window=16, stride=16)
@@ -109,7 +115,10 @@ def test_a_stream_keeps_no_more_than_its_window(predictor, raw):
 
 
 def test_a_stream_says_nothing_of_an_empty_room(predictor):
-    stream = predictor.stream(window=16, every=1)
-    assert stream.add(np.zeros((25, 3))) is None
+    stream = predictor.stream(window=2, every=1)
+    nobody = np.zeros((25, 4))  # how many channels persons will have is not known yet
+    assert stream.add(nobody) is None
+    assert stream.add(np.ones((25, 3))) is not None
+    assert [stream.add(nobody) is None for _ in range(2)] == [False, True]
     with pytest.raises(ValueError, match=r"as before, found \(2, 25, 3\)"):
         stream.add(np.ones((2, 25, 3)))

@@ -421,10 +421,12 @@ def test_load_model_refuses_other_files(content, tmp_path):
 
 
 def test_load_model_names_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint or run folder at"):
         load_model(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
         load_model(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"did you mean pyskl/ntu60-xsub-3d-joint, "):
+        load_model("pyskl/ntu60-xsub-3d-jont")
 
 
 def test_load_model_refuses_safetensors_of_others(tmp_path):

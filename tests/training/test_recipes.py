@@ -251,6 +251,8 @@ def test_get_reads_a_file_and_lists_names_otherwise(tmp_path):
     assert recipes.get(str(tmp_path / "mine.yaml")) == recipe
     with pytest.raises(ValueError, match=r"unknown recipe 'ntu61'.*ntu60-xsub-2d-joint"):
         recipes.get("ntu61")
+    with pytest.raises(ValueError, match=r"did you mean synthetic-bone, [^,]*, [^,]*\?$"):
+        recipes.get("synthetic-bon")
 
 
 @settings(max_examples=200)

@@ -54,7 +54,7 @@ def check_path(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path} to check")
-    if _is_store(path):
+    if is_store(path):
         if (dataset, layout, labels, image_size, channels) != (None,) * 5:
             raise ValueError(
                 f"{path} is a store and has its own layout and labels: do not give these options"
@@ -265,7 +265,8 @@ def _coordinates(
     )
 
 
-def _is_store(path: Path) -> bool:
+def is_store(path: Path) -> bool:
+    """Whether a file is a store, or is called like one."""
     if path.is_dir():
         return False
     with path.open("rb") as file:

@@ -15,7 +15,8 @@ from typing import Any
 from msg3d_lab.checksums import digest
 from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.model import MSG3D, load_model
-from msg3d_lab.model.weights import download_weights, published_weights
+from msg3d_lab.model.checkpoints import find_checkpoint
+from msg3d_lab.model.weights import published_weights
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run, create_run, machine_facts, open_run
@@ -48,11 +49,9 @@ def run_of_weights(
     """
     name = str(weights)
     published = published_weights().get(name)
-    if published is not None:
-        recipe = recipe or published.recipe
-        path = download_weights(name)
-    else:
-        path = Path(weights)
+    path = find_checkpoint(weights)
+    if recipe is None and published is not None:
+        recipe = published.recipe
     if recipe is None:
         known = ", ".join(list(published_weights())[:3])
         raise ValueError(
@@ -70,8 +69,8 @@ def run_of_weights(
     same = found.environment.get("weights", {}).get("sha256") == origin["sha256"]
     if not same or found.recipe.hash != recipe.hash:
         raise FileExistsError(
-            f"{folder} exists already, with other weights or another recipe: name another folder, "
-            "or remove it"
+            f"{folder} exists already, with other weights or another recipe: remove it, or give "
+            "the file of the weights another name"
         )
     return found
 
@@ -110,7 +109,8 @@ def _check_fit(recipe: Recipe, model: MSG3D, path: Path) -> None:
     if differs:
         raise ValueError(
             f"{path} does not fit the recipe {recipe.name}: {'; '.join(differs)}. Choose another "
-            "recipe (msg3d-lab recipes) or change its settings with --set"
+            f"recipe (msg3d-lab recipes), or one of your own: msg3d-lab recipes {recipe.name} > "
+            "mine.yaml, with its settings changed"
         )
 
 

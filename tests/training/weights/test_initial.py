@@ -167,7 +167,7 @@ def test_weights_that_are_not_finite_or_not_there_are_refused(toy_store, recipe,
     words = {"data": toy_store, "run": tmp_path / "r", **QUICK}
     with pytest.raises(ValueError, match=r"fc\.bias"):
         fit(recipe, init=tmp_path / "nan.safetensors", **words)
-    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint or run folder at"):
         fit(recipe, init=tmp_path / "none.pth", **words)
     assert not (tmp_path / "r").exists()
 
