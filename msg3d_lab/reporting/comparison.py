@@ -74,9 +74,9 @@ def compare_section(run: Run, scores: Scores, other: Run, other_scores: Scores) 
         f"{names[0]} recognises {100 * found.a:.2f} %, {names[1]} {100 * found.b:.2f} % of the "
         f"same {len(first.ids)} clips: a difference of {100 * found.difference:+.2f} percentage "
         f"points, 95 % interval over clips {100 * found.low:+.2f} to {100 * found.high:+.2f}. "
-        f"{found.only_a} clips only the first has right, {found.only_b} only the second; exact "
-        f"McNemar test p = {found.p_value:.2g}. {surely} It is about these two networks; other "
-        "seeds may differ by as much."
+        f"Clips that only {names[0]} recognises: {found.only_a}, only {names[1]}: {found.only_b}; "
+        f"exact McNemar test p = {found.p_value:.2g}. {surely} It is about these two networks; "
+        "other seeds may differ by as much."
     )
     settings = recipe_differences(run, other, names)
     table = class_delta(first, second)

@@ -15,7 +15,6 @@ from msg3d_lab import explain, graph, viz
 from msg3d_lab.data.store import Store
 from msg3d_lab.evaluation.metrics import (
     calibration_error,
-    confusion_counts,
     per_class,
     reliability,
 )
@@ -70,10 +69,6 @@ def write_report(
     table = results_table([run], scores=[scores])
     row, environment, recipe = table.iloc[0], run.environment, run.recipe
     skeleton = run.model().skeleton
-    counts = confusion_counts(scores)
-    classes = per_class(scores)
-    confusion = viz.confusion_matrix(counts, labels=scores.label_names).figure
-    plt.close(cast(Figure, confusion))  # for the page, not for a screen
     other = None if against is None else (against, read_run_scores(against))
     page = render_report(
         title=f"MS-G3D on {row['data']}",
@@ -105,11 +100,6 @@ def write_report(
             _importance(run, store),
         ],
         figures=[
-            (
-                "Confusion matrix of the test split. The hardest class is "
-                f"{classes['recall'].idxmin()} (recall {100 * classes['recall'].min():.0f} %).",
-                cast(Figure, confusion),
-            ),
             (
                 "Disentangled adjacency: joints at exactly k hops and the joint itself, the "
                 "neighbourhoods MS-G3D aggregates, next to adjacency powers.",

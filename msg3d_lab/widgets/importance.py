@@ -24,6 +24,7 @@ from msg3d_lab.explain.features import joint_parts
 from msg3d_lab.explain.methods import attribute
 from msg3d_lab.training import Run
 from msg3d_lab.viz.attribution.importance import joint_time_heatmap
+from msg3d_lab.viz.elements import add_figure_title
 from msg3d_lab.viz.motion.player import player_record
 from msg3d_lab.widgets.browser import module
 from msg3d_lab.widgets.player import PlayerWidget
@@ -270,8 +271,9 @@ class ImportanceExplorer(PlayerWidget):
         """Return the heatmap of joints and time, as shares of the importance."""
         table, title = self._table()
         share = table / max(float(table.abs().to_numpy().sum()), 1e-12)
-        figure = cast(Figure, joint_time_heatmap(share, title=title).figure)
+        figure = cast(Figure, joint_time_heatmap(share).figure)
         plt.close(figure)
+        add_figure_title(figure, title, size=10)
         return figure
 
     def describe(self) -> str:

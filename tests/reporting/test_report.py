@@ -38,7 +38,7 @@ def page(run):
 def test_write_report_is_one_file_that_names_its_data(run, page):
     path = run.path / "report.html"
     assert "ynthetic" in page
-    assert page.count('<figure class="picture">') == 5
+    assert page.count('<figure class="picture">') == 4
     assert page.count('class="msg3d-player"') >= 3
     assert run.recipe.hash in page
     assert path.stat().st_size < 5_000_000

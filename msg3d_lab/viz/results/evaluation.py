@@ -129,7 +129,7 @@ def class_differences(
     _name_classes(ax, table)
     ax.legend(loc="lower right", fontsize=8)
     ax.set(xlim=(-reach, reach), title=title or "")
-    ax.set_xlabel("← b is better     recall of a minus recall of b (points)     a is better →")
+    ax.set_xlabel("recall of a minus recall of b (points)\n← b is better          a is better →")
     return ax
 
 

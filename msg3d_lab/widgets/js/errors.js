@@ -282,7 +282,7 @@ async function render({ model, el }) {
   });
   const style = element("style", {}, `.msg3d-lab .layers { position: relative; } .msg3d-lab .layers canvas:last-child { position: absolute; left: 0; top: 0; }
     .msg3d-lab .confusions { margin: 0; padding-left: 1.8em; max-width: 30em; }
-    .msg3d-lab .confusions button { text-align: left; margin: 1px 0; } .msg3d-lab .head { margin: 0.4em 0 0.2em; font-weight: 600; }
+    .msg3d-lab .confusions button { text-align: left; margin: 1px 0; vertical-align: top; } .msg3d-lab .head { margin: 0.4em 0 0.2em; font-weight: 600; }
     .msg3d-lab select[size] { width: 100%; max-width: 48em; display: block; margin: 2px 0; }`);
   el.append(style, controls, summary, element("div", { class: "panels" },
     element("div", {}, element("div", { class: "layers" }, names, canvas), readout),
