@@ -51,7 +51,7 @@ def open_folder(source: Path, layout: Skeleton, own: OwnData) -> Source:
     if not members:
         raise ValueError(
             f"{source} holds no .npy and no .csv files: expected one for each sample, or a table "
-            "in CSV or Parquet"
+            "in CSV or Parquet; text files of PKU-MMD need the folder of their labels (--labels)"
         )
     entries = leave_out_duplicates(members)
     probe = LazyClips(entries, partial(_read, layout=layout, channels=None))
