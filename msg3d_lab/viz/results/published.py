@@ -20,7 +20,8 @@ def published_plot(
 
     Args:
         table: a row per number: columns data, streams, source, published and measured, in percent,
-            and sd over seeds; NaN where there is none. Rows of one data set go together.
+            and sd over seeds; NaN where there is none. Rows of one data set go together. With a
+            column recipe, what was measured is named by its recipe, the rest by its source.
     """
     check_columns(table, "data", "streams", "source", "published", "measured", "sd")
     heads = table["data"].ne(table["data"].shift()).to_numpy()
@@ -44,8 +45,11 @@ def published_plot(
         write_beside(ax, text, (1.02, place), size=8, color=color, coordinates=beside)
     for place, name in zip(places[heads], table["data"][heads], strict=True):
         write_beside(ax, name, (0.01, place + 1), bold=True, coordinates=beside)
-    sources = table["source"].fillna("measured").str.extract("^([^ ,]+)")[0]
-    ax.set_yticks(places, table["streams"] + "  (" + sources + ")")
+    origins = table["source"].fillna("measured").str.extract("^([^ ,]+)")[0]
+    if "recipe" in table:
+        recipes = table["recipe"].str.replace(r" \(changed.*", ", changed", regex=True)
+        origins = origins.where(np.isnan(measured), recipes)
+    ax.set_yticks(places, table["streams"] + "  (" + origins + ")")
     ax.tick_params(axis="y", length=0, labelsize=8)
     add_grid(ax, "x")
     ax.set_ylim(-0.8, lines[-1] + 0.8)
