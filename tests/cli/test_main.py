@@ -47,7 +47,7 @@ def test_import_train_test_from_the_shell(shell, tmp_path):
     assert shell("data", "info", "data/nw-ucla.arrow")[1] == out
     code, out, err = shell("train", "nw-ucla-joint-compact", *QUICK, "--device", "cpu")
     assert code == 0, err
-    assert "learning rate 0.0125" in out
+    assert "learning rate 0.00075" in out
     assert "Next: msg3d-lab test runs/nw-ucla-joint-compact" in out
     code, out, err = shell("test", "runs/nw-ucla-joint-compact", "--device", "cpu")
     assert code == 0, err
