@@ -112,8 +112,7 @@ def check(
         image_size: for coordinates in pixels: height and width of the image.
         channels: what the channels of arrays are, as for `data import`.
     """
-    from msg3d_lab.data import open_store
-    from msg3d_lab.data.checks import check_path, explain_problems, is_store
+    from msg3d_lab.data.checks import check_path, explain_problems
     from msg3d_lab.data.formats.own.layouts import find_layout
 
     problems = check_path(
@@ -125,8 +124,6 @@ def check(
         channels=channels,
     )
     print(explain_problems(problems))
-    if is_store(source) and (notes := open_store(source).preparation.get("notes")):
-        print("", *(f"note of the import: {note}" for note in notes), sep="\n")
     if any(problem.severity == "error" for problem in problems):
         raise SystemExit(1)
 

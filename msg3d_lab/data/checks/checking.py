@@ -12,7 +12,7 @@ import numpy as np
 
 from msg3d_lab.data.checks import problems
 from msg3d_lab.data.checks.coordinates import CoordinateCheck
-from msg3d_lab.data.checks.problems import Findings, Problem
+from msg3d_lab.data.checks.problems import Findings, Problem, notes_of
 from msg3d_lab.data.checks.splits import check_splits
 from msg3d_lab.data.clips import Clip, checked_clips
 from msg3d_lab.data.datasets import DATASETS
@@ -54,7 +54,7 @@ def check_path(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path} to check")
-    if is_store(path):
+    if _is_store(path):
         if (dataset, layout, labels, image_size, channels) != (None,) * 5:
             raise ValueError(
                 f"{path} is a store and has its own layout and labels: do not give these options"
@@ -121,7 +121,7 @@ def check_recordings(opened: registry.Opened, *, progress: bool = True) -> list[
         splits=_members(splits),
         subjects=subjects,
     )
-    return findings.problems(published=published)
+    return findings.problems(published=published) + notes_of(recordings.notes)
 
 
 def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
@@ -161,7 +161,8 @@ def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
     )
     for name, reason, detail in store.left_out.itertuples(index=False):
         findings.add(problems.LEFT_OUT + reason, name, detail)
-    return findings.problems(published=published)
+    notes = store.preparation.get("notes", ())
+    return findings.problems(published=published) + notes_of(notes)
 
 
 def check_source(
@@ -265,7 +266,7 @@ def _coordinates(
     )
 
 
-def is_store(path: Path) -> bool:
+def _is_store(path: Path) -> bool:
     """Whether a file is a store, or is called like one."""
     if path.is_dir():
         return False

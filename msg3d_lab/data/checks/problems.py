@@ -9,7 +9,7 @@ from typing import Literal
 
 from msg3d_lab.data.formats.own import faults
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
 _EXAMPLES = 5
 
 UNREADABLE = "source that cannot be read"
@@ -269,7 +269,7 @@ class Problem:
     """One kind of problem, and where it was found."""
 
     kind: str  # one of `KINDS`, or "left out: " with the reason of a store's `left_out`
-    severity: Severity  # "error" if recordings are lost or results would be wrong, else "warning"
+    severity: Severity  # "error": recordings are lost or results would be wrong; "note": assumed
     count: int  # how often it was found
     examples: tuple[str, ...]  # the first five at most
     advice: str  # what to do about it
@@ -300,12 +300,20 @@ class Findings:
         return sorted(found, key=lambda problem: problem.severity != "error")
 
 
+def notes_of(notes: Sequence[str]) -> list[Problem]:
+    """Return what an import assumes, such as a layout guessed by the number of joints, if any."""
+    advice = "see whether that is what you mean"
+    return [Problem("assumed", "note", len(notes), tuple(notes), advice)] if notes else []
+
+
 def explain_problems(problems: Sequence[Problem]) -> str:
     """Describe what was found, how often, where, and what to do about it."""
-    if not problems:
-        return f"No problems found. Checked: {_CHECKED}."
-    errors = sum(problem.severity == "error" for problem in problems)
-    blocks = [f"{_some(errors, 'error')}, {_some(len(problems) - errors, 'warning')}"]
+    errors, warnings = (
+        sum(problem.severity == kind for problem in problems) for kind in ("error", "warning")
+    )
+    blocks = [f"{_some(errors, 'error')}, {_some(warnings, 'warning')}"]
+    if not errors + warnings:
+        blocks = [f"No problems found. Checked: {_CHECKED}."]
     for problem in problems:
         lines = [f"{problem.severity}: {problem.kind}: {problem.count}"]
         lines += [f"    {example}" for example in problem.examples]

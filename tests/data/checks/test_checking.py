@@ -116,7 +116,9 @@ def test_check_store_finds_nothing_wrong_with_the_example(clean, store_of):
 def test_the_command_prints_the_notes_of_the_import(clean, store_of, capsys):
     store = store_of(clean, preparation={"name": "prepare_3d", "notes": ["layout by its joints"]})
     main(["data", "check", str(store.path)])
-    assert capsys.readouterr().out.endswith("\n\nnote of the import: layout by its joints\n")
+    shown = capsys.readouterr().out
+    assert shown.startswith("No problems found.")
+    assert "note: assumed: 1\n    layout by its joints\n" in shown
 
 
 def test_check_store_finds_nothing_wrong_with_the_synthetic_set_and_is_quick(synthetic_store):
