@@ -24,6 +24,7 @@ from msg3d_lab.reporting.tables import accuracy_table, streams_table
 from msg3d_lab.training import Recipe, Run, fit, open_run, recipes
 from msg3d_lab.training.diagnostics.estimation import estimate
 from msg3d_lab.training.distributed.processes import Precision
+from msg3d_lab.training.matching.recipe import prepare_option
 from msg3d_lab.training.weights.as_run import run_of_weights
 
 if TYPE_CHECKING:
@@ -206,10 +207,7 @@ class Reproduction:
                 )
             if source is None:
                 source = download_dataset(self._source_name, progress=progress)
-            preparation = self.recipes[0].data.preparation
-            prepare = "pyskl" if preparation == "prepare_2d_pyskl" else None
-            if self.row == "nw-ucla-aligned":
-                prepare = "align"
+            prepare = prepare_option(self.recipes[0])
             import_dataset(source, dataset=dataset, out=path, prepare=prepare, progress=progress)
         return open_store(path)
 

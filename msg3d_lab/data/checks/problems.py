@@ -268,8 +268,8 @@ _CHECKED = (
 class Problem:
     """One kind of problem, and where it was found."""
 
-    kind: str  # one of `KINDS`, or "left out: " with the reason of a store's `left_out`
-    severity: Severity  # "error": recordings are lost or results would be wrong; "note": assumed
+    kind: str  # of `KINDS`; "left out: " with the reason of a store's `left_out`; or "assumed"
+    severity: Severity  # error: recordings are lost or results would be wrong; note: assumed
     count: int  # how often it was found
     examples: tuple[str, ...]  # the first five at most
     advice: str  # what to do about it

@@ -18,8 +18,7 @@ from msg3d_lab.training.recipes import Recipe
 
 _MOST = 0.95  # of the clips: `num_persons` is enough for all persons of so many
 _RAW = {"ntu60": "nturgbd_skeletons_s001_to_s017.zip", "ntu120": "nturgbd_skeletons_s0*.zip"}
-# What `data import` is to be told for a preparation that is not its default.
-_PREPARE = {"prepare_paper": " --prepare paper", "prepare_2d_pyskl": " --prepare pyskl"}
+_PREPARE = {"prepare_paper": "paper", "prepare_2d_pyskl": "pyskl"}
 
 
 def check_settings(recipe: Recipe, store: Store) -> None:
@@ -82,19 +81,25 @@ def preparation_fault(recipe: Recipe, store: Store) -> str | None:
     )
 
 
+def prepare_option(recipe: Recipe) -> str | None:
+    """Return what `data import --prepare` is to be told; None: its default is what is needed."""
+    data = recipe.data
+    if data.dataset == "nw-ucla" and data.preparation == "prepare_3d":  # else it is the default
+        return "align"
+    return _PREPARE.get(data.preparation or "")
+
+
 def import_command(recipe: Recipe, *, out: str | Path | None = None) -> str:
     """Return the command that makes a recipe's store."""
     data = recipe.data
-    source, prepare = "SOURCE", _PREPARE.get(data.preparation or "", "")
-    if data.dataset == "nw-ucla" and data.preparation == "prepare_3d":  # else it is the default
-        prepare = " --prepare align"
+    source, prepare = "SOURCE", prepare_option(recipe)
     if data.preparation == "prepare_paper":
         source = _RAW.get(data.dataset, source)
     elif data.preparation is not None and data.dataset in _RAW:
         source = f"data/{data.dataset}_{'2d' if data.preparation != 'prepare_3d' else '3d'}.pkl"
     return (
-        f"msg3d-lab data import {source} --dataset {data.dataset}{prepare} --out "
-        f"{out or recipe.default_store}"
+        f"msg3d-lab data import {source} --dataset {data.dataset}"
+        f"{f' --prepare {prepare}' if prepare else ''} --out {out or recipe.default_store}"
     )
 
 
