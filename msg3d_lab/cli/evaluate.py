@@ -82,7 +82,9 @@ def test(
 
 
 def report(
-    run: Positional[Path],
+    run: Positional[Path | None] = None,
+    weights: str | None = None,
+    recipe: str | None = None,
     against: Path | None = None,
     data: Path | None = None,
     out: Path | None = None,
@@ -91,6 +93,8 @@ def report(
 
     Args:
         run: the run's folder.
+        weights: instead of a run, weights that `test --weights` has tested: a file, or a name.
+        recipe: of the weights of a file.
         against: a second tested run of the same samples: settings, paired difference with its
             interval, classes, curves over each other.
         data: the store. Default: the one it was trained on.
@@ -101,9 +105,10 @@ def report(
     from msg3d_lab.reporting import write_report
     from msg3d_lab.training import open_run
 
+    tested = chosen_run(run, weights=weights, recipe=recipe)
     second = open_run(against) if against is not None else None
     store = open_store(data) if data is not None else None
-    print(f"Report: {write_report(open_run(run), out=out, store=store, against=second)}")
+    print(f"Report: {write_report(tested, out=out, store=store, against=second)}")
 
 
 def scores(
@@ -151,18 +156,25 @@ def scores(
         print(f"Note: {note}")
 
 
-def record(run: Positional[Path], table: Path = Path("data/results.csv")) -> None:
+def record(
+    run: Positional[Path | None] = None,
+    weights: str | None = None,
+    recipe: str | None = None,
+    table: Path = Path("data/results.csv"),
+) -> None:
     """Append a tested run to the table of recorded results.
 
     Args:
         run: the run's folder.
+        weights: instead of a run, weights that `test --weights` has tested: a file, or a name.
+        recipe: of the weights of a file.
         table: the table.
     """
     from msg3d_lab.reporting import record_result
-    from msg3d_lab.training import open_run
 
-    rows = len(record_result(open_run(run), table))
-    print(f"{table}: row {rows} is {run}")
+    tested = chosen_run(run, weights=weights, recipe=recipe)
+    rows = len(record_result(tested, table))
+    print(f"{table}: row {rows} is {tested.path}")
 
 
 def convert(

@@ -137,7 +137,12 @@ def test_the_command(checkpoint, recipe, store, tmp_path, monkeypatch, capsys):
     assert "ntu60" in capsys.readouterr().out
     (folder,) = (tmp_path / "runs/weights").iterdir()
     assert (folder / "scores.parquet").is_file()
+    (folder / "report.html").unlink()
+    chosen = words[1:5]
+    main(["report", *chosen, "--data", str(store.path)])
     assert (folder / "report.html").is_file()
+    main(["record", *chosen, "--table", "results.csv"])
+    assert (tmp_path / "results.csv").read_text().count("\n") == 2
     for words in (["test"], ["test", str(folder), "--weights", str(checkpoint)]):
         with pytest.raises(SystemExit):
             main(words)
