@@ -236,14 +236,6 @@ def _reconstruct(subtype: Any, shape: Any, typecode: Any) -> _Array:
     return _Array()
 
 
-def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
-    return _Array(_view(data, dtype, shape, order))
-
-
-def _scalar(dtype: Any, data: Any) -> Any:
-    return _view(data, dtype, (), "C").item()
-
-
 def _not_callable(*args: Any) -> Any:
     raise _RefusedError("the pickle calls numpy.ndarray")
 
@@ -285,8 +277,8 @@ _NUMPY = {
         for core in ("core", "_core")  # before and after NumPy 2
         for module, name, function in (
             ("multiarray", "_reconstruct", _reconstruct),
-            ("multiarray", "scalar", _scalar),
-            ("numeric", "_frombuffer", _from_buffer),
+            ("multiarray", "scalar", lambda dtype, data: _view(data, dtype, (), "C").item()),
+            ("numeric", "_frombuffer", lambda *args: _Array(_view(*args))),
         )
     },
 }

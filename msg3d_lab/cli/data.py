@@ -113,12 +113,11 @@ def check(
         channels: what the channels of arrays are, as for `data import`.
     """
     from msg3d_lab.data.checks import check_path, explain_problems
-    from msg3d_lab.data.formats.own.layouts import find_layout
 
     problems = check_path(
         source,
         dataset=dataset,
-        layout=find_layout(layout) if layout is not None else None,
+        layout=layout,
         labels=labels,
         image_size=image_size,
         channels=channels,
@@ -145,7 +144,7 @@ def download(name: Positional[str | None] = None, folder: Path = Path("data")) -
         print("To download:", ", ".join(library.SOURCES))
         print("With a guide:", ", ".join(library.GUIDES))
     elif name in library.GUIDES:
-        print(library.guide(name))
+        print(library.GUIDES[name])
     else:
         path = library.download_dataset(name, folder=folder)
         dataset = library.SOURCES[name].dataset

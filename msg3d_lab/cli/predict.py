@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as json_format
 import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,7 +63,7 @@ def predict(
     """
     from msg3d_lab.allocator import tune_allocator
     from msg3d_lab.files import write_aside
-    from msg3d_lab.inference import Predictor
+    from msg3d_lab.inference import Predictor, read_recordings
 
     if weights is not None and run is not None:
         files, run = (Path(run), *files), None
@@ -87,7 +86,12 @@ def predict(
     failed: list[str] = []
     for path in files:
         try:
-            for recording in _recordings(predictor, path):
+            for recording in read_recordings(
+                path,
+                skeleton=predictor.skeleton,
+                num_persons=predictor.num_persons,
+                bodies=predictor.preparation.bodies,
+            ):
                 size = recording.image_size or image_size
                 if windows:
                     found = predictor.windows(
@@ -128,17 +132,6 @@ def _draw_timeline(curves: ClassCurves, name: str, path: Path) -> None:
     drawn = viz.timeline_figure(curves.table(), curves.segments(), title=name)
     ending = path.suffix.removeprefix(".") or "png"
     viz.save_figure(drawn, path, formats=(ending,), overwrite=True)
-
-
-def _recordings(predictor: Predictor, path: Path) -> Iterator[Recording]:
-    from msg3d_lab.inference import read_recordings
-
-    return read_recordings(
-        path,
-        skeleton=predictor.skeleton,
-        num_persons=predictor.num_persons,
-        bodies=predictor.preparation.bodies,
-    )
 
 
 def _answer_stream(

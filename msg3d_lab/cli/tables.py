@@ -121,7 +121,9 @@ def results(
     if table in ("all", "project"):
         tables |= reporting.project_tables(theirs, known)
     if table == "project" and format == "csv":
-        tables = {"": _stack(tables)}
+        import pandas as pd
+
+        tables = {"": pd.concat([t.assign(table=title) for title, t in tables.items()])}
     if table in ("all", "overview"):
         tables["Streams and fusions, top-1 %"] = reporting.streams_overview(streams)
     if table in ("all", "streams"):
@@ -173,10 +175,3 @@ def _parse_weights(text: str | None) -> Sequence[float] | None:
         return [float(word) for word in text.split(",")]
     except ValueError:
         raise ValueError(f'expected weights like 2,2,1,1 or "streams", found {text!r}') from None
-
-
-def _stack(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the tables as one, each row with its title."""
-    import pandas as pd
-
-    return pd.concat([table.assign(table=title) for title, table in tables.items()])

@@ -78,21 +78,6 @@ GUIDES: Mapping[str, str] = {
 }
 
 
-def guide(name: str) -> str:
-    """Tell how to get and import a data set, step by step.
-
-    Raises:
-        ValueError: unknown name.
-    """
-    if name in GUIDES:
-        return GUIDES[name]
-    source = _source(name)
-    return (
-        f"  1. msg3d-lab data download {name}\n"
-        f"  2. msg3d-lab data import data/{source.file} --dataset {source.dataset}"
-    )
-
-
 def download_dataset(name: str, *, folder: str | Path = "data", progress: bool = True) -> Path:
     """Download a file of `SOURCES`, or resume its download; check the file if it is there already.
 
@@ -111,15 +96,11 @@ def download_dataset(name: str, *, folder: str | Path = "data", progress: bool =
     """
     if name in GUIDES:
         raise ValueError(f"{name} is to be downloaded by hand. {GUIDES[name]}")
-    source = _source(name)
-    target = Path(folder) / source.file
-    return fetch_file(target, source.addresses, kind="pickle", progress=progress)
-
-
-def _source(name: str) -> Source:
     if name not in SOURCES:
         raise ValueError(
             f"unknown data set {name!r}: {', '.join(SOURCES)} can be downloaded, and there are "
             f"guides to {', '.join(GUIDES)}"
         )
-    return SOURCES[name]
+    source = SOURCES[name]
+    target = Path(folder) / source.file
+    return fetch_file(target, source.addresses, kind="pickle", progress=progress)

@@ -111,7 +111,7 @@ class Augment:
                 raise ValueError(f"expected {name}: {expected}, found {getattr(self, name)}")
 
     def check(self, skeleton: Skeleton, *, dimensions: int) -> None:
-        """Raise ValueError if clips of a layout cannot be augmented like this.
+        """Check that clips of a layout can be augmented like this.
 
         Raises:
             ValueError: 2D clips rotated out of their plane, or a flip where the layout has no pairs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def check_path(
     path: str | Path,
     *,
     dataset: str | None = None,
-    layout: Skeleton | None = None,
+    layout: Skeleton | str | Path | None = None,
     labels: str | Path | None = None,
     image_size: tuple[int, int] | None = None,
     channels: str | None = None,
@@ -61,14 +60,14 @@ def check_path(
             )
         return check_store(open_store(path), progress=progress)
     own = OwnData(layout=layout, labels=labels, image_size=image_size, channels=channels)
-    importer = registry.detect_format(path)
-    if importer is None or (layout is not None and "layout" not in importer.options):
-        if layout is None:
+    skeleton, importer = own.skeleton, registry.detect_format(path)
+    if importer is None or (skeleton is not None and "layout" not in importer.options):
+        if skeleton is None:
             raise ValueError(
                 f"{path} is neither a store nor of a format of the field: for your own recordings "
                 "give their layout (--layout)"
             )
-        return check_source(path, layout, replace(own, layout=None), progress=progress)
+        return check_source(path, skeleton, own, progress=progress)
     if dataset is None:
         names = [known.name for known in importer.datasets]
         if not importer.own and len(names) > 1:

@@ -225,23 +225,10 @@ def cut_repetition(clip: np.ndarray) -> np.ndarray:
 
 
 def _period(frames: np.ndarray) -> int:
-    """The smallest L with frames[L:] == frames[:-L]; T if there is none.
-
-    By the borders of Knuth, Morris and Pratt: the longest proper beginning of a text that is also
-    its end, found in linear time, has length T - L.
-    """
-    flat = np.ascontiguousarray(frames).reshape(len(frames), -1)
-    rows = flat.view(np.dtype((np.void, flat.strides[0])))[:, 0]
-    if not (rows[1:] == rows[0]).any():
-        return len(rows)
-    text = np.unique(rows, return_inverse=True)[1].tolist()
-    border = [0]
-    for value in text[1:]:
-        k = border[-1]
-        while k and value != text[k]:
-            k = border[k - 1]
-        border.append(k + 1 if value == text[k] else 0)
-    return len(text) - border[-1]
+    """The smallest L with frames[L:] == frames[:-L]; T if there is none."""
+    rows = np.ascontiguousarray(frames).reshape(len(frames), -1).view(np.uint8)
+    starts = np.flatnonzero((rows == rows[0]).all(axis=1)).tolist()[1:]
+    return next((L for L in starts if np.array_equal(rows[L:], rows[:-L])), len(rows))
 
 
 IMPORTER = Importer(
