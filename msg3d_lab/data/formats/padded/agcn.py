@@ -228,7 +228,8 @@ def _period(frames: np.ndarray) -> int:
     """The smallest L with frames[L:] == frames[:-L]; T if there is none."""
     rows = np.ascontiguousarray(frames).reshape(len(frames), -1).view(np.uint8)
     starts = np.flatnonzero((rows == rows[0]).all(axis=1)).tolist()[1:]
-    return next((L for L in starts if np.array_equal(rows[L:], rows[:-L])), len(rows))
+    same = (start for start in starts if np.array_equal(rows[start:], rows[:-start]))
+    return next(same, len(rows))
 
 
 IMPORTER = Importer(
