@@ -91,10 +91,10 @@ def load_torch(path: str | Path) -> Any:
 
 
 def load_npy(file: str | Path | IO[bytes], *, memory_map: bool = False) -> Any:
-    """Read an array from an .npy file with `numpy.load(allow_pickle=False)`.
+    """Read an array from an .npy file with `numpy.lib.format`; Python objects are refused.
 
     Args:
-        file: the file's path, or the open file.
+        file: the file's path, or the open file, which is closed.
         memory_map: whether to map the file, given by path, instead of reading it: read-only.
 
     Raises:
@@ -104,9 +104,10 @@ def load_npy(file: str | Path | IO[bytes], *, memory_map: bool = False) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about headers that Python 2 wrote
-            found = np.load(file, mmap_mode="r" if memory_map else None, allow_pickle=False)
-        if not isinstance(found, np.ndarray):
-            raise ValueError("it is a zip")
+            if memory_map:
+                return np.lib.format.open_memmap(str(file), mode="r")
+            with Path(file).open("rb") if isinstance(file, (str, Path)) else file as stream:
+                return np.lib.format.read_array(stream, allow_pickle=False)
     except OSError:
         raise
     except Exception as error:  # NumPy reads the header as Python, and fails in as many ways
@@ -115,7 +116,6 @@ def load_npy(file: str | Path | IO[bytes], *, memory_map: bool = False) -> Any:
             f"{where} is not an .npy file of numbers, or it is cut short or damaged "
             f"({error!s:.200}): get it again"
         ) from error
-    return found
 
 
 def _load_torch(file: IO[bytes]) -> Any:
