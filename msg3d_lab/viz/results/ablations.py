@@ -94,7 +94,7 @@ def forest_plot(table: pd.DataFrame, *, title: str | None = None, ax: Axes | Non
         [f"{mean:+.1f}".replace("-", "−"), _p_text(p), _p_text(corrected)]
         for mean, p, corrected in zip(difference, rows["p"], rows["p_holm"], strict=True)
     ]
-    columns_at = (1.02, 1.1, 1.2)
+    columns_at = (1.02, 1.14, 1.25)
     for text, at in zip(("diff.", "p", "Holm"), columns_at, strict=True):
         write_beside(ax, text, (at, count - 0.35), size=8, color=MUTED, coordinates=beside)
     for place, row in zip(places, texts, strict=True):
