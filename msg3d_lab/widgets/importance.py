@@ -268,10 +268,9 @@ class ImportanceExplorer(PlayerWidget):
         return pd.DataFrame(values, index=joints, columns=spans), title
 
     def figure(self) -> Figure:
-        """Return the heatmap of joints and time, as shares of the importance."""
+        """Return the heatmap of joints and time."""
         table, title = self._table()
-        share = table / max(float(table.abs().to_numpy().sum()), 1e-12)
-        figure = cast(Figure, joint_time_heatmap(share).figure)
+        figure = cast(Figure, joint_time_heatmap(table, unit="importance (logit)").figure)
         plt.close(figure)
         add_figure_title(figure, title, size=10)
         return figure

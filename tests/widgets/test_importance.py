@@ -38,7 +38,10 @@ def test_what_is_chosen_is_computed_as_explain_does(explorer, toy_run, toy_store
     assert result["record"]["limit"] == pytest.approx(np.abs(values).max(), abs=1e-4)
     assert explorer.progress == ""
     assert "occlusion for right up" in explorer.describe()
-    assert explorer.figure().axes
+    heatmap, colors = explorer.figure().axes
+    drawn = heatmap.collections[0].get_array()
+    np.testing.assert_allclose(np.ravel(drawn), values, atol=1e-6)
+    assert colors.get_ylabel() == "importance (logit)"
     assert toy_store.ids[37] in explorer.data["clips"][1]
 
 

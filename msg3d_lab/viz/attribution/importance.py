@@ -61,6 +61,7 @@ def joint_time_heatmap(
     table: pd.DataFrame,
     *,
     planted: np.ndarray | None = None,
+    unit: str = SHARE,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -69,6 +70,7 @@ def joint_time_heatmap(
     Args:
         table: joints x time segments, such as `explain.patterns.joint_time` returns.
         planted: bool, of the table's shape: cells known to carry the action get a dot.
+        unit: what the values are, beside their colours.
     """
     cmap, norm = signed_scale(table.to_numpy(dtype=float))
     ax = new_axes(ax, (5.4, 0.19 * len(table) + 1.2))
@@ -82,7 +84,7 @@ def joint_time_heatmap(
     dots = "; dots: planted" if planted is not None else ""
     label = f"frames of the clip, as the network saw it{dots}"
     ax.set(xlabel=label, ylabel="", title=title or "")
-    add_colorbar(cells, ax, SHARE, size=8)
+    add_colorbar(cells, ax, unit, size=8)
     return ax
 
 
