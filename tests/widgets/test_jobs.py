@@ -25,14 +25,14 @@ def ended(job):
 def test_a_job_is_found_again_and_its_error_is_kept(tmp_path):
     job = Job(tmp_path / "run")
     assert (job.running, job.command, job.error) == (False, "", "")
-    job.start(["recipes", "no-such-recipe"])
+    job.start(["data", "download", "nothing"])
     assert Job(tmp_path / "run").pid == job.pid
     with pytest.raises(BlockingIOError, match="stop it first"):
-        Job(tmp_path / "run").start(["recipes"])
+        Job(tmp_path / "run").start(["--help"])
     assert ended(job)
-    assert job.command == "recipes"
-    assert job.error.startswith("unknown recipe 'no-such-recipe'")
-    job.start(["recipes"])
+    assert job.command == "data"
+    assert job.error.startswith("unknown data set 'nothing'")
+    job.start(["--help"])
     assert ended(job)
     assert job.error == ""
     assert not (tmp_path / "run").exists()
