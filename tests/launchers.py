@@ -12,21 +12,22 @@ from contextlib import closing
 from pathlib import Path
 
 PRELOADED = ["msg3d_lab.cli", "msg3d_lab.training", "msg3d_lab.evaluation", "lightning_fabric"]
-PRELOADED += ["pandas"]
+PRELOADED += ["pandas", "scipy.stats"]
 
 
-def start(program, *words, environment=None, output=None):
+def start(program, *words, environment=None, output=None, folder=None):
     """Start a program as `python program words...` would, and return its process.
 
     Args:
         program: a Python file, or the name of a module with a `__main__`.
         words: its arguments.
-        environment: variables to set.
+        environment: variables to set; None takes one away.
         output: a file for what it prints.
+        folder: where it works.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    arguments = (str(program), [str(word) for word in words], environment or {}, output)
+    arguments = (str(program), [str(word) for word in words], environment or {}, output, folder)
     process = context.Process(target=_run, args=arguments)
     process.start()
     return process
@@ -102,10 +103,13 @@ def _srun(rank, count):
     }
 
 
-def _run(program, words, environment, output):
-    for name in [name for name in os.environ if name.startswith(("SLURM_", "MASTER_"))]:
-        del os.environ[name]
-    os.environ.update(environment)
+def _run(program, words, environment, output, folder):
+    unwanted = [name for name in os.environ if name.startswith(("SLURM_", "MASTER_"))]
+    for name in unwanted + [name for name, value in environment.items() if value is None]:
+        os.environ.pop(name, None)
+    os.environ.update({name: value for name, value in environment.items() if value is not None})
+    if folder is not None:
+        os.chdir(folder)
     if output is not None:
         shown = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(shown, 1)

@@ -3,14 +3,17 @@
 import ast
 import re
 import shutil
+import time
 import zipfile
 from pathlib import Path
 
+import launchers
 import matplotlib
 import nbformat
 import numpy as np
 import pytest
 import torch
+from jupyter_client import AsyncKernelManager
 
 import msg3d_lab as lab
 from msg3d_lab.training import recipes
@@ -90,26 +93,50 @@ def test_notebooks_are_found():
     assert NOTEBOOKS
 
 
+class Running(AsyncKernelManager):
+    """The manager of a kernel that is started by somebody else."""
+
+    has_kernel = True
+
+
 @pytest.fixture
-def run_notebook(tmp_path, tmp_path_factory, monkeypatch):
+def run_notebook(tmp_path, tmp_path_factory):
     """Run a notebook with other parameters and return its outputs."""
     import papermill
 
+    environment = {
+        # What notebooks cache goes away with the tests; matplotlib keeps the fonts it found.
+        "MPLCONFIGDIR": matplotlib.get_configdir(),
+        "XDG_CACHE_HOME": str(tmp_path_factory.getbasetemp() / "cache"),
+        # The kernel's figures are its own, not those of a test.
+        "MPLBACKEND": None,
+    }
+
     def run(path, values):
-        copy = tmp_path / path.name
-        papermill.execute_notebook(
-            path, copy, parameters=values, cwd=FOLDER, progress_bar=False, execution_timeout=600
-        )
+        copy, connection = tmp_path / path.name, tmp_path / "kernel.json"
+        kernel = launchers.start(
+            "ipykernel_launcher", "-f", connection, environment=environment, folder=FOLDER,
+            output=tmp_path / "kernel.txt",
+        )  # fmt: skip
+        try:
+            while not connection.is_file():
+                assert kernel.is_alive(), (tmp_path / "kernel.txt").read_text()
+                time.sleep(0.05)
+            manager = Running(owns_kernel=False, connection_file=str(connection))
+            manager.load_connection_file()
+            client = manager.client()
+            manager.client = lambda: client
+            papermill.execute_notebook(
+                path, copy, parameters=values, km=manager, progress_bar=False, execution_timeout=600
+            )
+            client.stop_channels()
+        finally:
+            launchers.finish([kernel], seconds=0)
         outputs = [out for cell in code_cells(copy) for out in cell.outputs]
         assert outputs
         assert not [out.text for out in outputs if "Warning" in out.get("text", "")]
         return outputs
 
-    # What notebooks cache goes away with the tests; matplotlib keeps the fonts it found.
-    monkeypatch.setenv("MPLCONFIGDIR", matplotlib.get_configdir())
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-    # The kernel's figures are its own, not those of a test.
-    monkeypatch.delenv("MPLBACKEND", raising=False)
     return run
 
 

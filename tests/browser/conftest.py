@@ -52,6 +52,7 @@ class Lab:
 
     def __init__(self, folder):
         self.folder = folder
+        self.kernel = None
         self.token = secrets.token_hex(16)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -93,7 +94,9 @@ class Lab:
                 time.sleep(0.3)
 
     def notebook(self, name, *cells):
-        """Write a notebook with these code cells."""
+        """Write a notebook with these code cells; widgets of an earlier one are closed by it."""
+        first = "import ipywidgets; ipywidgets.Widget.close_all()\n" + cells[0]
+        cells = [first, *cells[1:]]
         made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
         made.metadata["kernelspec"] = {
             "display_name": "Python 3",
@@ -102,7 +105,19 @@ class Lab:
         }
         path = self.folder / f"{name}.ipynb"
         nbformat.write(made, path)
+        # All notebooks have one kernel: a new one would import torch again.
+        self.kernel = self.kernel or self._post("kernels", {"name": "python3"})["id"]
+        session = {"path": path.name, "name": path.name, "type": "notebook"}
+        self._post("sessions", {**session, "kernel": {"id": self.kernel}})
         return path
+
+    def _post(self, what, content):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/api/{what}?token={self.token}",
+            json.dumps(content).encode(),
+        )
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
 
     def open(self, page, path):
         """Open a notebook in a tab of its own, without running it."""
