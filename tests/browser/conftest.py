@@ -138,6 +138,14 @@ class Lab:
             page.screenshot(path=self.folder / "unfinished.png", full_page=True)
             pytest.fail(f"cells did not finish: {self.folder / 'unfinished.png'}")
 
+    def save(self, page, path):
+        """Save a notebook, and wait until its outputs are in the file."""
+        page.get_by_role("button", name="Save", exact=False).first.click()
+        end = time.monotonic() + 60
+        while not any(cell["outputs"] for cell in json.loads(path.read_text())["cells"]):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
     def close(self):
         self.process.terminate()
         try:
@@ -167,8 +175,3 @@ def screenshot(request):
             page.screenshot(path=target, full_page=True)
 
     return keep
-
-
-def cell_output(path, number=0):
-    """The outputs of a notebook's code cell, as saved."""
-    return json.loads(Path(path).read_text())["cells"][number]["outputs"]
