@@ -138,13 +138,14 @@ class Lab:
             page.screenshot(path=self.folder / "unfinished.png", full_page=True)
             pytest.fail(f"cells did not finish: {self.folder / 'unfinished.png'}")
 
-    def save(self, page, path):
-        """Save a notebook, and wait until its outputs are in the file."""
-        page.get_by_role("button", name="Save", exact=False).first.click()
-        end = time.monotonic() + 60
-        while not any(cell["outputs"] for cell in json.loads(path.read_text())["cells"]):
-            assert time.monotonic() < end
-            time.sleep(0.1)
+    def save(self, page):
+        """Save the open notebook, and wait until the server has done so."""
+
+        def saved(answer):
+            return answer.request.method == "PUT" and "/api/contents/" in answer.url
+
+        with page.expect_response(saved):
+            page.get_by_role("button", name="Save", exact=False).first.click()
 
     def close(self):
         self.process.terminate()

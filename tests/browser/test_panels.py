@@ -91,7 +91,7 @@ def test_a_run_is_started_watched_stopped_and_resumed(
     page.locator(".monitor").wait_for(state="detached")
     state(page, "training").wait_for(timeout=LONG)
     assert read_activity(run).pid == process
-    jupyter.save(page, notebook)
+    jupyter.save(page)
     page.reload()
     state(page, "training").wait_for(timeout=LONG)
     screenshot(page, "reloaded")
