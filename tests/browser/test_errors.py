@@ -53,6 +53,7 @@ def test_a_matrix_is_filtered_and_its_cells_opened(
     true, said = entries.nth(1).inner_text().split(":")[0].split(" → ")
     assert shown.inner_text().startswith(f"{true} taken for {said}")
     before = page.get_by_text("recognised,").inner_text()
+    assert f" {100 * scores.correct.mean():.1f} % recognised" in before
     page.get_by_label("confidence from").fill("70")
     page.wait_for_function(
         "before => !document.body.innerText.includes(before)", arg=before, timeout=5000

@@ -156,7 +156,7 @@ async function render({ model, el }) {
   };
   const say = () => {
     const [n, right] = tested;
-    setText(summary, n ? `${n} clips, ${percent(right, n)} recognised, ${n - right} mistakes` : "No clip passes these filters.");
+    setText(summary, n ? `${n} clips, ${((100 * right) / n).toFixed(1)} % recognised, ${n - right} mistakes` : "No clip passes these filters.");
     frequent.forEach((item, i) => {
       item.hidden = i >= confusions.length;
       if (item.hidden) return;
