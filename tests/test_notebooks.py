@@ -3,7 +3,6 @@
 import ast
 import re
 import shutil
-import time
 import zipfile
 from pathlib import Path
 
@@ -114,23 +113,19 @@ def run_notebook(tmp_path, tmp_path_factory):
 
     def run(path, values):
         copy, connection = tmp_path / path.name, tmp_path / "kernel.json"
+        manager = Running(owns_kernel=False, connection_file=str(connection))
+        manager.write_connection_file()
+        client = manager.client()
+        manager.client = lambda: client
         kernel = launchers.start(
-            "ipykernel_launcher", "-f", connection, environment=environment, folder=FOLDER,
-            output=tmp_path / "kernel.txt",
-        )  # fmt: skip
+            "ipykernel_launcher", "-f", connection, environment=environment, folder=FOLDER
+        )
         try:
-            while not connection.is_file():
-                assert kernel.is_alive(), (tmp_path / "kernel.txt").read_text()
-                time.sleep(0.05)
-            manager = Running(owns_kernel=False, connection_file=str(connection))
-            manager.load_connection_file()
-            client = manager.client()
-            manager.client = lambda: client
             papermill.execute_notebook(
                 path, copy, parameters=values, km=manager, progress_bar=False, execution_timeout=600
             )
-            client.stop_channels()
         finally:
+            client.stop_channels()
             launchers.finish([kernel], seconds=0)
         outputs = [out for cell in code_cells(copy) for out in cell.outputs]
         assert outputs
