@@ -5,7 +5,10 @@ the site as they do in the repository. Nothing is fetched: notebooks are shown a
 formulas become MathML, and the theme's files are copied into the site.
 """
 
-from typing import Literal
+import os
+import re
+import subprocess
+from typing import Any, Literal
 
 from docutils import nodes
 from latex2mathml.converter import convert
@@ -60,11 +63,39 @@ html_context = {"default_mode": "auto"}
 html_extra_path = ["site"]
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+
+
+def launch_options() -> dict[str, Any]:
+    """The theme's options for the buttons that open a notebook in Binder or Colab.
+
+    They need the repository's address: GitHub Actions names it, and so does a clone's origin.
+    Without an address on GitHub there are no buttons.
+    """
+    repository = os.environ.get("GITHUB_REPOSITORY", "")
+    if not repository:
+        git = ["git", "remote", "get-url", "origin"]
+        origin = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+        found = re.search(r"github\.com[:/]([^/]+/[^/]+?)(\.git)?$", origin)
+        repository = found[1] if found else ""
+    if not repository:
+        return {}
+    return {
+        "repository_url": f"https://github.com/{repository}",
+        "repository_branch": "main",
+        "launch_buttons": {
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+            "notebook_interface": "jupyterlab",
+        },
+    }
+
+
 html_theme_options = {
     "navbar_persistent": [],  # the search field is in the sidebar
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "use_download_button": False,
+    **launch_options(),
 }
 
 

@@ -106,15 +106,16 @@ class Lab:
         path = self.folder / f"{name}.ipynb"
         nbformat.write(made, path)
         # All notebooks have one kernel: a new one would import torch again.
-        self.kernel = self.kernel or self._post("kernels", {"name": "python3"})["id"]
+        self.kernel = self.kernel or self.ask("api/kernels", {"name": "python3"})["id"]
         session = {"path": path.name, "name": path.name, "type": "notebook"}
-        self._post("sessions", {**session, "kernel": {"id": self.kernel}})
+        self.ask("api/sessions", {**session, "kernel": {"id": self.kernel}})
         return path
 
-    def _post(self, what, content):
+    def ask(self, what, content=None):
+        """The server's answer, as JSON; something is posted if there is content."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/api/{what}?token={self.token}",
-            json.dumps(content).encode(),
+            f"http://127.0.0.1:{self.port}/{what}?token={self.token}",
+            content and json.dumps(content).encode(),
         )
         with urllib.request.urlopen(request) as answer:
             return json.load(answer)

@@ -107,3 +107,10 @@ def test_arrays_arrive(page, tmp_path):
     assert arrived == [[2, 3], array.ravel().tolist()]
     assert pack(array > 1)["type"] == "uint8"
     assert pack(np.arange(3))["type"] == "int32"
+
+
+def test_make_lab_keeps_comms_off_subshells(jupyter):
+    """Else buttons reach a subshell that is gone after a reload of the page (jupyterlab 19719)."""
+    name = "@jupyterlab/apputils-extension:kernels-settings"
+    schema = jupyter.ask(f"lab/api/settings/{name}")["schema"]
+    assert schema["properties"]["commsOverSubshells"]["default"] == "disabled"

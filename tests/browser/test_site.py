@@ -1,5 +1,6 @@
-"""The site's pages of notebooks have widgets that move, without a kernel."""
+"""The site's pages of notebooks have widgets that move without a kernel, and say where there is one."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,10 @@ def site(tmp_path):
     for name, value in settings.items():
         command += ["-D", f"{name}={value}"]
     command += [tmp_path / "source", tmp_path / "html"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    address = {"GITHUB_REPOSITORY": "someone/lab"}  # as GitHub Actions says it
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | address
+    )
     assert done.returncode == 0, done.stderr
     return tmp_path / "html/page.html"
 
@@ -51,3 +55,9 @@ def test_explorers_move_on_the_site(page, site, screenshot):
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
     page.locator(".msg3d-live.dark").first.wait_for()
     screenshot(page, "dark")
+    page.get_by_role("button", name="Launch interactive content").click()
+    opened = [link.get_attribute("href") for link in page.locator(".dropdown-launch-buttons a").all()]
+    assert opened == [
+        "https://mybinder.org/v2/gh/someone/lab/main?urlpath=lab/tree/page.ipynb",
+        "https://colab.research.google.com/github/someone/lab/blob/main/page.ipynb",
+    ]
