@@ -74,6 +74,21 @@ def sync(path: str | Path) -> None:
         os.close(descriptor)
 
 
+def write_json(path: str | Path, content: Any) -> None:
+    """Write a JSON file, or replace it as a whole."""
+    with write_aside(path, overwrite=True) as aside:
+        aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a JSON file's content; None if there is no such file, or a damaged one."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
+
+
 def write_parquet(
     table: pa.Table, notes: dict[str, Any], path: str | Path, *, kind: str, overwrite: bool = False
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,7 +140,7 @@ def evaluate(
     batches.indices = indices[left[fabric.global_rank :: fabric.world_size]]
     resumed = f" ({done.sum()} of {len(done)} samples were done)" if done.any() else ""
     scored = [np.zeros(0, dtype=np.int64)]
-    with stop_signal(signal.SIGTERM, signal.SIGINT) as stop:
+    with stop_signal() as stop:
         for logits, _, positions in tqdm(
             predict(model, prefetch(batches), device=fabric.device),
             total=len(batches),

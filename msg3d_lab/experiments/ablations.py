@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,7 +20,7 @@ from msg3d_lab.experiments.grids import Grid
 from msg3d_lab.experiments.plan import PlannedRun, failure_path, read_progress
 from msg3d_lab.experiments.results import COST_FILE, AblationResults, GridOptions
 from msg3d_lab.experiments.workers import Failure, in_processes
-from msg3d_lab.files import write_aside
+from msg3d_lab.files import read_json, write_aside, write_json
 from msg3d_lab.training.distributed.processes import Precision
 from msg3d_lab.training.loop import fit
 from msg3d_lab.training.recipes import Recipe
@@ -91,7 +89,7 @@ def ablate(
 
         threads = max(1, torch.get_num_threads() // max(1, min(jobs, len(tasks))))
         with (
-            stop_signal(signal.SIGTERM, signal.SIGINT) as stop,
+            stop_signal() as stop,
             _ProgressBar(results, enabled=progress) as bar,
         ):
 
@@ -174,8 +172,7 @@ def train_and_test(
         )  # fmt: skip
     cost = dataclasses.asdict(network_cost(run.model(), clip_len=recipe.data.clip_len))
     del cost["parts"]
-    with write_aside(path / COST_FILE, overwrite=True) as aside:
-        aside.write_text(json.dumps(cost, indent=2) + "\n", encoding="utf-8")
+    write_json(path / COST_FILE, cost)
     evaluate(run, data=data, device=device, progress=False)
 
 
@@ -242,11 +239,10 @@ class _ProgressBar:
         (self._folder / GRID_PROGRESS).unlink(missing_ok=True)
 
     def update(self, running: Sequence[Path]) -> None:
-        """Count the finished epochs of the running ones, and the steps of the epoch they are in."""
+        """Count the steps of the running ones."""
         for path in running:
-            fraction = _count_epochs(path / "metrics.csv") / self._epochs[path]
-            fraction = max(fraction, _fraction_of_steps(path / PROGRESS))
-            self._fraction[path] = max(self._fraction[path], min(fraction, 1.0))
+            if now := read_json(path / PROGRESS):
+                self._fraction[path] = max(self._fraction[path], now["step"] / now["steps"])
         self._show()
         if time.monotonic() - self._written >= _SECONDS:
             self._write(running)
@@ -262,11 +258,8 @@ class _ProgressBar:
             "started": self._started,
             "time": time.time(),
         }
-        with (
-            suppress(OSError),
-            write_aside(self._folder / GRID_PROGRESS, overwrite=True) as aside,
-        ):
-            aside.write_text(json.dumps(now), encoding="utf-8")
+        with suppress(OSError):
+            write_json(self._folder / GRID_PROGRESS, now)
 
     def finish(self, path: Path, failure: Failure | None) -> None:
         """Count a run as ended; the rest of a failed one is taken off the total."""
@@ -284,23 +277,6 @@ class _ProgressBar:
     def _show(self) -> None:
         self._bar.total, self._bar.n = sum(self._cost.values()), self._done()
         self._bar.set_description(f"{self._name} {len(self._ended)}/{len(self._cost)} runs")
-
-
-def _count_epochs(path: Path) -> int:
-    """Return the number of rows of a metrics.csv, which is only ever replaced as a whole."""
-    try:
-        return max(0, len(path.read_text(encoding="utf-8").splitlines()) - 1)
-    except FileNotFoundError:
-        return 0
-
-
-def _fraction_of_steps(path: Path) -> float:
-    """Return which part of its steps a training has done, by its progress.json; 0 if unknown."""
-    try:
-        now = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return 0.0
-    return float(now["step"] / now["steps"])
 
 
 def _run_cost(recipe: Recipe, store: Store) -> float:

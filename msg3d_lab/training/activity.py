@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from msg3d_lab.files import lock_holder
+from msg3d_lab.files import lock_holder, read_json
 from msg3d_lab.training.runs import LOCK, PROGRESS, Run
 
 State = Literal["missing", "training", "stopped", "trained", "tested"]
@@ -56,7 +55,7 @@ def read_activity(path: str | Path) -> Activity:
     run = Run(Path(path))
     if not (run.path / "recipe.yaml").is_file():
         return Activity("missing")
-    progress = _read_progress(run.path / PROGRESS)
+    progress = read_json(run.path / PROGRESS)
     holder = lock_holder(run.path / LOCK) or _far_holder(run.path, progress)
     if holder:
         return Activity("training", holder, progress)
@@ -80,14 +79,6 @@ def last_lines(path: str | Path, number: int) -> list[str]:
         return []
     lines = (line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n"))
     return [line for line in lines if line][-number:]
-
-
-def _read_progress(path: Path) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found
 
 
 def _far_holder(path: Path, progress: dict[str, Any] | None) -> str:

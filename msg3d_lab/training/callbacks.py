@@ -12,10 +12,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msg3d_lab.training.progress import SECONDS
 from msg3d_lab.training.runs import Run
 from msg3d_lab.training.state import TrainState
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 Callback = Callable[["pd.DataFrame"], object]
 
 log = logging.getLogger(__name__)
-
-_SECONDS = 2.0  # between two reports within an epoch: reading a GPU's sums waits for the GPU
 
 
 class CallbackList:
@@ -60,24 +59,11 @@ class CallbackList:
         self._call("start", run)
 
     def step(self, state: TrainState, *, steps_per_epoch: int) -> None:
-        """Report the epoch so far, if the last report was some time ago.
-
-        The row has `epoch` (2.5 in the middle of the third), `lr`, `train_loss`, `train_top1` and
-        `clips_per_s`, of the first process's clips.
-        """
+        """Report `TrainState.so_far`, if the last report was some time ago."""
         now = time.monotonic()
-        if not self._callbacks or now - self._reported_at < _SECONDS or not state.seen:
-            return
-        self._reported_at = now
-        loss, correct = (state.sums / state.seen).tolist()
-        row = {
-            "epoch": state.epoch + state.step / steps_per_epoch,
-            "lr": state.lr,
-            "train_loss": loss,
-            "train_top1": correct,
-            "clips_per_s": state.seen / max(now - state.epoch_clock, 1e-9),
-        }
-        self._call("progress", row)
+        if self._callbacks and now - self._reported_at >= SECONDS and state.seen:
+            self._reported_at = now
+            self._call("progress", state.so_far(steps_per_epoch))
 
     def epoch(self, rows: Sequence[Mapping[Any, Any]]) -> None:
         """Pass on the rows so far."""
@@ -115,10 +101,8 @@ class CallbackList:
 class TensorBoard:
     """Writes a run's metrics for TensorBoard after each epoch.
 
-    Use it as `fit(..., callbacks=[TensorBoard()])`. A resumed run continues its curves. If they
-    differ from the run's metrics (it went back to an older checkpoint, or another run wrote into
-    the folder), they are written again from the first epoch that differs, and TensorBoard is told
-    to forget what was there.
+    Use it as `fit(..., callbacks=[TensorBoard()])`. A resumed run writes all its epochs again, and
+    TensorBoard is told to forget what was in the folder.
 
     Args:
         path: the folder. Default: `tensorboard` in the run's folder, so that
@@ -146,14 +130,12 @@ class TensorBoard:
             raise ValueError("no folder to write to: give TensorBoard a path, or pass it to fit")
         rows = metrics.to_dict("records")
         if self._writer is None:
-            self._written = _epochs_written(self._path, rows)
-        if self._written == len(rows):
-            return
-        if self._writer is None:
-            self._writer = _summary_writer()(self._path, purge_step=rows[self._written]["epoch"])
+            self._writer = _summary_writer()(self._path, purge_step=rows[0]["epoch"])
+            self._written = 0
         for row in rows[self._written :]:
-            for tag, value in _scalars(row):
-                self._writer.add_scalar(tag, value, row["epoch"])
+            for name, tag in _TAGS.items():
+                if math.isfinite(row.get(name, math.nan)):  # else it was not evaluated
+                    self._writer.add_scalar(tag, row[name], row["epoch"])
         self._written = len(rows)
         self._writer.flush()
 
@@ -174,36 +156,6 @@ _TAGS = {
     "lr": "learning_rate",
     "clips_per_s": "clips_per_s",
 }
-
-
-def _scalars(row: Mapping[Any, Any]) -> Iterator[tuple[str, float]]:
-    """The values of an epoch by their tags; none for held-out clips that were not evaluated."""
-    for name, tag in _TAGS.items():
-        if math.isfinite(row.get(name, math.nan)):
-            yield tag, row[name]
-
-
-def _epochs_written(path: Path, rows: Sequence[Mapping[Any, Any]]) -> int:
-    """How many of these rows, from the first on, a folder's curves have."""
-    if not path.is_dir():
-        return 0
-    from tensorboard.backend.event_processing import (  # type: ignore[import-untyped]
-        event_accumulator,
-    )
-
-    events = event_accumulator.EventAccumulator(str(path), size_guidance={"scalars": 0})
-    events.Reload()
-    found = {
-        (tag, event.step): event.value
-        for tag in events.Tags()["scalars"]
-        for event in events.Scalars(tag)
-    }
-    for count, row in enumerate(rows):
-        for tag, value in _scalars(row):
-            written = found.get((tag, row["epoch"]), math.nan)
-            if not math.isclose(written, value, rel_tol=1e-6):  # float32
-                return count
-    return len(rows)
 
 
 def _summary_writer() -> Any:

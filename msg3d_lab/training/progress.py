@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -10,29 +9,27 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm.auto import tqdm
 
-from msg3d_lab.files import write_aside
+from msg3d_lab.files import write_json
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import LOG, PROGRESS
+from msg3d_lab.training.state import TrainState
 
 log = logging.getLogger(__name__)
 
-_SECONDS = 2.0  # between two writes of progress.json: reading a GPU's sums waits for the GPU
+SECONDS = 2.0  # between two reports within an epoch: reading a GPU's sums waits for the GPU
 
 
 class Progress:
     """One bar over all epochs, so that its ETA is the run's; not enabled, lines go to the log.
 
     In the run's folder progress.json says where training is, until it has finished: `step` of
-    `steps`, `first_step` of this sitting, `epoch` (2.5 in the middle of the third), `train_loss`,
-    `train_top1` and `clips_per_s` of the epoch so far, `started` and `time` (seconds since 1970).
+    `steps`, `first_step` of this sitting, the row of `TrainState.so_far`, `started` and `time`
+    (seconds since 1970).
     What is said is also in training.log. If they cannot be written, training goes on without.
 
     Args:
-        recipe: whose training.
-        steps_per_epoch: the number of steps of an epoch.
         done: steps done before.
         enabled: whether to show the bar.
         folder: of the run; None: nothing is written.
@@ -48,7 +45,7 @@ class Progress:
         folder: Path | None,
     ) -> None:
         self._folder, self._steps_per_epoch = folder, steps_per_epoch
-        self._first, self._step, self._started = done, done, time.time()
+        self._first, self._started = done, time.time()
         self._written = -math.inf
         self._name, self._epochs = recipe.name, recipe.training.epochs
         self._held_out = recipe.held_out
@@ -87,43 +84,33 @@ class Progress:
         if epoch < self._epochs:
             self._bar.set_description(f"{self._name} epoch {epoch + 1}/{self._epochs}")
 
-    def step(self, sums: torch.Tensor, seen: int, *, seconds: float) -> None:
-        """Count a step. Sums, clips and seconds are those of the epoch so far.
+    def step(self, state: TrainState) -> None:
+        """Count a step.
 
         Numbers are read from the device only when the bar is drawn or progress.json written.
         """
-        self._step += 1
         drawn = self._bar.update()
-        due = self._folder is not None and time.monotonic() - self._written >= _SECONDS
-        if not seen or not (drawn or due):
+        due = self._folder is not None and time.monotonic() - self._written >= SECONDS
+        if not state.seen or not (drawn or due):
             return
-        loss, correct = (sums / seen).tolist()
+        row = state.so_far(self._steps_per_epoch)
         if drawn:
             self._bar.set_postfix_str(
-                f"loss {loss:.3f}, top-1 {100 * correct:.1f} %, {seen / seconds:.0f} clips/s"
+                f"loss {row['train_loss']:.3f}, top-1 {100 * row['train_top1']:.1f} %, "
+                f"{row['clips_per_s']:.0f} clips/s"
             )
-        if due:
-            self._write(loss, correct, clips_per_s=seen / max(seconds, 1e-9))
-
-    def _write(self, loss: float, correct: float, *, clips_per_s: float) -> None:
-        self._written = time.monotonic()
-        now = {
-            "step": self._step,
-            "steps": self._epochs * self._steps_per_epoch,
-            "first_step": self._first,
-            "epoch": self._step / self._steps_per_epoch,
-            "train_loss": loss,
-            "train_top1": correct,
-            "clips_per_s": clips_per_s,
-            "started": self._started,
-            "time": time.time(),
-        }
-        if self._folder is not None:
-            with (
-                suppress(OSError),
-                write_aside(self._folder / PROGRESS, overwrite=True) as aside,
-            ):
-                aside.write_text(json.dumps(now), encoding="utf-8")
+        if due and self._folder is not None:
+            self._written = time.monotonic()
+            now = {
+                "step": state.epoch * self._steps_per_epoch + state.step,
+                "steps": self._epochs * self._steps_per_epoch,
+                "first_step": self._first,
+                **row,
+                "started": self._started,
+                "time": time.time(),
+            }
+            with suppress(OSError):
+                write_json(self._folder / PROGRESS, now)
 
     def finish_epoch(self, row: dict[str, Any]) -> None:
         """Print a line about the epoch above the bar."""

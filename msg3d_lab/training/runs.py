@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msg3d_lab.data.store import Store, open_store
-from msg3d_lab.files import write_aside
+from msg3d_lab.files import write_aside, write_json
 from msg3d_lab.model import MSG3D, load_model, save_model
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
@@ -140,8 +140,7 @@ class Run:
 
     def write_environment(self, facts: Mapping[str, Any]) -> None:
         """Replace environment.json."""
-        with write_aside(self.path / "environment.json", overwrite=True) as aside:
-            aside.write_text(json.dumps(dict(facts), indent=2) + "\n", encoding="utf-8")
+        write_json(self.path / "environment.json", dict(facts))
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace metrics.csv."""
@@ -193,8 +192,6 @@ def create_run(
     """Make a new run folder, complete or not at all.
 
     Args:
-        path: the folder.
-        recipe: its recipe.
         environment: what environment.json says.
         model: its weights, for a run that is not to be trained.
         initial: the tensors of its initial weights: init.csv.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -76,7 +75,7 @@ class Session:
         self.run, self._fabric = Run(self.path), self.state.fabric
         self._callbacks = CallbackList(self.callbacks, enabled=first)
         self._show = self.progress and first
-        self._store_watch, self._stack = StoreWatch(self.store), ExitStack()
+        self._stack = ExitStack()
         self._finished_before = False
 
     def __enter__(self) -> Session:
@@ -94,9 +93,9 @@ class Session:
             self._finished_before = True
             self._callbacks.report(old)
             return self
-        run_on_all_ranks(fabric, self._store_watch.check)
+        run_on_all_ranks(fabric, lambda: check_unchanged(self.store))
         with ExitStack() as stack:  # undone if something fails in this block
-            self._stop = stack.enter_context(stop_signal(signal.SIGTERM, signal.SIGINT))
+            self._stop = stack.enter_context(stop_signal())
             run_on_all_ranks(fabric, lambda: self._take_folder(old, environment, stack), first=True)
             notes = self._restore()
             done = state.epoch * self.steps_per_epoch + state.step
@@ -143,7 +142,7 @@ class Session:
         """Check that nobody wants to stop and that the store is still there."""
         if any(any_process(self._fabric, self._stop.is_set())):
             self._save_and_stop()
-        run_on_all_ranks(self._fabric, self._store_watch.check)
+        run_on_all_ranks(self._fabric, lambda: check_unchanged(self.store))
         self._bar.start_epoch(self.state.epoch)
 
     def after_step(self, batch: Batch, result: StepResult) -> None:
@@ -164,7 +163,7 @@ class Session:
             state.skipped_in_a_row += 1
             self._handle_nan(batch, result)
         state.step += 1
-        self._bar.step(state.sums, state.seen, seconds=time.monotonic() - state.epoch_clock)
+        self._bar.step(state)
         self._callbacks.step(state, steps_per_epoch=self.steps_per_epoch)
         # All processes do the same, or some would write and the others train on.
         late = time.monotonic() - self._saved_at >= 60 * self.checkpoint_minutes
@@ -200,7 +199,7 @@ class Session:
             return
         if self.state.epoch == self._first_epoch:  # killed before the callbacks saw the last epoch
             self._callbacks.epoch(self.state.rows)
-        run_on_all_ranks(self._fabric, self._store_watch.check)
+        run_on_all_ranks(self._fabric, lambda: check_unchanged(self.store))
         run_on_all_ranks(self._fabric, self._write_weights, first=True)
 
     def _take_folder(self, old: Run | None, environment: dict[str, Any], stack: ExitStack) -> None:
@@ -301,40 +300,22 @@ class Session:
         self._bar.note(f"finished: the weights of epoch {kept} are kept")
 
 
-class StoreWatch:
-    """Notices that a store was removed or replaced while it is in use.
+def check_unchanged(store: Store) -> None:
+    """Refuse to go on with a store that was removed or replaced while it is in use.
 
     Training itself would not notice: it has the file open. But the run folder would then name data
     that no longer exist.
     """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._stamp: Sequence[int] | None = None
-
-    def check(self) -> None:
-        """Compare the file's date and size, and its fingerprint if these have changed.
-
-        Raises:
-            FileNotFoundError: the store was removed.
-            ValueError: the store was replaced by another one.
-        """
-        path = self._store.path
-        try:
-            facts = path.stat()
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f"the store {path} was removed while it was in use: put it back, then go on with "
-                "--resume (resume=True)"
-            ) from None
-        stamp = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
-        if stamp == self._stamp:
-            return
-        found = open_store(path).fingerprint
-        if found != self._store.fingerprint:
-            raise ValueError(
-                f"the store {path} was changed while it was in use: its fingerprint was "
-                f"{self._store.fingerprint} and is {found} now. Put the old one back, then go on "
-                "with --resume (resume=True), or start a new run"
-            )
-        self._stamp = stamp
+    try:
+        found = open_store(store.path).fingerprint
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"the store {store.path} was removed while it was in use: put it back, then go on with "
+            "--resume (resume=True)"
+        ) from None
+    if found != store.fingerprint:
+        raise ValueError(
+            f"the store {store.path} was changed while it was in use: its fingerprint was "
+            f"{store.fingerprint} and is {found} now. Put the old one back, then go on with "
+            "--resume (resume=True), or start a new run"
+        )

@@ -80,11 +80,11 @@ class StopSignal:
 
 
 @contextmanager
-def stop_signal(*numbers: signal.Signals) -> Iterator[StopSignal]:
-    """Note signals within the block instead of ending the process.
+def stop_signal() -> Iterator[StopSignal]:
+    """Note SIGTERM and SIGINT within the block instead of ending the process.
 
-    The default is SIGTERM. A second SIGINT interrupts at once. Signals that are ignored stay
-    ignored. Only the main thread can listen to signals; in another one nothing is noted.
+    A second SIGINT interrupts at once. Signals that are ignored stay ignored. Only the main thread
+    can listen to signals; in another one nothing is noted.
     """
     stop = StopSignal()
     before = {}
@@ -95,7 +95,7 @@ def stop_signal(*numbers: signal.Signals) -> Iterator[StopSignal]:
         stop.number = stop.number or number
 
     if threading.current_thread() is threading.main_thread():
-        for number in numbers or (signal.SIGTERM,):
+        for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, note)
     try:

@@ -18,7 +18,7 @@ from msg3d_lab.experiments import grids
 from msg3d_lab.experiments.ablations import GRID_PROGRESS
 from msg3d_lab.experiments.plan import PlannedRun, Progress, failure_path, read_progress
 from msg3d_lab.experiments.results import AblationResults, GridOptions
-from msg3d_lab.files import lock_holder
+from msg3d_lab.files import lock_holder, read_json
 from msg3d_lab.training.activity import last_lines, read_activity
 from msg3d_lab.training.runs import LOCK, PROGRESS
 from msg3d_lab.viz.results.ablations import forest_plot
@@ -226,13 +226,10 @@ class AblationBoard(Panel):
 
     def _grid_progress(self) -> dict[str, Any]:
         """Return the ablation's own progress, of any process on this disk; empty if none runs."""
-        try:
-            text = (self._folder / GRID_PROGRESS).read_text(encoding="utf-8")
-            found: dict[str, Any] = json.loads(text)
-        except (OSError, ValueError):
-            return {}
+        found = read_json(self._folder / GRID_PROGRESS)
         # That of a killed process stays.
-        return found if self._job.running or time.time() - found["time"] < 60 else {}
+        fresh = found and (self._job.running or time.time() - found["time"] < 60)
+        return found if found and fresh else {}
 
     def _state(self, states: Sequence[str], *, running: bool) -> str:
         if self._job.running or running:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import signal
@@ -12,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from msg3d_lab.files import locked, write_aside
+from msg3d_lab.files import locked, read_json, write_json
 from msg3d_lab.training.activity import last_lines
 
 
@@ -61,8 +60,7 @@ class Job:
                 "host": platform.node(),
                 "words": list(words),
             }
-            with write_aside(self._record, overwrite=True) as aside:
-                aside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            write_json(self._record, facts)
         # An ended child stays a process until somebody waits for it.
         threading.Thread(target=process.wait, daemon=True).start()
 
@@ -75,9 +73,8 @@ class Job:
     @property
     def pid(self) -> int | None:
         """The number of the process while it runs; a later process of that number is not meant."""
-        try:
-            facts = json.loads(self._record.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        facts = read_json(self._record)
+        if facts is None:
             return None
         pid: int = facts["pid"]
         here = facts["host"] == platform.node()
@@ -92,12 +89,8 @@ class Job:
     @property
     def command(self) -> str:
         """The first word of the command, e.g. "train"; "" if none was started."""
-        try:
-            facts = json.loads(self._record.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return ""
-        words: list[str] = facts["words"]
-        return words[0]
+        facts = read_json(self._record)
+        return str(facts["words"][0]) if facts else ""
 
     @property
     def error(self) -> str:

@@ -24,7 +24,7 @@ from msg3d_lab.training.checkpointing import (
     write_checkpoint,
 )
 from msg3d_lab.training.runs import Run
-from msg3d_lab.training.session import StoreWatch
+from msg3d_lab.training.session import check_unchanged
 from msg3d_lab.training.signals import stop_signal
 
 TIMING = ["seconds", "clips_per_s"]
@@ -437,13 +437,13 @@ def test_folder_that_cannot_be_written_is_an_oserror(small, toy_store, tmp_path)
 # The store.
 
 
-def test_store_watch_notices_another_store(toy_store, tmp_path):
+def test_check_unchanged_notices_another_store(toy_store, tmp_path):
     path = tmp_path / "toy.arrow"
     shutil.copy(toy_store.path, path)
-    watch = StoreWatch(open_store(path))
-    watch.check()
+    store = open_store(path)
+    check_unchanged(store)
     os.utime(path)
-    watch.check()
+    check_unchanged(store)
     other = write_store(
         tmp_path / "other.arrow",
         [toy_store.clip(i) for i in range(5)],
@@ -455,10 +455,10 @@ def test_store_watch_notices_another_store(toy_store, tmp_path):
     )
     other.replace(path)
     with pytest.raises(ValueError, match=r"was changed while it was in use: its fingerprint was"):
-        watch.check()
+        check_unchanged(store)
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"was removed while it was in use: put it back"):
-        watch.check()
+        check_unchanged(store)
 
 
 def test_fit_stops_when_its_store_is_removed(small, toy_store, tmp_path, monkeypatch):
@@ -606,14 +606,14 @@ def test_stop_signal_gives_the_handler_back():
 
 @pytest.mark.usefixtures("ctrl_c")
 def test_stop_signal_leaves_ignored_signals_alone_and_a_second_ctrl_c_interrupts():
-    with stop_signal(signal.SIGINT) as stop:
+    with stop_signal() as stop:
         signal.raise_signal(signal.SIGINT)
         assert isinstance(stop.error("why"), KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with stop_signal(signal.SIGINT) as stop:
+        with stop_signal() as stop:
             signal.raise_signal(signal.SIGINT)
             assert not stop.is_set()
     finally:

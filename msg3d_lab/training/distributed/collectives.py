@@ -54,11 +54,6 @@ def any_process(fabric: Fabric, *flags: bool) -> list[bool]:
     return [count > 0 for count in sum_over_processes(fabric, list(flags))]
 
 
-def mean_over_processes(fabric: Fabric, value: torch.Tensor) -> torch.Tensor:
-    """Return the mean of a tensor over all processes."""
-    return cast(torch.Tensor, fabric.all_reduce(value, reduce_op="mean"))
-
-
 def sum_over_processes(fabric: Fabric, values: list[Any]) -> list[float]:
     """Return the sums of numbers over all processes."""
     mine = torch.tensor([float(v) for v in values], device=fabric.device)
