@@ -43,15 +43,9 @@ def hop_distance(A: np.ndarray) -> np.ndarray:
         >>> hop_distance(np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]]))[0]
         array([0., 1., 2.])
     """
-    edges = _binary(A).astype(np.float32)  # products of booleans are slow
-    distance = np.where(np.eye(len(edges), dtype=bool), 0.0, np.inf)
-    frontier = np.eye(len(edges), dtype=bool)
-    for hop in range(1, len(edges)):
-        frontier = (frontier @ edges > 0) & np.isinf(distance)
-        if not frontier.any():
-            break
-        distance[frontier] = hop
-    return distance
+    from scipy.sparse.csgraph import shortest_path
+
+    return np.asarray(shortest_path(_binary(A), unweighted=True))
 
 
 def hop_shares(A: np.ndarray, distance: np.ndarray) -> np.ndarray:

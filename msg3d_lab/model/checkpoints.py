@@ -94,7 +94,14 @@ def find_checkpoint(path: str | Path) -> Path:
     Raises:
         FileNotFoundError: no such file.
     """
-    return _checkpoint_path(_published_path(path))
+    found = Path(path)
+    if isinstance(path, str) and path in published_weights() and not found.exists():
+        return download_weights(path)
+    if found.is_dir():
+        found = found / "model.safetensors"
+    if not found.is_file():
+        raise FileNotFoundError(f"no checkpoint or run folder at {found}{near_names(str(found))}")
+    return found
 
 
 def save_model(
@@ -107,8 +114,6 @@ def save_model(
     """Write a model in our format; the file alone rebuilds it.
 
     Args:
-        model: any MSG3D.
-        path: the file to write.
         notes: anything JSON can hold, such as label names or the recipe; see `read_notes`.
         overwrite: whether an existing file may be replaced.
 
@@ -136,7 +141,7 @@ def read_notes(path: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is not ours.
     """
-    notes: dict[str, Any] = _read_record(_checkpoint_path(path))["notes"]
+    notes: dict[str, Any] = _read_record(find_checkpoint(path))["notes"]
     return notes
 
 
@@ -147,7 +152,7 @@ def read_arguments(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: no such file.
         ValueError: the file is not ours.
     """
-    arguments: dict[str, Any] = _read_record(_checkpoint_path(path))["arguments"]
+    arguments: dict[str, Any] = _read_record(find_checkpoint(path))["arguments"]
     return {**arguments, "skeleton": Skeleton.from_record(arguments["skeleton"])}
 
 
@@ -158,7 +163,6 @@ def convert(
 
     Args:
         source: any file `load_model` reads.
-        target: the file to write.
         to: "lab", "mmaction2" (pyskl's differs only in the classifier's name) or "author".
         overwrite: whether an existing file may be replaced.
 
@@ -166,9 +170,10 @@ def convert(
         FileExistsError: the target exists.
         ValueError: see `load_model`; or the other side cannot express the model.
     """
+    source = find_checkpoint(source)
     model = load_model(source)
     if to == "lab":
-        own_notes = read_notes(source) if _is_safetensors(_checkpoint_path(source)) else None
+        own_notes = read_notes(source) if _is_safetensors(source) else None
         save_model(model, target, notes=own_notes, overwrite=overwrite)
         return
     _check_expressible(model, to)
@@ -217,22 +222,6 @@ def _check_expressible(model: MSG3D, to: Format) -> None:
 
 def _short(value: Any) -> str:
     return value.label if isinstance(value, Skeleton) else repr(value)
-
-
-def _published_path(path: str | Path) -> str | Path:
-    """The file of published weights; other paths as they are."""
-    if isinstance(path, Path) or path not in published_weights() or Path(path).exists():
-        return path
-    return download_weights(path)
-
-
-def _checkpoint_path(path: str | Path) -> Path:
-    path = Path(path)
-    if path.is_dir():
-        path = path / "model.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint or run folder at {path}{near_names(str(path))}")
-    return path
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -303,26 +292,23 @@ def _from_upstream(
     """Our state dict from theirs; every tensor used, none missing, all shapes right."""
     table = list(upstream.rules(model, dialect=dialect, head=head))
     needed = {name for rule in table for name in rule.theirs}
+    graphs: dict[str, Tensor] = {}
     if dialect == "openmmlab":
-        graphs = {
-            f"{theirs}.A": layer.adjacency.A
-            for _, theirs, layer in upstream.adjacencies(model, prefix="backbone.")
-        }
+        for _, theirs, layer in upstream.adjacencies(model, prefix="backbone."):
+            graphs[f"{theirs}.A"] = layer.adjacency.A
         needed |= {"backbone.A", *graphs}
     _check_names(missing=needed - state.keys(), unused=state.keys() - needed)
-    if dialect == "openmmlab":
-        other = [
-            name
-            for name, A in graphs.items()
-            if state[name].shape != A.shape
-            or not torch.allclose(state[name].transpose(1, 2).float(), A, rtol=0, atol=1e-6)
-        ]
-        if other:
-            raise ValueError(
-                f"{len(other)} adjacencies are not those of {model.skeleton.label}, "
-                f"{model.arguments['normalization']}, {model.arguments['aggregation']}: "
-                f"{_some(other)}"
-            )
+    other = [
+        name
+        for name, A in graphs.items()
+        if state[name].shape != A.shape
+        or not torch.allclose(state[name].transpose(1, 2).float(), A, rtol=0, atol=1e-6)
+    ]
+    if other:
+        raise ValueError(
+            f"{len(other)} adjacencies are not those of {model.skeleton.label}, "
+            f"{model.arguments['normalization']}, {model.arguments['aggregation']}: {_some(other)}"
+        )
     own = {}
     for rule in table:
         try:

@@ -99,7 +99,7 @@ def network_cost(model: MSG3D, *, clip_len: int) -> NetworkCost:
     }
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), _output_shapes(layers) as shapes, counter:
-        network(_noise(network, 1, clip_len))
+        network(noise(network, 1, clip_len))
     by_module = counter.get_flop_counts()
     parts = tuple(
         PartCost(
@@ -128,10 +128,6 @@ def published_form_macs(model: MSG3D, *, clip_len: int) -> tuple[int, int]:
     They aggregate over every scale and window first and project afterwards, for every person. What
     other papers state for MS-G3D is counted on that form, and some count convolutions only. By
     formulas: a graph of n nodes and K scales costs K n n C per step and its projection K C n O.
-
-    Args:
-        model: the network.
-        clip_len: T, frames of a clip.
 
     Returns:
         Multiply-accumulates of convolutions (with the classifier) and of products with graphs.
@@ -170,8 +166,8 @@ def _training_cost(network: MSG3D, *, clip_len: int) -> tuple[int, int]:
     network.train()
     few = 1 if clip_len > 1 else 2  # normalisations refuse a batch of a single value
     with torch.random.fork_rng(devices=[]):  # of dropout
-        macs, kept = _training_step(network, _noise(network, few, clip_len))
-        more_macs, more_kept = _training_step(network, _noise(network, few + 1, clip_len))
+        macs, kept = _training_step(network, noise(network, few, clip_len))
+        more_macs, more_kept = _training_step(network, noise(network, few + 1, clip_len))
     return more_macs - macs, more_kept - kept
 
 
@@ -186,7 +182,8 @@ def _training_step(network: MSG3D, x: Tensor) -> tuple[int, int]:
     return counter.get_total_flops() // 2, kept
 
 
-def _noise(network: MSG3D, clips: int, clip_len: int) -> Tensor:
+def noise(network: MSG3D, clips: int, clip_len: int) -> Tensor:
+    """Return normally distributed clips that a network takes, the same at every call."""
     shape = (clips, network.num_persons, clip_len, network.skeleton.num_joints, network.in_channels)
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 

@@ -6,18 +6,20 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from msg3d_lab.files import write_aside
+from msg3d_lab.model.cost import noise
 from msg3d_lab.model.fused import fuse
 from msg3d_lab.model.msg3d import MSG3D
 
 FACTS = "msg3d_lab"  # the entry of the file's metadata
 _TOLERANCE = 1e-5  # of the largest logit
+_SHAPES = ({0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC},)  # any clips and frames
 
 
 def export_model(
@@ -55,13 +57,12 @@ def export_model(
     if path.suffix not in (".onnx", ".pt2"):
         raise ValueError(f"expected a file name that ends in .onnx or .pt2, found {path}")
     network = fuse(model)
-    shape = (2, model.num_persons, num_frames, model.skeleton.num_joints, model.in_channels)
-    example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    example = noise(model, 2, num_frames)
     write = _write_onnx if path.suffix == ".onnx" else _write_program
     with write_aside(path, overwrite=overwrite) as aside, torch.no_grad():
         run = write(network, example, aside, json.dumps({**facts, "version": 1}))
         for clips, frames in ((1, num_frames), (3, num_frames + 1)):
-            x = torch.randn(clips, shape[1], frames, *shape[3:])
+            x = noise(model, clips, frames)
             expected = network(x)
             worst = float((run(x) - expected).abs().max() / expected.abs().max().clamp(min=1))
             if not worst <= _TOLERANCE:
@@ -72,14 +73,10 @@ def export_model(
     return path
 
 
-def _dynamic_shapes() -> tuple[dict[int, Any]]:
-    return ({0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC},)
-
-
 def _write_program(
     network: MSG3D, example: Tensor, path: Path, facts: str
 ) -> Callable[[Tensor], Tensor]:
-    program = torch.export.export(network, (example,), dynamic_shapes=_dynamic_shapes())
+    program = torch.export.export(network, (example,), dynamic_shapes=_SHAPES)
     with path.open("wb") as file:  # its own check of names wants .pt2
         torch.export.save(program, file, extra_files={FACTS: facts})
     with path.open("rb") as file:
@@ -100,18 +97,16 @@ def _write_onnx(
         ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
-        program = torch.onnx.export(
+        exported = torch.onnx.export(
             network,
             (example,),
             dynamo=True,
-            dynamic_shapes=_dynamic_shapes(),
+            dynamic_shapes=_SHAPES,
             input_names=["x"],
             output_names=["logits"],
             verbose=False,
         )
-    if program is None:
-        raise RuntimeError("torch.onnx.export returned nothing")
-    document = program.model_proto
+    document = cast(torch.onnx.ONNXProgram, exported).model_proto
     onnx.helper.set_model_props(document, {FACTS: facts})
     onnx.checker.check_model(document)
     content = document.SerializeToString()

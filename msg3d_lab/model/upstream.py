@@ -185,9 +185,8 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[Dialect, str]:
     """
     heads = [name for name in HEADS.values() if f"{name}.weight" in state]
     listed = f"{len(state)} tensors that begin with {', '.join(list(state)[:5])}"
-    if not any(name.removeprefix("backbone.").startswith("sgcn1.") for name in state) and not any(
-        name.removeprefix("backbone.").startswith("gcn3d1.") for name in state
-    ):
+    blocks = ("sgcn1.", "gcn3d1.")
+    if not any(name.removeprefix("backbone.").startswith(blocks) for name in state):
         other = next((net for mark, net in _OTHERS.items() if any(mark in n for n in state)), None)
         raise ValueError(
             f"these are weights of another network{f' ({other})' if other else ''}, not of MS-G3D: "

@@ -16,7 +16,6 @@ def run(module: nn.Module, x: Tensor, *, recompute: bool) -> Tensor:
 
     Args:
         module: a layer without dropout or other random numbers.
-        x: its input.
         recompute: whether to keep x only, and to run the module again in backward. Values,
             gradients and running statistics stay the same to the bit.
     """

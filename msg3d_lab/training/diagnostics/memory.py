@@ -20,6 +20,7 @@ import torch
 from msg3d_lab.allocator import tune_allocator
 from msg3d_lab.data.batches.loader import Batch
 from msg3d_lab.data.store import Store, open_store
+from msg3d_lab.model.cost import noise
 from msg3d_lab.training import recipes
 from msg3d_lab.training.diagnostics.trial import new_state, with_batch_size
 from msg3d_lab.training.distributed.processes import Precision
@@ -77,13 +78,11 @@ def main() -> None:
     tune_allocator()
     recipe, store = recipes.load(sys.argv[1]), open_store(sys.argv[2])
     state = new_state(recipe, store, device=sys.argv[3], precision=cast(Precision, sys.argv[4]))
-    net, clips = state.net, recipe.training.batch_size
-    shape = (clips, net.num_persons, recipe.data.clip_len, net.skeleton.num_joints, net.in_channels)
-    noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    zeros = np.zeros(clips, dtype=np.int64)
+    clips = recipe.training.batch_size
+    x, zeros = noise(state.net, clips, recipe.data.clip_len).numpy(), np.zeros(clips, np.int64)
     state.train()
     for _ in range(_STEPS):
-        train_step(state, Batch(noise, zeros, zeros), total_clips=clips, lr=0.0)
+        train_step(state, Batch(x, zeros, zeros), total_clips=clips, lr=0.0)
     print(_peak(state.fabric.device))
 
 
