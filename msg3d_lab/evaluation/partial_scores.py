@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from msg3d_lab.checksums import digest
 from msg3d_lab.files import write_aside
 
 _LOG = logging.getLogger(__name__)
@@ -39,10 +40,9 @@ class PartialScores:
         shape: tuple[int, ...],
         seconds: float,
     ) -> None:
-        with weights.open("rb") as file:
-            self._weights = hashlib.file_digest(file, "sha256").hexdigest()[:8]
+        self._weights = digest(weights)[:8]
         rest = hashlib.sha256(json.dumps([*facts, *shape]).encode()).hexdigest()[:8]
-        self._run, self._shape, self._seconds = folder, shape, seconds
+        self._run, self._seconds = folder, seconds
         self.folder = folder / f"testing-{self._weights}-{rest}"
         self._saved = time.monotonic()
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
@@ -55,11 +55,7 @@ class PartialScores:
                     rows, scores = part["rows"], part["scores"]
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
                 continue
-            if (rows.dtype, scores.dtype, rows.ndim) != (np.int64, np.float32, 1):
-                continue
-            in_range = ((rows >= 0) & (rows < self._shape[0])).all()
-            if in_range and scores.shape == (len(rows), self._shape[1]):
-                yield rows, scores
+            yield rows, scores
 
     def add(self, rows: np.ndarray, scores: np.ndarray) -> None:
         """Add some rows; they are saved at the first call `seconds` after the last save."""

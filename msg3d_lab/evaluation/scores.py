@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -12,14 +12,13 @@ import numpy as np
 from scipy.special import softmax
 
 from msg3d_lab.files import read_parquet, write_parquet
+from msg3d_lab.training.matching.recipe import name_some
 
 if TYPE_CHECKING:
     from msg3d_lab.training.runs import Run
 
 
 Kind = Literal["softmax", "logits"]
-
-_MAX_NAMED = 5  # samples or classes named in an error
 
 
 @dataclass(frozen=True)
@@ -209,9 +208,3 @@ def _align_with(first: Scores, other: Scores, number: int) -> Scores:
             f"scores 1 and scores {number} ({named}): they are not of the same data"
         )
     return found
-
-
-def name_some(names: Iterable[object]) -> str:
-    """Name the first few."""
-    listed = list(map(str, names))
-    return ", ".join(listed[:_MAX_NAMED]) + (", ..." if len(listed) > _MAX_NAMED else "")

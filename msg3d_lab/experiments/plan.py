@@ -22,8 +22,6 @@ class PlannedRun:
     """One variant with one seed.
 
     Args:
-        variant: the variant.
-        seed: the seed.
         recipe: the whole recipe, with that seed.
         path: the run's folder. Variants with the same recipe share the folder of the first of them,
             even if that one is not selected (see `Grid.only`).

@@ -53,9 +53,7 @@ class AblationResults:
         settings: changes of all variants, as `with_settings` takes them.
 
     Attributes:
-        grid: the grid.
-        planned: its runs, see `plan_runs`.
-        store: the store.
+        planned: the grid's runs, see `plan_runs`.
 
     Raises:
         FileNotFoundError: no store.

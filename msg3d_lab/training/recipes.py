@@ -17,7 +17,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from msg3d_lab.data.batches.streams import STREAMS
-from msg3d_lab.data.datasets import default_store
+from msg3d_lab.data.datasets import DATASETS, default_store
 from msg3d_lab.training.settings import OLD_NAMES, Data, Model, Section, Training
 from msg3d_lab.yaml_library import YamlLibrary, read_mapping
 
@@ -74,6 +74,12 @@ class Recipe(Section):
         "val" is the validation part, "test" the test split where there is no validation part.
         """
         return "val" if self.data.validation_subjects else "test"
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The class names of the data set; empty if only its store knows them."""
+        known = DATASETS.get(self.data.dataset)
+        return known.label_names if known else ()
 
     @property
     def default_store(self) -> Path:
@@ -134,7 +140,6 @@ def with_settings(recipe: Recipe, settings: Sequence[str] | Mapping[str, Any]) -
     """Return the recipe with some settings changed.
 
     Args:
-        recipe: the recipe to start from.
         settings: ("epochs=5", "data.stream=bone", ...) as in the shell, values in YAML; or a
             mapping. The section can be left out where only one section has a setting of that name;
             a list of one value needs no brackets.
@@ -179,18 +184,16 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: no key=value, or a value that is not YAML.
     """
-    wrong = [s for s in settings if "=" not in s]
-    if wrong:
-        raise ValueError(f"expected key=value, found {wrong[0]!r}")
-    return dict(map(_parsed, settings))
-
-
-def _parsed(setting: str) -> tuple[str, Any]:
-    name, _, value = setting.partition("=")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ValueError(f"the value of {setting!r} is not YAML: {error}") from error
+    found: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"expected key=value, found {setting!r}")
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"the value of {setting!r} is not YAML: {error}") from error
+    return found
 
 
 def _settings_of(recipe: Recipe) -> dict[str, Any]:
@@ -218,6 +221,11 @@ def _full_name(known: Collection[str], name: str) -> str:
     near = difflib.get_close_matches(name.rpartition(".")[2], by_leaf, n=3)
     hint = f"did you mean {', '.join(by_leaf[n] for n in near)}?" if near else ", ".join(known)
     raise ValueError(f"unknown setting {name!r}: {hint}")
+
+
+def setting_text(value: Any) -> str:
+    """Return a value as `--set NAME=VALUE` takes it."""
+    return value if isinstance(value, str) else json.dumps(value).replace(" ", "")
 
 
 def _siblings(recipe: Recipe) -> Iterator[Recipe]:

@@ -31,17 +31,13 @@ def lr_at(step: int, *, peak: float, steps_per_epoch: int, settings: Training) -
     Args:
         step: steps done before.
         peak: the learning rate after the warm-up (`peak_lr`).
-        steps_per_epoch: steps of an epoch.
-        settings: the recipe's training section.
     """
-    return peak * _factor(step, steps_per_epoch, settings)
-
-
-def _factor(step: int, steps_per_epoch: int, settings: Training) -> float:
     warmup = settings.warmup_epochs * steps_per_epoch
     if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if settings.schedule == "steps":
-        return float(0.1 ** sum(step >= m * steps_per_epoch for m in settings.milestones))
-    done = (step - warmup) / (settings.epochs * steps_per_epoch - warmup)
-    return 0.5 * (1 + math.cos(math.pi * done))
+        factor = (step + 1) / (warmup + 1)
+    elif settings.schedule == "steps":
+        factor = 0.1 ** sum(step >= m * steps_per_epoch for m in settings.milestones)
+    else:
+        done = (step - warmup) / (settings.epochs * steps_per_epoch - warmup)
+        factor = 0.5 * (1 + math.cos(math.pi * done))
+    return float(peak * factor)

@@ -114,14 +114,6 @@ class Data(Section):
         _ = self.augment  # checks its arguments
         return self
 
-    @model_validator(mode="after")
-    def _subjects_occur_once(self) -> Data:
-        subjects = self.validation_subjects
-        twice = [subject for subject in subjects if subjects.count(subject) > 1]
-        if twice:
-            raise ValueError(f"validation_subjects names {twice[0]} twice: leave one out")
-        return self
-
 
 class Model(Section):
     """The network: arguments of `msg3d_lab.model.MSG3D`, which documents them."""
@@ -255,8 +247,6 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _something_is_trained(self) -> Training:
-        if len(set(self.freeze)) < len(self.freeze):
-            raise ValueError(f"freeze={list(self.freeze)} names a part twice: leave one out")
         if set(self.freeze) == set(get_args(Freezable)):
             raise ValueError(
                 f"freeze={list(self.freeze)} is the whole network: leave something to train"

@@ -16,70 +16,42 @@ from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.model import MSG3D
 from msg3d_lab.model.initialization import initialize
 from msg3d_lab.skeletons import Skeleton
-from msg3d_lab.training.matching.recipe import (
-    check_settings,
-    import_command,
-    preparation_fault,
-)
+from msg3d_lab.training.matching.recipe import check_settings, import_command
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.settings import Training
 from msg3d_lab.training.validation import split_validation
 
 
-def open_store_for(
-    recipe: Recipe,
-    data: Store | str | Path | None = None,
-    *,
-    split: str | None = None,
-    skeleton: Skeleton | None = None,
-) -> Store:
-    """Open the store that a recipe trains or tests on, and check that they fit.
-
-    The synthetic data set is made if it is wanted and missing.
+def open_store_for(recipe: Recipe, data: Store | str | Path | None = None) -> Store:
+    """Open the store that a recipe trains on, and check that they fit.
 
     Args:
-        recipe: the recipe.
         data: a store or its path. Default: where `msg3d-lab data import` puts it.
-        split: the split that is needed. Default: the recipe's training and test splits.
-        skeleton: of a trained network: with `split`, a layout of another name fits too if its
-            joints have the same names.
 
     Raises:
         FileNotFoundError: no such file; the message says how to make it.
         ValueError: another data set or joint layout than the recipe's, or no such splits.
     """
-    wanted = recipe.data
-    missing = data is None or (not isinstance(data, Store) and not Path(data).exists())
-    if wanted.dataset == "synthetic" and missing:
+    store = open_unchecked_store(recipe, data)
+    check_settings(recipe, store)
+    return store
+
+
+def open_unchecked_store(recipe: Recipe, data: Store | str | Path | None) -> Store:
+    """Open a recipe's store, see `open_store_for`; the synthetic data set is made if missing."""
+    if isinstance(data, Store):
+        return data
+    path = Path(data) if data is not None else recipe.default_store
+    if recipe.data.dataset == "synthetic" and (data is None or not path.exists()):
         from msg3d_lab.data.synthetic.dataset import load_synthetic
 
         return load_synthetic()
-    if not isinstance(data, Store):
-        path = Path(data) if data is not None else recipe.default_store
-        if not path.exists():
-            raise FileNotFoundError(
-                f"no store at {path}: make it with `{import_command(recipe, out=path)}`, or name "
-                "yours with --data"
-            )
-        data = open_store(path)
-    if split is None:
-        check_settings(recipe, data)
-        return data
-    same_joints = skeleton is not None and set(skeleton.joints) == set(data.skeleton.joints)
-    if data.skeleton.name != wanted.layout and not same_joints:
-        raise ValueError(
-            f"{recipe.name} needs joints of {wanted.layout}, but {data.path} holds {data.dataset} "
-            f"with {data.skeleton.num_joints} joints of {data.skeleton.name}: choose another store"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no store at {path}: make it with `{import_command(recipe, out=path)}`, or name yours "
+            "with --data"
         )
-    if data.dataset != wanted.dataset:
-        raise ValueError(
-            f"{recipe.name} is for {wanted.dataset}, but {data.path} holds {data.dataset}: choose "
-            "another store"
-        )
-    if fault := preparation_fault(recipe, data):
-        raise ValueError(fault)
-    data.indices(split)
-    return data
+    return open_store(path)
 
 
 def build_model(recipe: Recipe, store: Store) -> MSG3D:
@@ -124,16 +96,10 @@ def build_optimizer(
 
 
 def freeze(net: MSG3D, names: Collection[str]) -> list[nn.Module]:
-    """Take parts of a network out of training: their parameters get no gradient.
+    """Take parts of a network (`Training.freeze`) out of training, and return them.
 
-    Their normalisations keep their statistics only in eval mode, which `TrainState.train` sets.
-
-    Args:
-        net: the network.
-        names: see `Training.freeze`.
-
-    Returns:
-        The parts.
+    Their parameters get no gradient. Their normalisations keep their statistics only in eval mode,
+    which `TrainState.train` sets.
     """
     parts = {"data_bn": net.data_bn, "fc": net.fc}
     parts |= {f"block{number}": block for number, block in enumerate(net.blocks, start=1)}
@@ -179,10 +145,7 @@ def build_batches(
     """Build the batches to train on and the batches to evaluate during training.
 
     A training batch has the clips of a whole step: `batch_size * accumulate`. What is evaluated is
-    the validation part, or the test split where there is none.
-
-    Raises:
-        ValueError: see `split_validation`.
+    the validation part, or the test split where there is none; see `split_validation`.
     """
     data, training = recipe.data, recipe.training
     train_indices, validation_indices = split_validation(store, recipe)
@@ -218,15 +181,11 @@ def build_test_batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> TestBatches:
-    """Build batches of given samples, prepared as the recipe says and not augmented.
+    """Build batches of the samples at these positions, prepared as the recipe says, not augmented.
 
     Args:
-        recipe: names the stream and the preparation.
-        store: an open store.
-        indices: the samples' positions in the store.
         batch_size: samples per batch.
         num_clips: clips per sample.
-        rank: this process's number.
         world_size: the number of processes; each sample goes to one of them.
     """
     return TestBatches(

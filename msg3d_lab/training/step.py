@@ -44,7 +44,6 @@ def train_step(
         state: its network is in training mode.
         batch: this process's clips of the step.
         total_clips: of the step, on all processes together (`clips_per_step`).
-        lr: the learning rate.
         restore_buffers: whether to undo the running statistics of a step that is not finite.
     """
     model, optimizer, fabric = state.model, state.optimizer, state.fabric

@@ -40,8 +40,6 @@ def validate(
         net: the bare network: under DDP every forward pass would wait for the other processes,
             which may have a batch more or less. It is left in eval mode.
         batches: this process's clips.
-        fabric: the processes and their devices.
-        after_batch: called after every batch.
     """
     if fabric.world_size > 1:
         for buffer in net.buffers():  # as DDP does: the running statistics of the first process

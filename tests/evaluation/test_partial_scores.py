@@ -107,23 +107,6 @@ def test_damaged_partial_scores_are_ignored(folder):
     assert len(rows_in(parts)) == 1
 
 
-@pytest.mark.parametrize(
-    ("rows", "scores"),
-    [
-        (np.array([10]), np.zeros((1, 3), np.float32)),
-        (np.array([-1]), np.zeros((1, 3), np.float32)),
-        (np.array([1]), np.zeros((1, 4), np.float32)),
-        (np.array([1]), np.zeros((2, 3), np.float32)),
-        (np.array([1.0]), np.zeros((1, 3), np.float32)),
-        (np.array([1]), np.zeros((1, 3))),
-    ],
-)
-def test_partial_scores_that_do_not_fit_are_ignored(folder, rows, scores):
-    parts = make(folder)
-    parts.add(rows, scores)
-    assert rows_in(parts) == []
-
-
 def test_an_evaluation_continues_if_partial_scores_cannot_be_saved(folder, caplog):
     parts = make(folder)
     parts.folder.write_text("in the way")

@@ -324,7 +324,6 @@ def test_with_settings_takes_yaml_values_and_short_names():
         ("patience=-1", r"training\.patience.*greater than or equal to 0"),
         ("recompute=maybe", r"training\.recompute.*boolean"),
         ("validation_subjects=[one]", r"data\.validation_subjects\.0.*valid integer"),
-        ("validation_subjects=[1, 2, 1]", r"data: validation_subjects names 1 twice"),
     ],
 )
 def test_with_settings_explains_what_is_wrong(setting, message):

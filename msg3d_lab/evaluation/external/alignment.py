@@ -15,9 +15,15 @@ import numpy as np
 
 from msg3d_lab.checksums import digest
 from msg3d_lab.data.datasets import DATASETS, ntu_splits, parse_ntu_name
-from msg3d_lab.evaluation.external.labels import read_labels, read_name_rule, read_names
+from msg3d_lab.evaluation.external.labels import (
+    read_labels,
+    read_name_rule,
+    read_names,
+    refuse_repeats,
+)
 from msg3d_lab.evaluation.external.score_files import ScoreFile, read_score_file
-from msg3d_lab.evaluation.scores import Scores, guess_kind, name_some
+from msg3d_lab.evaluation.scores import Scores, guess_kind
+from msg3d_lab.training.matching.recipe import name_some
 
 if TYPE_CHECKING:
     from msg3d_lab.data.store import Store
@@ -59,7 +65,6 @@ def read_external_scores(
     are those of the store; without true classes, the scores are better than chance.
 
     Args:
-        path: the pickle.
         store: the store of the tested samples.
         split: the tested split. Default: found by the names.
         order: the order of scores by position, see above.
@@ -190,8 +195,7 @@ def _by_itself(file: ScoreFile, path: Path) -> list[str]:
     """Return the ids of samples that no store knows: their names, or else their positions."""
     rows = range(len(file.values))
     ids = [_bare(name) for name in file.names or ()] or [f"position {i}" for i in rows]
-    if len(set(ids)) < len(ids):
-        raise ValueError(f"{path}: {len(ids) - len(set(ids))} samples occur more than once")
+    refuse_repeats(ids, path)
     return ids
 
 
@@ -246,8 +250,7 @@ def _find(names: Sequence[str], store: Store, path: Path) -> np.ndarray:
             f"({name_some(unknown)}; the store has {name_some(store.ids[:2])}): is it the store "
             "that the scores are of? Other spellings are mapped by a name rule (--names)"
         )
-    if len(set(ids)) < len(ids):
-        raise ValueError(f"{path}: {len(ids) - len(set(ids))} samples occur more than once")
+    refuse_repeats(ids, path)
     return np.array([where[name] for name in ids], dtype=np.int64)
 
 

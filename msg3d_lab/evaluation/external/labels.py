@@ -31,13 +31,7 @@ def read_labels(path: str | Path, *, num_classes: int) -> LabelFile:
     of labels; a CSV or text file with a line `name,label` per sample.
 
     Args:
-        path: the file.
         num_classes: the classes that there are scores for; tells whether labels start at 1.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: none of these; a label that is no whole number, or outside of the classes; a
-            name that occurs twice.
     """
     path = Path(path)
     names, values = _names_and_labels(path)
@@ -51,9 +45,14 @@ def read_labels(path: str | Path, *, num_classes: int) -> LabelFile:
             f"there are {num_classes} scores for each sample, found {ends}: are they of the same "
             "data set?"
         )
-    if names is not None and len(set(names)) < len(names):
-        raise ValueError(f"{path}: {len(names) - len(set(names))} samples occur more than once")
+    refuse_repeats(names or (), path)
     return LabelFile(names, labels, start)
+
+
+def refuse_repeats(names: Sequence[str], path: Path) -> None:
+    """Raise ValueError if a sample of a file occurs more than once."""
+    if repeated := len(names) - len(set(names)):
+        raise ValueError(f"{path}: {repeated} samples occur more than once")
 
 
 def read_names(path: Path) -> list[str]:
@@ -76,9 +75,6 @@ def read_name_rule(rule: str | Path) -> Callable[[str], str]:
     Args:
         rule: a regular expression with one group, which is the id (searched for in the name), or a
             CSV file with two columns: the name and the id.
-
-    Raises:
-        ValueError: neither; raised by the function for a name that the rule does not fit.
 
     Example:
         >>> read_name_rule(r"(S\d+A\d+E\d+V\d+)")("clips/S09A06E03V03_rgb.avi")

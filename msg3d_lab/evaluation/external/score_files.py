@@ -30,7 +30,6 @@ from msg3d_lab.evaluation.scores import guess_kind
 from msg3d_lab.safe_pickle import load_npy, load_pickle
 
 _POSITION = re.compile(r"(?:(?:test|train|val)_)?(\d+)")
-_MAX_SHARING = 8  # bytes of scores per byte of the file: rows can share their numbers
 
 
 class ScoreFile(NamedTuple):
@@ -50,13 +49,7 @@ def read_score_file(path: Path, *, known: Collection[str] = ()) -> ScoreFile:
     """Read a pickle of scores, or an array of scores in an .npy file.
 
     Args:
-        path: the file.
         known: sample ids; keys that are all among them are names even if they look like positions.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is refused, damaged or in none of these formats; or the scores are not
-            one finite number for each class and sample (and clip).
     """
     if not path.is_file():
         raise FileNotFoundError(f"no score file at {path}")
@@ -141,12 +134,6 @@ def _scores(
                 f"{path}: expected scores (clips, classes) {first} for every sample, as for the "
                 f"first, found {row.shape} at {_at(i, names)}"
             )
-    size = 4 * first[0] * first[1] * len(values)
-    if size > _MAX_SHARING * path.stat().st_size:
-        raise ValueError(
-            f"{path}: its scores take {size} bytes, the file has {path.stat().st_size}: too many "
-            "samples share their scores"
-        )
     with np.errstate(over="ignore"):  # values too large for float32 are found below
         found = np.stack(values).astype(np.float32)
     broken = np.flatnonzero(~np.isfinite(found).all(axis=(1, 2)))

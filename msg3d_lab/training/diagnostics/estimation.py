@@ -23,6 +23,7 @@ from msg3d_lab.training.diagnostics.trial import (
 from msg3d_lab.training.distributed.processes import Precision, resolve_device
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.setup import build_batches, build_model, open_store_for
+from msg3d_lab.training.step import clips_per_step
 from msg3d_lab.training.validation import is_validated, split_validation
 
 
@@ -148,14 +149,11 @@ def estimate(
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             store, noise = noise_store(recipe, Path(folder) / "noise.arrow"), True
         bodies = _bodies_per_clip(recipe, store, batch=recipe.training.batch_size)
-        result = Estimate(recipe, _cost(recipe, store), bodies_per_clip=None if noise else bodies)
+        cost = network_cost(build_model(recipe, store), clip_len=recipe.data.clip_len)
+        result = Estimate(recipe, cost, bodies_per_clip=None if noise else bodies)
         if calibrate:
             result = _measured(result, store, device, precision, seconds)
     return _with_run_times(result, store) if calibrate and not noise else result
-
-
-def _cost(recipe: Recipe, store: Store) -> NetworkCost:
-    return network_cost(build_model(recipe, store), clip_len=recipe.data.clip_len)
 
 
 def _measured(
@@ -171,13 +169,13 @@ def _measured(
     if result.bodies_per_clip is None:
         what = "noise"
     asked = recipe.training.batch_size
-    largest = _clips_of_a_step(with_batch_size(recipe, asked), store)
+    largest = clips_per_step(build_batches(with_batch_size(recipe, asked), store)[0])
     few = min(2, largest)
 
     def seconds_per_clip(batch_size: int, seconds: float) -> float:
         trial = with_batch_size(recipe, batch_size)
         time = step_seconds(trial, store, device=device, precision=precision, seconds=seconds)
-        return time / _clips_of_a_step(trial, store)
+        return time / clips_per_step(build_batches(trial, store)[0])
 
     per_clip = seconds_per_clip(few, seconds / 10)
     fits = _free_bytes(kind) / (2 * max(1, result.cost.activation_bytes))
@@ -199,10 +197,6 @@ def _measured(
         seconds_per_clip=per_clip * whole / timed,
         test_seconds_per_clip=test_per_clip,
     )
-
-
-def _clips_of_a_step(recipe: Recipe, store: Store) -> int:
-    return len(build_batches(recipe, store)[0].batch(0, epoch=0).labels)
 
 
 def _with_run_times(result: Estimate, store: Store) -> Estimate:

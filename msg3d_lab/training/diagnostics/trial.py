@@ -30,11 +30,7 @@ _MOST = 50  # steps
 def new_state(
     recipe: Recipe, store: Store, *, device: str = "auto", precision: Precision = "32-true"
 ) -> TrainState:
-    """Build what `fit` starts with, in one process; PyTorch's generators are left as they were.
-
-    Raises:
-        ValueError: no such device.
-    """
+    """Build what `fit` starts with, in one process; PyTorch's generators are left as they were."""
     fabric = launch(device, devices=1, num_nodes=1, precision=precision)
     with own_generators(fabric.device):
         torch.manual_seed(recipe.training.seed)
@@ -59,8 +55,7 @@ def noise_store(recipe: Recipe, path: Path) -> Store:
         ValueError: the number of the data set's classes is not known.
     """
     data, training = recipe.data, recipe.training
-    known = DATASETS.get(data.dataset)
-    names = list(known.label_names) if known else []
+    names = list(recipe.label_names)
     if data.dataset == "kinetics400":
         names = [f"class {i}" for i in range(400)]
     if not names:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +151,6 @@ def recipe_for(
     """Write a recipe of the joint stream for a store.
 
     Args:
-        store: an open store.
         like: the recipe whose other settings are taken. Default: the openmmlab recipe for 2D or
             3D joints.
         name: of the recipe. Default: the data set's, with "-joint".
@@ -224,10 +222,11 @@ def store_notes(recipe: Recipe, store: Store) -> list[str]:
     return notes
 
 
-def name_some(names: Sequence[str], *, most: int = 5) -> str:
+def name_some(names: Iterable[object], *, most: int = 5) -> str:
     """Return the first names and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) or "none") + more
+    listed = list(map(str, names))
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return (", ".join(listed[:most]) or "none") + more
 
 
 def _cure(recipe: Recipe, store: Store) -> str:
@@ -236,14 +235,10 @@ def _cure(recipe: Recipe, store: Store) -> str:
     unknown = {change.get(n, recipes.get_setting(recipe, n)) for n in splits} - store.splits.keys()
     if unknown:
         change |= dict.fromkeys(sorted(splits, reverse=True), "...")
-    listed = " ".join(f"{name}={_yaml(value)}" for name, value in change.items())
+    listed = " ".join(f"{name}={recipes.setting_text(value)}" for name, value in change.items())
     return (
         f"set {listed} (--set), or write a recipe for it: msg3d-lab recipes new --data {store.path}"
     )
-
-
-def _yaml(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value).replace(" ", "")
 
 
 def _pairs(store: Store) -> list[tuple[str, str]]:

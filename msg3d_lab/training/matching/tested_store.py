@@ -16,9 +16,9 @@ import numpy as np
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.model.checkpoints import read_arguments
 from msg3d_lab.skeletons import Skeleton
-from msg3d_lab.training.matching.recipe import name_some
+from msg3d_lab.training.matching.recipe import name_some, preparation_fault
 from msg3d_lab.training.runs import Run
-from msg3d_lab.training.setup import open_store_for
+from msg3d_lab.training.setup import open_unchecked_store
 
 # What is compared of a preparation; the rest says where the clips come from. Each clip is scaled by
 # its own picture's size, so `image_size` is none of it.
@@ -56,9 +56,8 @@ def open_matching_store(
     classes in another order are brought to the run's order.
 
     Args:
-        run: the run.
         data: the store. Default: where the one was that it was trained on.
-        split: the only split that is needed. Default: the recipe's training and test splits.
+        split: the split that is needed. Default: the recipe's test split.
 
     Raises:
         FileNotFoundError: no store, or no weights.
@@ -67,10 +66,9 @@ def open_matching_store(
     facts = run.environment["data"]
     network = read_arguments(run.checkpoint)
     skeleton: Skeleton = network["skeleton"]
-    store = open_store_for(
-        run.recipe, facts["path"] if data is None else data, split=split, skeleton=skeleton
-    )
-    _check_counts(run, network, store)
+    store = open_unchecked_store(run.recipe, facts["path"] if data is None else data)
+    _check_kind(run, network, store)
+    store.indices(split or run.recipe.data.test_split)
     differs = _joint_differences(skeleton, store.skeleton)
     if store.fingerprint == facts.get("fingerprint"):
         _refuse(run, store, differs)
@@ -126,7 +124,22 @@ def _known_facts(facts: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**facts, "label_names": own.label_names, "preparation": own.preparation}
 
 
-def _check_counts(run: Run, network: Mapping[str, Any], store: Store) -> None:
+def _check_kind(run: Run, network: Mapping[str, Any], store: Store) -> None:
+    """Refuse another data set, layout, preparation, or number of classes or channels."""
+    recipe, layout = run.recipe, store.skeleton
+    same_joints = set(network["skeleton"].joints) == set(layout.joints)
+    wrong = ""
+    if layout.name != recipe.data.layout and not same_joints:
+        wrong = (
+            f"needs joints of {recipe.data.layout}, but {store.path} holds {store.dataset} with "
+            f"{layout.num_joints} joints of {layout.name}"
+        )
+    elif store.dataset != recipe.data.dataset:
+        wrong = f"is for {recipe.data.dataset}, but {store.path} holds {store.dataset}"
+    if wrong:
+        raise ValueError(f"{recipe.name} {wrong}: choose another store")
+    if fault := preparation_fault(recipe, store):
+        raise ValueError(fault)
     classes, channels = network["num_classes"], network["in_channels"]
     if (store.num_classes, store.channels) != (classes, channels):
         raise ValueError(

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from msg3d_lab.checksums import digest
-from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.model import MSG3D, load_model
 from msg3d_lab.model.checkpoints import find_checkpoint
 from msg3d_lab.model.weights import published_weights
 from msg3d_lab.training import recipes
 from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run, create_run, machine_facts, open_run
-from msg3d_lab.training.weights.initial import read_known_notes
+from msg3d_lab.training.weights.initial import UNTRACED, differing_arguments, read_known_notes
 
 # What importers do by default, where a recipe leaves it open.
 _BY_LAYOUT = {"coco17": "prepare_2d", "ntu25": "prepare_3d", "openpose18": "kinetics"}
@@ -82,28 +81,18 @@ def _folder_name(path: Path, recipe: Recipe) -> str:
 
 def _check_fit(recipe: Recipe, model: MSG3D, path: Path) -> None:
     """Compare the network that the file holds with the recipe's."""
-    settings, has = recipe.model.model_dump(), model.arguments
-    skeleton = has["skeleton"]
-    differs = []
+    settings, skeleton, differs = recipe.model.model_dump(), model.skeleton, []
+    edge_set = settings.pop("edge_set")
     if skeleton.name != recipe.data.layout:
         differs.append(
             f"its joints are those of {skeleton.name} ({skeleton.num_joints}), the recipe's of "
             f"{recipe.data.layout}"
         )
-    elif settings.pop("edge_set") not in (None, skeleton.edge_set):
-        differs.append(f"its edges are {skeleton.edge_set}, the recipe's {recipe.model.edge_set}")
-    settings.pop("edge_set", None)
-    for name, wanted in settings.items():
-        found = has[name]
-        wanted = tuple(wanted) if isinstance(wanted, (list, tuple)) else wanted
-        if name == "pathways":
-            found, wanted = tuple(sorted(found)), tuple(sorted(wanted))
-        # Dropout and dilations leave no trace in the files of others.
-        if found != wanted and name not in ("dropout", "window_dilations", "tcn_dilations"):
-            differs.append(f"{name} is {found}, the recipe's {wanted}")
-    classes = (
-        len(DATASETS[recipe.data.dataset].label_names) if recipe.data.dataset in DATASETS else 0
-    )
+    elif edge_set not in (None, skeleton.edge_set):
+        differs.append(f"its edges are {skeleton.edge_set}, the recipe's {edge_set}")
+    other = differing_arguments(model, settings, ignored=["dropout", *UNTRACED])
+    differs += [f"{n} is {found}, the recipe's {settings[n]}" for n, found in other.items()]
+    classes = len(recipe.label_names)
     if classes and classes != model.num_classes:
         differs.append(f"it knows {model.num_classes} classes, {recipe.data.dataset} has {classes}")
     if differs:
@@ -122,10 +111,9 @@ def _create(
     *,
     notes: Mapping[str, Any],
 ) -> Run:
-    known = DATASETS.get(recipe.data.dataset)
     data: dict[str, Any] = {"path": str(recipe.default_store.resolve()), "fingerprint": None}
-    if known is not None and known.label_names:
-        data["label_names"] = list(known.label_names)
+    if recipe.label_names:
+        data["label_names"] = list(recipe.label_names)
     elif len(notes.get("label_names", ())) == model.num_classes:
         data["label_names"] = list(notes["label_names"])
     name = recipe.data.preparation or _BY_LAYOUT.get(recipe.data.layout)

@@ -7,8 +7,7 @@ classifier is loaded if it has the same classes, else it is new.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from msg3d_lab.checksums import digest
-from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.model import MSG3D, load_model
 from msg3d_lab.model.checkpoints import find_checkpoint, read_notes
 from msg3d_lab.model.weights import published_weights
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
 
 _HEAD = ("fc.weight", "fc.bias")
-_UNTRACED = ("window_dilations", "tcn_dilations")  # leave no trace in the files of others
+UNTRACED = ("window_dilations", "tcn_dilations")  # leave no trace in the files of others
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,6 @@ class InitialWeights:
     """Weights that training starts from.
 
     Args:
-        path: the file.
         sha256: of the file.
         name: of published weights, or None.
         model: the file's network.
@@ -63,21 +60,17 @@ class InitialWeights:
             ValueError: other persons, channels or joints, or another network; the message says why
                 that matters and what to do.
         """
-        has, wants = self.model.arguments, net.arguments
+        wants = net.arguments
         problems = [*self._other_input(net), *self._other_graph(net)]
-        differs = [
-            name
-            for name, value in wants.items()
-            if name not in ("num_classes", "skeleton", "in_channels", "num_persons", "dropout")
-            and has[name] != value
-            and (name != "pathways" or set(has[name]) != set(value))
-            and (self.own or name not in _UNTRACED)
-        ]
+        ignored = ["num_classes", "skeleton", "in_channels", "num_persons", "dropout"]
+        ignored += [] if self.own else UNTRACED
+        differs = differing_arguments(self.model, wants, ignored=ignored)
         if differs:
+            text = recipes.setting_text
             listed = ", ".join(
-                f"{name} {_yaml(has[name])} and not {_yaml(wants[name])}" for name in differs
+                f"{n} {text(v)} and not {text(wants[n])}" for n, v in differs.items()
             )
-            change = " ".join(f"{name}={_yaml(has[name])}" for name in differs)
+            change = " ".join(f"{n}={text(v)}" for n, v in differs.items())
             problems.append(f"its network has {listed}: train with --set {change}")
         if problems:
             raise ValueError(f"cannot start from {self.path}: {'; '.join(problems)}")
@@ -89,11 +82,7 @@ class InitialWeights:
         return self.model.num_classes == len(label_names)
 
     def load_into(self, net: MSG3D, *, label_names: Sequence[str]) -> None:
-        """Load the tensors into a network of the recipe, in place.
-
-        Raises:
-            ValueError: see `check`.
-        """
+        """Load the tensors into a network of the recipe, in place, after `check`."""
         self.check(net)
         head = self.keeps_head(label_names)
         theirs, own = self.model.state_dict(), net.state_dict()
@@ -190,7 +179,6 @@ def read_initial_weights(
     Args:
         init: a file that `load_model` reads, a run's folder, or the name of published weights,
             which are downloaded if they are not there.
-        run: the run's folder.
         resume: whether the run of that folder goes on. From a checkpoint it needs no other weights,
             and these are not read; stopped before its first one it starts again, from the weights
             that it was started with.
@@ -221,18 +209,17 @@ def read_initial_weights(
     sha256 = digest(path)
     if begun and (record is None or record["sha256"] != sha256):
         found = "no initial weights" if record is None else record["path"]
-        changed = record is not None and record["path"] == str(path.resolve())
         raise ValueError(
-            f"{run} was stopped before its first checkpoint and starts again from {found}"
-            + (", which has changed since" if changed else f", and {path} are others")
-            + ": resume with what it was started with, or start a new run"
+            f"{run} was stopped before its first checkpoint and starts again from {found}, and the "
+            f"weights now in {path} are others: resume with what it was started with, or start a "
+            "new run"
         )
     model = load_model(path)
     published = next((w for w in published_weights().values() if w.file == path.name), None)
     notes, own = read_known_notes(path)
     names = notes.get("label_names")
     if published is not None:
-        names = DATASETS[recipes.get(published.recipe).data.dataset].label_names
+        names = recipes.get(published.recipe).label_names
     if names is not None and len(names) != model.num_classes:
         names = None
     return InitialWeights(
@@ -241,11 +228,7 @@ def read_initial_weights(
 
 
 def _check_same(init: str | Path | None, record: dict[str, Any] | None, run: Path) -> None:
-    """Check that a run is not resumed with other weights; a file that is gone is as good as none.
-
-    Raises:
-        ValueError: it began with others.
-    """
+    """Refuse to resume a run with other weights; a file that is gone is as good as none."""
     if init is None or (record is not None and str(init) == record["name"]):
         return
     try:
@@ -258,6 +241,19 @@ def _check_same(init: str | Path | None, record: dict[str, Any] | None, run: Pat
             f"{run} cannot be resumed: the initial weights were {found} and are {path} now. Resume "
             "with what it was started with, or start a new run"
         )
+
+
+def differing_arguments(
+    model: MSG3D, wants: Mapping[str, Any], *, ignored: Collection[str]
+) -> dict[str, Any]:
+    """Return the arguments of a model that are not as wanted; pathways have no order."""
+    return {
+        name: model.arguments[name]
+        for name, value in wants.items()
+        if name not in ignored
+        and model.arguments[name] != value
+        and (name != "pathways" or set(model.arguments[name]) != set(value))
+    }
 
 
 def read_known_notes(path: Path) -> tuple[dict[str, Any], bool]:
@@ -280,8 +276,3 @@ def _part(name: str) -> str:
 
 def _shape(tensor: torch.Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "scalar"
-
-
-def _yaml(value: Any) -> str:
-    value = list(value) if isinstance(value, tuple) else value
-    return value if isinstance(value, str) else json.dumps(value).replace(" ", "")

@@ -309,7 +309,6 @@ def by_position(count=5):
             {},
             "1 samples have scores that are no finite numbers, the first at position 1",
         ),
-        ([np.ones(100, "f4")] * 100_000, {}, "too many samples share their scores"),
         ([{"pred_score": np.ones(4, "f4")}, {}], {}, "expected 'pred_score' in every sample"),
         (
             [{"pred_score": np.ones(4, "f4"), "gt_label": np.array([1, 2])}],

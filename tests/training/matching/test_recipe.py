@@ -112,7 +112,7 @@ def test_check_settings_refuses_another_preparation_with_the_command_that_makes_
         assert command in fault
     assert "were by prepare_paper with bodies by denoise: " in fault
     with pytest.raises(ValueError, match=command.replace(".", r"\.")):
-        open_store_for(paper, aligned, split="xsub_val")
+        open_store_for(paper, aligned)
     with pytest.raises(FileNotFoundError, match=command.replace(".", r"\.")):
         open_store_for(paper)
     check_settings(recipes.with_settings(paper, ["preparation=null"]), aligned)
