@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from msg3d_lab.analysis.interventions import Intervention
-from msg3d_lab.analysis.points import POOLED, Point, list_points
+from msg3d_lab.analysis.points import POOLED, list_points
 from msg3d_lab.model import MSG3D
 
 
@@ -54,12 +54,8 @@ def run_with_cache(
 
     Source: the idea, and the name, are TransformerLens's (Nanda and Bloom 2022).
     """
-    there = {point.name: point for point in list_points(model)}
-    wanted = _match(["*"] if names is None else names, there)
-    values: dict[str, Tensor] = {}
     with torch.set_grad_enabled(gradients):
-        logits = _run(model, x, interventions or {}, there, keep=wanted, values=values)
-    return logits, {name: values[name] for name in wanted}
+        return _run(model, x, interventions or {}, names=["*"] if names is None else names)
 
 
 def run_with_interventions(
@@ -84,8 +80,7 @@ def run_with_interventions(
         >>> run_with_interventions(model, x, {"block*.g3d": zero}).shape
         torch.Size([2, 4])
     """
-    there = {point.name: point for point in list_points(model)}
-    return _run(model, x, interventions, there, keep=[], values={})
+    return _run(model, x, interventions, names=[])[0]
 
 
 def _match(patterns: Sequence[str], there: Mapping[str, Any]) -> list[str]:
@@ -109,12 +104,13 @@ def _run(
     model: MSG3D,
     x: Tensor,
     interventions: Mapping[str, Intervention],
-    there: Mapping[str, Point],
     *,
-    keep: Sequence[str],
-    values: dict[str, Tensor],
-) -> Tensor:
-    """Run the network; change values, then keep them in `values`."""
+    names: Sequence[str],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run the network; change values, then keep those of `names`."""
+    there = {point.name: point for point in list_points(model)}
+    keep = _match(names, there)
+    values: dict[str, Tensor] = {}
     changes: dict[str, Intervention] = {}
     for pattern, change in interventions.items():
         for name in _match([pattern], there):
@@ -146,7 +142,8 @@ def _run(
             if name in changes or name in keep:
                 for handle in point.watch(partial(visit, name)):
                     stack.callback(handle.remove)
-        return model(x)
+        logits = model(x)
+    return logits, {name: values[name] for name in keep}
 
 
 @contextmanager
