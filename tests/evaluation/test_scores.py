@@ -166,5 +166,5 @@ def test_align_refuses_what_does_not_belong_together(other, message):
 
 def test_align_names_five_at_most():
     first, other = made_of("abcdefgh", [0] * 8), made_of("ijklmnop", [0] * 8)
-    with pytest.raises(ValueError, match=r"8 missing from scores 2 \(a, b, c, d, e, \.\.\.\)"):
+    with pytest.raises(ValueError, match=r"8 missing from scores 2 \(a, b, c, d, e and 3 more\)"):
         align([first, other])

@@ -149,11 +149,14 @@ def estimate(
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             store, noise = noise_store(recipe, Path(folder) / "noise.arrow"), True
         bodies = _bodies_per_clip(recipe, store, batch=recipe.training.batch_size)
-        cost = network_cost(build_model(recipe, store), clip_len=recipe.data.clip_len)
-        result = Estimate(recipe, cost, bodies_per_clip=None if noise else bodies)
+        result = Estimate(recipe, _cost(recipe, store), bodies_per_clip=None if noise else bodies)
         if calibrate:
             result = _measured(result, store, device, precision, seconds)
     return _with_run_times(result, store) if calibrate and not noise else result
+
+
+def _cost(recipe: Recipe, store: Store) -> NetworkCost:
+    return network_cost(build_model(recipe, store), clip_len=recipe.data.clip_len)
 
 
 def _measured(
