@@ -115,10 +115,12 @@ def test_evaluate_makes_the_synthetic_set_again_if_its_cache_is_gone(
     tmp_path, toy_store, monkeypatch
 ):
     from msg3d_lab.data.synthetic import dataset
-    from msg3d_lab.training.setup import open_store_for
+    from msg3d_lab.training.setup import open_unchecked_store
 
     monkeypatch.setattr(dataset, "load_synthetic", lambda: toy_store)
-    assert open_store_for(recipes.get("synthetic-joint"), tmp_path / "gone.arrow") is toy_store
+    assert (
+        open_unchecked_store(recipes.get("synthetic-joint"), tmp_path / "gone.arrow") is toy_store
+    )
 
 
 def test_evaluate_wants_at_least_one_clip(run):
