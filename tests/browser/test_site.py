@@ -1,4 +1,4 @@
-"""The site's pages of notebooks have widgets that move without a kernel, and say where there is one."""
+"""The site's pages of notebooks: widgets move without a kernel, and buttons lead to one."""
 
 import os
 import subprocess
@@ -56,8 +56,8 @@ def test_explorers_move_on_the_site(page, site, screenshot):
     page.locator(".msg3d-live.dark").first.wait_for()
     screenshot(page, "dark")
     page.get_by_role("button", name="Launch interactive content").click()
-    opened = [link.get_attribute("href") for link in page.locator(".dropdown-launch-buttons a").all()]
-    assert opened == [
+    links = page.locator(".dropdown-launch-buttons a").all()
+    assert [link.get_attribute("href") for link in links] == [
         "https://mybinder.org/v2/gh/someone/lab/main?urlpath=lab/tree/page.ipynb",
         "https://colab.research.google.com/github/someone/lab/blob/main/page.ipynb",
     ]
