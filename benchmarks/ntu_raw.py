@@ -36,7 +36,8 @@ def generate_zip(num_files=50):
             for place in range(1 + (i % 3 == 0)):
                 joints = rng.uniform([-0.4, -1, 2], [0.4, 1, 4], (len(frames), 25, 3)).round(7)
                 tracks.append(Track(2**56 + place, frames, np.full(len(frames), place), joints))
-            content = format_skeleton(tracks, len(frames), newline="\r\n" if i % 2 else "\n")
+            content = format_skeleton(tracks, len(frames))
+            content = content.replace(b"\n", b"\r\n") if i % 2 else content
             out.writestr(f"{i:03d}.skeleton", content.replace(b" 0 0 0 0 0 0 0 0 2", REST))
     return archive
 

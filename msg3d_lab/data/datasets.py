@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
-
-_UTD_MHAD_TRAIN = frozenset((1, 3, 5, 7))
 
 _XSUB60_TRAIN = frozenset(
     (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)
@@ -138,12 +137,32 @@ def ntu_splits(name: str, *, dataset: str = "ntu60") -> tuple[str, ...]:
     return tuple(f"{rule}_{'train' if train else 'val'}" for rule, train in rules.items())
 
 
-def utd_mhad_splits(subject: int) -> tuple[str, ...]:
-    """Return the splits of a performer of UTD-MHAD: 1, 3, 5 and 7 train, 2, 4, 6 and 8 test.
-
-    Source: Chen et al., ICIP 2015.
-    """
-    return (f"xsub_{'train' if subject in _UTD_MHAD_TRAIN else 'val'}",)
+def check_ntu_labels(labelled: Sequence[tuple[str, int]], *, where: str, dataset: Dataset) -> None:
+    """Raise ValueError if labels of NTU recordings contradict the actions in their names."""
+    numbers = [(name, label, parse_ntu_name(name)) for name, label in labelled]
+    foreign = [name for name, _, n in numbers if n is not None and not n.is_of(dataset.name)]
+    if foreign:
+        other = next((d for d in ("ntu60", "ntu120") if d != dataset.name), "")
+        raise ValueError(
+            f"{where} has {len(foreign)} recordings that {dataset.name} does not have, for example "
+            f"{foreign[0]}: is it {other}? Then import it as that"
+        )
+    wrong = [(name, label, n.action) for name, label, n in numbers if n and label != n.action - 1]
+    if not wrong:
+        return
+    name, label, action = wrong[0]
+    every = len(wrong) == sum(n is not None for _, _, n in numbers)
+    cause = (
+        "All labels are one too high: they start at 1. Subtract 1. "
+        if every and all(label == action for _, label, action in wrong)
+        else ""
+    )
+    raise ValueError(
+        f"{where}: the labels of {len(wrong)} of {len(labelled)} recordings contradict their "
+        f"names, for example {name}: its name says action {action}, which is label {action - 1} of "
+        f"{dataset.name}, found label {label}. {cause}For labels of your own give a "
+        "name of your own: --dataset NAME --layout ntu25 (or coco17)"
+    )
 
 
 @cache

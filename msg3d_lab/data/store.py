@@ -123,6 +123,9 @@ class Store:
     Attributes:
         path: the file, an absolute path.
         dataset, skeleton, label_names, channels, preparation, synthetic: as given to `write_store`.
+        num_classes: the number of class names.
+        scored: whether the last channel is a confidence score (2D) rather than a coordinate.
+        dimensions: coordinates per joint: 2 or 3, without a score.
         persons: number of persons of each clip, (clips,) int64.
         frames: number of frames of each clip, (clips,) int64.
         joint_order: of a store that is read with its joints in another order (`with_joints_of`):
@@ -186,7 +189,10 @@ class Store:
         self.preparation: dict[str, Any] = document["preparation"]
         self.synthetic: bool = document["synthetic"]
         self.skeleton = Skeleton.from_record(document["skeleton"])
+        self.num_classes = len(self.label_names)
         self.channels = int(document["channels"])
+        self.scored = bool(self.preparation.get("scored", False))
+        self.dimensions = self.channels - self.scored
         self.persons, self.frames, self._checksums = (
             _to_numpy(self._table.column(name).combine_chunks()).astype(np.int64)
             for name in ("persons", "frames", "checksum")
@@ -206,21 +212,6 @@ class Store:
 
     def __reduce__(self) -> tuple[Callable[[Path], Store], tuple[Path]]:
         return open_store, (self.path,)
-
-    @property
-    def num_classes(self) -> int:
-        """The number of class names."""
-        return len(self.label_names)
-
-    @property
-    def scored(self) -> bool:
-        """Whether the last channel is a confidence score (2D) rather than a coordinate."""
-        return bool(self.preparation.get("scored", False))
-
-    @property
-    def dimensions(self) -> int:
-        """Coordinates per joint: 2 or 3, without a score."""
-        return self.channels - self.scored
 
     @cached_property
     def labels(self) -> np.ndarray:

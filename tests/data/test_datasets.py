@@ -28,12 +28,6 @@ def test_label_names_are_in_the_order_of_the_action_numbers():
     assert (utd[5], utd[21], utd[23]) == ("cross arms on the chest", "jog in place", "sit to stand")
 
 
-def test_utd_mhad_splits_are_odd_against_even_subjects():
-    odd, even = ("xsub_train",), ("xsub_val",)
-    found = [datasets.utd_mhad_splits(subject) for subject in range(1, 9)]
-    assert found == [odd, even] * 4
-
-
 def test_ntu_splits_follow_the_authors_rules():
     assert datasets.ntu_splits("S001C001P001R001A001") == ("xsub_train", "xview_val")
     assert datasets.ntu_splits("S001C002P003R002A060") == ("xsub_val", "xview_train")

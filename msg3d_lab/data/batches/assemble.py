@@ -28,7 +28,6 @@ from msg3d_lab.data.batches.streams import (
 from msg3d_lab.skeletons import Skeleton
 
 Rescale = Literal["none", "minmax"]
-RESCALES: tuple[str, ...] = get_args(Rescale)
 _AT_ONCE = 16  # recordings: their rows, half a MB of NTU, stay in a core's cache
 _LONG = 4  # recordings longer than this times the chosen frames are read in part
 
@@ -36,29 +35,12 @@ _LONG = 4  # recordings longer than this times the chosen frames are read in par
 class StoredClips(Protocol):
     """What is asked of a `Store`, or of recordings in memory."""
 
-    @property
-    def skeleton(self) -> Skeleton:
-        """The joint layout."""
-
-    @property
-    def channels(self) -> int:
-        """Numbers per joint."""
-
-    @property
-    def scored(self) -> bool:
-        """Whether the last channel is a score."""
-
-    @property
-    def dimensions(self) -> int:
-        """Coordinates per joint."""
-
-    @property
-    def persons(self) -> np.ndarray:
-        """Persons of each clip, (clips,)."""
-
-    @property
-    def frames(self) -> np.ndarray:
-        """Frames of each clip, (clips,)."""
+    skeleton: Skeleton
+    channels: int  # numbers per joint
+    scored: bool  # whether the last one is a score
+    dimensions: int  # coordinates per joint
+    persons: np.ndarray  # of each clip, (clips,)
+    frames: np.ndarray  # of each clip, (clips,)
 
     def keypoints(self, i: int) -> np.ndarray:
         """Return clip `i`: (M, T, V, C)."""
@@ -97,7 +79,7 @@ class Assembler(Generic[Clips]):
         for name, value, known in (
             ("stream", stream, STREAMS),
             ("sampling", sampling, SAMPLINGS),
-            ("rescale", rescale, RESCALES),
+            ("rescale", rescale, get_args(Rescale)),
             ("bone_scores", bone_scores, get_args(BoneScores)),
         ):
             if value not in known:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from msg3d_lab.data.checks import problems
 from msg3d_lab.data.checks.coordinates import CoordinateCheck
 from msg3d_lab.data.checks.problems import Findings, Problem, notes_of
 from msg3d_lab.data.checks.splits import check_splits
-from msg3d_lab.data.clips import Clip, checked_clips
+from msg3d_lab.data.clips import Clip, LeftOut, checked_clips
 from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.data.formats import registry
 from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.formats.own.arrays import ChannelsError
-from msg3d_lab.data.formats.own.labels import Labels, find_labels, read_labels
-from msg3d_lab.data.formats.own.layouts import is_flat
-from msg3d_lab.data.formats.own.options import NOTHING, OwnData
+from msg3d_lab.data.formats.own.labels import LabelRow, Labels, find_labels, read_labels
+from msg3d_lab.data.formats.own.options import NOTHING, OwnData, is_flat
 from msg3d_lab.data.formats.own.recordings import open_labelled, open_source
 from msg3d_lab.data.formats.own.source import Source
 from msg3d_lab.data.store import Store, open_store
@@ -85,42 +81,18 @@ def check_recordings(opened: registry.Opened, *, progress: bool = True) -> list[
     """Check recordings as they would be in their store; see `check_store`."""
     from tqdm.auto import tqdm
 
-    recordings, document, findings = opened.recordings, opened.document, Findings()
-    published = document["dataset"] in DATASETS
-    coordinates = _coordinates(
-        findings,
-        recordings.skeleton,
-        recordings.channels,
-        recordings.preparation,
-        published=published,
-    )
-    entries = checked_clips(recordings.clips, document, leave_out=True)
-    count = recordings.count
-    if count is None and isinstance(recordings.clips, Sized):
-        count = len(recordings.clips)
-    ids: list[str] = []
-    labels: list[int] = []
-    splits: list[tuple[str, ...]] = []
-    subjects: list[int | None] = []
-    for entry in tqdm(entries, total=count, desc="check", unit="clip", disable=not progress):
-        if isinstance(entry, Clip):
-            coordinates.observe(entry.id, entry.keypoints)
-            ids.append(entry.id)
-            labels.append(entry.label)
-            splits.append(entry.splits)
-            subjects.append(entry.subject)
-        else:
-            findings.add(problems.LEFT_OUT + entry.reason, entry.id, entry.detail)
-    coordinates.report()
-    check_splits(
-        findings,
-        ids=ids,
-        labels=np.array(labels, dtype=np.int64),
+    recordings, document = opened.recordings, opened.document
+    clips, count = recordings.clips, recordings.count
+    clips = tqdm(clips, desc="check", total=count, unit="clip", disable=not progress)
+    return _check(
+        checked_clips(clips, document, leave_out=True),
+        Findings(),
+        skeleton=recordings.skeleton,
+        channels=recordings.channels,
         label_names=document["label_names"],
-        splits=_members(splits),
-        subjects=subjects,
+        preparation=document["preparation"],
+        published=document["dataset"] in DATASETS,
     )
-    return findings.problems(published=published) + notes_of(recordings.notes)
 
 
 def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
@@ -132,36 +104,58 @@ def check_store(store: Store, *, progress: bool = True) -> list[Problem]:
     from tqdm.auto import tqdm
 
     findings = Findings()
-    published = store.synthetic or store.dataset in DATASETS
-    coordinates = _coordinates(
-        findings, store.skeleton, store.channels, store.preparation, published=published
-    )
-    seen: set[str] = set()
-    ids = tqdm(store.ids, desc="check", unit="clip", disable=not progress)
-    for i, name in enumerate(ids):
-        if name in seen:
-            findings.add(faults.DUPLICATE, name)
-        seen.add(name)
-        try:
-            keypoints = store.keypoints(i)
-        except ValueError:  # the checksum is wrong
-            findings.add(problems.DAMAGED, name)
-            continue
-        coordinates.observe(name, keypoints)
-    coordinates.report()
-    subjects = store.samples["subject"]
-    check_splits(
+
+    def entries() -> Iterator[Clip | LeftOut]:
+        for i in tqdm(range(len(store)), desc="check", unit="clip", disable=not progress):
+            try:
+                yield store.clip(i)
+            except ValueError:  # the checksum is wrong
+                findings.add(problems.DAMAGED, store.ids[i])
+        for row in store.left_out.itertuples(index=False):
+            yield LeftOut(*map(str, row))
+
+    return _check(
+        entries(),
         findings,
-        ids=store.ids,
-        labels=store.labels,
+        skeleton=store.skeleton,
+        channels=store.channels,
         label_names=store.label_names,
-        splits={split: store.indices(split) for split in store.splits},
-        subjects=subjects.astype(object).where(subjects.notna(), None).tolist(),
+        preparation=store.preparation,
+        published=store.synthetic or store.dataset in DATASETS,
     )
-    for name, reason, detail in store.left_out.itertuples(index=False):
-        findings.add(problems.LEFT_OUT + reason, name, detail)
-    notes = store.preparation.get("notes", ())
-    return findings.problems(published=published) + notes_of(notes)
+
+
+def _check(
+    entries: Iterable[Clip | LeftOut],
+    findings: Findings,
+    *,
+    skeleton: Skeleton,
+    channels: int,
+    label_names: Sequence[str],
+    preparation: Mapping[str, Any],
+    published: bool,
+) -> list[Problem]:
+    """Check prepared clips with their labels, and name what was left out."""
+    axes = channels - bool(preparation.get("scored", False))
+    if axes == 3 and is_flat(skeleton):
+        findings.add(problems.DEPTH, f"{skeleton.name} with x, y, z")
+    coordinates = CoordinateCheck(
+        findings,
+        skeleton,
+        axes=axes,
+        preparation=str(preparation.get("name", "none")),
+        count_unseen=not published,
+    )
+    rows: dict[str, LabelRow] = {}
+    for entry in entries:
+        if isinstance(entry, Clip):
+            coordinates.observe(entry.id, entry.keypoints)
+            rows[entry.id] = LabelRow(entry.label, entry.splits, entry.subject)
+        else:
+            findings.add(problems.LEFT_OUT + entry.reason, entry.id, entry.detail)
+    coordinates.report()
+    check_splits(findings, rows, label_names)
+    return findings.problems(published=published) + notes_of(preparation.get("notes", ()))
 
 
 def check_source(
@@ -224,45 +218,8 @@ def _check_labels(
         findings.add(faults.NO_LABEL, name)
     for name in sorted(set(known.rows) - {*clips, *others}) if complete else ():
         findings.add(faults.NO_RECORDING, name)
-    ids = [name for name in clips if name in known.rows]
-    rows = [known.rows[name] for name in ids]
-    check_splits(
-        findings,
-        ids=ids,
-        labels=np.array([row.label for row in rows], dtype=np.int64),
-        label_names=known.names,
-        splits=_members([row.splits for row in rows]),
-        subjects=[row.subject for row in rows],
-    )
-
-
-def _members(splits: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
-    """Which clips each split has, of the splits that each clip is in."""
-    members: defaultdict[str, list[int]] = defaultdict(list)
-    for i, names in enumerate(splits):
-        for name in names:
-            members[name].append(i)
-    return {name: np.array(members[name]) for name in sorted(members)}
-
-
-def _coordinates(
-    findings: Findings,
-    skeleton: Skeleton,
-    channels: int,
-    preparation: Mapping[str, Any],
-    *,
-    published: bool,
-) -> CoordinateCheck:
-    axes = channels - bool(preparation.get("scored", False))
-    if axes == 3 and is_flat(skeleton):
-        findings.add(problems.DEPTH, f"{skeleton.name} with x, y, z")
-    return CoordinateCheck(
-        findings,
-        skeleton,
-        axes=axes,
-        preparation=str(preparation.get("name", "none")),
-        count_unseen=not published,
-    )
+    rows = {name: known.rows[name] for name in clips if name in known.rows}
+    check_splits(findings, rows, known.names)
 
 
 def _is_store(path: Path) -> bool:

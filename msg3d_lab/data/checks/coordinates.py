@@ -59,6 +59,8 @@ class CoordinateCheck:
         self.findings, self.layout, self.axes = findings, layout, axes
         self.preparation, self.image_size = preparation, image_size
         self.count_unseen = count_unseen
+        # Clips relative to a joint have zeros there.
+        self._origins = [layout.center, *(layout.up or ())[1:]]
         self._observations: list[_Observation] = []
         self._joints: dict[bytes, np.ndarray] = {}  # stored once: most clips have the same
 
@@ -91,8 +93,7 @@ class CoordinateCheck:
         if self.count_unseen:
             unseen = (present[..., None] & ~seen).sum(axis=(0, 1))
             if self.preparation is not None:
-                # Clips relative to a joint have zeros there.
-                unseen[[self.layout.center, *(self.layout.up or ())[1:]]] = 0
+                unseen[self._origins] = 0
         empty = T - np.count_nonzero(present.any(axis=0))
         if 2 * empty > T:
             self.findings.add(problems.MOSTLY_EMPTY, name, f"{empty} of {T} frames")
@@ -139,8 +140,6 @@ class CoordinateCheck:
         clips = self._observations
         if not clips:
             return
-        # Clips relative to a joint have zeros there.
-        origins = {self.layout.center, *(self.layout.up or ())[1:]}
         joints = np.any([clip.joints for clip in clips], axis=0)
         for clip in clips:
             # Joints that are seen in no clip are another problem.
@@ -148,7 +147,7 @@ class CoordinateCheck:
                 worst = self.layout.joints[int(np.where(joints, clip.unseen, 0).argmax())]
                 self.findings.add(problems.UNSEEN, clip.name, f"{count} times, most often {worst}")
         for joint in np.flatnonzero(~joints):
-            if joint not in origins and joints.any():
+            if joint not in self._origins and joints.any():
                 self.findings.add(problems.ZERO_JOINTS, self.layout.joints[joint])
         upside_down = [clip.name for clip in clips if clip.upside_down]
         if len(upside_down) > _UPSIDE_DOWN * len(clips):

@@ -97,9 +97,7 @@ KINDS: dict[str, Kind] = {
         "person, with the same channels in every file",
     ),
     faults.DUPLICATE: Kind(
-        "error",
-        "give every recording a name of its own, whatever folder it lies in",
-        published=_IMPORT_AGAIN,
+        "error", "give every recording a name of its own, whatever folder it lies in"
     ),
     _CANNOT_BE_READ: Kind(
         "error",

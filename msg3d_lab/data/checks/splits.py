@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,6 +12,7 @@ import numpy as np
 
 from msg3d_lab.data.checks import problems
 from msg3d_lab.data.checks.problems import Findings
+from msg3d_lab.data.formats.own.labels import LabelRow
 
 _HALF = re.compile(
     r"(?:(?P<protocol>.+)[_-])?(?:(?P<train>train|training)|(?P<test>test|testing)|"
@@ -54,17 +56,18 @@ def find_protocols(splits: Iterable[str]) -> dict[str, Halves]:
 
 
 def check_splits(
-    findings: Findings,
-    *,
-    ids: Sequence[str],
-    labels: np.ndarray,
-    label_names: Sequence[str],
-    splits: Mapping[str, np.ndarray],
-    subjects: Sequence[int | None],
+    findings: Findings, rows: Mapping[str, LabelRow], label_names: Sequence[str]
 ) -> None:
-    """Check classes, splits and subjects."""
-    if not len(ids):
+    """Check classes, splits and subjects of clips, given the labels of each."""
+    if not rows:
         return
+    ids = list(rows)
+    labels = np.array([row.label for row in rows.values()], dtype=np.int64)
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for i, row in enumerate(rows.values()):
+        for name in row.splits:
+            members[name].append(i)
+    splits = {name: np.array(members[name]) for name in sorted(members)}
     counts = np.bincount(labels, minlength=len(label_names))
     empty = np.flatnonzero(counts == 0).tolist()
     if empty == [0] and len(label_names) > 2 and label_names[0] in ("0", "class 0"):
@@ -75,10 +78,10 @@ def check_splits(
     if np.count_nonzero(counts) == 1:
         findings.add(problems.ONE_CLASS, _class(int(counts.argmax()), label_names))
     in_a_split = np.zeros(len(ids), dtype=bool)
-    for members in splits.values():
-        in_a_split[members] = True
-    for i in np.flatnonzero(~in_a_split):
-        findings.add(problems.NO_SPLIT if splits else problems.NO_SPLITS, ids[int(i)])
+    for clips in splits.values():
+        in_a_split[clips] = True
+    for i in np.flatnonzero(~in_a_split).tolist():
+        findings.add(problems.NO_SPLIT if splits else problems.NO_SPLITS, ids[i])
     protocols = find_protocols(splits)
     for split in sorted(
         splits.keys() - {s for halves in protocols.values() for s in halves.train + halves.held_out}
@@ -90,6 +93,7 @@ def check_splits(
             in_split = np.bincount(labels[splits[split]], minlength=len(label_names))
             for label in np.flatnonzero((in_split == 0) & (counts > 0)).tolist():
                 findings.add(kind, split, _class(label, label_names))
+    subjects = [row.subject for row in rows.values()]
     numbers = np.array([-1 if s is None else s for s in subjects], dtype=np.int64)
     known = np.array([s is not None for s in subjects], dtype=bool)
     for protocol, halves in protocols.items():

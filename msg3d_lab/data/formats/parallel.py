@@ -16,7 +16,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +132,13 @@ def _read_chunk(clips: Sequence[Clip | LeftOut], document: Mapping[str, Any], pa
 def _end_with_parent() -> None:
     """End this process when its parent is killed; without this it would wait forever."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
+    assert parent is not None
 
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
 
-def _exit_after(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _num_cores() -> int:

@@ -161,19 +161,10 @@ def _read_by_line(lines: _Lines, bodies: Sequence[_Body]) -> np.ndarray:
     return joints
 
 
-def format_skeleton(tracks: Sequence[Track], num_frames: int, *, newline: str = "\n") -> bytes:
-    r"""Format bodies as a `.skeleton` file; fields that a `Track` does not have are zero.
-
-    Raises:
-        ValueError: a track with a frame outside the recording.
-    """
+def format_skeleton(tracks: Sequence[Track], num_frames: int) -> bytes:
+    """Format bodies as a `.skeleton` file; fields that a `Track` does not have are zero."""
     frames: list[list[tuple[int, int, Track]]] = [[] for _ in range(num_frames)]
     for track in tracks:
-        if len(track.frames) and not 0 <= track.frames.min() <= track.frames.max() < num_frames:
-            raise ValueError(
-                f"body {track.body_id}: expected frames 0 to {num_frames - 1}, found "
-                f"{track.frames.min()} to {track.frames.max()}"
-            )
         for i, (frame, place) in enumerate(zip(track.frames, track.places, strict=True)):
             frames[frame].append((int(place), i, track))
     lines = [str(num_frames)]
@@ -184,13 +175,11 @@ def format_skeleton(tracks: Sequence[Track], num_frames: int, *, newline: str = 
             lines += [
                 f"{x!r} {y!r} {z!r} 0 0 0 0 0 0 0 0 2" for x, y, z in track.joints[i].tolist()
             ]
-    return (newline.join(lines) + newline).encode()
+    return ("\n".join(lines) + "\n").encode()
 
 
-def write_ntu_skeleton(
-    path: str | Path, tracks: Sequence[Track], num_frames: int, *, newline: str = "\n"
-) -> Path:
+def write_ntu_skeleton(path: str | Path, tracks: Sequence[Track], num_frames: int) -> Path:
     """Write bodies to a new `.skeleton` file, see `format_skeleton`."""
     with write_aside(path) as aside:
-        aside.write_bytes(format_skeleton(tracks, num_frames, newline=newline))
+        aside.write_bytes(format_skeleton(tracks, num_frames))
     return Path(path)

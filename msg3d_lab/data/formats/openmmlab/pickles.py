@@ -24,12 +24,12 @@ from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import (
     DATASETS,
     Dataset,
+    check_ntu_labels,
     ntu_facts,
     ntu_splits,
     parse_ntu_name,
 )
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
-from msg3d_lab.data.formats.ntu.labels import check_ntu_labels
 from msg3d_lab.data.formats.openmmlab.annotation import (
     Compressed,
     Entry,
@@ -39,8 +39,7 @@ from msg3d_lab.data.formats.openmmlab.annotation import (
 )
 from msg3d_lab.data.formats.openmmlab.kpfiles import find_kpfiles, read_skeletons
 from msg3d_lab.data.formats.own.label_list import name_classes
-from msg3d_lab.data.formats.own.layouts import is_flat
-from msg3d_lab.data.formats.own.options import NOTHING, OwnData, choose_layout
+from msg3d_lab.data.formats.own.options import NOTHING, OwnData, choose_layout, is_flat
 from msg3d_lab.data.formats.own.preparation import IN_IMAGES, Preparation, can_align
 from msg3d_lab.data.preprocess import is_zero
 from msg3d_lab.safe_pickle import load_pickle

@@ -16,8 +16,7 @@ import numpy as np
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.formats.importer import LazyClips
 from msg3d_lab.data.formats.own import faults
-from msg3d_lab.data.formats.own.layouts import is_flat
-from msg3d_lab.data.formats.own.options import OwnData
+from msg3d_lab.data.formats.own.options import OwnData, is_flat
 from msg3d_lab.data.formats.own.source import Source, leave_out_duplicates
 from msg3d_lab.data.formats.zip_or_folder import Member, list_members, read_member
 from msg3d_lab.data.preprocess import zero_unseen

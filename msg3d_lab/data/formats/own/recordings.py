@@ -28,7 +28,6 @@ from msg3d_lab.data.formats.own.labels import (
     read_labels,
     summarize,
 )
-from msg3d_lab.data.formats.own.layouts import find_layout
 from msg3d_lab.data.formats.own.options import OwnData
 from msg3d_lab.data.formats.own.preparation import Preparation, can_align
 from msg3d_lab.data.formats.own.source import Source, join
@@ -47,7 +46,8 @@ def read_clips(sources: Sequence[Path], *, dataset: Dataset, own: OwnData) -> Re
     Default of the labels: see `find_labels`; of the preparation: "image" with an image size,
     "align" in 3D if the layout has directions, else "center".
     """
-    source, layout = sources[0], find_layout(own.layout or "")
+    source, layout = sources[0], own.skeleton
+    assert layout is not None  # without one, `registry` does not choose this importer
     opened, known = open_labelled(source, layout, own)
     known.refuse_faults()
     if opened.axes is None:

@@ -23,9 +23,8 @@ import numpy as np
 from msg3d_lab import skeletons
 from msg3d_lab.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
-from msg3d_lab.data.datasets import DATASETS, Dataset, ntu_facts, ntu_splits
+from msg3d_lab.data.datasets import DATASETS, Dataset, check_ntu_labels, ntu_facts, ntu_splits
 from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
-from msg3d_lab.data.formats.ntu.labels import check_ntu_labels
 from msg3d_lab.data.formats.own.label_list import name_classes
 from msg3d_lab.data.formats.own.options import NOTHING, OwnData
 from msg3d_lab.data.formats.padded.plan import MAX_FRAMES, ArrayPlan, as_float32, plan_arrays

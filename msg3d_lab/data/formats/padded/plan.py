@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from msg3d_lab.data.formats.own.layouts import is_flat
-from msg3d_lab.data.formats.own.options import OwnData, choose_layout
+from msg3d_lab.data.formats.own.options import OwnData, choose_layout, is_flat
 from msg3d_lab.data.formats.own.preparation import Preparation
 from msg3d_lab.skeletons import Skeleton
 
