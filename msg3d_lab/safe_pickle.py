@@ -26,7 +26,6 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 _PLAIN_DTYPE = re.compile(r"[biuf][1248]|U[1-9]\d{0,5}")  # bool, integers, floats, text
-_MAX_DIMENSIONS = 32
 
 
 class _RefusedError(Exception):
@@ -216,7 +215,7 @@ def _view(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
         data = data.encode("latin1")
     if not (isinstance(data, (bytes, bytearray)) and isinstance(dtype, _DType)):
         raise _RefusedError("the pickle asks for an array that does not consist of plain numbers")
-    if not (type(shape) is tuple and len(shape) <= _MAX_DIMENSIONS and _are_sizes(shape)):
+    if not (type(shape) is tuple and _are_sizes(shape)):
         raise _RefusedError("the pickle asks for an array of an impossible shape")
     if math.prod(shape) * dtype.dtype.itemsize != len(data):
         raise _RefusedError(f"the pickle fills an array of shape {shape} with {len(data)} bytes")

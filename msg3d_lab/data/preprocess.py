@@ -195,6 +195,19 @@ def prepare_2d(
     return np.concatenate([xy, scores[..., None]], axis=-1).astype(np.float32)
 
 
+def prepare_kinetics(xy: np.ndarray, scores: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """Scale pixels to [-0.5, 0.5] with y up; a joint with score 0 goes to zero.
+
+    Shapes:
+        xy (..., V, 2), scores (..., V) -> (..., V, 3); image_size is (height, width).
+
+    Source: ST-GCN, `feeder/feeder_kinetics.py`.
+    """
+    height, width = image_size
+    centered = np.where((scores != 0)[..., None], (xy / (width, height) - 0.5) * (1, -1), 0)
+    return np.concatenate([centered, scores[..., None]], axis=-1)
+
+
 def center_on(keypoints: np.ndarray, joint: int) -> np.ndarray:
     """Subtract the position of the first person's `joint` in frame 0; absent persons stay zero.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from msg3d_lab.data.formats.own.preparation import IN_IMAGES, RECORDED, Preparation
-from msg3d_lab.data.preprocess import center_on, is_zero, zero_unseen
+from msg3d_lab.data.preprocess import center_on, is_zero, prepare_kinetics, zero_unseen
 from msg3d_lab.skeletons import Skeleton
 
 # The names in a store's record, and what `Preparation` calls the same.
@@ -83,10 +83,8 @@ class RecordedPreparation:
         if self.name == "center_on":
             return center_on(points, int(self._joint))  # type: ignore[arg-type]
         if self.name == "kinetics":
-            height, width = size  # type: ignore[misc]
-            score = points[..., 2:]
-            xy = np.where(score != 0, (points[..., :2] / (width, height) - 0.5) * (1, -1), 0)
-            return np.concatenate([xy, score], axis=-1).astype(np.float32)
+            clip = prepare_kinetics(points[..., :2], points[..., 2], size)  # type: ignore[arg-type]
+            return clip.astype(np.float32)
         prepare = Preparation(
             _NAMES[self.name],
             self.skeleton,

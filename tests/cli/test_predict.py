@@ -11,7 +11,7 @@ from msg3d_lab.data.synthetic.dataset import record
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
     path = tmp_path_factory.mktemp("recording") / "wave.npy"
-    np.save(path, record("S001C001P003R001A005", seed=0)[0])
+    np.save(path, record("S001C001P003R001A005")[0])
     return path
 
 

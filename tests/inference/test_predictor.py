@@ -13,7 +13,7 @@ def predictor(small_run):
 @pytest.fixture(scope="module")
 def raw():
     """A recording of the test split, before preparation."""
-    return record("S001C001P003R001A005", seed=0)[0]
+    return record("S001C001P003R001A005")[0]
 
 
 def test_a_recording_gets_the_scores_of_the_test(small_run, predictor, raw):
@@ -42,7 +42,7 @@ def test_the_recipes_stream_is_computed(small_run, small_store, stream, tmp_path
     run = create_run(tmp_path / "run", recipe, small_run.environment)
     run.checkpoint.write_bytes(small_run.checkpoint.read_bytes())
     scores = evaluate(run, data=small_store, device="cpu", progress=False).scores
-    raw = record(scores.ids[7], seed=0)[0]
+    raw = record(scores.ids[7])[0]
     found = Predictor(run, device="cpu")(raw).probabilities
     np.testing.assert_allclose(found, scores.values[7], atol=1e-5)
 

@@ -46,6 +46,8 @@ def check_path(
         ValueError: a store that cannot be opened, or with options; a source of no known format
             without a layout; recordings that cannot be imported at all.
     """
+    from tqdm.auto import tqdm
+
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path} to check")
@@ -65,22 +67,8 @@ def check_path(
             )
         return check_source(path, skeleton, own, progress=progress)
     if dataset is None:
-        names = [known.name for known in importer.datasets]
-        if not importer.own and len(names) > 1:
-            raise ValueError(
-                f"{path} is {importer.title}, the format of {' and '.join(names)}: say which with "
-                "--dataset"
-            )
-        dataset = "own" if importer.own else names[0]
-    return check_recordings(
-        registry.open_recordings([path], dataset=dataset, own=own), progress=progress
-    )
-
-
-def check_recordings(opened: registry.Opened, *, progress: bool = True) -> list[Problem]:
-    """Check recordings as they would be in their store; see `check_store`."""
-    from tqdm.auto import tqdm
-
+        dataset = "own" if importer.own else importer.datasets[0].name
+    opened = registry.open_recordings([path], dataset=dataset, own=own)
     recordings, document = opened.recordings, opened.document
     clips, count = recordings.clips, recordings.count
     clips = tqdm(clips, desc="check", total=count, unit="clip", disable=not progress)
@@ -91,7 +79,7 @@ def check_recordings(opened: registry.Opened, *, progress: bool = True) -> list[
         channels=recordings.channels,
         label_names=document["label_names"],
         preparation=document["preparation"],
-        published=document["dataset"] in DATASETS,
+        published=dataset in DATASETS,
     )
 
 

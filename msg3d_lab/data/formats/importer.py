@@ -23,8 +23,8 @@ class Importer:
         title: what messages call the format, e.g. "an OpenMMLab annotation pickle".
         datasets: the data sets that are distributed in this format.
         is_source: whether a file or folder is of this format; should look at little of it.
-        read: `read(sources, dataset=..., **options)` -> `Recordings`, with one of `datasets` and
-            those of the options that the user gave; those of own recordings as `own`, an `OwnData`.
+        read: `read(sources, dataset=...)` -> `Recordings`, with one of `datasets`; if the user gave
+            options, with them as `own`, an `OwnData`.
         options: the names of the options of `import_dataset` that `read` takes.
         several_sources: whether a data set can come in several files or folders.
         own: whether recordings of any data set's name may be in this format: `read` then gets a

@@ -33,6 +33,7 @@ from msg3d_lab.data.formats.zip_or_folder import (
     list_members,
     read_member,
 )
+from msg3d_lab.data.preprocess import prepare_kinetics
 
 _JOINTS, _PERSONS_SEEN, _PERSONS = 18, 5, 2
 _SPLITS = ("kinetics_train", "kinetics_val")
@@ -216,19 +217,12 @@ def _keypoints(frames: Sequence[_Frame], image_size: tuple[int, int]) -> np.ndar
         raise ValueError(f"{int((~np.isfinite(values)).sum())} numbers are NaN or infinite")
     found = np.zeros((last - first + 1, _PERSONS_SEEN, _JOINTS, 3))
     at = np.array(slots) - (first, 0)
-    found[at[:, 0], at[:, 1]] = _centered(values, image_size)
+    xy, scores = values[:, : 2 * _JOINTS].reshape(-1, _JOINTS, 2), values[:, 2 * _JOINTS :]
+    found[at[:, 0], at[:, 1]] = prepare_kinetics(xy, scores, image_size)
     best = np.argsort(-found[..., 2].sum(axis=-1), axis=1, kind="stable")[:, :_PERSONS]
     chosen = np.take_along_axis(found, best[..., None, None], axis=1)
     persons = 1 if not chosen[:, 1].any() else 2
     return chosen.swapaxes(0, 1)[:persons].astype(np.float32)
-
-
-def _centered(values: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """(K, 54) as in the files -> (K, 18, 3): x to the right, y up, score."""
-    height, width = image_size
-    xy, score = values[:, : 2 * _JOINTS].reshape(-1, _JOINTS, 2), values[:, 2 * _JOINTS :]
-    centered = np.where((score != 0)[..., None], (xy / (width, height) - 0.5) * (1, -1), 0)
-    return np.concatenate([centered, score[..., None]], axis=-1)
 
 
 IMPORTER = Importer(

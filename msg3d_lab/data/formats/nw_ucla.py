@@ -21,19 +21,13 @@ import numpy as np
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.datasets import DATASETS, Dataset
-from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
-from msg3d_lab.data.formats.named_files import NamedFile, NamedFiles
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
 from msg3d_lab.data.formats.own.options import NOTHING, OwnData
-from msg3d_lab.data.formats.zip_or_folder import read_member
+from msg3d_lab.data.formats.zip_or_folder import NamedFile, has_named, list_named, read_member
 from msg3d_lab.data.preprocess import center_on, prepare_3d
 from msg3d_lab.skeletons import Skeleton
 
-_FILES = NamedFiles(
-    title="NW-UCLA",
-    example="a01_s01_e00_v01.json",
-    pattern=re.compile(r"(a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d))"),
-    format="NW-UCLA all_sqe",
-)
+_NAME = re.compile(r"(a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d))\.json")
 _ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)  # in the order of the labels
 # Views to train on and to test on.
 _PROTOCOLS = {"xview": ((1, 2), (3,)), "view1to2": ((1,), (2,)), "view2to1": ((2,), (1,))}
@@ -49,13 +43,13 @@ def read_clips(sources: Sequence[Path], *, dataset: Dataset, own: OwnData = NOTH
     prepare = own.prepare or "center"
     if prepare not in ("center", "align"):
         raise ValueError(f"expected a preparation center or align of NW-UCLA, found {prepare!r}")
-    files, record = _FILES.find(sources)
+    files, digest = list_named(sources, _NAME, title="NW-UCLA", example="a01_s01_e00_v01.json")
     aligned = skeletons.get("nw-ucla20") if prepare == "align" else None
     done = {"name": "prepare_3d"} if aligned else {"name": "center_on", "joint": _CENTER}
     return Recordings(
         clips=LazyClips(files, partial(_read, aligned=aligned)),
         skeleton=skeletons.get("nw-ucla20"),
-        preparation=done | record,
+        preparation=done | source_record("NW-UCLA all_sqe", sources, digest),
     )
 
 
@@ -93,7 +87,7 @@ def _read(file: NamedFile, *, aligned: Skeleton | None) -> Clip:
 IMPORTER = Importer(
     title="NW-UCLA's all_sqe folder or zip",
     datasets=(DATASETS["nw-ucla"],),
-    is_source=_FILES.is_source,
+    is_source=lambda path: has_named(path, _NAME),
     read=read_clips,
     options=("prepare",),
     version=2,

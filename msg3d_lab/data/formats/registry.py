@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
 from msg3d_lab.data.formats.ntu import raw
 from msg3d_lab.data.formats.openmmlab import pickles
 from msg3d_lab.data.formats.own import recordings as own
-from msg3d_lab.data.formats.own.options import NOTHING, OwnData
+from msg3d_lab.data.formats.own.options import OwnData
 from msg3d_lab.data.formats.padded import agcn, ctrgcn
 from msg3d_lab.data.formats.parallel import Chunks
 from msg3d_lab.data.store import open_store, store_document, write_entries
@@ -104,11 +105,15 @@ def import_dataset(
     if out is not None:
         _check_free(Path(out))  # before minutes of reading
     said = OwnData(
-        layout=layout, labels=labels, prepare=prepare, image_size=image_size, channels=channels
+        layout=layout,
+        labels=labels,
+        prepare=prepare,
+        image_size=image_size,
+        channels=channels,
+        bodies=bodies,
+        keep_missing=keep_missing,
     )
-    opened = open_recordings(
-        sources, dataset=dataset, own=said, bodies=bodies, keep_missing=keep_missing
-    )
+    opened = open_recordings(sources, dataset=dataset, own=said)
     recordings, document = opened.recordings, opened.document
     done = recordings.preparation
     path = default_store(dataset, recordings.skeleton.name, preparation=done.get("name"))
@@ -135,14 +140,7 @@ class Opened:
     document: dict[str, Any]  # of the store that they would become, see `store_document`
 
 
-def open_recordings(
-    sources: Sequence[Path],
-    *,
-    dataset: str,
-    own: OwnData = NOTHING,
-    bodies: str | None = None,
-    keep_missing: bool | None = None,
-) -> Opened:
+def open_recordings(sources: Sequence[Path], *, dataset: str, own: OwnData) -> Opened:
     """Find the format of sources, and open them; see `import_dataset`.
 
     Raises:
@@ -160,9 +158,7 @@ def open_recordings(
         if not path.exists():
             raise FileNotFoundError(f"no file or folder {path} to import")
     importer, facts = _choose(sources, dataset, layout=own.layout is not None)
-    given = {"bodies": bodies, "keep_missing": keep_missing}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    wrong = [name for name in (*own.given, *options) if name not in importer.options]
+    wrong = [name for name in own.given if name not in importer.options]
     if wrong:
         raise ValueError(
             f"{', '.join(wrong)} is not an option of {importer.title}: it takes "
@@ -170,8 +166,7 @@ def open_recordings(
         )
     if len(sources) > 1 and not importer.several_sources:
         raise ValueError(f"expected one source of this format, found {len(sources)}")
-    if own.given:
-        options["own"] = own
+    options = {"own": own} if own.given else {}
     recordings = importer.read(sources, dataset=facts, **options)
     notes = list(recordings.notes)
     document = store_document(
@@ -267,17 +262,16 @@ def _write(
     """Read the recordings, in several processes if there are many, and write the store."""
     from tqdm.auto import tqdm
 
-    clips = recordings.clips
-    count = len(clips) if isinstance(clips, LazyClips) else recordings.count
-    settings: dict[str, Any] = {"total": count, "unit": "clip", "disable": not progress}
+    clips, name = recordings.clips, document["dataset"]
+    bar = partial(tqdm, unit="clip", disable=not progress)
     if not isinstance(clips, LazyClips) or len(clips) < _MIN_PARALLEL:
-        with tqdm(clips, desc=document["dataset"], **settings) as entries:
+        with bar(clips, desc=name, total=recordings.count) as entries:
             write_entries(out, checked_clips(entries, document, leave_out=True), document)
         return
     chunks = Chunks(clips, document, out=out, stamp=stamp, workers=workers)
-    with tqdm(desc=document["dataset"], initial=chunks.num_read, **settings) as bar:
+    with bar(desc=name, total=len(clips), initial=chunks.num_read) as read:
         for size in chunks.read():
-            bar.update(size)
-    with tqdm(chunks.entries(), desc="writing", **settings) as entries:
+            read.update(size)
+    with bar(chunks.entries(), desc="writing", total=len(clips)) as entries:
         write_entries(out, entries, document)
     chunks.remove()

@@ -22,17 +22,11 @@ import numpy as np
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip
 from msg3d_lab.data.datasets import DATASETS, Dataset
-from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings
-from msg3d_lab.data.formats.named_files import NamedFile, NamedFiles
-from msg3d_lab.data.formats.zip_or_folder import read_member
+from msg3d_lab.data.formats.importer import Importer, LazyClips, Recordings, source_record
+from msg3d_lab.data.formats.zip_or_folder import NamedFile, has_named, list_named, read_member
 from msg3d_lab.data.preprocess import center_on
 
-_FILES = NamedFiles(
-    title="UTD-MHAD",
-    example="a1_s1_t1_skeleton.mat",
-    pattern=re.compile(r"(a(\d{1,2})_s(\d)_t(\d))_skeleton"),
-    format="UTD-MHAD skeletons",
-)
+_NAME = re.compile(r"(a(\d{1,2})_s(\d)_t(\d))_skeleton\.mat")
 _VARIABLE = "d_skel"
 _ACTIONS, _SUBJECTS, _TRIALS = range(1, 28), range(1, 9), range(1, 5)
 _CENTER = 2  # the spine, as for NW-UCLA
@@ -40,7 +34,8 @@ _CENTER = 2  # the spine, as for NW-UCLA
 
 def read_clips(sources: Sequence[Path], *, dataset: Dataset) -> Recordings:
     """List the clips of folders and zips. Each is read and centred when it is asked for."""
-    files, record = _FILES.find(sources)
+    files, digest = list_named(sources, _NAME, title="UTD-MHAD", example="a1_s1_t1_skeleton.mat")
+    record = source_record("UTD-MHAD skeletons", sources, digest)
     return Recordings(
         clips=LazyClips(files, _read),
         skeleton=skeletons.get("utd-mhad20"),
@@ -77,6 +72,6 @@ def _read(file: NamedFile) -> Clip:
 IMPORTER = Importer(
     title="UTD-MHAD's folder or zip of skeletons",
     datasets=(DATASETS["utd-mhad"],),
-    is_source=_FILES.is_source,
+    is_source=lambda path: has_named(path, _NAME),
     read=read_clips,
 )

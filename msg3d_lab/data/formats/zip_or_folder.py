@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -40,6 +41,14 @@ class Member(NamedTuple):
         return PurePosixPath(self.name).stem
 
 
+class NamedFile(NamedTuple):
+    """A file whose name says what it is."""
+
+    id: str  # the clip's name
+    numbers: tuple[int, ...]  # the numbers in it
+    member: Member
+
+
 def list_members(sources: Sequence[Path], *, suffix: str) -> list[Member]:
     """List the files with a suffix in folders and zips, sorted by their names without folders.
 
@@ -65,6 +74,40 @@ def has_members(source: Path, wanted: Callable[[str], bool]) -> bool:
             return any(map(wanted, archive.namelist()))
     except DAMAGE:
         return False
+
+
+def list_named(
+    sources: Sequence[Path], pattern: re.Pattern[str], *, title: str, example: str
+) -> tuple[list[NamedFile], str]:
+    """List the files whose names say what they are, such as those of NW-UCLA and UTD-MHAD.
+
+    Args:
+        sources: folders and zips.
+        pattern: of a file's name; its groups are the clip's name and the numbers in it.
+        title: of the data set, for messages.
+        example: the name of a file.
+
+    Returns:
+        The files, and a hash of them, see `digest_members`.
+
+    Raises:
+        FileNotFoundError: there is no such folder or file.
+        ValueError: not a zip, or no such file in it.
+    """
+    found = []
+    for member in list_members(sources, suffix=PurePosixPath(example).suffix):
+        match = pattern.fullmatch(PurePosixPath(member.name).name)
+        if match is not None:
+            name, *numbers = match.groups()
+            found.append(NamedFile(name, tuple(map(int, numbers)), member))
+    if not found:
+        raise ValueError(f"{sources[0]} has no {title} clips: expected files such as {example}")
+    return found, digest_members([file.member for file in found])
+
+
+def has_named(source: Path, pattern: re.Pattern[str]) -> bool:
+    """Whether a folder or zip has a file for `list_named`."""
+    return has_members(source, lambda name: pattern.fullmatch(PurePosixPath(name).name) is not None)
 
 
 def read_member(member: Member, *, limit: int = 64 << 20) -> bytes:
@@ -104,10 +147,11 @@ def _wanted(name: str, suffix: str) -> bool:
 
 def _listing(source: Path) -> list[Member]:
     if source.is_dir():
-        files = [path for path in source.rglob("*") if path.is_file()]
-        names = [path.relative_to(source).as_posix() for path in files]
-        sizes = [path.stat().st_size for path in files]
-        return [Member(source, *of, None) for of in zip(names, sizes, strict=True)]
+        return [
+            Member(source, path.relative_to(source).as_posix(), path.stat().st_size, None)
+            for path in source.rglob("*")
+            if path.is_file()
+        ]
     if not source.exists():
         raise FileNotFoundError(f"no file or folder {source} to import")
     try:

@@ -43,7 +43,7 @@ from msg3d_lab.data.synthetic.kinematics import (
 log = logging.getLogger(__name__)
 
 NUM_SUBJECTS = 40  # the subjects of NTU60: the X-Sub rule trains on 20 of them
-SEED = 0
+SEED = 0  # of the subjects and the performances
 # The version of what `generate` returns: change it with anything that changes a clip. It is part of
 # the store's fingerprint; this value keeps the fingerprints in data/results.csv valid.
 GENERATOR_VERSION = "ba4f0b9679eb"
@@ -79,21 +79,20 @@ class _Subject:
 
 
 def generate(
-    repetitions: int = 1, *, subjects: Sequence[int] = range(1, NUM_SUBJECTS + 1), seed: int = SEED
+    repetitions: int = 1, *, subjects: Sequence[int] = range(1, NUM_SUBJECTS + 1)
 ) -> Iterator[Clip]:
     """Generate the clips, 16 classes x 3 cameras x subjects x repetitions, prepared as NTU's are.
 
     Args:
         repetitions: how often each subject performs each action in front of each camera.
         subjects: their numbers; the NTU60 rule decides which are training subjects.
-        seed: of the subjects and the performances.
     """
     skeleton = skeletons.get("ntu25")
     takes = product(subjects, _VIEWS, range(1, repetitions + 1), range(1, len(CLASSES) + 1))
     for subject, camera, repetition, action in takes:
         setup = (subject - 1) // 10 + 1
         name = f"S{setup:03d}C{camera:03d}P{subject:03d}R{repetition:03d}A{action:03d}"
-        keypoints, _ = record(name, seed=seed)
+        keypoints, _ = record(name)
         yield Clip(
             id=name,
             keypoints=preprocess.prepare_3d(keypoints, skeleton),
@@ -105,14 +104,14 @@ def generate(
         )
 
 
-def evidence(sample_id: str, *, seed: int = SEED) -> Evidence:
+def evidence(sample_id: str) -> Evidence:
     """Return the joints, frames and persons that carry a clip's action, given its name.
 
     Example:
         >>> evidence("S001C001P001R001A015").persons
         (0, 1)
     """
-    return record(sample_id, seed=seed)[1]
+    return record(sample_id)[1]
 
 
 def load_synthetic(folder: str | Path | None = None, *, repetitions: int = 1) -> Store:
@@ -132,23 +131,19 @@ def load_synthetic(folder: str | Path | None = None, *, repetitions: int = 1) ->
         try:
             return open_store(path)
         except ValueError as error:
-            cause = error.__cause__
-            if isinstance(cause, OSError) and cause.errno is not None:
-                raise  # the system cannot read it now; the file need not be damaged
-            log.warning("%s is damaged (%s): generating it again", path, cause)
+            log.warning("%s is damaged (%s): generating it again", path, error.__cause__)
             path.unlink(missing_ok=True)
-    if not path.exists():
-        with suppress(FileExistsError):  # another process wrote the same clips meanwhile
-            write_store(
-                path,
-                generate(repetitions),
-                dataset="synthetic",
-                skeleton=skeletons.get("ntu25"),
-                label_names=[action.name for action in CLASSES],
-                channels=3,
-                preparation={"name": "prepare_3d", "generator": GENERATOR_VERSION, "seed": SEED},
-                synthetic=True,
-            )
+    with suppress(FileExistsError):  # another process wrote the same clips meanwhile
+        write_store(
+            path,
+            generate(repetitions),
+            dataset="synthetic",
+            skeleton=skeletons.get("ntu25"),
+            label_names=[action.name for action in CLASSES],
+            channels=3,
+            preparation={"name": "prepare_3d", "generator": GENERATOR_VERSION, "seed": SEED},
+            synthetic=True,
+        )
     return open_store(path)
 
 
@@ -160,7 +155,7 @@ def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msg3d-lab"
 
 
-def record(sample_id: str, *, seed: int = SEED) -> tuple[np.ndarray, Evidence]:
+def record(sample_id: str) -> tuple[np.ndarray, Evidence]:
     """Generate the keypoints of a clip as the camera records them, before preparation.
 
     Returns:
@@ -170,10 +165,10 @@ def record(sample_id: str, *, seed: int = SEED) -> tuple[np.ndarray, Evidence]:
     """
     name = _parse(sample_id)
     action = CLASSES[name.action - 1]
-    rng = np.random.default_rng((seed, 1, *name))
-    performers = [_subject(name.subject, seed)]
+    rng = np.random.default_rng((SEED, 1, *name))
+    performers = [_subject(name.subject)]
     if action.persons == 2:
-        performers.append(_someone_else(rng, name, seed))
+        performers.append(_someone_else(rng, name))
     frames, start, stop = _clock(rng, action.seconds / performers[0].tempo)
     bodies = [p.body for p in performers]
     motions = [_at_rest(rng, p, frames) for p in performers]
@@ -196,7 +191,7 @@ def record(sample_id: str, *, seed: int = SEED) -> tuple[np.ndarray, Evidence]:
     else:
         heading = rng.normal(0, 15)
         if rng.random() < 0.06:
-            people.append(_bystander(rng, _someone_else(rng, name, seed), frames))
+            people.append(_bystander(rng, _someone_else(rng, name), frames))
     keypoints = _film(rng, np.stack(people), setup=name.setup, camera=name.camera, heading=heading)
     if len(people) > action.persons and rng.random() < 0.7:  # the bystander comes or goes
         cut = int(rng.integers(frames // 4, frames - frames // 4))
@@ -222,8 +217,8 @@ def _parse(sample_id: str) -> NTUName:
 
 
 @lru_cache(maxsize=256)
-def _subject(number: int, seed: int) -> _Subject:
-    rng = np.random.default_rng((seed, 0, number))
+def _subject(number: int) -> _Subject:
+    rng = np.random.default_rng((SEED, 0, number))
     return _Subject(
         body=Body.from_height(rng.uniform(1.55, 1.92), rng.uniform(0.94, 1.06, 13)),
         tempo=rng.uniform(0.85, 1.18),
@@ -234,11 +229,11 @@ def _subject(number: int, seed: int) -> _Subject:
     )
 
 
-def _someone_else(rng: np.random.Generator, name: NTUName, seed: int) -> _Subject:
+def _someone_else(rng: np.random.Generator, name: NTUName) -> _Subject:
     """Another subject of the same side of X-Sub, so that test subjects are never in training."""
     side = _xsub_side(name.subject)
     others = [n for n in range(1, NUM_SUBJECTS + 1) if n != name.subject and _xsub_side(n) == side]
-    return _subject(int(rng.choice(others)), seed)
+    return _subject(int(rng.choice(others)))
 
 
 @lru_cache(maxsize=NUM_SUBJECTS)

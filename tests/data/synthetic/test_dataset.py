@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import time
 from pathlib import Path
@@ -61,12 +60,9 @@ def test_generate_gives_clips_named_and_split_like_ntus():
         assert ("xview_val" in clip.splits) == (clip.camera == 1)
 
 
-def test_generate_makes_the_same_clips_again_and_others_for_another_seed():
-    def first(**settings):
-        return next(generate(subjects=[5], **settings)).keypoints
-
-    np.testing.assert_array_equal(first(), first())
-    assert first(seed=1).shape != first().shape or abs(first(seed=1) - first()).max() > 0.01
+def test_generate_makes_the_same_clips_again():
+    first, again = (next(generate(subjects=[5])).keypoints for _ in range(2))
+    np.testing.assert_array_equal(first, again)
 
 
 def test_generate_repeats_each_action_differently():
@@ -324,17 +320,6 @@ def test_load_synthetic_refuses_a_damaged_clip_when_it_is_read(small, caplog):
     again.keypoints(6)
     with pytest.raises(ValueError, match=rf"clip {small.ids[7]} of .* is damaged"):
         again.keypoints(7)
-
-
-def test_load_synthetic_keeps_a_file_that_the_system_cannot_read_now(small, monkeypatch):
-    def too_many(path):
-        raise ValueError(f"{path} is damaged") from OSError(24, os.strerror(24))
-
-    written = small.path.stat().st_mtime_ns
-    monkeypatch.setattr(synthetic, "open_store", too_many)
-    with pytest.raises(ValueError, match="is damaged"):
-        load_synthetic(small.path.parent)
-    assert small.path.stat().st_mtime_ns == written
 
 
 @pytest.mark.usefixtures("small")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -80,40 +79,33 @@ def _is_source(path: Path) -> bool:
     return bool(list_members([path], suffix=_SUFFIX))
 
 
-def read_clips(
-    sources: Sequence[Path],
-    *,
-    dataset: Dataset,
-    bodies: str | None = None,
-    keep_missing: bool = False,
-    own: OwnData = NOTHING,
-) -> Recordings:
+def read_clips(sources: Sequence[Path], *, dataset: Dataset, own: OwnData = NOTHING) -> Recordings:
     """List the recordings of folders and zips. Each is read and prepared when it is asked for.
 
     Args:
         sources: the ROSE Lab's zips as they are, or folders with `.skeleton` files.
         dataset: ntu60 or ntu120. Recordings of other setups and actions are left out, not read. Or
             one's own, with any names.
-        bodies: how persons are selected, "denoise" or "energy": see `select_bodies`. Default:
-            "denoise"; with "paper", "energy", as the author does.
-        keep_missing: whether to keep the recordings on the authors' list of missing skeletons.
-        own: the preparation, "align" (`prepare_3d`, the default) or "paper" (`prepare_paper`);
-            layout of own recordings, with 25 joints (default: ntu25), and the CSV of labels (see
-            `read_labels`; default: see `find_labels`).
+        own: the preparation, "align" (`prepare_3d`, the default) or "paper" (`prepare_paper`); how
+            persons are selected (default: "denoise"; with "paper", "energy", as the author does);
+            whether to keep the recordings on the authors' list of missing skeletons; layout of own
+            recordings, with 25 joints (default: ntu25), and the CSV of labels (see `read_labels`;
+            default: see `find_labels`).
     """
     prepare = own.prepare or "align"
     if prepare not in _PREPARE:
         raise ValueError(
             f"unknown preparation {prepare!r} of raw recordings: expected {' or '.join(_PREPARE)}"
         )
-    bodies = bodies or ("energy" if prepare == "paper" else "denoise")
+    bodies = own.bodies or ("energy" if prepare == "paper" else "denoise")
     if bodies not in RULES:
         raise ValueError(f"unknown rule {bodies!r} for bodies: expected {' or '.join(RULES)}")
     members = list_members(sources, suffix=_SUFFIX)
     done = {"name": _PREPARE[prepare].__name__, "scored": False, "bodies": bodies}
     if dataset.name in DATASETS:
-        replace(own, prepare=None).refuse(dataset.name)
+        OwnData(layout=own.layout, labels=own.labels).refuse(dataset.name)
         skeleton, names = skeletons.get("ntu25"), None
+        keep_missing = bool(own.keep_missing)
         entries = _by_name(members, dataset.name, keep_missing=keep_missing)
         if not members:
             where = ", ".join(map(str, sources))

@@ -162,9 +162,18 @@ def _read_by_line(lines: _Lines, bodies: Sequence[_Body]) -> np.ndarray:
 
 
 def format_skeleton(tracks: Sequence[Track], num_frames: int) -> bytes:
-    """Format bodies as a `.skeleton` file; fields that a `Track` does not have are zero."""
+    """Format bodies as a `.skeleton` file; fields that a `Track` does not have are zero.
+
+    Raises:
+        ValueError: a track with a frame outside the recording.
+    """
     frames: list[list[tuple[int, int, Track]]] = [[] for _ in range(num_frames)]
     for track in tracks:
+        if len(track.frames) and not 0 <= track.frames.min() <= track.frames.max() < num_frames:
+            raise ValueError(
+                f"body {track.body_id}: expected frames 0 to {num_frames - 1}, found "
+                f"{track.frames.min()} to {track.frames.max()}"
+            )
         for i, (frame, place) in enumerate(zip(track.frames, track.places, strict=True)):
             frames[frame].append((int(place), i, track))
     lines = [str(num_frames)]

@@ -1,4 +1,4 @@
-"""What users say of recordings of their own, and the joint layout that follows from it."""
+"""Options of an import, and the joint layout that follows from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FLAT = ("coco17", "openpose18")
 
 @dataclass(frozen=True, kw_only=True)
 class OwnData:
-    """What a user says of recordings of their own. None: not said."""
+    """What a user says besides source and data set, mostly of own recordings. None: not said."""
 
     # the joints: a layout, its name, or the path of its YAML
     layout: Skeleton | str | Path | None = None
@@ -23,7 +23,9 @@ class OwnData:
     prepare: str | None = None  # one of `PREPARATIONS`; see `Preparation`
     # (height, width) in pixels of the images that x and y refer to
     image_size: tuple[int, int] | None = None
-    channels: str | None = None  # what the channels of arrays are; see `open_source`
+    channels: str | None = None  # what the channels of arrays are; see `open_folder`
+    bodies: str | None = None  # for raw NTU files; see `select_bodies`
+    keep_missing: bool | None = None  # for raw NTU files: the authors' missing skeletons too
 
     @property
     def skeleton(self) -> Skeleton | None:

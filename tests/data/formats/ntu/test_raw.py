@@ -122,7 +122,8 @@ def test_clips_are_prepared_as_in_the_paper(tmp_path):
 def test_clips_of_ntu120_come_from_both_zips(tmp_path):
     first = save_zip(tmp_path / "nturgbd_skeletons_s001_to_s017.zip", contents(NAMES[:3]))
     second = save_zip(tmp_path / "nturgbd_skeletons_s018_to_s032.zip", contents(NAMES[3:]))
-    recordings = read_clips([first, second], dataset=NTU120, keep_missing=True, bodies="energy")
+    own = OwnData(keep_missing=True, bodies="energy")
+    recordings = read_clips([first, second], dataset=NTU120, own=own)
     found = clips_of(recordings)
     assert sorted(found) == sorted(NAMES)
     assert all(isinstance(clip, Clip) for clip in found.values())
@@ -176,7 +177,7 @@ def test_read_clips_refuses_what_it_cannot_import(tmp_path):
     with pytest.raises(ValueError, match=r"has no files such as S001C001P001R001A001\.skeleton"):
         read_clips([tmp_path], dataset=NTU60)
     with pytest.raises(ValueError, match="unknown rule 'best'"):
-        read_clips([tmp_path], dataset=NTU60, bodies="best")
+        read_clips([tmp_path], dataset=NTU60, own=OwnData(bodies="best"))
 
 
 def test_the_importer_recognises_folders_and_zips(tmp_path):
