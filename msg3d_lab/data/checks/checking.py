@@ -194,20 +194,14 @@ def check_source(
         complete = False
     coordinates.report()
     if known is not None:
-        _check_labels(findings, known, clips, others, complete)
+        found = {*clips, *others}
+        for name in sorted(found - set(known.rows)):
+            findings.add(faults.NO_LABEL, name)
+        for name in sorted(set(known.rows) - found) if complete else ():
+            findings.add(faults.NO_RECORDING, name)
+        rows = {name: known.rows[name] for name in clips if name in known.rows}
+        check_splits(findings, rows, known.names)
     return findings.problems()
-
-
-def _check_labels(
-    findings: Findings, known: Labels, clips: list[str], others: set[str], complete: bool
-) -> None:
-    """Compare labels and recordings; `complete` says whether all recordings were read."""
-    for name in sorted({*clips, *others} - set(known.rows)):
-        findings.add(faults.NO_LABEL, name)
-    for name in sorted(set(known.rows) - {*clips, *others}) if complete else ():
-        findings.add(faults.NO_RECORDING, name)
-    rows = {name: known.rows[name] for name in clips if name in known.rows}
-    check_splits(findings, rows, known.names)
 
 
 def _is_store(path: Path) -> bool:

@@ -182,10 +182,6 @@ def _moves(points: np.ndarray, present: np.ndarray) -> bool:
 
 def _body_size(points: np.ndarray, seen: np.ndarray) -> float:
     """The extent of the joints along the widest axis: (T, V, 3), (T, V) -> median over frames."""
-    if seen.all():
-        span = points.max(axis=1) - points.min(axis=1)
-    else:
-        far = np.float64(np.inf)
-        span = np.where(seen[..., None], points, -far).max(axis=1)
-        span = span - np.where(seen[..., None], points, far).min(axis=1)
+    points = np.where(seen[..., None], points, np.nan)
+    span = np.nanmax(points, axis=1) - np.nanmin(points, axis=1)
     return float(np.median(span.max(axis=-1)))

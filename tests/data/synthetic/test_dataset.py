@@ -346,9 +346,9 @@ def test_second_persons_come_from_the_same_side_of_xsub(monkeypatch):
     drawn = []
     subject = synthetic._subject
 
-    def spy(number, seed):
+    def spy(number):
         drawn.append(number)
-        return subject(number, seed)
+        return subject(number)
 
     monkeypatch.setattr(synthetic, "_subject", spy)
     partners = set()

@@ -35,8 +35,7 @@ class LabelRow:
 
     def clip(self, name: str, keypoints: np.ndarray) -> Clip:
         """The sample."""
-        splits = self.splits
-        return Clip(name, keypoints, self.label, splits, self.subject, self.camera, self.setup)
+        return Clip(name, keypoints, **vars(self))
 
 
 @dataclass(frozen=True)
