@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def ablate(
     grid: Positional[str | None] = None,
-    seeds: str | None = None,
+    seeds: tuple[int, ...] = (),
     jobs: int = 1,
     runs: Path | None = None,
     data: Path | None = None,
@@ -36,7 +36,7 @@ def ablate(
 
     Args:
         grid: a grid's name, or the path of its YAML.
-        seeds: the number of seeds (3 means 1,2,3), or a list such as 4,7. Default: the grid's own.
+        seeds: e.g. 1 2 3. Default: the grid's own.
         jobs: runs at a time, which share the cores or the GPU.
         runs: the folder of the run folders. Default: runs/ablations/GRID.
         data: the store. Default: where `data import` puts it.
@@ -59,7 +59,7 @@ def ablate(
         return
     chosen = grids.get(grid)
     options: GridOptions = {
-        "seeds": None if seeds is None else parse_seed_choice(seeds),
+        "seeds": seeds or None,
         "runs": runs,
         "data": data,
         "variants": variants or None,
@@ -94,26 +94,6 @@ def ablate(
             with write_aside(out / name, overwrite=True) as aside:
                 frame.to_csv(aside, index=False)
             print(f"Written: {out / name}")
-
-
-def parse_seed_choice(text: str) -> tuple[int, ...]:
-    """Read `--seeds`: a number of seeds, counted from 1, or a list of them.
-
-    Raises:
-        ValueError: neither.
-
-    Example:
-        >>> parse_seed_choice("3"), parse_seed_choice("4,7")
-        ((1, 2, 3), (4, 7))
-    """
-    from msg3d_lab.experiments.seeds import parse_seeds
-
-    seeds = parse_seeds(text)
-    if len(seeds) > 1 or "," in text:
-        return seeds
-    if seeds[0] < 1:
-        raise ValueError(f"expected at least one seed, found {text!r}")
-    return tuple(range(1, seeds[0] + 1))
 
 
 def _as_text(table: pd.DataFrame, *, synthetic: bool) -> str:

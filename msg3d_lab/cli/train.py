@@ -47,7 +47,7 @@ def train(
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
     on_nan: Literal["stop", "skip"] = "stop",
     checkpoint_minutes: float = 5,
-    seeds: str | None = None,
+    seeds: tuple[int, ...] = (),
     slurm: str | None = None,
     tensorboard: bool = False,
 ) -> None:
@@ -71,7 +71,7 @@ def train(
         precision: of the arithmetic.
         on_nan: at a loss or a gradient that is not finite, stop, or skip the step.
         checkpoint_minutes: between two checkpoints; one is written after every epoch anyway.
-        seeds: train once per seed, e.g. 1,2,3, into folders below --run, and show mean and sd;
+        seeds: train once per seed, e.g. 1 2 3, into folders below --run, and show mean and sd;
             finished seeds are not trained again.
         slurm: submit to a cluster instead of training here, e.g. partition=gpu,gpus=8,hours=4;
             with --seeds a job per seed.
@@ -97,12 +97,10 @@ def train(
                 "GPUs in --slurm"
             )
         request = parse_slurm(slurm)
-        if seeds is not None:
-            from msg3d_lab.experiments.seeds import parse_seeds, submit_seeds
+        if seeds:
+            from msg3d_lab.experiments.seeds import submit_seeds
 
-            jobs = submit_seeds(
-                whole, slurm=request, seeds=parse_seeds(seeds), runs=run, data=data, **options
-            )
+            jobs = submit_seeds(whole, slurm=request, seeds=seeds, runs=run, data=data, **options)
             for seed, job in jobs.items():
                 print(f"Submitted: seed {seed}, job {job.job_id}; logs in {job.paths.folder}")
             when = "When they are finished," if jobs else "All seeds are finished:"
@@ -120,10 +118,10 @@ def train(
         "num_nodes": num_nodes,
         "progress": True,
     }
-    if seeds is not None:
-        from msg3d_lab.experiments.seeds import fit_seeds, parse_seeds
+    if seeds:
+        from msg3d_lab.experiments.seeds import fit_seeds
 
-        table = fit_seeds(whole, seeds=parse_seeds(seeds), runs=run, **here)
+        table = fit_seeds(whole, seeds=seeds, runs=run, **here)
         if first_process():
             print(table.to_string(float_format="{:.4g}".format))
         return

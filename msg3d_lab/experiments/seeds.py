@@ -147,24 +147,6 @@ def seeds_table(runs: Mapping[int, Run]) -> pd.DataFrame:
     return pd.concat([table, summary]).rename_axis("seed")
 
 
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read seeds, as in the shell.
-
-    Raises:
-        ValueError: not numbers from 0 between commas, or one of them twice.
-
-    Example:
-        >>> parse_seeds("1,2,3")
-        (1, 2, 3)
-    """
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdecimal() for word in words):
-        raise ValueError(f"expected seeds like 1,2,3, found {text!r}")
-    seeds = tuple(map(int, words))
-    _check(seeds)
-    return seeds
-
-
 def _check(seeds: Sequence[int]) -> None:
     if not seeds:
         raise ValueError("expected at least one seed, found none")

@@ -1,7 +1,6 @@
 import pandas as pd
 import pytest
 
-from msg3d_lab.cli.experiments import parse_seed_choice
 from msg3d_lab.experiments import grids
 from msg3d_lab.experiments.ablations import train_and_test
 from msg3d_lab.experiments.plan import plan_runs
@@ -56,7 +55,9 @@ def test_ablate_compares_and_writes(toy, toy_store, tmp_path):
 
 
 def test_ablate_shows_what_is_missing(toy, toy_store):
-    code, out, _ = toy("ablate", "grid.yaml", "--data", toy_store.path, "--table", "--seeds", "2")
+    code, out, _ = toy(
+        "ablate", "grid.yaml", "--data", toy_store.path, "--table", "--seeds", "1", "2"
+    )
     assert code == 0
     assert "two-hops: seed 1, 2: missing" in out
 
@@ -66,7 +67,7 @@ def test_ablate_shows_what_is_missing(toy, toy_store):
     [
         (["nobody"], "unknown grid 'nobody': expected one of ntu60-"),
         (["grid.yaml", "--variants", "three"], "no variant 'three': expected some of one-hop"),
-        (["grid.yaml", "--seeds", "0"], "at least one seed, found '0'"),
+        (["grid.yaml", "--seeds", "2", "2"], "expected seeds from 0, each once, found [2, 2]"),
         (["grid.yaml", "--set", "epoch=1"], "one-hop of toy-grid: unknown setting 'epoch'"),
         (["grid.yaml", "--slurm", "partition=gpu,gpus=1,hours=1", "--jobs", "2"], "goes without"),
         (
@@ -81,8 +82,3 @@ def test_ablate_explains_what_is_wrong(toy, words, message):
     assert code == 2
     assert message in err
     assert len(err.strip().splitlines()) == 1
-
-
-@pytest.mark.parametrize(("text", "seeds"), [("3", (1, 2, 3)), ("1", (1,)), ("4,7", (4, 7))])
-def test_parse_seed_choice_counts_or_lists(text, seeds):
-    assert parse_seed_choice(text) == seeds

@@ -92,11 +92,11 @@ def test_train_several_seeds_with_mean_and_sd(shell, tmp_path):
     nw_ucla_zip(tmp_path / "z.zip")
     shell("data", "import", "z.zip", "--dataset", "nw-ucla", "--out", "mine.arrow")
     words = ["train", "nw-ucla-joint", "--data", "mine.arrow", "--run", "mine", "--device", "cpu"]
-    code, out, err = shell(*words, "--seeds", "1,2", *QUICK)
+    code, out, err = shell(*words, "--seeds", "1", "2", *QUICK)
     assert code == 0, err
     assert [line.split()[0] for line in out.splitlines()[-4:]] == ["1", "2", "mean", "sd"]
     assert [p.name for p in sorted((tmp_path / "mine").iterdir())] == ["seed-1", "seed-2"]
-    code, _, err = shell(*words, "--seeds", "1,1", *QUICK)
+    code, _, err = shell(*words, "--seeds", "1", "1", *QUICK)
     assert (code, "expected every seed once" in err) == (2, True)
 
 

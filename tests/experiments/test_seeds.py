@@ -4,7 +4,7 @@ import statistics
 import launchers
 import pytest
 
-from msg3d_lab.experiments.seeds import fit_seeds, parse_seeds, seeds_table
+from msg3d_lab.experiments.seeds import fit_seeds, seeds_table
 from msg3d_lab.training import fit, open_run, recipes
 
 QUIET = {"device": "cpu", "progress": False}
@@ -112,29 +112,6 @@ def test_seeds_table_shows_the_epoch_that_was_kept(toy_store, toy_recipe, tmp_pa
     assert table.loc[1, "val_top1"] == run.metrics["val_top1"].max()
     assert table.loc[1, "train_loss"] == run.metrics["train_loss"].iloc[best]
     assert math.isnan(table.loc["sd", "val_top1"])  # of one seed nothing is known
-
-
-@pytest.mark.parametrize(
-    ("text", "seeds"), [("1,2,3", (1, 2, 3)), (" 7", (7,)), ("0, 10", (0, 10))]
-)
-def test_parse_seeds_reads(text, seeds):
-    assert parse_seeds(text) == seeds
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "expected seeds like 1,2,3, found ''"),
-        ("1,,2", "expected seeds like"),
-        ("-1", "expected seeds like"),
-        ("1-3", "expected seeds like"),
-        ("²", "expected seeds like"),
-        ("1,2,1", "every seed once, found 1 again"),
-    ],
-)
-def test_parse_seeds_explains_what_is_wrong(text, message):
-    with pytest.raises(ValueError, match=message):
-        parse_seeds(text)
 
 
 def test_fit_seeds_needs_a_seed(toy_recipe, tmp_path):

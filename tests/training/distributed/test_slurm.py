@@ -381,7 +381,7 @@ def test_the_shell_submits_a_job_per_seed(
 ):
     recipes.save(recipes.with_settings(toy_recipe, ["epochs=1"]), tmp_path / "toy.yaml")
     words = ["train", tmp_path / "toy.yaml", "--data", toy_store.path, "--run", tmp_path / "r"]
-    words = [*map(str, words), "--seeds", "1,5,6"]
+    words = [*map(str, words), "--seeds", "1", "5", "6"]
     # A seed that is finished needs no job.
     one = recipes.with_settings(toy_recipe, ["epochs=1", "seed=5"])
     run_fit(one, data=toy_store, run=tmp_path / "r/seed-5", device="cpu", progress=False)
