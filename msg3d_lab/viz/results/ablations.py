@@ -69,7 +69,8 @@ def forest_plot(table: pd.DataFrame, *, title: str | None = None, ax: Axes | Non
     """
     columns = ("compare_with", "difference", "low", "high", "p", "p_holm")
     rows = _rows_with(table, columns, "difference")
-    groups = rows["group"].astype(str) if "group" in rows else pd.Series("", rows.index)
+    named = rows["group"] if "group" in rows else pd.Series("", rows.index)
+    groups = named.astype(object).fillna("")  # a table that was read from a CSV has no empty names
     rows = rows.iloc[np.argsort(pd.factorize(groups)[0], kind="stable")]
     groups = groups.loc[rows.index]
     # A group's name takes a line above its rows.

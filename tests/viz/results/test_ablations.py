@@ -89,6 +89,11 @@ def test_forest_plot_puts_groups_under_their_names(table):
     assert len(set(above)) == 4
 
 
+def test_forest_plot_has_no_heads_without_groups(table):
+    without = [t.get_text() for t in forest_plot(table).texts]
+    assert [t.get_text() for t in forest_plot(table.assign(group=np.nan)).texts] == without
+
+
 def test_forest_plot_says_what_is_missing(table):
     with pytest.raises(ValueError, match=r"missing columns \['low'\]"):
         forest_plot(table.drop(columns="low"))
