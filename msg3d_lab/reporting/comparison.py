@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from msg3d_lab import viz
 from msg3d_lab.evaluation.metrics import class_delta
 from msg3d_lab.evaluation.scores import Scores, align
 from msg3d_lab.evaluation.statistics import compare
 from msg3d_lab.reporting.page import Curves, Section
+from msg3d_lab.training.recipes import differing_settings
 from msg3d_lab.training.runs import Run
+from msg3d_lab.viz.style import closed_figure
 
 _TITLES = {
     "top1": ("Accuracy", " %", 100.0),
@@ -78,10 +77,10 @@ def compare_section(run: Run, scores: Scores, other: Run, other_scores: Scores) 
         f"exact McNemar test p = {found.p_value:.2g}. {surely} It is about these two networks; "
         "other seeds may differ by as much."
     )
-    settings = recipe_differences(run, other, names)
-    table = class_delta(first, second)
-    figure = cast(Figure, viz.class_differences(table).figure)
-    plt.close(figure)
+    differing = differing_settings(run.recipe, other.recipe)
+    rows = [(name, str(mine), str(its)) for name, mine, its in differing]
+    settings = pd.DataFrame(rows, columns=["setting", *names]).set_index("setting")
+    figure = closed_figure(viz.class_differences(class_delta(first, second)))
     caption = (
         f"Difference in recall per class, {names[0]} (a) minus {names[1]} (b), with 95 % "
         "intervals; a star marks p below 0.05 after correction for the number of classes."
@@ -91,26 +90,9 @@ def compare_section(run: Run, scores: Scores, other: Run, other_scores: Scores) 
     return Section(f"Against {names[1]}", texts, tables, [(caption, figure)])
 
 
-def recipe_differences(run: Run, other: Run, names: Sequence[str]) -> pd.DataFrame:
-    """Return the settings of two recipes that differ: a row per setting, a column per run."""
-    first, second = (_flat(each.recipe.model_dump()) for each in (run, other))
-    keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
-    rows = {key: [str(first.get(key)), str(second.get(key))] for key in keys}
-    index = pd.Index(list(rows), name="setting")
-    return pd.DataFrame(list(rows.values()), index=index, columns=list(names))
-
-
 def _name(run: Run, runs: Sequence[Run]) -> str:
     """The folder's name, with its parent's where two are called alike; "" for a single run."""
     if len(runs) < 2:
         return ""
     same = [other for other in runs if other.path.name == run.path.name]
     return run.path.name if len(same) == 1 else f"{run.path.parent.name}/{run.path.name}"
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 import numbers
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
@@ -127,16 +127,9 @@ def _picture(caption: str, figure: Figure) -> dict[str, Any]:
     return {"caption": caption, "data": data, "wide": width > 1.5 * height}
 
 
-def _curve_record(curves: Curves) -> str:
+def _curve_record(curves: Curves) -> Markup:
     series = [{"name": name, "values": list(values)} for name, values in curves.series.items()]
-    record = {
-        "title": curves.title,
-        "unit": curves.unit,
-        "epochs": list(curves.epochs),
-        "series": series,
-    }
-    # "<" could end the script element early; JSON has another spelling for it.
-    return json.dumps(record).replace("<", "\\u003c")
+    return htmlsafe_json_dumps({**asdict(curves), "series": series})
 
 
 def _cell(value: Any) -> tuple[str, bool]:

@@ -29,7 +29,6 @@ def write_prediction_report(
     out: str | Path,
     *,
     image_size: tuple[int, int] | None = None,
-    top: int = 5,
 ) -> Path:
     """Write the predictions of recordings as one HTML file; an existing one is replaced.
 
@@ -41,7 +40,6 @@ def write_prediction_report(
         recordings: at least one.
         out: the file.
         image_size: (height, width) in pixels, for recordings that do not say it.
-        top: how many classes are listed.
 
     Raises:
         ValueError: see `Predictor.__call__`.
@@ -55,7 +53,7 @@ def write_prediction_report(
         entries.append(
             {
                 "name": recording.id,
-                "classes": prediction.table(top).to_dict("records"),
+                "classes": prediction.table().to_dict("records"),
                 "player": _player(predictor, recording.id, clip, prediction),
             }
         )

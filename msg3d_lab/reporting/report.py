@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from msg3d_lab import explain, graph, viz
 from msg3d_lab.data.store import Store
-from msg3d_lab.evaluation.metrics import (
-    calibration_error,
-    per_class,
-    reliability,
-)
+from msg3d_lab.evaluation.metrics import calibration_error, per_class, reliability
 from msg3d_lab.evaluation.scores import Scores, read_run_scores
 from msg3d_lab.evaluation.statistics import accuracy_interval
 from msg3d_lab.explain import patterns
@@ -27,8 +21,8 @@ from msg3d_lab.reporting.measured import find_runs, results_table
 from msg3d_lab.reporting.page import Section, render_report
 from msg3d_lab.reporting.recorded import describe_devices
 from msg3d_lab.training.matching.tested_store import MatchedStore, open_matching_store
-from msg3d_lab.training.recipes import Recipe
 from msg3d_lab.training.runs import Run
+from msg3d_lab.viz.style import closed_figure
 
 _NUM_CLIPS = 6
 _PACKED = 24  # mistakes whose clips are in the page
@@ -130,7 +124,7 @@ def _count_training(run: Run, tested: MatchedStore) -> str:
 
 
 def _subtitle(run: Run, row: pd.Series, scores: Scores) -> str:
-    low, high = (100 * end for end in accuracy_interval(scores.correct))
+    low, high = _percent(scores.correct)
     result = (
         f"{row['top-1 %']:.1f} % of {len(scores.ids)} test clips recognised "
         f"(95 % interval over clips {low:.1f} to {high:.1f} %)"
@@ -143,7 +137,7 @@ def _subtitle(run: Run, row: pd.Series, scores: Scores) -> str:
 def _results(table: pd.DataFrame, scores: Scores) -> pd.DataFrame:
     """The row of results, with the interval of top-1 and the calibration error."""
     row = table.drop(columns="parameters").reset_index(drop=True)
-    low, high = (100 * end for end in accuracy_interval(scores.correct))
+    low, high = _percent(scores.correct)
     row.insert(list(row.columns).index("top-1 %") + 1, "95 % interval", f"{low:.2f} to {high:.2f}")
     row["calibration error %"] = round(100 * calibration_error(scores), 2)
     return row
@@ -153,7 +147,7 @@ def _seeds(run: Run) -> str:
     """The seeds of this recipe that were tested in folders beside this one, and their top-1."""
     found = []
     for other in find_runs(run.path.parent):
-        if _without_seed(other.recipe) == _without_seed(run.recipe):
+        if other.recipe.hash == run.recipe.hash:
             top1 = 100 * read_run_scores(other).correct.mean()
             this = " (this run)" if other.path.resolve() == run.path.resolve() else ""
             found.append((other.recipe.training.seed, f"{top1:.2f} %{this}"))
@@ -161,12 +155,6 @@ def _seeds(run: Run) -> str:
     if len(texts) < 2:
         return f"{run.recipe.training.seed}; no other seed of this recipe beside this run"
     return "; ".join(texts)
-
-
-def _without_seed(recipe: Recipe) -> dict[str, object]:
-    settings = recipe.model_dump()
-    settings["training"].pop("seed")
-    return settings
 
 
 def _classes(scores: Scores) -> Section:
@@ -192,15 +180,14 @@ def _classes(scores: Scores) -> Section:
 
 
 def _percent(correct: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of an accuracy, in percent."""
     low, high = accuracy_interval(correct)
     return 100 * low, 100 * high
 
 
 def _calibration(scores: Scores) -> Section:
     error = 100 * calibration_error(scores)
-    axes = viz.reliability_diagram(reliability(scores))
-    figure = cast(Figure, axes.figure)
-    plt.close(figure)
+    figure = closed_figure(viz.reliability_diagram(reliability(scores)))
     caption = (
         f"Accuracy against confidence; the calibration error is {error:.1f} %. Above the diagonal "
         "the network is right more often than it says, below it less often."
@@ -229,9 +216,7 @@ def _importance(run: Run, store: Store) -> Section:
     method = explain.GradientInput()
     question = clips.question(explain.predict_classes(network, clips.x), options)
     share = patterns.shares(explain.attribute(network, question, method)).mean(axis=0)
-    axes = viz.importance_body(share, store.skeleton)
-    figure = cast(Figure, axes.figure)
-    plt.close(figure)
+    figure = closed_figure(viz.importance_body(share, store.skeleton))
     most = [store.skeleton.joints[v] for v in np.argsort(-np.abs(share))[:3]]
     caption = (
         f"Mean share of each joint in the logit of the predicted class over {len(indices)} test "
@@ -244,15 +229,13 @@ def _importance(run: Run, store: Store) -> Section:
 def _learning_caption(run: Run) -> str:
     metrics, held_out = run.metrics, run.recipe.held_out
     part = "validation" if held_out == "val" else "test"
-    last = metrics.dropna(subset=f"{held_out}_top1").iloc[-1:]
-    texts = [
-        f"After epoch {row['epoch']:.0f}, {100 * row['train_top1']:.1f} % of the training clips "
-        f"and {100 * row[f'{held_out}_top1']:.1f} % of the {part} clips are recognised."
-        for _, row in last.iterrows()
-    ]
-    if part == "test":
-        texts.append("The test clips choose nothing.")
-    return " ".join(["Learning curve.", *texts])
+    text = "Learning curve."
+    for row in metrics.dropna(subset=f"{held_out}_top1")[-1:].to_dict("records"):  # one, or none
+        text += (
+            f" After epoch {row['epoch']:.0f}, {100 * row['train_top1']:.1f} % of the training "
+            f"clips and {100 * row[f'{held_out}_top1']:.1f} % of the {part} clips are recognised."
+        )
+    return text + " The test clips choose nothing." * (part == "test")
 
 
 def _focus_joint(store: Store) -> int:

@@ -107,7 +107,7 @@ class Reproduction:
     @property
     def store_path(self) -> Path:
         """The store: the one given, or the default place."""
-        if self.data is not None and _is_store(self.data):
+        if self.data is not None and self.data.suffix == ".arrow":
             return self.data
         return self.recipes[0].default_store
 
@@ -287,10 +287,6 @@ class Reproduction:
                 return "a download (its size is not known: the server cannot be reached)"
             size, how = announced, f"to download and import {self._source_name}"
         return f"{_bytes(size)} of memory and about {_bytes(3 * size)} of disk {how}"
-
-
-def _is_store(path: Path) -> bool:
-    return path.suffix == ".arrow"
 
 
 def _announced_size(addresses: Sequence[str]) -> int | None:

@@ -270,40 +270,27 @@ def _section(row: dict[str, Any]) -> tuple[str, str, str]:
 
 def _published_project_row(row: dict[str, Any]) -> dict[str, Any]:
     data = recipes.get(row["recipe"]).data
-    return _project_row(
-        row,
-        sampling=f"{data.sampling} {data.clip_len}",
-        top1=row["top1_percent"],
-        clips=row["test_clips"],
-        recipe=row["recipe"],
-        source=row["source"],
-    )
+    sampling = f"{data.sampling} {data.clip_len}"
+    own = {"sampling": sampling, "top1": row["top1_percent"], "clips": row["test_clips"]}
+    return _project_row(row | own)
 
 
 def _measured_project_row(row: dict[str, Any]) -> dict[str, Any]:
     changed = "" if row["of_library"] else f" (changed: {row['recipe_hash']})"
-    return _project_row(
-        row,
-        sampling=row["sampling"],
-        top1=round(row["top1"], 2),
-        clips=_clips(row),
-        recipe=row["recipe"] + changed,
-        source=f"measured here, seed {row['seed']}",
-    )
+    own = {"top1": round(row["top1"], 2), "clips": _clips(row), "recipe": row["recipe"] + changed}
+    return _project_row(row | own | {"source": f"measured here, seed {row['seed']}"})
 
 
-def _project_row(
-    row: dict[str, Any], *, sampling: str, top1: float, clips: str, recipe: str, source: str
-) -> dict[str, Any]:
+def _project_row(row: dict[str, Any]) -> dict[str, Any]:
     return {
-        "frame sampling": sampling,
+        "frame sampling": row["sampling"],
         "modality": STREAM_NAMES.get(row["streams"], row["streams"]),
         "devices": row["devices"],
         "backbone": "MSG3D",
-        "top1 acc": top1,
-        "testing protocol": _with_unit(clips),
-        "recipe": recipe,
+        "top1 acc": row["top1"],
+        "testing protocol": _with_unit(row["clips"]),
+        "recipe": row["recipe"],
         "checkpoint": row["checkpoint"],
         "log": row["log"],
-        "source": source,
+        "source": row["source"],
     }

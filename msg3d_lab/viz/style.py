@@ -9,7 +9,7 @@ import io
 from collections.abc import Callable, Sequence
 from functools import wraps
 from itertools import cycle
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -104,6 +104,13 @@ def new_figure(
     )
     plt.close(figure)
     return figure, axes
+
+
+def closed_figure(ax: Axes) -> Figure:
+    """Return the figure of an Axes, closed in pyplot as that of `new_figure`."""
+    figure: Any = ax.figure
+    plt.close(figure)
+    return cast(Figure, figure)
 
 
 def series_colors(names: Sequence[str]) -> list[str]:

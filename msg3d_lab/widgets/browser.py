@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import json
 import re
 from importlib import resources
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import anywidget
 import numpy as np
+from jinja2.utils import htmlsafe_json_dumps
 from matplotlib.figure import Figure
 
 from msg3d_lab.viz.html import template
@@ -61,16 +61,15 @@ class BrowserWidget(anywidget.AnyWidget):
         """Return the widget as one piece of HTML that needs neither a kernel nor a network."""
         names = [name for name in self.traits(sync=True) if not name.startswith("_")]
         own = set(names) - set(anywidget.AnyWidget.class_trait_names(sync=True))
-        state = json.dumps({name: getattr(self, name) for name in sorted(own)})
+        state = htmlsafe_json_dumps({name: getattr(self, name) for name in sorted(own)})
         code = str(self._esm).replace("export default", "const widget =")
         still = base64.b64encode(png(self.figure(), dpi=80, palette=True)).decode()
         return template("msg3d_lab.widgets", "widget.html").render(
-            key=hashlib.sha256((state + code).encode()).hexdigest()[:10],
+            key=hashlib.sha256(f"{state}{code}".encode()).hexdigest()[:10],
             alt=self.describe(),
             still=still,
             style=str(self._css),
-            # "<" could end the script element early; JSON has another spelling for it.
-            state=state.replace("<", "\\u003c"),
+            state=state,
             module=code,
         )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from typing import Any
 
 import numpy as np
+from jinja2.utils import htmlsafe_json_dumps
 from matplotlib.colors import to_hex
 
 from msg3d_lab.skeletons import Skeleton
@@ -48,14 +48,13 @@ def player_html(
             positive.
     """
     record = player_record(clip, skeleton, title=title, fps=fps, values=values)
-    content = json.dumps(record, separators=(",", ":"))
+    content = htmlsafe_json_dumps(record)
     still = png(filmstrip(clip, skeleton, frames=4, values=values), dpi=48, palette=True)
     return template("msg3d_lab.viz.motion", "player.html").render(
         title=title,
         valued=values is not None,
         still=base64.b64encode(still).decode(),
-        # "<" could end the script element early; JSON has another spelling for it.
-        record=content.replace("<", "\\u003c"),
+        record=content,
         key=hashlib.sha256(content.encode()).hexdigest()[:10],
     )
 
