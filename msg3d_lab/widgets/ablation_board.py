@@ -22,10 +22,10 @@ from msg3d_lab.files import lock_holder, read_json
 from msg3d_lab.training.activity import last_lines, read_activity
 from msg3d_lab.training.runs import LOCK, PROGRESS
 from msg3d_lab.viz.results.ablations import forest_plot
-from msg3d_lab.viz.style import CATEGORIES, FAINT, new_figure, styled
+from msg3d_lab.viz.style import CATEGORIES, FAINT, closed_figure, new_figure, styled
 from msg3d_lab.widgets.browser import module
 from msg3d_lab.widgets.jobs import Job
-from msg3d_lab.widgets.panel import Panel, finite, stamp
+from msg3d_lab.widgets.panel import Panel, stamp
 
 _LINES = 8  # of a log
 _WATCHED = ("recipe.yaml", "environment.json", "metrics.csv", "model.safetensors", "scores.parquet")
@@ -109,12 +109,7 @@ class AblationBoard(Panel):
         """Return the differences with their intervals, or before there are any, the progress."""
         table = self.table()
         if table["difference"].notna().any():
-            figure = forest_plot(table, title=self.describe()).get_figure(root=True)
-            if figure is not None:
-                import matplotlib.pyplot as plt
-
-                plt.close(figure)
-                return figure
+            return closed_figure(forest_plot(table, title=self.describe()))
         return _progress_figure(self.data["rows"], title=self.describe())
 
     def describe(self) -> str:
@@ -220,7 +215,7 @@ class AblationBoard(Panel):
         rows = []
         for name, row in self.table().iterrows():
             texts = {key: row[key] for key in ("group", "compare_with")}
-            numbers = {key: finite(row[key]) for key in _SHOWN}
+            numbers = {key: None if pd.isna(row[key]) else float(row[key]) for key in _SHOWN}
             rows.append({"variant": str(name), "seeds": int(row["seeds"]), **texts, **numbers})
         return rows
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import matplotlib.pyplot as plt
 import numpy as np
 import traitlets
-from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -26,7 +24,7 @@ from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.graphs.hops import hop_figure
 from msg3d_lab.viz.graphs.matrices import adjacency_heatmap
 from msg3d_lab.viz.motion.layout import body_layout
-from msg3d_lab.viz.style import diverging
+from msg3d_lab.viz.style import closed_figure, diverging
 from msg3d_lab.widgets.browser import GRAPH_CSS, BrowserWidget, module, pack
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 
 Learned = Literal["off", "added", "alone"]
 LEARNED: tuple[Learned, ...] = get_args(Learned)
-NO_PATH = 255  # stands for an infinite number of hops, in a byte
+_NO_PATH = 255  # stands for an infinite number of hops, in a byte
 
 
 class AdjacencyExplorer(BrowserWidget):
@@ -108,15 +106,13 @@ class AdjacencyExplorer(BrowserWidget):
     ) -> None:
         if num_scales < 1:
             raise ValueError(f"num_scales counts the scales 0 to K, 1 or more, found {num_scales}")
-        model = network_with_masks(masks)
+        model, self._graphs = open_masks(masks, windows=False)
         if skeleton is None:
             skeleton = "ntu25" if model is None else model.skeleton
         self._bodies: list[Skeleton] = []
         for layout in [skeleton, *layouts, *([] if model is None else [model.skeleton])]:
             self._bodies += [body for body in _variants(layout) if body not in self._bodies]
         self._num_scales = num_scales
-        self._scales: dict[tuple[str, ...], np.ndarray] = {}
-        self._graphs: dict[str, LearnedGraph] = {}
         self._arguments = {} if model is None else model.arguments
         data: dict[str, Any] = {
             "num_scales": num_scales,
@@ -124,7 +120,6 @@ class AdjacencyExplorer(BrowserWidget):
             "signed": signed_colors(),
         }
         if model is not None:
-            self._graphs = _graphs_of_frames(model)
             data["network"] = {
                 "skeleton": model.skeleton.name,
                 "edge_set": model.skeleton.edge_set or "",
@@ -193,16 +188,9 @@ class AdjacencyExplorer(BrowserWidget):
             "sender": ["", *sorted(joints)],
             "aggregation": ["both", *AGGREGATIONS],
             "normalization": list(NORMALIZATIONS),
-            "learned": list(LEARNED) if self._graphs else ["off"],
-            "graph": list(self._graphs) or [""],
+            **graph_choices(self._graphs),
         }
-        if value not in choices[name]:
-            hint = " (give masks=)" if name == "learned" and value in LEARNED else ""
-            raise ValueError(
-                f"{name} is one of {', '.join(map(repr, dict.fromkeys(choices[name])))}, "
-                f"found {value!r}{hint}"
-            )
-        return str(value)
+        return check_choice(name, value, choices[name])
 
     @traitlets.validate("k")
     def _check_scale(self, proposal: Any) -> int:
@@ -241,15 +229,9 @@ class AdjacencyExplorer(BrowserWidget):
     def _scales_of(
         self, body: Skeleton, aggregation: Aggregation, normalization: Normalization
     ) -> np.ndarray:
-        key = (body.label, aggregation, normalization)
-        if key not in self._scales:
-            self._scales[key] = scale_adjacencies(
-                body.adjacency,
-                self._num_scales,
-                aggregation=aggregation,
-                normalization=normalization,
-            )
-        return self._scales[key]
+        return scale_adjacencies(
+            body.adjacency, self._num_scales, aggregation=aggregation, normalization=normalization
+        )
 
     def _packed(self, body: Skeleton) -> dict[str, Any]:
         weights = {
@@ -259,12 +241,8 @@ class AdjacencyExplorer(BrowserWidget):
             for aggregation in AGGREGATIONS
             for normalization in NORMALIZATIONS
         }
-        distance = hop_distance(body.adjacency)
-        return {
-            **packed_skeleton(body),
-            "hops": pack(np.where(np.isinf(distance), NO_PATH, distance).astype(np.uint8)),
-            "weights": weights,
-        }
+        hops = packed_hops(hop_distance(body.adjacency))
+        return {**packed_skeleton(body), "hops": hops, "weights": weights}
 
 
 def packed_skeleton(body: Skeleton) -> dict[str, Any]:
@@ -278,6 +256,28 @@ def packed_skeleton(body: Skeleton) -> dict[str, Any]:
         "xy": body_layout(body).round(4).tolist(),
         "edges": [list(edge) for edge in body.edges],
     }
+
+
+def packed_hops(distance: np.ndarray) -> dict[str, Any]:
+    """Return hop distances as packed bytes; 255 stands for no path."""
+    return pack(np.where(np.isinf(distance), _NO_PATH, distance).astype(np.uint8))
+
+
+def graph_choices(graphs: Mapping[str, LearnedGraph]) -> dict[str, list[str]]:
+    """Return what `learned` and `graph` can be."""
+    return {
+        "learned": list(LEARNED) if graphs else ["off"],
+        "graph": list(graphs) or [""],
+    }
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """Return a trait's new value; raise ValueError unless it is one of the choices."""
+    if value not in choices:
+        hint = " (give masks=)" if name == "learned" and value in LEARNED else ""
+        listed = ", ".join(map(repr, dict.fromkeys(choices)))
+        raise ValueError(f"{name} is one of {listed}, found {value!r}{hint}")
+    return str(value)
 
 
 def joint_name(body: Skeleton, joint: str | int) -> str:
@@ -295,13 +295,6 @@ def joint_name(body: Skeleton, joint: str | int) -> str:
         f"joint is a name or a number, 0 to {len(names) - 1}, of {body.label} "
         f"({', '.join(names)}), found {joint!r}"
     )
-
-
-def closed_figure(ax: Axes) -> Figure:
-    """Return the figure of an Axes, which a notebook then shows only where it is the result."""
-    figure: Any = ax.figure
-    plt.close(figure)
-    return cast(Figure, figure)
 
 
 def farthest(body: Skeleton) -> int:
@@ -322,14 +315,22 @@ def _variants(layout: str | Skeleton) -> list[Skeleton]:
     return known if layout in known else [layout]
 
 
-def network_with_masks(masks: MSG3D | Run | None) -> MSG3D | None:
-    """Return the network, of a run too, whose residual masks are shown.
+def open_masks(
+    masks: MSG3D | Run | None, *, windows: bool
+) -> tuple[MSG3D | None, dict[str, LearnedGraph]]:
+    """Return the network, of a run too, whose residual masks are shown, and its learned graphs.
+
+    Args:
+        masks: None: no network, and no graphs.
+        windows: whether to return the graphs of windows, or those of single frames, whose nodes are
+            the joints.
 
     Raises:
-        ValueError: neither a network nor a run, or a network without masks.
+        ValueError: neither a network nor a run, a network without masks, or without such graphs.
     """
     if masks is None:
-        return None
+        return None, {}
+    from msg3d_lab.analysis.masks import learned_graphs
     from msg3d_lab.model import MSG3D
     from msg3d_lab.training.runs import Run
 
@@ -341,20 +342,16 @@ def network_with_masks(masks: MSG3D | Run | None) -> MSG3D | None:
             "the network has no residual masks (residual_mask=False): give one that has, or leave "
             "masks out"
         )
-    return model
-
-
-def _graphs_of_frames(model: MSG3D) -> dict[str, LearnedGraph]:
-    """The learned graphs of single frames, whose nodes are the joints."""
-    from msg3d_lab.analysis.masks import learned_graphs
-
-    graphs = {name: g for name, g in learned_graphs(model).items() if g.window_size == 1}
+    graphs = {n: g for n, g in learned_graphs(model).items() if (g.window_size > 1) == windows}
     if not graphs:
+        what, why = "single frames", "without the factorized pathway"
+        if windows:
+            what, why = "windows", "without the g3d pathway or with windows of one frame"
         raise ValueError(
-            "the network has no graph of single frames: it was built without the factorized "
-            f"pathway (pathways={model.arguments['pathways']})"
+            f"the network has no graph of {what}: it was built {why} "
+            f"(pathways={model.arguments['pathways']})"
         )
-    return graphs
+    return model, graphs
 
 
 def short_floats(weights: np.ndarray) -> np.ndarray:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from functools import cached_property
+from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+import torch
 import traitlets
 from matplotlib.figure import Figure
 
+from msg3d_lab import explain
 from msg3d_lab.data import Store
 from msg3d_lab.evaluation import Scores, confusion_counts, confusion_order, read_run_scores
-from msg3d_lab.explain import GradientInput, Method
+from msg3d_lab.explain import GradientInput, patterns
+from msg3d_lab.model import MSG3D
 from msg3d_lab.training import Run
 from msg3d_lab.training.matching.tested_store import open_matching_store
 from msg3d_lab.viz.results.evaluation import confusion_matrix
+from msg3d_lab.viz.style import closed_figure
 from msg3d_lab.widgets.browser import module, pack
-from msg3d_lab.widgets.clip_records import ClipRecords
-from msg3d_lab.widgets.player import PlayerWidget
+from msg3d_lab.widgets.player import PlayerWidget, store_record
 
 _ALL_IDS = 4000  # clips; of more, only the ids of mistakes travel
-_DEFAULT_METHOD = GradientInput()
+_SEGMENTS = 8
 
 
 class ErrorBrowser(PlayerWidget):
@@ -37,7 +40,6 @@ class ErrorBrowser(PlayerWidget):
         run_or_scores: a tested run, or scores.
         store: their data. Default, of a run: that of its test.
         network_of: the run whose network says the importance; scores alone show none.
-        method: of the importance; None leaves it out.
         packed: the number of mistakes that are shown without a kernel.
 
     Raises:
@@ -67,7 +69,6 @@ class ErrorBrowser(PlayerWidget):
         store: Store | None = None,
         *,
         network_of: Run | None = None,
-        method: Method | None = _DEFAULT_METHOD,
         packed: int = 4,
     ) -> None:
         if isinstance(run_or_scores, Run):
@@ -88,7 +89,7 @@ class ErrorBrowser(PlayerWidget):
                 "the store they were tested on"
             )
         self._rows = np.array([where[name] for name in self.scores.ids], dtype=np.int64)
-        self._clips = ClipRecords(store, run=network_of, method=method)
+        self._store, self._run = store, network_of
         self._confidence = self.scores.probabilities.max(axis=1)
         self._counts = confusion_counts(self.scores)
         samples = store.samples.iloc[self._rows]
@@ -146,16 +147,48 @@ class ErrorBrowser(PlayerWidget):
         return int(np.where(good, self._confidence, -1).argmax())
 
     def _pair(self, row: int) -> list[dict[str, object]]:
-        rows = [row]
+        """Records of a clip and of a clear case of its class, with colours on one scale."""
+        shown = [(row, "")]
         clear = self.clear_case(int(self.scores.labels[row]), besides=row)
         if clear is not None:
-            rows.append(clear)
-        return self._clips.pair(
-            [
-                (int(self._rows[r]), int(self.scores.predictions[r]), title + self._title(r))
-                for r, title in zip(rows, ("", "a clear case of "), strict=False)
-            ]
-        )
+            shown.append((clear, "a clear case of "))
+        seen = [self._seen(r) for r, _ in shown]
+        limits = [float(np.abs(values).max()) for _, values in seen if values is not None]
+        return [
+            store_record(
+                self._store,
+                int(self._rows[r]),
+                frames,
+                values=values,
+                title=title + self._title(r),
+                limit=max(limits, default=None),
+            )
+            for (r, title), (frames, values) in zip(shown, seen, strict=True)
+        ]
+
+    def _seen(self, row: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """The frames the network saw, and the importance for the predicted class, (T, V).
+
+        Without a network, all frames.
+        """
+        index = int(self._rows[row])
+        if self._trained is None:
+            return np.arange(self._store.frames[index]), None
+        network, first = self._trained
+        pose = first.pose
+        clips = explain.load_clips(first.run, np.array([index]), data=self._store, pose=pose)
+        segments = min(_SEGMENTS, clips.x.shape[2])
+        options = explain.Options(by="joint_x_segment", num_segments=segments)
+        question = clips.question(torch.tensor([self.scores.predictions[row]]), options)
+        values = explain.attribute(network, question, GradientInput())
+        return clips.frames[0], patterns.shares(values)[0][question.features.index]
+
+    @cached_property
+    def _trained(self) -> tuple[MSG3D, explain.Clips] | None:
+        """The run's network, and a clip with the mean pose; both are needed with the first clip."""
+        if self._run is None:
+            return None
+        return self._run.model(), explain.load_clips(self._run, np.array([0]), data=self._store)
 
     @traitlets.validate("clip")
     def _check_clip(self, proposal: Any) -> int:
@@ -181,9 +214,7 @@ class ErrorBrowser(PlayerWidget):
         """Return the confusion matrix, its classes in the widget's order."""
         order = self.data["order"]
         names = [self.scores.label_names[i] for i in order]
-        drawn = cast(Figure, confusion_matrix(self._counts[order][:, order], labels=names).figure)
-        plt.close(drawn)
-        return drawn
+        return closed_figure(confusion_matrix(self._counts[order][:, order], labels=names))
 
     def describe(self) -> str:
         """Return the accuracy and the most frequent confusion."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, cast
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -25,13 +24,12 @@ from msg3d_lab.explain.methods import attribute
 from msg3d_lab.training import Run
 from msg3d_lab.viz.attribution.importance import joint_time_heatmap
 from msg3d_lab.viz.elements import add_figure_title
-from msg3d_lab.viz.motion.player import player_record
+from msg3d_lab.viz.style import closed_figure
 from msg3d_lab.widgets.browser import module
-from msg3d_lab.widgets.player import PlayerWidget
+from msg3d_lab.widgets.player import PlayerWidget, store_record
 
 _FIRST = GradientInput()
 _NUM_CLIPS = 12
-_MAX_FRAMES = 64  # of a record
 
 
 class ImportanceExplorer(PlayerWidget):
@@ -84,8 +82,7 @@ class ImportanceExplorer(PlayerWidget):
     ) -> None:
         self._network, self.store = explain.open_network(run, store)
         self.run = run
-        listed = {known.name: known for known in (*methods, method)}
-        self.methods = listed
+        self.methods = {known.name: known for known in (*methods, method)}
         if clips is None:
             clips = self._default_clips()
         where = {name: i for i, name in enumerate(self.store.ids)}
@@ -118,7 +115,7 @@ class ImportanceExplorer(PlayerWidget):
                         clips, self._loaded.labels.tolist(), self._predicted, strict=True
                     )
                 ],
-                "methods": [[name, name.replace("_", " ")] for name in listed],
+                "methods": [[name, name.replace("_", " ")] for name in self.methods],
                 "names": list(names),
                 "predicted": self._predicted,
                 "synthetic": self.store.synthetic,
@@ -182,17 +179,10 @@ class ImportanceExplorer(PlayerWidget):
         self._worker.submit(lambda: None).result()
 
     def _compute(self, clip: int, method_name: str, label: int) -> tuple[str, dict[str, Any]]:
-        method, x = self.methods[method_name], self._loaded.x[clip : clip + 1]
-        question = explain.Question(
-            x=x,
-            classes=torch.tensor([label]),
-            features=self._features,
-            baseline=explain.baselines.make_baseline(
-                x, self._options.baseline, pose=self._loaded.pose
-            ),
-            ids=self.ids[clip : clip + 1],
-            batch_size=self._options.batch_size,
-        )
+        method, own, whole = self.methods[method_name], slice(clip, clip + 1), self._loaded
+        x, indices, frames = whole.x[own], whole.indices[own], whole.frames[own]
+        clips = replace(whole, x=x, indices=indices, frames=frames)
+        question = clips.question(torch.tensor([label]), self._options)
         total, done = max(1, method.cost(len(self._features)).forward), 0
 
         def count(_: Any, inputs: Any, __: Any) -> None:
@@ -213,7 +203,6 @@ class ImportanceExplorer(PlayerWidget):
         kept = class_activation(self._network, x, label)[0]
         by_joint = kept.sum(dim=(0, 1)).double().numpy() / kept.numel()
         names, part = self._parts()
-        grid = values[self._features.index]
         joint_sum = np.bincount(
             np.arange(len(values)) // self._options.num_segments, weights=values
         )
@@ -224,7 +213,14 @@ class ImportanceExplorer(PlayerWidget):
             [name, float(by_joint[part == p].sum())] for p, name in enumerate(names)
         ]
         return key, {
-            "record": self._record(clip, grid, label),
+            "record": store_record(
+                self.store,
+                int(indices[0]),
+                frames[0],
+                values=values[self._features.index],
+                title=f"{self.ids[clip]}: for {self.store.label_names[label]}",
+                label="importance of the joint in this part of the clip (logit)",
+            ),
             "parts": [[name, float(joint_sum[part == p].sum())] for p, name in enumerate(names)],
             "exact": exact,
             "logit": float(logits[label]),
@@ -236,22 +232,6 @@ class ImportanceExplorer(PlayerWidget):
         if not self.store.skeleton.parts:
             return ("whole body",), np.zeros(self.store.skeleton.num_joints, dtype=int)
         return joint_parts(self.store.skeleton)
-
-    def _record(self, clip: int, grid: np.ndarray, label: int) -> dict[str, Any]:
-        frames = self._loaded.frames[clip]
-        recorded = self.store.keypoints(int(self._loaded.indices[clip]))
-        step = math.ceil(len(frames) / _MAX_FRAMES)
-        shown = recorded[:, frames[::step]]
-        present = (shown != 0).any(axis=(1, 2, 3))
-        names = self.store.label_names
-        return player_record(
-            shown[present] if present.any() else shown[:1],
-            self.store.skeleton,
-            title=f"{self.ids[clip]}: for {names[label]}",
-            values=grid[::step],
-            label="importance of the joint in this part of the clip (logit)",
-            fps=explain.playback_fps(frames, recorded.shape[1]) / step,
-        )
 
     def _table(self) -> tuple[pd.DataFrame, str]:
         """Joints x segments of what is chosen, or of what was computed first; and its name."""
@@ -270,8 +250,7 @@ class ImportanceExplorer(PlayerWidget):
     def figure(self) -> Figure:
         """Return the heatmap of joints and time."""
         table, title = self._table()
-        figure = cast(Figure, joint_time_heatmap(table, unit="importance (logit)").figure)
-        plt.close(figure)
+        figure = closed_figure(joint_time_heatmap(table, unit="importance (logit)"))
         add_figure_title(figure, title, size=10)
         return figure
 

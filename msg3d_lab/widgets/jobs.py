@@ -74,12 +74,10 @@ class Job:
     def pid(self) -> int | None:
         """The number of the process while it runs; a later process of that number is not meant."""
         facts = read_json(self._record)
-        if facts is None:
+        if facts is None or facts["host"] != platform.node() or facts["started"] is None:
             return None
         pid: int = facts["pid"]
-        here = facts["host"] == platform.node()
-        running = here and facts["started"] is not None and process_start(pid) == facts["started"]
-        return pid if running else None
+        return pid if process_start(pid) == facts["started"] else None
 
     @property
     def running(self) -> bool:

@@ -80,8 +80,3 @@ def stamp(paths: Iterable[Path]) -> tuple[Any, ...]:
         except OSError:
             found.append(None)
     return tuple(found)
-
-
-def finite(value: float) -> float | None:
-    """Return a number, or None for NaN: JSON has none."""
-    return None if value != value else float(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
+from msg3d_lab.data import Store
+from msg3d_lab.explain import playback_fps
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.elements import SHARE
 from msg3d_lab.viz.motion.player import player_record
@@ -19,6 +22,7 @@ from msg3d_lab.viz.motion.skeleton import filmstrip
 from msg3d_lab.viz.style import png
 from msg3d_lab.widgets.browser import BrowserWidget, module
 
+_MAX_FRAMES = 64  # of a clip of a store
 PLAYER_CSS = (resources.files("msg3d_lab.viz.motion") / "templates" / "player.css").read_text(
     encoding="utf-8"
 )
@@ -128,6 +132,31 @@ class Player(PlayerWidget):
         names = [title or "a clip" for _, _, title in self._parts]
         frames = ", ".join(f"{c.shape[1]} frames" for c, _, _ in self._parts)
         return f"Moving skeletons: {' beside '.join(names)} ({frames})"
+
+
+def store_record(
+    store: Store, index: int, frames: np.ndarray, *, values: np.ndarray | None, **options: Any
+) -> dict[str, Any]:
+    """Return the record of a player of some frames of a clip of a store, at its recorded speed.
+
+    Longer clips are thinned out to 64 frames. Absent persons are left out.
+
+    Args:
+        frames: (T,), which may repeat.
+        values: (T, V), see `player_record`.
+        **options: its title, label and limit.
+    """
+    recorded = store.keypoints(index)
+    step = math.ceil(len(frames) / _MAX_FRAMES)
+    shown = recorded[:, frames[::step]]
+    present = (shown != 0).any(axis=(1, 2, 3))
+    return player_record(
+        shown[present] if present.any() else shown[:1],
+        store.skeleton,
+        values=None if values is None else values[::step],
+        fps=playback_fps(frames, recorded.shape[1]) / step,
+        **options,
+    )
 
 
 def stacked(figures: Sequence[Figure]) -> Figure:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,8 @@ class TrainingPanel(RunMonitor):
         self._base = recipes.with_settings(recipes.get(recipe), settings)
         self._asked = Path(run) if run is not None else Path("runs") / self._base.name
         self._counted: Recipe | None = None
-        newest = _newest(self._asked)
         super().__init__(
-            newest or self._asked,
+            _newest(self._asked) or self._asked,
             recipe=self._base,
             data=data,
             device=device,
@@ -134,7 +133,7 @@ class TrainingPanel(RunMonitor):
             self.cost = {name: value for name, value in rows if name in _COUNTED} or {"": text}
             self.counting = False
 
-        self._start_thread(count)
+        threading.Thread(target=count, daemon=True).start()
 
     def begin(self) -> None:
         """Start the form's recipe in a process of its own.
@@ -164,17 +163,14 @@ class TrainingPanel(RunMonitor):
             self.measured = self._info(recipe, "--seconds", str(seconds))
             self.measuring = False
 
-        self._start_thread(measure)
-
-    def _start_thread(self, work: Callable[[], None]) -> None:
-        """Wait for a process in a thread; networks are built elsewhere, because that draws numbers.
-
-        A training in this kernel would go another way if its random numbers were drawn by others.
-        """
-        threading.Thread(target=work, daemon=True).start()
+        threading.Thread(target=measure, daemon=True).start()
 
     def _info(self, recipe: Recipe, *words: str) -> str:
-        """Return what `msg3d-lab info` prints about a recipe."""
+        """Return what `msg3d-lab info` prints about a recipe.
+
+        It is a process of its own because building a network draws random numbers, and a training
+        in this kernel would go another way.
+        """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "recipe.yaml"
             recipes.save(recipe, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,14 +22,15 @@ from msg3d_lab.graph import (
 from msg3d_lab.skeletons import Skeleton
 from msg3d_lab.viz.graphs.matrices import frame_name
 from msg3d_lab.viz.graphs.on_body import learned_edges, window_weights
+from msg3d_lab.viz.style import closed_figure
 from msg3d_lab.widgets.adjacency import (
-    LEARNED,
-    NO_PATH,
     Learned,
-    closed_figure,
+    check_choice,
     farthest,
+    graph_choices,
     joint_name,
-    network_with_masks,
+    open_masks,
+    packed_hops,
     packed_skeleton,
     short_floats,
     signed_colors,
@@ -36,7 +38,6 @@ from msg3d_lab.widgets.adjacency import (
 from msg3d_lab.widgets.browser import GRAPH_CSS, BrowserWidget, module, pack
 
 if TYPE_CHECKING:
-    from msg3d_lab.analysis.masks import LearnedGraph
     from msg3d_lab.model import MSG3D
     from msg3d_lab.training.runs import Run
 
@@ -124,8 +125,7 @@ class WindowExplorer(BrowserWidget):
                 "max_window_size and max_dilation are 1 or more, "
                 f"found {max_window_size} and {max_dilation}"
             )
-        model = network_with_masks(masks)
-        self._graphs = {} if model is None else _graphs_of_windows(model)
+        model, self._graphs = open_masks(masks, windows=True)
         if skeleton is None:
             skeleton = "ntu25" if model is None else model.skeleton
         self._body = skeletons.get(skeleton) if isinstance(skeleton, str) else skeleton
@@ -154,10 +154,7 @@ class WindowExplorer(BrowserWidget):
         }
         data: dict[str, Any] = {
             "body": packed_skeleton(self._body),
-            "hops": {
-                name: pack(np.where(np.isinf(d), NO_PATH, d).astype(np.uint8))
-                for name, d in hops.items()
-            },
+            "hops": {name: packed_hops(d) for name, d in hops.items()},
             "frames": {
                 f"{size} {gap}": window_frames(size, gap).tolist()
                 for size in range(1, max_window_size + 1)
@@ -289,36 +286,12 @@ class WindowExplorer(BrowserWidget):
             raise ValueError(f"{name} goes from {low} to {high}, found {value}{hint}")
         return int(value)
 
-    @traitlets.validate("learned", "graph")
+    @traitlets.validate("edges", "learned", "graph")
     def _check_choice(self, proposal: Any) -> str:
-        name, value = proposal["trait"].name, proposal["value"]
-        modes = list(LEARNED) if self._graphs else ["off"]
-        choices = {"learned": modes, "graph": list(self._graphs) or [""]}[name]
-        if value not in choices:
-            hint = " (give masks=)" if name == "learned" and value in LEARNED else ""
-            raise ValueError(
-                f"{name} is one of {', '.join(map(repr, choices))}, found {value!r}{hint}"
-            )
-        return str(value)
-
-    @traitlets.validate("edges")
-    def _check_edges(self, proposal: Any) -> str:
-        if proposal["value"] not in WINDOW_EDGES:
-            raise ValueError(f"edges are 'dense' or 'grid', found {proposal['value']!r}")
-        return str(proposal["value"])
+        name = proposal["trait"].name
+        choices: dict[str, Sequence[str]] = {"edges": WINDOW_EDGES, **graph_choices(self._graphs)}
+        return check_choice(name, proposal["value"], choices[name])
 
     @traitlets.validate("joint")
     def _check_joint(self, proposal: Any) -> str:
         return joint_name(self._body, proposal["value"])
-
-
-def _graphs_of_windows(model: MSG3D) -> dict[str, LearnedGraph]:
-    from msg3d_lab.analysis.masks import learned_graphs
-
-    graphs = {name: g for name, g in learned_graphs(model).items() if g.window_size > 1}
-    if not graphs:
-        raise ValueError(
-            "the network has no graph of windows: it was built without the g3d pathway or with "
-            f"windows of one frame (pathways={model.arguments['pathways']})"
-        )
-    return graphs

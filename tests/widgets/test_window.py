@@ -35,7 +35,7 @@ def test_hops_are_those_of_the_window_graph():
     [
         ({"window_size": 8}, "window_size goes from 1 to 7, found 8 (see max_window_size)"),
         ({"dilation": 0}, "dilation goes from 1 to 4"),
-        ({"edges": "full"}, "'dense' or 'grid', found 'full'"),
+        ({"edges": "full"}, "edges is one of 'dense', 'grid', found 'full'"),
         ({"joint": "tail"}, "found 'tail'"),
         ({"k": 19}, "k goes from 0 to 18"),
         ({"step": 7}, "step goes from 0 to 6"),
