@@ -1,5 +1,5 @@
 // Adjacencies of all scales: heatmap, body and weight by hop of one or both aggregations, linked.
-import { clearCanvas, color, control, element, fillPixels, oncePerFrame, redrawn, setText, unpack } from "./common.js";
+import { clearCanvas, color, control, element, fillPixels, oncePerFrame, redrawn, setText, setValues, unpack } from "./common.js";
 import { css, fitBody, hopsText, mix, nearest, neighbourTowards, parts, percentText, signedColor, weightColor, weightText, writeOver } from "./graphs.js";
 
 const AGGREGATION_NAMES = { disentangled: "disentangled", powers: "adjacency powers" };
@@ -14,10 +14,7 @@ function render({ model, el }) {
   let hover = null; // { receiver, sender } under the pointer; sender -1 for a whole row
   let colors = {};
 
-  const set = (values) => {
-    for (const [name, value] of Object.entries(values)) model.set(name, value);
-    model.save_changes();
-  };
+  const set = (values) => setValues(model, values);
   const network = () => (model.get("learned") === "off" ? null : data.network);
   function bodyShown() {
     const from = network() ?? { skeleton: model.get("skeleton"), edge_set: model.get("edge_set") };

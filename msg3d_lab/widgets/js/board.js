@@ -1,6 +1,6 @@
 // AblationBoard: a row per variant and seed, the comparison so far, and buttons.
-import { element, themed } from "./common.js";
-import { actionButton, dataTable, duration, hasKernel, look, percent, plainTable, replaceKeepingFocus, stateText } from "./panels.js";
+import { element } from "./common.js";
+import { actionButton, dataTable, duration, hasKernel, look, pText, percent, plainTable, replaceKeepingFocus, stateText } from "./panels.js";
 
 /** Differences with their intervals, one line each. */
 function forest(rows) {
@@ -30,7 +30,6 @@ function forest(rows) {
 }
 
 function render({ model, el }) {
-  const end = themed(el);
   const progress = (row) => {
     const bar = element("progress", { max: 1, value: row.fraction, "aria-label": `${row.variant} seed ${row.seed}` });
     return element("span", {}, bar, ` ${Math.round(100 * row.fraction)} %`);
@@ -68,7 +67,7 @@ function render({ model, el }) {
       const rows = board.comparison.filter((row) => row.seeds);
       const cell = (row) => [row.variant, row.group, String(row.seeds), percent(row.top1), percent(row.sd), row.compare_with,
         percent(row.difference, 1, true), row.low === null ? "" : `${percent(row.low, 1, true)} to ${percent(row.high, 1, true)}`,
-        row.p_holm === null ? "" : row.p_holm < 0.001 ? "< 0.001" : row.p_holm.toFixed(3)];
+        pText(row.p_holm)];
       results.replaceChildren(...(!rows.length ? [element("p", { class: "note" }, "The comparison appears with the first tested run.")] : [
         element("h3", {}, "Variants, mean over their tested seeds, in percent"),
         plainTable("variants", ["variant", "group", "seeds", "top-1", "sd", "against", "difference", "95 % interval", "p (Holm)"], rows.map(cell)),
@@ -80,7 +79,6 @@ function render({ model, el }) {
   for (const name of ["data", "answered"]) model.on(`change:${name}`, show);
   show();
   el.append(head, buttons, problem, table.element, results, log);
-  const away = look(model);
-  return () => (end(), away());
+  return look(model, el);
 }
 export default { render };

@@ -116,6 +116,12 @@ export function oncePerFrame(redraw) {
   };
 }
 
+/** Sets values of the model, and tells Python. */
+export function setValues(model, values) {
+  for (const [name, value] of Object.entries(values)) model.set(name, value);
+  model.save_changes();
+}
+
 /** A labelled drop-down, slider or tick box that sets a value of the model and follows it. */
 export function control(model, name, label, options = {}) {
   const id = `msg3d-${Math.random().toString(36).slice(2)}`;
@@ -140,8 +146,7 @@ export function control(model, name, label, options = {}) {
   };
   input.addEventListener("input", () => {
     const raw = options.tick ? input.checked : input.value;
-    model.set(name, options.tick || (options.choices && !options.number) ? raw : Number(raw));
-    model.save_changes();
+    setValues(model, { [name]: options.tick || (options.choices && !options.number) ? raw : Number(raw) });
   });
   model.on(`change:${name}`, follow);
   follow();

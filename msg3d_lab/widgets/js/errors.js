@@ -1,5 +1,5 @@
 // ErrorBrowser: filters, a confusion matrix, the most frequent confusions, and the clips of a cell in two players.
-import { clearCanvas, color, control, element, fillPixels, oncePerFrame, redrawn, setText, unpack } from "./common.js";
+import { clearCanvas, color, control, element, fillPixels, oncePerFrame, redrawn, setText, setValues, unpack } from "./common.js";
 import { mix, parts } from "./graphs.js";
 import { playerOf } from "./players.js";
 
@@ -175,10 +175,7 @@ async function render({ model, el }) {
     say();
   });
 
-  const set = (name, value) => {
-    model.set(name, value);
-    model.save_changes();
-  };
+  const set = (name, value) => setValues(model, { [name]: value });
   const choose = (t, p) => {
     set("cell", [t, p]);
     const rows = rowsOf(t, p);

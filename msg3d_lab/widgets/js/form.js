@@ -1,5 +1,5 @@
 // TrainingPanel: a recipe as a form, what it costs, a button that starts it, and its monitor.
-import { element, themed } from "./common.js";
+import { element, setValues } from "./common.js";
 import { actionButton, hasKernel, look } from "./panels.js";
 import { monitorView } from "./follow.js";
 
@@ -11,8 +11,7 @@ function formView(model) {
   function save(name, value) {
     const field = model.get("fields").find((each) => each.name === name);
     const { [name]: _, ...others } = model.get("settings");
-    model.set("settings", value === field.value ? others : { ...others, [name]: value });
-    model.save_changes();
+    setValues(model, { settings: value === field.value ? others : { ...others, [name]: value } });
   }
   function inputOf(field) {
     const id = `msg3d-${Math.random().toString(36).slice(2)}`;
@@ -42,7 +41,7 @@ function formView(model) {
   const measured = element("pre", { "aria-label": "measured" });
   const folder = element("input", {
     type: "text", size: 30, disabled, "aria-label": "run folder",
-    oninput: () => (model.set("folder", folder.value), model.save_changes()),
+    oninput: () => setValues(model, { folder: folder.value }),
   });
   const start = actionButton(model, "begin", "start training", { main: true });
   start.addEventListener("click", () => {
@@ -80,9 +79,7 @@ function formView(model) {
 }
 
 function render({ model, el }) {
-  const end = themed(el);
   el.append(formView(model), monitorView(model, true));
-  const away = look(model);
-  return () => (end(), away());
+  return look(model, el);
 }
 export default { render };

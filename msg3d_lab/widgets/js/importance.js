@@ -1,5 +1,5 @@
 // ImportanceExplorer: joints x time as a heatmap linked to the player; body parts; the logit's exact parts.
-import { clearCanvas, color, control, element, fillPixels, oncePerFrame, redrawn } from "./common.js";
+import { clearCanvas, color, control, element, fillPixels, oncePerFrame, redrawn, setValues } from "./common.js";
 import { parts } from "./graphs.js";
 import { playerOf } from "./players.js";
 
@@ -22,8 +22,7 @@ function render({ model, el }) {
   };
   const frameNow = () => Number(figure.dataset.frame ?? 0);
   const valueAt = (joint, frame) => {
-    const [M, T, V] = shown.record.shape;
-    const level = levels[frame * V + joint];
+    const level = levels[frame * shown.record.shape[2] + joint];
     return (shown.record.signed ? (level - 127) / 127 : level / 254) * shown.record.limit;
   };
   const draw = oncePerFrame(() => {
@@ -113,9 +112,7 @@ function render({ model, el }) {
   };
   const go = (joint, frame) => {
     const [, T, V] = shown.record.shape;
-    model.set("joint", Math.min(Math.max(joint, 0), V - 1));
-    model.set("frame", Math.min(Math.max(frame, 0), T - 1));
-    model.save_changes();
+    setValues(model, { joint: Math.min(Math.max(joint, 0), V - 1), frame: Math.min(Math.max(frame, 0), T - 1) });
     draw();
   };
   canvas.addEventListener("pointermove", (event) => {

@@ -1,5 +1,5 @@
 // What the panels that follow runs share: tables, curves, the state of a run, words for times.
-import { element } from "./common.js";
+import { element, setValues, themed } from "./common.js";
 
 const MARKS = {
   training: "▶", testing: "▶", starting: "…", stopping: "…", stopped: "■", unfinished: "■",
@@ -11,9 +11,10 @@ export function hasKernel(model) {
   return model.widget_manager !== undefined;
 }
 
-/** Tells Python that somebody looks, so that it reads the files again; returns how to end that. */
-export function look(model) {
-  if (!hasKernel(model)) return () => {};
+/** Makes an element a panel: light or dark, and Python is told that somebody looks, so that it reads the files again; returns how to end that. */
+export function look(model, el) {
+  const unwatch = themed(el);
+  if (!hasKernel(model)) return unwatch;
   const say = () => {
     try {
       model.send({ action: "look" });
@@ -23,7 +24,7 @@ export function look(model) {
   };
   const timer = setInterval(say, 15_000);
   say();
-  return () => clearInterval(timer);
+  return () => (unwatch(), clearInterval(timer));
 }
 
 /** The state of a run: a mark and a word. */
@@ -36,6 +37,11 @@ export function percent(value, digits = 1, sign = false) {
   if (value === null || value === undefined) return "";
   const text = (100 * value).toFixed(digits).replace("-", "−");
   return sign && value >= 0 ? `+${text}` : text;
+}
+
+/** A p-value; empty where there is none. */
+export function pText(p) {
+  return p === null ? "" : p < 0.001 ? "< 0.001" : p.toFixed(3);
 }
 
 /** Seconds in words. */
@@ -91,10 +97,7 @@ export function dataTable(model, { columns, label, select = false, rows }) {
     element("div", { class: "controls" }, element("label", {}, "filter", search), count),
     element("div", { class: "rows" }, element("table", { "aria-label": label }, element("thead", {}, element("tr", {}, ...heads)), body)));
 
-  function save(name, value) {
-    model.set(name, value);
-    model.save_changes();
-  }
+  const save = (name, value) => setValues(model, { [name]: value });
   function sortBy(key) {
     save("sort", model.get("sort") === key ? `-${key}` : key);
   }

@@ -1,6 +1,6 @@
 // RunBrowser: a table of runs, and a comparison of those that are selected.
-import { element, themed } from "./common.js";
-import { dataTable, duration, hasKernel, lineChart, look, percent, plainTable, stateText } from "./panels.js";
+import { element } from "./common.js";
+import { dataTable, duration, hasKernel, lineChart, look, pText, percent, plainTable, stateText } from "./panels.js";
 
 const QUANTITIES = {
   top1: ["held-out top-1 accuracy (%)", { low: 0, high: 100, text: (value) => `${value.toFixed(1)} %` }],
@@ -28,7 +28,6 @@ function openReport(model, name) {
 }
 
 function render({ model, el }) {
-  const end = themed(el);
   const live = hasKernel(model);
   const interval = (row) => (row.top1 === null ? "" : `${percent(row.top1)} (${percent(row.low)}–${percent(row.high)})`);
   const columns = [
@@ -73,7 +72,7 @@ function render({ model, el }) {
       if (found.pairs.length) {
         parts.push(plainTable("paired differences", ["", "difference", "95 % interval", "only the first right", "only the second right", "p (McNemar)"],
           found.pairs.map((pair) => [`${pair.a} − ${pair.b}`, percent(pair.difference, 1, true),
-            `${percent(pair.low, 1, true)} to ${percent(pair.high, 1, true)}`, String(pair.only_a), String(pair.only_b), pair.p < 0.001 ? "< 0.001" : pair.p.toFixed(3)])));
+            `${percent(pair.low, 1, true)} to ${percent(pair.high, 1, true)}`, String(pair.only_a), String(pair.only_b), pText(pair.p)])));
         parts.push(element("p", { class: "note" }, "Intervals and p are about these networks on other clips; other seeds may differ more."));
       }
       parts.push(...found.problems.map((text) => element("p", { class: "problem" }, text)));
@@ -82,7 +81,7 @@ function render({ model, el }) {
         parts.push(element("h3", {}, `Recall by class: ${a} − ${b}, percentage points`),
           plainTable("recall by class", ["class", "clips", a, b, "difference", "95 % interval", "p (Holm)"],
             found.classes.map((row) => [row.class, String(row.samples), percent(row.a), percent(row.b), percent(row.difference, 1, true),
-              `${percent(row.low, 1, true)} to ${percent(row.high, 1, true)}`, row.p_holm < 0.001 ? "< 0.001" : row.p_holm.toFixed(3)])));
+              `${percent(row.low, 1, true)} to ${percent(row.high, 1, true)}`, pText(row.p_holm)])));
       }
     }
     rest.replaceChildren(...parts);
@@ -97,7 +96,6 @@ function render({ model, el }) {
   follow();
   compare();
   el.append(head, table.element, note, below);
-  const away = look(model);
-  return () => (end(), away());
+  return look(model, el);
 }
 export default { render };

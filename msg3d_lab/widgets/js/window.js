@@ -1,5 +1,5 @@
 // The window graph of G3D: a body per frame in perspective, and the edges of one joint at k hops.
-import { clearCanvas, color, control, element, oncePerFrame, redrawn, setText, unpack } from "./common.js";
+import { clearCanvas, color, control, element, oncePerFrame, redrawn, setText, setValues, unpack } from "./common.js";
 import { css, hopsText, mix, nearest, neighbourTowards, parts, signedColor, weightText, writeOver } from "./graphs.js";
 
 const TURN_STEP = 6; // degrees per key press
@@ -19,10 +19,7 @@ function render({ model, el }) {
   let [colors, hover, places, grabbed] = [{}, -1, [], null];
   let [learned, unpacking] = [{}, ""]; // the numbers of the graph that was last unpacked
 
-  const set = (values) => {
-    for (const [name, value] of Object.entries(values)) model.set(name, value);
-    model.save_changes();
-  };
+  const set = (values) => setValues(model, values);
   function hopsOf(key) {
     if (!unpacked.has(key)) {
       unpacked.set(key, null);
