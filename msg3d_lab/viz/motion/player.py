@@ -48,7 +48,7 @@ def player_html(
             positive.
     """
     record = player_record(clip, skeleton, title=title, fps=fps, values=values)
-    content = htmlsafe_json_dumps(record)
+    content = htmlsafe_json_dumps(record, separators=(",", ":"))
     still = png(filmstrip(clip, skeleton, frames=4, values=values), dpi=48, palette=True)
     return template("msg3d_lab.viz.motion", "player.html").render(
         title=title,
