@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import traitlets
 
 from msg3d_lab.widgets.browser import _JS, BrowserWidget
@@ -68,6 +69,13 @@ class Panel(BrowserWidget):
         while self._open and time.monotonic() - self._looked_at < _AWAY:
             self.refresh()
             time.sleep(_SECONDS)
+
+
+def curve_points(metrics: pd.DataFrame, column: str) -> list[list[float]]:
+    """Return the points of a curve by epoch, as the page shows it: accuracies are in percent."""
+    factor = 100 if column.endswith("_top1") else 1
+    line = metrics[["epoch", column]].dropna().to_numpy(float)
+    return [[x, float(f"{factor * y:.6g}")] for x, y in line.tolist()]
 
 
 def stamp(paths: Iterable[Path]) -> tuple[Any, ...]:

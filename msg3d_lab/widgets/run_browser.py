@@ -22,7 +22,7 @@ from msg3d_lab.training.recipes import differing_settings
 from msg3d_lab.training.runs import LOCK, PROGRESS, Run, open_run
 from msg3d_lab.viz.style import CATEGORIES, MUTED, new_figure, styled
 from msg3d_lab.widgets.browser import module
-from msg3d_lab.widgets.panel import Panel, stamp
+from msg3d_lab.widgets.panel import Panel, curve_points, stamp
 
 _WATCHED = ("environment.json", "metrics.csv", "scores.parquet", "report.html", PROGRESS)
 _CURVES = ("train_top1", "train_loss", "lr")
@@ -254,18 +254,12 @@ def _comparison(runs: Mapping[str, Run]) -> dict[str, Any]:
 
 
 def _curves(run: Run) -> dict[str, list[list[float]]]:
-    """Return the points of each quantity by epoch; accuracies in percent."""
+    """Return the points of each quantity."""
     if not (run.path / "metrics.csv").is_file():
         return {}
     metrics = run.metrics
     columns = {"top1": f"{run.recipe.held_out}_top1", **{name: name for name in _CURVES}}
-    curves = {}
-    for name, column in columns.items():
-        if column in metrics:
-            factor = 100 if name.endswith("top1") else 1
-            line = metrics[["epoch", column]].dropna().to_numpy(float)
-            curves[name] = [[x, float(np.float32(factor * y))] for x, y in line.tolist()]
-    return curves
+    return {name: curve_points(metrics, own) for name, own in columns.items() if own in metrics}
 
 
 def _settings(runs: Mapping[str, Run]) -> list[list[str]]:

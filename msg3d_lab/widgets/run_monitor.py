@@ -22,7 +22,7 @@ from msg3d_lab.viz.results.training import training_figure
 from msg3d_lab.viz.style import new_figure
 from msg3d_lab.widgets.browser import module
 from msg3d_lab.widgets.jobs import Job
-from msg3d_lab.widgets.panel import Panel, stamp
+from msg3d_lab.widgets.panel import Panel, curve_points, stamp
 
 _LINES = 8  # of a log
 _WATCHED = ("recipe.yaml", "environment.json", "metrics.csv", "scores.parquet", PROGRESS, LOG)
@@ -238,13 +238,9 @@ class RunMonitor(Panel):
 
 
 def _curves(metrics: pd.DataFrame, now: Mapping[str, Any]) -> dict[str, list[list[float]]]:
-    """Return the points of each curve: accuracies in percent, by epoch; the last one is running."""
-    curves: dict[str, list[list[float]]] = {}
-    for column in metrics.columns:
-        if column.endswith(("_top1", "_loss")):
-            factor = 100 if column.endswith("_top1") else 1
-            line = metrics[["epoch", column]].dropna()
-            curves[column] = [[float(x), round(factor * float(y), 4)] for x, y in line.to_numpy()]
+    """Return the points of each curve; those of the epoch that is running come last."""
+    names = [name for name in metrics.columns if name.endswith(("_top1", "_loss"))]
+    curves = {name: curve_points(metrics, name) for name in names}
     last = float(metrics["epoch"].max()) if len(metrics) else 0.0
     if now and now["epoch"] > last:
         for column, factor in (("train_top1", 100), ("train_loss", 1)):

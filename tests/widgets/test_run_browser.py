@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 from made_runs import made_run
 
@@ -10,6 +11,7 @@ from msg3d_lab.evaluation.metrics import class_delta
 from msg3d_lab.evaluation.statistics import accuracy_interval, compare
 from msg3d_lab.training import open_run
 from msg3d_lab.widgets import RunBrowser
+from msg3d_lab.widgets.panel import curve_points
 
 
 @pytest.fixture
@@ -104,3 +106,9 @@ def test_still_picture_and_page(folder):
     page = browser.html()
     assert 'alt="3 runs in' in page
     assert len(page) < 250_000
+
+
+def test_curve_points_are_by_epoch_and_in_percent():
+    metrics = pd.DataFrame({"epoch": [1, 2], "test_top1": [None, 0.5], "lr": [0.1, 1e-7]})
+    assert curve_points(metrics, "test_top1") == [[2, 50]]
+    assert curve_points(metrics, "lr") == [[1, 0.1], [2, 1e-7]]
