@@ -41,7 +41,8 @@ class AdjacencyExplorer(BrowserWidget):
     """Move through the adjacencies of all scales: matrix, body and weight by hop, linked.
 
     Hover or click a cell, a row's name or a joint: the matrix and the body show what it is, and a
-    line of text has the names and values. All traits below are read and set from Python.
+    line of text has the names and values. `k`, `aggregation`, `normalization`, `learned` and the
+    attributes below are read and set from Python.
 
     Args:
         skeleton: a layout's name or a layout; the other edge sets of the library's layouts come
@@ -60,12 +61,8 @@ class AdjacencyExplorer(BrowserWidget):
     Attributes:
         skeleton: the layout's name.
         edge_set: of the layout; empty where it has one only.
-        k: the scale.
         joint: the receiving joint's name; a layout without it shows its centre.
         sender: the sending joint's name; empty if a whole row is looked at.
-        aggregation: as above.
-        normalization: as above.
-        learned: as above.
         graph: name of the graph convolution whose mask is shown, such as "block1.factorized".
 
     Raises:

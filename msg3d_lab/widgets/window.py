@@ -50,8 +50,8 @@ class WindowExplorer(BrowserWidget):
     The lines are the edges of the k-adjacency of `graph.window_graph`: from the chosen joint of the
     chosen frame to every joint, in any frame, that is exactly k hops away in the window's graph.
     With the residual masks of a network, its weights are shown: a dot per joint and frame, and
-    lines from the twelve largest. Python sends the mask of the chosen window. All traits below are
-    read and set from Python.
+    lines from the twelve largest. Python sends the mask of the chosen window. `window_size`,
+    `dilation`, `edges`, `k`, `learned` and the attributes below are read and set from Python.
 
     Args:
         skeleton: a layout's name or a layout. Default: the layout of `masks`, or "ntu25".
@@ -69,15 +69,10 @@ class WindowExplorer(BrowserWidget):
             Default: "added" where there are masks.
 
     Attributes:
-        window_size: as above.
-        dilation: as above.
-        edges: as above.
-        k: as above.
         joint: the chosen joint's name.
         step: its frame; a window without it shows its last frame.
         yaw: degrees by which the window is turned around the vertical axis.
         pitch: degrees by which it is looked at from above, -90 to 90.
-        learned: as above.
         graph: name of the graph convolution whose mask is shown, such as "block1.g3d.window3".
 
     Raises:
