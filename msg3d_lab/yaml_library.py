@@ -66,7 +66,7 @@ def read_mapping(path: str | Path, *, kind: str) -> dict[str, Any]:
 
     try:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
     if not isinstance(document, dict):
         raise ValueError(f"{path} is not a {kind}: expected a mapping, found {document!r:.60}")
