@@ -1,6 +1,7 @@
 import logging
 import math
 import sys
+import time
 
 import launchers
 import pandas as pd
@@ -169,6 +170,7 @@ fit({str(tmp_path / "toy.yaml")!r}, data={str(toy_store.path)!r}, run={str(tmp_p
     assert launchers.finish([launchers.start(tmp_path / "train.py")]) == [9]
     folder = tmp_path / "r" / "tensorboard"
     assert [step for step, _ in scalars(folder)["loss/train"]] == [1, 2]
+    time.sleep(1)  # TensorBoard reads files in the order of the seconds in their names
     run = fit(
         recipe,
         data=toy_store,
