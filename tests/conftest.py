@@ -36,8 +36,8 @@ LONGEST = (
 
 
 def pytest_xdist_auto_num_workers(config):
-    """Two more than cores: many tests wait for processes, browsers or a cluster."""
-    return os.cpu_count() + 2
+    """One more than cores: many tests wait for processes, browsers or a cluster."""
+    return os.cpu_count() + 1
 
 
 def pytest_configure(config):
