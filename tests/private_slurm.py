@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 
 PROGRAMS = ("slurmctld", "slurmd", "srun", "sbatch", "scontrol", "squeue")
 
-# No accounting, no authentication, no cgroups; requeued jobs start again at once.
+# No accounting, no authentication, no cgroups. A process that outlasts the end of its job is killed
+# after two seconds.
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -30,7 +31,7 @@ SelectTypeParameters=CR_CPU
 SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
-KillWait=30
+KillWait=2
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid

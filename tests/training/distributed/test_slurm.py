@@ -1,19 +1,16 @@
 import os
 import pickle
 import signal
-import socket
 import stat
-import subprocess
 import sys
 import time
 from types import SimpleNamespace
 
-import launchers
 import pytest
 
 from msg3d_lab.cli import main
 from msg3d_lab.experiments.seeds import submit_seeds
-from msg3d_lab.training import TensorBoard, open_run, recipes
+from msg3d_lab.training import TensorBoard, recipes
 from msg3d_lab.training import fit as run_fit
 from msg3d_lab.training.distributed import slurm as cluster
 from msg3d_lab.training.distributed.slurm import Slurm, TrainingJob, parse_slurm, submit
@@ -435,107 +432,3 @@ def test_training_job_is_pickled_and_requeued_by_submitit(
 
 def test_the_warning_is_submitits(submitit):
     assert submitit.core.job_environment.JobEnvironment._usr_sig() == WARNING
-
-
-STAND_IN = """
-# Slurm on one machine, as far as a job can see: a process per node, and scontrol requeue ends all.
-import os, pathlib, subprocess, sys, time
-here = pathlib.Path(__file__).parent
-if pathlib.Path(__file__).name == "scontrol":
-    assert sys.argv[1:] == ["requeue", "4242"], sys.argv
-    (here / "requeued").touch()
-    time.sleep(3)  # the job has ended by then
-    sys.exit()
-words = sys.argv[sys.argv.index(sys.executable):]
-tasks = [
-    subprocess.Popen(words, env={**os.environ, "SLURM_PROCID": str(i), "SLURM_NODEID": str(i)})
-    for i in range(2)
-]
-(here / "pids").write_text(" ".join(str(task.pid) for task in tasks))
-while not (here / "requeued").exists() and any(task.poll() is None for task in tasks):
-    time.sleep(0.1)
-if (here / "requeued").exists():
-    (here / "requeued").unlink()
-    for task in tasks:
-        assert task.poll() is None, "a process ended before the job was requeued"
-        task.kill()
-    sys.exit(200)
-sys.exit(max(task.wait() for task in tasks))
-"""
-
-
-@pytest.mark.slow
-def test_a_job_of_two_processes_is_warned_requeued_and_finished(
-    toy_store, toy_recipe, tmp_path, submitit, programs
-):
-    """submitit's own script and its own process, with a stand-in for Slurm's programs."""
-    bin_ = tmp_path / "bin"
-    for name in ("srun", "scontrol"):
-        (bin_ / name).write_text(f"#!{sys.executable}\n{STAND_IN}")
-    recipe = recipes.with_settings(toy_recipe, ["epochs=8"])
-    slurm = Slurm(partition="cpu", gpus=0, hours=1.0, nodes=2)
-    asked = {"slurm": slurm, "data": toy_store.path}
-
-    def start(name):
-        job = submit(recipe, **asked, run=tmp_path / name, folder=tmp_path / "logs")
-        assert job.job_id == "4242"
-        return _as_slurm(programs)
-
-    def finish(process):
-        shown, _ = process.communicate(timeout=300)
-        return process.returncode, shown
-
-    recipes.save(recipe, tmp_path / "toy.yaml")
-    words = ["train", tmp_path / "toy.yaml", "--data", toy_store.path, "--device", "cpu"]
-    launchers.run_group(2, "msg3d_lab", *words, "--run", tmp_path / "whole", folder=tmp_path)
-    warned = start("warned")
-    metrics = tmp_path / "warned" / "metrics.csv"
-    _wait(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 2)
-    for pid in (bin_ / "pids").read_text().split():
-        os.kill(int(pid), WARNING)
-    code, shown = finish(warned)
-    assert code == 200, shown  # requeued
-    assert not (tmp_path / "warned" / "model.safetensors").exists()
-    assert (tmp_path / "warned" / "resume.pt").exists()
-    code, shown = finish(_as_slurm(programs))
-    assert code == 0, shown
-    one, other = (open_run(tmp_path / name) for name in ("whole", "warned"))
-    assert one.environment["world_size"] == other.environment["world_size"] == 2
-    assert one.checkpoint.read_bytes() == other.checkpoint.read_bytes()
-    kept = [column for column in one.metrics if column not in ("seconds", "clips_per_s")]
-    assert one.metrics[kept].equals(other.metrics[kept])
-
-
-def _as_slurm(script):
-    """Start a batch script as Slurm does on the first of two machines."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    return subprocess.Popen(
-        ["bash", str(script)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "MASTER_PORT": port,  # Fabric's own comes from the job's number, which here is no job's
-            "SLURM_JOB_ID": "4242",
-            "SLURM_JOB_NAME": "toy-joint",
-            "SLURM_JOB_NUM_NODES": "2",
-            "SLURM_LOCALID": "0",
-            "SLURM_NNODES": "2",
-            "SLURM_NODELIST": "127.0.0.1",
-            "SLURM_NTASKS": "2",
-            "SLURM_NTASKS_PER_NODE": "1",
-            "SLURM_STEP_ID": "0",
-        },
-    )
-
-
-def _wait(until):
-    for _ in range(1200):
-        if until():
-            return
-        time.sleep(0.1)
-    raise TimeoutError("waited for two minutes")
