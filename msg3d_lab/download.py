@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from msg3d_lab.checksums import checked_digest, digest, record_of, recorded_digest
-from msg3d_lab.files import locked, write_aside
+from msg3d_lab.files import locked, write_json, write_text
 
 if TYPE_CHECKING:
     import httpx
@@ -131,8 +131,7 @@ def _check(target: Path, kind: Kind, sha256_start: str) -> None:
 
 def _write_record(target: Path, found: str) -> None:
     record = record_of(target)
-    with write_aside(record) as aside:
-        aside.write_text(f"{found}  {target.name}\n", encoding="utf-8", newline="\n")
+    write_text(record, f"{found}  {target.name}\n", overwrite=False)
     _say(f"{target}: sha256 {found} recorded in {record.name}")
 
 
@@ -297,9 +296,7 @@ class _Download:
             _say(f"{address} does not continue what is there ({self.size:,} bytes): from 0")
         self.part.write_bytes(b"")
         self.address, self.validator = address, self._marks(answer, default="")[0]
-        with write_aside(self.record, overwrite=True) as aside:
-            origin = {"address": self.address, "validator": self.validator}
-            aside.write_text(json.dumps(origin) + "\n", encoding="utf-8")
+        write_json(self.record, {"address": self.address, "validator": self.validator})
 
     @staticmethod
     def _marks(answer: httpx.Response, *, default: str) -> list[str]:

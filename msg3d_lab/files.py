@@ -74,10 +74,19 @@ def sync(path: str | Path) -> None:
         os.close(descriptor)
 
 
+def write_text(path: str | Path, text: str, *, overwrite: bool = True) -> None:
+    """Write a text file, or replace it as a whole.
+
+    Raises:
+        FileExistsError: the file exists and `overwrite` is False.
+    """
+    with write_aside(path, overwrite=overwrite) as aside:
+        aside.write_text(text, encoding="utf-8", newline="\n")
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write a JSON file, or replace it as a whole."""
-    with write_aside(path, overwrite=True) as aside:
-        aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

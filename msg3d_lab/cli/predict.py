@@ -62,7 +62,7 @@ def predict(
         device: where to compute.
     """
     from msg3d_lab.allocator import tune_allocator
-    from msg3d_lab.files import write_aside
+    from msg3d_lab.files import write_json
     from msg3d_lab.inference import Predictor, read_recordings
 
     if weights is not None and run is not None:
@@ -114,12 +114,12 @@ def predict(
         except (ValueError, OSError) as error:
             failed.append(str(error) if str(path) in str(error) else f"{path}: {error}")
     if json is not None and results:
-        with write_aside(json, overwrite=True) as aside:
-            aside.write_text(json_format.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_json(json, results)
     if report is not None and shown:
         from msg3d_lab.reporting.prediction import write_prediction_report
 
-        print("Report:", write_prediction_report(predictor, shown, report, image_size=image_size))
+        page = write_prediction_report(predictor, shown, report, image_size=image_size, top=top)
+        print("Report:", page)
     if failed:
         raise ValueError(
             f"{len(failed)} of {len(files)} could not be predicted: {'; '.join(failed)}"

@@ -95,7 +95,7 @@ def results(
         overwrite: replace existing files.
     """
     from msg3d_lab import reporting
-    from msg3d_lab.files import write_aside
+    from msg3d_lab.files import write_text
 
     if runs != RUNS and not runs.is_dir():
         raise FileNotFoundError(f"no folder {runs}: name the one that holds your runs")
@@ -132,8 +132,7 @@ def results(
     if out is None:
         print(text)
     else:
-        with write_aside(out, overwrite=overwrite) as aside:
-            aside.write_text(text, encoding="utf-8")
+        write_text(out, text, overwrite=overwrite)
         print(
             f"{out}: {len(found)} tested runs, {len(known)} results with fusions and recorded ones"
         )

@@ -20,7 +20,7 @@ from msg3d_lab.experiments.grids import Grid
 from msg3d_lab.experiments.plan import PlannedRun, failure_path, read_progress
 from msg3d_lab.experiments.results import COST_FILE, AblationResults, GridOptions
 from msg3d_lab.experiments.workers import Failure, in_processes
-from msg3d_lab.files import read_json, write_aside, write_json
+from msg3d_lab.files import read_json, write_json, write_text
 from msg3d_lab.training.distributed.processes import Precision
 from msg3d_lab.training.loop import fit
 from msg3d_lab.training.recipes import Recipe
@@ -191,8 +191,7 @@ def _record_failure(path: Path, failure: Failure | None) -> None:
     if failure is None:
         failure_path(path).unlink(missing_ok=True)
         return
-    with write_aside(failure_path(path), overwrite=True) as aside:
-        aside.write_text(f"{failure.message}\n{failure.details}", encoding="utf-8")
+    write_text(failure_path(path), f"{failure.message}\n{failure.details}")
 
 
 class _ProgressBar:

@@ -15,7 +15,7 @@ from msg3d_lab.explain.clips import playback_fps
 from msg3d_lab.explain.features import make_features
 from msg3d_lab.explain.methods import Occlusion, attribute
 from msg3d_lab.explain.question import Question
-from msg3d_lab.files import write_aside
+from msg3d_lab.files import write_text
 from msg3d_lab.inference import Prediction, Predictor, Recording
 from msg3d_lab.viz import player_html
 from msg3d_lab.viz.html import template
@@ -29,6 +29,7 @@ def write_prediction_report(
     out: str | Path,
     *,
     image_size: tuple[int, int] | None = None,
+    top: int = 5,
 ) -> Path:
     """Write the predictions of recordings as one HTML file; an existing one is replaced.
 
@@ -40,6 +41,7 @@ def write_prediction_report(
         recordings: at least one.
         out: the file.
         image_size: (height, width) in pixels, for recordings that do not say it.
+        top: how many classes are shown of each.
 
     Raises:
         ValueError: see `Predictor.__call__`.
@@ -53,7 +55,7 @@ def write_prediction_report(
         entries.append(
             {
                 "name": recording.id,
-                "classes": prediction.table().to_dict("records"),
+                "classes": prediction.table(top).to_dict("records"),
                 "player": _player(predictor, recording.id, clip, prediction),
             }
         )
@@ -64,8 +66,7 @@ def write_prediction_report(
         synthetic=predictor.run.environment.get("synthetic", False),
         entries=entries,
     )
-    with write_aside(out, overwrite=True) as aside:
-        aside.write_text(page, encoding="utf-8")
+    write_text(out, page)
     return Path(out)
 
 

@@ -15,7 +15,7 @@ from msg3d_lab.evaluation.metrics import calibration_error, per_class, reliabili
 from msg3d_lab.evaluation.scores import Scores, read_run_scores
 from msg3d_lab.evaluation.statistics import accuracy_interval
 from msg3d_lab.explain import patterns
-from msg3d_lab.files import write_aside
+from msg3d_lab.files import write_text
 from msg3d_lab.reporting.comparison import compare_section, learning_curves
 from msg3d_lab.reporting.measured import find_runs, results_table
 from msg3d_lab.reporting.page import Section, render_report
@@ -112,8 +112,7 @@ def write_report(
     )
     suffix = tested.suffix + (f"-against-{against.path.name}" if against else "")
     path = Path(out) if out is not None else run.path / f"report{suffix}.html"
-    with write_aside(path, overwrite=True) as aside:
-        aside.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 

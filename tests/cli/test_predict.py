@@ -27,6 +27,7 @@ def test_a_recording_as_table_json_and_page(small_run, recording, tmp_path, caps
     assert "trained on synthetic data" in text
     assert entry["classes"][0]["class"] in text
     assert text.count("<canvas") == 1
+    assert text.count('<td class="number">') == 3
 
 
 def test_windows(small_run, recording, tmp_path):
