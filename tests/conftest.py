@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 # How long an example takes says more about what else the machine does than about the code.
 settings.register_profile("shared machine", deadline=None)
@@ -14,16 +15,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 
-# The files that take longest. Each worker runs whole files, so these start first.
+# The files that take longest start first.
 LONGEST = (
     "test_notebooks.py",
+    "browser/test_panels.py",
     "test_demo.py",
     "experiments/test_ablations.py",
     "training/test_checkpointing.py",
     "training/distributed/test_slurm.py",
     "training/distributed/test_real_slurm.py",
-    "browser/test_panels.py",
-    "browser/test_graphs.py",
     "training/test_loop.py",
     "model/test_export.py",
     "model/test_fused.py",
@@ -38,6 +38,18 @@ LONGEST = (
 def pytest_xdist_auto_num_workers(config):
     """One more than cores: many tests wait for processes, browsers or a cluster."""
     return os.cpu_count() + 1
+
+
+class _Scheduling(LoadFileScheduling):
+    """A worker runs whole files; those of the browser are one, for their JupyterLab and kernel."""
+
+    def _split_scope(self, nodeid):
+        file = super()._split_scope(nodeid)
+        return "browser" if "/browser/" in file else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return _Scheduling(config, log)
 
 
 def pytest_configure(config):
