@@ -16,7 +16,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from msg3d_lab.model.kernels.matmul import body_slices
 from msg3d_lab.model.kernels.norm import counted, counts_multiplicity, uses_batch_statistics
 
 
@@ -60,7 +59,8 @@ def run_on_bodies(
     shared = find_empty_bodies(clips) if share_empty else None
     kept = bodies if shared is None else bodies[shared.kept]
     M = clips.shape[1]
-    apart = by_clip and len(body_slices(kept)) > M and not torch.is_grad_enabled()
+    eager = kept.is_cpu and has_concrete_values(kept)
+    apart = by_clip and eager and len(kept) > M and not torch.is_grad_enabled()
     if apart and not _use_batch_statistics(blocks):
         found = torch.cat([features(clip) for clip in torch.split(kept, M)])
     elif shared is not None and _use_batch_statistics(blocks):

@@ -3,8 +3,8 @@
 A plain `einsum` copies the windows, expands the graph to a batch in backward, and keeps the result
 of the first of its two products: K + 1 times the activations. Here the graph of a window is the
 kernel of a convolution over frames whose channels are the joints, the two products are computed
-body by body, and backward computes the first product again. Windows are copied only for the
-gradient of the graph, those of one body at a time.
+a few bodies at a time, and backward computes the first product again. Windows are copied only for
+the gradient of the graph, those of these bodies.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class _TwoProducts(torch.autograd.Function):
             y = _aggregate(A, _by_sender(project(x, weight), A, window), window)
             return y if bias is None else y.add_(bias)
 
-        return _body_by_body(work, x)
+        return _in_slices(work, x, _slices(x, weight, window))
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
@@ -143,7 +143,7 @@ class _TwoProducts(torch.autograd.Function):
         need_A, need_x, need_weight, need_bias = ctx.needs_input_grad[:4]
         grad_A, grad_weight = _sums(need_A, A), _sums(need_weight, weight)
         grad_x = torch.empty_like(x) if need_x else None
-        for i in body_slices(x):
+        for i in _slices(x, weight, window):
             xi, g = x[i], grad[i].contiguous()
             by_A: Tensor | None
             back: Tensor | None
@@ -240,9 +240,14 @@ def _as_convolution(
     return kernel, ([window.stride, 1], [window.padding()[0], 0], [window.dilation, 1])
 
 
-def _body_by_body(work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _slices(x: Tensor, weight: Tensor, window: Window) -> list[slice]:
+    """Slices of bodies; what lies between the two products has one side of the weights."""
+    joints_and_frames = x.shape[1] * x.shape[2]
+    return body_slices(x, values=joints_and_frames * window.size * max(weight.shape))
+
+
+def _in_slices(work: Callable[[Tensor], Tensor], x: Tensor, slices: list[slice]) -> Tensor:
     """Return `work(x)`, computed in slices of bodies, which do not depend on each other."""
-    slices = body_slices(x)
     if len(slices) == 1:
         return work(x)
     out = x.new_empty(0)

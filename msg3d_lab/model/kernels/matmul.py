@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+VALUES_AT_ONCE = 2**23
+
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return `x @ weight.mT + bias`; the weight need not be contiguous.
@@ -69,13 +71,19 @@ def from_image(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous()
 
 
-def body_slices(x: Tensor) -> list[slice]:
-    """Return slices of a batch to compute one after another.
+def body_slices(x: Tensor, *, values: int) -> list[slice]:
+    """Return slices of a batch to compute one after another, so that less memory is needed at once.
 
-    On a CPU a slice is one body, which fits into the caches. On a GPU, and while a program is
-    traced, there is one slice of the whole batch.
+    On a CPU a slice has as many bodies as need `VALUES_AT_ONCE`, and at least one: one of the
+    published network with 100 frames, all of a narrow network's, whose many small products would
+    take longer than a few large ones. On a GPU, and while a program is traced, there is one slice.
+
+    Args:
+        x: activations, (B, ...).
+        values: how many numbers are needed at once for a body.
     """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     if x.device.type != "cpu" or traced:
         return [slice(None)]
-    return [slice(i, i + 1) for i in range(len(x))]
+    bodies = max(1, VALUES_AT_ONCE // values)
+    return [slice(i, i + bodies) for i in range(0, len(x), bodies)]

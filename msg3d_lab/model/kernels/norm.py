@@ -295,7 +295,7 @@ class _NormaliseProject(torch.autograd.Function):
         precision = torch.promote_types(matrix.dtype, torch.float32)
         grad_matrix = torch.zeros_like(matrix, dtype=precision)
         inner = torch.empty_like(x)  # the gradient behind the normalisation, then that of x
-        for i in body_slices(x):
+        for i in body_slices(x, values=x.shape[1:].numel()):
             y = _normalised(x[i], mean, var, weight, bias, ctx.eps).relu_()
             g = grad[i].contiguous()
             grad_matrix += outer(g, y.view(*g.shape[:3], -1))
@@ -344,7 +344,7 @@ def _backward(
         m = mean.new_ones(len(x), 1, 1, 1)
         for body, n in enumerate(ctx.multiplicity, once):
             m[body].fill_(n)
-        for i in body_slices(x):
+        for i in body_slices(x, values=x.shape[1:].numel()):
             rest = torch.addcmul(m[i] * constant, x[i], m[i] * linear)
             grad_x[i] = rest.addcmul_(grad[i], slope)
     return along_x_hat, total

@@ -3,6 +3,8 @@ import torch
 
 from msg3d_lab.model.kernels.graph_conv import Window, graph_conv
 
+pytestmark = pytest.mark.usefixtures("at_once")
+
 WINDOWS = [Window(), Window(1, 2, 1), Window(3, 1, 1), Window(3, 2, 1), Window(2, 2, 3)]
 B, T, V, K, O = 2, 7, 4, 2, 5  # noqa: E741
 CHANNELS = [3, 16]  # narrow and wide: other products

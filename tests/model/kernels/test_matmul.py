@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from msg3d_lab.model.kernels.matmul import from_image, image, outer, project
+from msg3d_lab.model.kernels.matmul import (
+    VALUES_AT_ONCE,
+    body_slices,
+    from_image,
+    image,
+    outer,
+    project,
+)
 
 SIZES = [(5, 3), (3, 5), (33, 16), (16, 48)]
 
@@ -55,3 +62,19 @@ def test_images_are_views_of_the_same_memory():
     assert seen.shape == (2, 3, 7, 4)
     assert seen.is_contiguous(memory_format=torch.channels_last)
     assert from_image(seen).data_ptr() == seen.data_ptr() == x.data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("values", "starts"),
+    [
+        (VALUES_AT_ONCE, [0, 1, 2, 3, 4]),
+        (2 * VALUES_AT_ONCE, [0, 1, 2, 3, 4]),
+        (VALUES_AT_ONCE // 2, [0, 2, 4]),
+        (1, [0]),
+    ],
+)
+def test_body_slices_have_as_many_bodies_as_fit(values, starts):
+    x = torch.arange(5)
+    slices = body_slices(x, values=values)
+    assert [i.start for i in slices] == starts
+    assert torch.equal(torch.cat([x[i] for i in slices]), x)

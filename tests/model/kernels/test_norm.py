@@ -8,6 +8,8 @@ from torch import nn
 from msg3d_lab.model.kernels import norm as norm_module
 from msg3d_lab.model.kernels.norm import BatchNorm, batch_norm, counted, norm_relu_project
 
+pytestmark = pytest.mark.usefixtures("at_once")
+
 BODIES, MULTIPLICITY = 5, (3, 2)  # the last two bodies stand for three and two
 
 
