@@ -161,6 +161,7 @@ def record(
     weights: str | None = None,
     recipe: str | None = None,
     table: Path = Path("data/results.csv"),
+    keep: bool = False,
 ) -> None:
     """Append a tested run to the table of recorded results.
 
@@ -169,12 +170,16 @@ def record(
         weights: instead of a run, weights that `test --weights` has tested: a file, or a name.
         recipe: of the weights of a file.
         table: the table.
+        keep: also keep the run without its weights beside the table, in runs/, so that its scores
+            can be fused and compared.
     """
-    from msg3d_lab.reporting import record_result
+    from msg3d_lab.reporting import keep_run, record_result
 
     tested = chosen_run(run, weights=weights, recipe=recipe)
     rows = len(record_result(tested, table))
     print(f"{table}: row {rows} is {tested.path}")
+    if keep:
+        print(f"Kept: {keep_run(tested, table.with_name('runs'))}")
 
 
 def convert(

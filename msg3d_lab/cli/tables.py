@@ -85,7 +85,8 @@ def results(
 
     Args:
         runs: the folder that is searched for tested runs (not for those of ablations).
-        recorded: the table of recorded results, see `msg3d-lab record`.
+        recorded: the table of recorded results, see `msg3d-lab record`; runs kept beside it, in
+            runs/, count as well.
         published: another table of published numbers than that of the library.
         table: "project" (mmaction2's MS-G3D project), "overview" (streams and fusions as columns),
             "streams" (the same, a row each, with sd, seeds and difference), or all of them.
@@ -114,7 +115,10 @@ def results(
         )
     if metafile is not None and not found:
         raise ValueError(f"no tested runs below {runs}, so there is nothing for {metafile}")
-    known = reporting.measured_results(found, recorded=recorded if recorded.is_file() else None)
+    known = reporting.measured_results(
+        reporting.find_runs(runs, recorded.with_name("runs")),
+        recorded=recorded if recorded.is_file() else None,
+    )
     theirs = reporting.read_published(published)
     streams = reporting.streams_table(theirs, known)
     tables: dict[str, pd.DataFrame] = {}

@@ -10,7 +10,7 @@ from msg3d_lab.reporting.measured import (
     scores_by_seed,
 )
 from msg3d_lab.reporting.model_index import write_metafile
-from msg3d_lab.reporting.recorded import record_result
+from msg3d_lab.reporting.recorded import keep_run, record_result
 from msg3d_lab.reporting.rendering import render
 from msg3d_lab.reporting.report import write_report
 from msg3d_lab.reporting.tables import (
@@ -24,6 +24,7 @@ __all__ = [
     "accuracy_table",
     "find_runs",
     "fusion_gain",
+    "keep_run",
     "measured_results",
     "project_tables",
     "read_published",

@@ -48,19 +48,19 @@ _COLUMNS = (
 )
 
 
-def find_runs(folder: str | Path) -> list[Run]:
-    """Return the tested runs below a folder, sorted by path; none if it does not exist.
+def find_runs(*folders: str | Path) -> list[Run]:
+    """Return the tested runs below folders, sorted by path; none where a folder does not exist.
 
     Of two runs with the same recipe, seed, store and test clips the later one counts. The runs of
     an ablation (below a folder `ablations`) are left out; they have tables of their own. Unreadable
     folders are left out with a warning.
     """
-    root = Path(folder)
     newest: dict[tuple[Any, ...], tuple[str, Run]] = {}
-    for file in sorted(root.rglob("scores.parquet")):
-        run = Run(file.parent)
-        files = (run.path / "recipe.yaml", run.path / "environment.json", run.checkpoint)
-        if "ablations" in file.relative_to(root).parts or not all(f.is_file() for f in files):
+    tested = ((Path(f), scores) for f in folders for scores in Path(f).rglob("scores.parquet"))
+    for folder, scores in sorted(tested):
+        run = Run(scores.parent)
+        files = (run.path / "recipe.yaml", run.path / "environment.json")
+        if "ablations" in scores.relative_to(folder).parts or not all(f.is_file() for f in files):
             continue
         try:
             key, started = _identity(run), str(run.environment.get("started", ""))
@@ -251,7 +251,7 @@ def _run_row(run: Run, scores: Scores) -> dict[str, Any]:
         "of_library": _is_of_library(recipe.name, recipe.hash),
         "sampling": f"{recipe.data.sampling} {recipe.data.clip_len}",
         "devices": describe_devices(run.environment),
-        "checkpoint": run.checkpoint.as_posix(),
+        "checkpoint": run.checkpoint.as_posix() if run.checkpoint.is_file() else "",
         "log": (run.path / "metrics.csv").as_posix() if run.is_trained_here else "",
         "from": "run",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 from msg3d_lab.evaluation.metrics import accuracies, calibration_error
 from msg3d_lab.evaluation.scores import read_run_scores
 from msg3d_lab.evaluation.statistics import accuracy_interval
-from msg3d_lab.files import write_aside
+from msg3d_lab.files import write_aside, write_json
 from msg3d_lab.training.runs import Run
 
 if TYPE_CHECKING:
@@ -67,6 +68,33 @@ def record_result(run: Run, path: str | Path) -> pd.DataFrame:
     with write_aside(path, overwrite=True) as aside:
         table.to_csv(aside, index=False)
     return table
+
+
+def keep_run(run: Run, folder: str | Path) -> Path:
+    """Copy a tested run without its weights: recipe, facts, curves and test scores.
+
+    It is found as any tested run is, and its scores can be fused and compared; what needs weights
+    is refused. A machine's paths are not copied.
+
+    Args:
+        run: a tested run.
+        folder: such as `data/runs`; the copy is in RECIPE/seed-SEED.
+
+    Raises:
+        FileExistsError: a run of that recipe and seed is kept already.
+        FileNotFoundError: the run has not been tested.
+    """
+    read_run_scores(run)
+    environment = run.environment
+    environment["data"]["path"] = Path(environment["data"]["path"]).name
+    target = Path(folder) / run.recipe.name / f"seed-{run.recipe.training.seed}"
+    with write_aside(target) as aside:
+        aside.mkdir()
+        write_json(aside / "environment.json", environment)
+        for file in (run.path / "recipe.yaml", run.path / "metrics.csv", run.scores_path):
+            if file.is_file():  # weights of others have no metrics
+                shutil.copyfile(file, aside / file.name)
+    return target
 
 
 def read_recorded(path: str | Path) -> pd.DataFrame:

@@ -45,6 +45,7 @@ def test_find_runs_takes_the_later_of_two_equal_trainings(tmp_path):
     made_run(tmp_path / "d", settings=["learning_rate=0.2"])
     made_run(tmp_path / "e", num_clips=1)
     assert [run.path.name for run in find_runs(tmp_path)] == ["a", "c", "d", "e"]
+    assert [run.path.name for run in find_runs(tmp_path / "b", tmp_path / "a")] == ["a"]
 
 
 def test_runs_like_are_of_one_network_on_any_stream_with_any_seed(tmp_path, four):

@@ -2,8 +2,8 @@ import pandas as pd
 import pytest
 
 from msg3d_lab.evaluation import evaluate, read_scores
-from msg3d_lab.reporting.measured import results_table
-from msg3d_lab.reporting.recorded import record_result
+from msg3d_lab.reporting.measured import find_runs, measured_results, results_table
+from msg3d_lab.reporting.recorded import keep_run, record_result
 
 
 def test_record_result_appends_each_result_once(run, tmp_path):
@@ -59,6 +59,24 @@ def test_record_result_tells_averages_apart(run, tmp_path):
     evaluate(run, average="logits", device="cpu", progress=False)
     assert record_result(run, path)["average"].tolist() == ["softmax", "logits"]
     run.scores_path.write_bytes(before)
+
+
+def test_keep_run_leaves_weights_and_paths_of_the_machine_behind(run, tmp_path):
+    kept = keep_run(run, tmp_path / "runs")
+    assert kept == tmp_path / "runs" / run.recipe.name / "seed-1"
+    names = {"recipe.yaml", "environment.json", "metrics.csv", "scores.parquet"}
+    assert {file.name for file in kept.iterdir()} == names
+    assert str(run.path.parent) not in (kept / "environment.json").read_text()
+    [found] = find_runs(tmp_path)
+    assert found.metrics.equals(run.metrics)
+    row, other = (measured_results([one]).iloc[0] for one in (found, run))
+    same = ["top1", "seed", "recipe_hash", "devices", "samples"]
+    assert row[same].equals(other[same])
+    assert row["checkpoint"] == ""
+    with pytest.raises(FileNotFoundError, match="model"):
+        found.model()
+    with pytest.raises(FileExistsError):
+        keep_run(run, tmp_path / "runs")
 
 
 def read_fingerprint(run):

@@ -141,8 +141,9 @@ def test_the_command(checkpoint, recipe, store, tmp_path, monkeypatch, capsys):
     chosen = words[1:5]
     main(["report", *chosen, "--data", str(store.path)])
     assert (folder / "report.html").is_file()
-    main(["record", *chosen, "--table", "results.csv"])
-    assert (tmp_path / "results.csv").read_text().count("\n") == 2
+    main(["record", *chosen, "--table", "out/results.csv", "--keep"])
+    assert (tmp_path / "out/results.csv").read_text().count("\n") == 2
+    assert len(list((tmp_path / "out/runs").rglob("scores.parquet"))) == 1
     for words in (["test"], ["test", str(folder), "--weights", str(checkpoint)]):
         with pytest.raises(SystemExit):
             main(words)
