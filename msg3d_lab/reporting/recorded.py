@@ -71,7 +71,7 @@ def record_result(run: Run, path: str | Path) -> pd.DataFrame:
 
 
 def keep_run(run: Run, folder: str | Path) -> Path:
-    """Copy a tested run without its weights: recipe, facts, curves and test scores.
+    """Copy a tested run without its weights: recipe, facts, curves, test scores and importance.
 
     It is found as any tested run is, and its scores can be fused and compared; what needs weights
     is refused. A machine's paths are not copied.
@@ -91,8 +91,8 @@ def keep_run(run: Run, folder: str | Path) -> Path:
     with write_aside(target) as aside:
         aside.mkdir()
         write_json(aside / "environment.json", environment)
-        for file in (run.path / "recipe.yaml", run.path / "metrics.csv", run.scores_path):
-            if file.is_file():  # weights of others have no metrics
+        for name in ("recipe.yaml", "metrics.csv", "scores.parquet", "importance-*.parquet"):
+            for file in run.path.glob(name):
                 shutil.copyfile(file, aside / file.name)
     return target
 
