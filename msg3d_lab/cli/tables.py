@@ -107,7 +107,8 @@ def results(
     for path in (out, metafile):
         if path is not None and path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists already: choose another, or say --overwrite")
-    found = reporting.find_runs(runs)
+    tested = reporting.find_runs(runs, recorded.with_name("runs"))
+    found = [run for run in tested if run.path.is_relative_to(runs)]
     if not found and not recorded.is_file():
         sys.stderr.write(
             f"Nothing is measured here: no tested runs below {runs.resolve()}, and no table "
@@ -115,10 +116,7 @@ def results(
         )
     if metafile is not None and not found:
         raise ValueError(f"no tested runs below {runs}, so there is nothing for {metafile}")
-    known = reporting.measured_results(
-        reporting.find_runs(runs, recorded.with_name("runs")),
-        recorded=recorded if recorded.is_file() else None,
-    )
+    known = reporting.measured_results(tested, recorded=recorded if recorded.is_file() else None)
     theirs = reporting.read_published(published)
     streams = reporting.streams_table(theirs, known)
     tables: dict[str, pd.DataFrame] = {}

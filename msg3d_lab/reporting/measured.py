@@ -51,13 +51,13 @@ _COLUMNS = (
 def find_runs(*folders: str | Path) -> list[Run]:
     """Return the tested runs below folders, sorted by path; none where a folder does not exist.
 
-    Of two runs with the same recipe, seed, store and test clips the later one counts. The runs of
-    an ablation (below a folder `ablations`) are left out; they have tables of their own. Unreadable
-    folders are left out with a warning.
+    Of two runs with the same recipe, seed, store and test clips the later one counts, and of a run
+    and its copy that of the first folder. The runs of an ablation (below a folder `ablations`) are
+    left out; they have tables of their own. Unreadable folders are left out with a warning.
     """
     newest: dict[tuple[Any, ...], tuple[str, Run]] = {}
-    tested = ((Path(f), scores) for f in folders for scores in Path(f).rglob("scores.parquet"))
-    for folder, scores in sorted(tested):
+    tested = ((f, scores) for f in folders for scores in sorted(Path(f).rglob("scores.parquet")))
+    for folder, scores in tested:
         run = Run(scores.parent)
         files = (run.path / "recipe.yaml", run.path / "environment.json")
         if "ablations" in scores.relative_to(folder).parts or not all(f.is_file() for f in files):

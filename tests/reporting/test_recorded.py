@@ -73,6 +73,8 @@ def test_keep_run_leaves_weights_and_paths_of_the_machine_behind(run, tmp_path):
     same = ["top1", "seed", "recipe_hash", "devices", "samples"]
     assert row[same].equals(other[same])
     assert row["checkpoint"] == ""
+    (tmp_path / "z").symlink_to(run.path)  # the same result with its weights: first named, first
+    assert [one.path for one in find_runs(tmp_path / "z", tmp_path / "runs")] == [tmp_path / "z"]
     with pytest.raises(FileNotFoundError, match="model"):
         found.model()
     with pytest.raises(FileExistsError):
