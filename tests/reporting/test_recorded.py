@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -66,8 +68,11 @@ def test_keep_run_leaves_weights_and_paths_of_the_machine_behind(run, tmp_path):
     assert kept == tmp_path / "runs" / run.recipe.name / "seed-1"
     names = {"recipe.yaml", "environment.json", "metrics.csv", "scores.parquet"}
     assert {file.name for file in kept.iterdir()} == names
-    assert str(run.path.parent) not in (kept / "environment.json").read_text()
+    store = Path(run.environment["data"]["path"])
+    assert store.is_absolute()
+    assert str(store.parent) not in (kept / "environment.json").read_text()
     [found] = find_runs(tmp_path)
+    assert found.environment["data"]["path"] == store.name
     assert found.metrics.equals(run.metrics)
     row, other = (measured_results([one]).iloc[0] for one in (found, run))
     same = ["top1", "seed", "recipe_hash", "devices", "samples"]
