@@ -11,8 +11,10 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import matplotlib
+
 PRELOADED = ["msg3d_lab.cli", "msg3d_lab.training", "msg3d_lab.evaluation", "lightning_fabric"]
-PRELOADED += ["pandas", "scipy.stats"]
+PRELOADED += ["pandas", "scipy.stats", "msg3d_lab.viz", "msg3d_lab.explain"]
 
 
 def start(program, *words, environment=None, output=None, folder=None):
@@ -108,6 +110,8 @@ def _run(program, words, environment, output, folder):
     for name in unwanted + [name for name, value in environment.items() if value is None]:
         os.environ.pop(name, None)
     os.environ.update({name: value for name, value in environment.items() if value is not None})
+    # The fork server has read the variable of the tests.
+    matplotlib.rcParams["backend"] = os.environ["MPLBACKEND"]
     if folder is not None:
         os.chdir(folder)
     if output is not None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import launchers
 import matplotlib
-import nbformat
 import numpy as np
 import pytest
 import torch
@@ -84,8 +83,14 @@ MEGABYTE = 1_000_000
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
+def read_notebook(path):
+    import nbformat  # not at the top, because every test process would wait for it
+
+    return nbformat.read(path, as_version=4)
+
+
 def code_cells(path):
-    return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    return [c for c in read_notebook(path).cells if c.cell_type == "code"]
 
 
 def test_notebooks_are_found():
@@ -107,8 +112,7 @@ def run_notebook(tmp_path, tmp_path_factory):
         # What notebooks cache goes away with the tests; matplotlib keeps the fonts it found.
         "MPLCONFIGDIR": matplotlib.get_configdir(),
         "XDG_CACHE_HOME": str(tmp_path_factory.getbasetemp() / "cache"),
-        # The kernel's figures are its own, not those of a test.
-        "MPLBACKEND": None,
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # as in every notebook
     }
 
     def run(path, values):
@@ -213,7 +217,7 @@ def test_notebook_02_refuses_a_2d_store(tmp_path):
 
 @every_notebook
 def test_notebook_is_committed_clean(path):
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read_notebook(path)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     refresh = f"run: python notebooks/execute.py {path.relative_to(FOLDER.parent)}"
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), refresh
@@ -238,7 +242,7 @@ def test_notebook_is_committed_clean(path):
 
 @every_notebook
 def test_notebook_keeps_the_house_rules(path):
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read_notebook(path)
     assert re.match(r"\d\d_", path.name)
     assert notebook.cells[0].cell_type == "markdown"
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -11,7 +11,6 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import nbformat
 import pytest
 from playwright.sync_api import TimeoutError
 
@@ -95,6 +94,8 @@ class Lab:
 
     def notebook(self, name, *cells):
         """Write a notebook with these code cells; widgets of an earlier one are closed by it."""
+        import nbformat
+
         first = "import ipywidgets; ipywidgets.Widget.close_all()\n" + cells[0]
         cells = [first, *cells[1:]]
         made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])

@@ -1,6 +1,5 @@
 """The base of browser widgets: with a kernel, without one, untrusted, and on a page."""
 
-import nbformat
 import pytest
 
 MODULE = """
@@ -72,6 +71,8 @@ def test_a_page_without_a_kernel(page, cell, tmp_path):
 
 
 def test_a_notebook_that_is_only_opened(jupyter, page, cell, tmp_path, screenshot):
+    import nbformat
+
     names = {}
     exec(cell, names)
     notebook = jupyter.notebook("opened", "widget")

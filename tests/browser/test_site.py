@@ -3,20 +3,22 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from msg3d_lab.widgets import AdjacencyExplorer, WindowExplorer
 
 ROOT = Path(__file__).parents[2]
-pytest.importorskip("myst_nb", reason="needs the extra `docs`")
+pytestmark = pytest.mark.skipif(find_spec("myst_nb") is None, reason="needs the extra `docs`")
 
 
 @pytest.fixture
 def site(tmp_path):
     """A page of the site, made of a notebook with the outputs that a committed one has."""
+    import nbformat
+
     notebook = nbformat.v4.new_notebook(metadata={"language_info": {"name": "python"}})
     notebook.cells.append(nbformat.v4.new_markdown_cell("# Explorers"))
     for widget in (AdjacencyExplorer("coco17", k=2), WindowExplorer("coco17", k=1)):
