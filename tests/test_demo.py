@@ -31,7 +31,10 @@ def test_demo_goes_from_nothing_to_a_report(tmp_path, monkeypatch, capsys):
     # Again: the first run stays, the data set is not made anew.
     (store,) = (tmp_path / "cache").rglob("*.arrow")
     modified = store.stat().st_mtime_ns
-    assert run_demo(settings=QUICK, progress=False).path.name == "demo-2"
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "finish", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_demo(settings=QUICK, progress=False)
     assert store.stat().st_mtime_ns == modified
     assert open_demo("runs/demo").path == run.path
     with pytest.raises(FileExistsError):
@@ -42,14 +45,10 @@ def test_demo_goes_from_nothing_to_a_report(tmp_path, monkeypatch, capsys):
     weights = run.checkpoint.stat().st_mtime_ns
     assert open_demo("runs/demo", settings=QUICK).scores_path.is_file()
     assert run.checkpoint.stat().st_mtime_ns == weights
-    with monkeypatch.context() as patch:
-        patch.setattr(Session, "finish", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            open_demo("runs/stopped", settings=QUICK)
-    assert not open_run("runs/stopped").finished
+    assert not open_run("runs/demo-2").finished
     with pytest.raises(ValueError, match=r"epochs is 1 in the run and 2 now"):
-        open_demo("runs/stopped", settings=[*QUICK, "epochs=2"])
-    whole = open_demo("runs/stopped", settings=QUICK)
+        open_demo("runs/demo-2", settings=[*QUICK, "epochs=2"])
+    whole = open_demo("runs/demo-2", settings=QUICK)
     assert whole.finished
     assert whole.scores_path.is_file()
     assert whole.environment["resumed"] == 1

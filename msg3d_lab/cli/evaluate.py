@@ -176,10 +176,10 @@ def record(
     from msg3d_lab.reporting import keep_run, record_result
 
     tested = chosen_run(run, weights=weights, recipe=recipe)
+    if keep:  # first: it refuses a second run of a recipe and seed, of which no row must be left
+        print(f"Kept: {keep_run(tested, table.with_name('runs'))}")
     rows = len(record_result(tested, table))
     print(f"{table}: row {rows} is {tested.path}")
-    if keep:
-        print(f"Kept: {keep_run(tested, table.with_name('runs'))}")
 
 
 def convert(

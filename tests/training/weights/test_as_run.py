@@ -144,6 +144,9 @@ def test_the_command(checkpoint, recipe, store, tmp_path, monkeypatch, capsys):
     main(["record", *chosen, "--table", "out/results.csv", "--keep"])
     assert (tmp_path / "out/results.csv").read_text().count("\n") == 2
     assert len(list((tmp_path / "out/runs").rglob("scores.parquet"))) == 1
+    with pytest.raises(SystemExit):  # kept already: there is no row of it either
+        main(["record", *chosen, "--table", "out/others.csv", "--keep"])
+    assert not (tmp_path / "out/others.csv").exists()
     for words in (["test"], ["test", str(folder), "--weights", str(checkpoint)]):
         with pytest.raises(SystemExit):
             main(words)
