@@ -3,11 +3,10 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import textwrap
 from dataclasses import replace
 
+import launchers
 import numpy as np
 import pandas as pd
 import pytest
@@ -150,8 +149,10 @@ def test_explain_goes_on_after_a_kill(run, tmp_path):
         over_clips.write_importance = killed
         over_clips.explain_run({str(run.path)!r}, GradientInput(), {options!r}, out={str(out)!r})
     """
-    process = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
-    assert process.returncode == -9
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(code))
+    assert launchers.finish([launchers.start(script)]) == [-9]
+    script.unlink()
     (part,) = tmp_path.glob(".killed.parquet.*.parts/*.parquet")
     kept = read_importance(part)
     assert len(kept) == 32

@@ -1,6 +1,4 @@
-import subprocess
-import sys
-
+import launchers
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,7 +24,7 @@ def test_a_strided_1x1_convolution_is_torchs(channels, frames):
         torch.testing.assert_close(a, b)
 
 
-def test_narrow_networks_train_without_crashing():
+def test_narrow_networks_train_without_crashing(tmp_path):
     """Torch 2.13 corrupts its memory in these shapes if they reach oneDNN as they are."""
     code = """
 import torch
@@ -42,5 +40,6 @@ for channels in (6, 12, 18):
     for _ in range(3):
         model(torch.randn(4, 2, 64, 25, 3)).sum().backward()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    script, said = tmp_path / "script.py", tmp_path / "said"
+    script.write_text(code)
+    assert launchers.finish([launchers.start(script, output=said)]) == [0], said.read_text()

@@ -2,12 +2,11 @@ import itertools
 import json
 import pickle
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from types import SimpleNamespace
 
+import launchers
 import numpy as np
 import pandas as pd
 import pytest
@@ -186,21 +185,31 @@ def test_nw_ucla_from_its_download_with_seeds(tmp_path, monkeypatch, capsys):
     assert "to do" not in capsys.readouterr().out
 
 
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from msg3d_lab.reporting.reproduce import Reproduction
+
+torch.set_num_threads(1)
+work = Reproduction("nw-ucla", data=Path(sys.argv[1]), settings=sys.argv[2:])
+work.run(device="cpu", progress=False)
+"""
+
+
 @pytest.mark.slow
 def test_a_killed_reproduction_continues_and_ends_as_without_the_kill(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = nw_ucla_zip(tmp_path / "all_sqe.zip")
     settings = [*SMALL, "epochs=3"]
-    words = ["reproduce", "nw-ucla", "--data", str(data), "--device", "cpu", "--set", *settings]
-    code = "import sys, torch; from msg3d_lab.cli import main; torch.set_num_threads(1); main()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        second = tmp_path / "runs/reproduce/nw-ucla-bone"
-        while process.poll() is None and not (second / "resume.pt").is_file():
-            time.sleep(0.01)
-        process.kill()
-    assert process.wait() == -signal.SIGKILL, "it was killed before it ended"
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    process = launchers.start(script, data, *settings)
+    second = tmp_path / "runs/reproduce/nw-ucla-bone"
+    while process.is_alive() and not (second / "resume.pt").is_file():
+        time.sleep(0.01)
+    process.kill()
+    assert launchers.finish([process]) == [-signal.SIGKILL], "it was killed before it ended"
     runs = tmp_path / "runs/reproduce"
     assert open_run(runs / "nw-ucla-joint").finished
     assert not open_run(second).finished

@@ -4,10 +4,9 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
+import launchers
 import pytest
 
 from msg3d_lab.training import open_run, recipes
@@ -110,15 +109,15 @@ def test_the_stop_button_shows_one_sentence(name, kernel, endless, toy_run, toy_
 def test_ctrl_c_in_the_shell_says_how_to_go_on(endless, toy_store, tmp_path):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        command = [sys.executable, "-m", "msg3d_lab", "train", str(endless), "--device", "cpu"]
-        command += ["--data", str(toy_store.path), "--run", str(tmp_path / "run")]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        words = ["train", endless, "--device", "cpu"]
+        words += ["--data", toy_store.path, "--run", tmp_path / "run"]
+        process = launchers.start("msg3d_lab", *words, output=tmp_path / "said")
         wait_for(tmp_path, "run/metrics.csv")
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        os.kill(process.pid, signal.SIGINT)
+        assert launchers.finish([process]) == [130]
     finally:
         signal.signal(signal.SIGINT, before)
-    assert process.returncode == 130
+    said = (tmp_path / "said").read_text()
     assert "Traceback" not in said
     last = said.splitlines()[-1]
     assert last.startswith("msg3d-lab: stopped: the checkpoint is of ")

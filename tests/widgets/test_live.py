@@ -1,6 +1,4 @@
-import subprocess
-import sys
-
+import launchers
 import pandas as pd
 import pytest
 
@@ -113,10 +111,12 @@ with capture_output() as captured:
 for output in captured.outputs:
     print(output.update, output.transient["display_id"], output.data["image/png"][:8])
 """
-    environment = {"IPYTHONDIR": str(tmp_path), "MPLBACKEND": "agg", "HOME": str(tmp_path)}
-    shown = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    ).stdout.split("\n")[:-1]
+    environment = {"IPYTHONDIR": str(tmp_path), "HOME": str(tmp_path)}
+    script, said = tmp_path / "script.py", tmp_path / "said"
+    script.write_text(code)
+    process = launchers.start(script, environment=environment, output=said)
+    assert launchers.finish([process]) == [0], said.read_text()
+    shown = said.read_text().split("\n")[:-1]
     assert [line.split()[0] for line in shown] == ["False", "True", "True"]
     assert len({line.split()[1] for line in shown}) == 1
     assert all("PNG" in line or "iVBOR" in line for line in shown)

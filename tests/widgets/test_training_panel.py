@@ -1,10 +1,9 @@
 """The form of a recipe, the run it starts, and the monitor."""
 
 import os
-import subprocess
-import sys
 import time
 
+import launchers
 import pytest
 
 from msg3d_lab.training import recipes
@@ -157,9 +156,8 @@ def test_nothing_is_read_while_nobody_looks(toy_run):
 def test_a_run_of_a_shell_is_followed_and_stopped(toy_recipe, toy_store, tmp_path):
     path = tmp_path / "endless.yaml"
     recipes.save(recipes.with_settings(toy_recipe, ["epochs=4000", "validate_every=0"]), path)
-    command = [sys.executable, "-m", "msg3d_lab", "train", str(path), "--device", "cpu"]
-    command += ["--data", str(toy_store.path), "--run", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    words = ["train", path, "--device", "cpu", "--data", toy_store.path, "--run", tmp_path / "run"]
+    process = launchers.start("msg3d_lab", *words, output=tmp_path / "said")
     monitor = RunMonitor(tmp_path / "run")
     wait_until(lambda: monitor.refresh() or monitor.data["clips_per_s"])
     assert monitor.data["state"] == "training"
@@ -167,9 +165,8 @@ def test_a_run_of_a_shell_is_followed_and_stopped(toy_recipe, toy_store, tmp_pat
     assert monitor.data["seconds_left"] is None or monitor.data["seconds_left"] > 0
     monitor._receive(monitor, {"action": "stop"}, [])
     assert monitor.data["state"] in ("stopping", "stopped")
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 75
-    assert "msg3d-lab: stopped: the checkpoint is of " in said
+    assert launchers.finish([process]) == [75]
+    assert "msg3d-lab: stopped: the checkpoint is of " in (tmp_path / "said").read_text()
     monitor.refresh()
     assert (monitor.data["state"], monitor.data["actions"]) == ("stopped", ["resume"])
     assert "stopped: the checkpoint is of " in monitor.data["log"][-1]
