@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Origin = Literal["weights", "training"]
 # Rows of data sets that everybody can have; nobody has published weights of MS-G3D for them.
-_FREE_ROWS = ("nw-ucla", "nw-ucla-aligned", "utd-mhad")
+_FREE_ROWS = ("nw-ucla", "nw-ucla-aligned", "nw-ucla-wide", "utd-mhad")
 
 
 def rows() -> list[str]:

@@ -85,8 +85,8 @@ def published(tmp_path, monkeypatch):
 
 
 def test_the_rows_are_those_with_published_weights_or_free_data():
-    assert len(rows()) == 8 + 3
-    assert {"nw-ucla", "nw-ucla-aligned", "utd-mhad"} < set(rows())
+    assert len(rows()) == 8 + 4
+    assert {"nw-ucla", "nw-ucla-aligned", "nw-ucla-wide", "utd-mhad"} < set(rows())
     with pytest.raises(ValueError, match="unknown row 'ntu60-xset-2d'"):
         Reproduction("ntu60-xset-2d")
     with pytest.raises(ValueError, match="mmaction2 has published no weights for ntu60-xview-2d"):
