@@ -6,6 +6,7 @@ A new Python needs seconds to import torch and Fabric; a fork of the fork server
 import multiprocessing
 import os
 import runpy
+import signal
 import socket
 import sys
 from contextlib import closing
@@ -110,6 +111,8 @@ def _run(program, words, environment, output, folder):
     for name in unwanted + [name for name, value in environment.items() if value is None]:
         os.environ.pop(name, None)
     os.environ.update({name: value for name, value in environment.items() if value is not None})
+    # Tests that were started in the background, and with them the fork server, ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # The fork server has read the variable of the tests.
     matplotlib.rcParams["backend"] = os.environ["MPLBACKEND"]
     if folder is not None:

@@ -216,11 +216,17 @@ def test_get_recipes_augment_on_nw_ucla_and_utd_mhad_only(name):
     aligned = Augment(rotation=(20, 20, 20), scale=(0.5, 1.5))
     utd = Augment(rotation=(20, 20, 0), scale=(0.5, 1.5))
     compact = Augment(rotation=(30, 180, 10), scale=(0.5, 1.5))
-    known = {"nw-ucla-aligned": aligned, "nw-ucla": ucla, "utd-mhad": utd}
-    if name.endswith("compact") or "wide" in name:
+    known = {"nw-ucla-aligned": aligned, "nw-ucla-wide": compact, "nw-ucla": ucla, "utd-mhad": utd}
+    if name.endswith("compact"):
         known["nw-ucla"] = compact
     expected = next((known[row] for row in known if name.startswith(row)), Augment())
     assert recipes.get(name).data.augment == expected
+
+
+def test_get_wide_recipe_differs_from_the_compact_one_in_what_it_says():
+    compact, wide = recipes.get("nw-ucla-bone-compact"), recipes.get("nw-ucla-wide-bone")
+    found = {name for name, _, _ in recipes.differing_settings(compact, wide)}
+    assert found == {"name", "model.base_channels", "training.learning_rate"}
 
 
 def test_get_ctr_gcn_recipe_is_the_published_one():

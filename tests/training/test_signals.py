@@ -107,16 +107,12 @@ def test_the_stop_button_shows_one_sentence(name, kernel, endless, toy_run, toy_
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no signals; un-skip never")
 def test_ctrl_c_in_the_shell_says_how_to_go_on(endless, toy_store, tmp_path):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        words = ["train", endless, "--device", "cpu"]
-        words += ["--data", toy_store.path, "--run", tmp_path / "run"]
-        process = launchers.start("msg3d_lab", *words, output=tmp_path / "said")
-        wait_for(tmp_path, "run/metrics.csv")
-        os.kill(process.pid, signal.SIGINT)
-        assert launchers.finish([process]) == [130]
-    finally:
-        signal.signal(signal.SIGINT, before)
+    words = ["train", endless, "--device", "cpu"]
+    words += ["--data", toy_store.path, "--run", tmp_path / "run"]
+    process = launchers.start("msg3d_lab", *words, output=tmp_path / "said")
+    wait_for(tmp_path, "run/metrics.csv")
+    os.kill(process.pid, signal.SIGINT)
+    assert launchers.finish([process]) == [130]
     said = (tmp_path / "said").read_text()
     assert "Traceback" not in said
     last = said.splitlines()[-1]
