@@ -107,7 +107,7 @@ def test_suggest_takes_an_early_end_for_divergence():
 
 def test_suggest_reads_a_real_test(toy_store, toy_recipe):
     curve = find_learning_rate(
-        toy_recipe, data=toy_store, device="cpu", lowest=1e-3, highest=100, steps=80
+        toy_recipe, data=toy_store, device="cpu", lowest=1e-3, highest=100, steps=40
     )
     assert curve.attrs["ended_early"] is (len(curve) < 80)
     found = suggest(curve)
