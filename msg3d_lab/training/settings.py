@@ -82,6 +82,8 @@ class Data(Section):
         joint_masking: fraction of the joints that are hidden; off: 0.
         frame_masking: fraction of the frames that are hidden, in one stretch; off: 0.
         crop: smallest and largest fraction of the recording that is used; off: [1, 1].
+        mixup: parameter of the Beta distribution of the weights of two clips that are mixed; 0.2,
+            say; off: 0.
     """
 
     dataset: str
@@ -102,6 +104,7 @@ class Data(Section):
     joint_masking: float = Field(default=0.0, ge=0, lt=1)
     frame_masking: float = Field(default=0.0, ge=0, lt=1)
     crop: tuple[Fraction, Fraction] = (1.0, 1.0)
+    mixup: float = Field(default=0.0, ge=0)
 
     @property
     def augment(self) -> Augment:

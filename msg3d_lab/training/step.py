@@ -69,7 +69,8 @@ def train_step(
             )
             fabric.backward(loss * (weight * len(part) / len(batch.labels)))
         sums[0] += loss.detach() * len(part)
-        sums[1] += (logits.detach().argmax(1) == labels).sum()
+        classes = labels if labels.ndim == 1 else labels.argmax(1)
+        sums[1] += (logits.detach().argmax(1) == classes).sum()
     norm = _gradient_norm(state)
     scaler = getattr(fabric.strategy.precision, "scaler", None)  # fp16's loss scaler
     finite = torch.isfinite(sums[0])
@@ -102,12 +103,14 @@ def clip_loss(
     mean is: else it would depend on which clips are computed together.
 
     Shapes:
-        logits: (N, classes), labels: (N,), class_weights: (classes,) -> ().
+        logits: (N, classes); labels: (N,), or the fraction of each class, (N, classes);
+        class_weights: (classes,) -> ().
     """
     if class_weights is None:
         return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
     losses = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
-    return (class_weights[labels] * losses).mean()
+    weights = class_weights[labels] if labels.ndim == 1 else labels @ class_weights
+    return (weights * losses).mean()
 
 
 def loss_weight(clips: int, total_clips: int, world_size: int) -> float:

@@ -10,7 +10,7 @@ from torch import nn
 from msg3d_lab.data.batches.loader import Batch
 from msg3d_lab.training import recipes
 from msg3d_lab.training.diagnostics.trial import new_state
-from msg3d_lab.training.setup import balanced_class_weights, build_optimizer
+from msg3d_lab.training.setup import balanced_class_weights, build_batches, build_optimizer
 from msg3d_lab.training.step import clip_loss, train_step
 
 
@@ -90,6 +90,33 @@ def test_class_weights_by_hand():
         torch.testing.assert_close(found, expected)
         plain = clip_loss(logits, labels, label_smoothing=smoothing, class_weights=None)
         torch.testing.assert_close(plain, losses.mean())
+
+
+def test_loss_of_mixed_clips_by_hand():
+    logits = torch.randn(3, 4, dtype=torch.float64)
+    labels = torch.tensor([[1, 0, 0, 0], [0.25, 0.75, 0, 0], [0, 0, 0.5, 0.5]], dtype=torch.float64)
+    losses = -(labels * logits.log_softmax(1)).sum(1)
+    for weights, expected in (
+        (None, losses.mean()),
+        ([1, 3, 2, 4], (1 * losses[0] + 2.5 * losses[1] + 3 * losses[2]) / 3),
+    ):
+        given = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+        found = clip_loss(logits, labels, label_smoothing=0.0, class_weights=given)
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_step_of_mixed_clips(toy_store, toy_recipe):
+    recipe = recipes.with_settings(toy_recipe, ["mixup=1"])
+    state = new_state(recipe, toy_store, device="cpu")
+    state.net.eval()
+    batch = build_batches(recipe, toy_store)[0].batch(0, epoch=0)
+    with torch.no_grad():
+        logits = state.net(torch.from_numpy(batch.x))
+    options = {"label_smoothing": recipe.training.label_smoothing, "reduction": "sum"}
+    expected = F.cross_entropy(logits, torch.from_numpy(batch.labels), **options)
+    result = train_step(state, batch, total_clips=len(batch.labels), lr=0.0)
+    right = logits.argmax(1).numpy() == batch.labels.argmax(1)
+    assert result.sums.tolist() == pytest.approx([expected.item(), right.sum()])
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])

@@ -6,7 +6,7 @@ the whole global batch and keep its part, and switching one augmentation on does
 is drawn for the others.
 
 The order is: crop in time, flip, rotate, scale, shear; then the stream is computed; then frames and
-joints are masked.
+joints are masked; then clips are mixed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Draws(NamedTuple):
     flipped: np.ndarray | None = None  # whether left and right joints are swapped: (N,) bool
     joints: np.ndarray | None = None  # which joints are masked: (N, V) bool
     frames: np.ndarray | None = None  # which of the chosen frames are masked: (N, T) bool
+    own: np.ndarray | None = None  # the fraction of a mixed clip that is its own: (N,) float32
 
     def select(self, part: slice | np.ndarray) -> Draws:
         """Return what was drawn for some of the clips."""
@@ -58,6 +59,13 @@ class Draws(NamedTuple):
         if self.frames is not None:
             np.moveaxis(x, 2, 1)[self.frames] = 0
 
+    def mix(self, values: np.ndarray) -> np.ndarray:
+        """Mix every clip's values, (N, ...) float32, with those of the clip before it."""
+        if self.own is None:
+            return values
+        own = np.expand_dims(self.own, tuple(range(1, values.ndim)))
+        return own * values + (1 - own) * np.roll(values, 1, axis=0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
@@ -78,6 +86,9 @@ class Augment:
             least one frame and at most all but one (none of a clip of one frame).
         crop: smallest and largest fraction of the recording that frames are chosen from, a random
             window. Motion of its last frame is still to the recording's next frame.
+        mixup: every clip and its label is a weighted mean of its own and those of another one of
+            its process's batch. The larger weight, its own, is drawn from Beta(mixup, mixup).
+            Off: 0.
 
     Raises:
         ValueError: a number outside its range.
@@ -85,7 +96,7 @@ class Augment:
     Source: rotation and scale: CTR-GCN's NW-UCLA feeder. Shear: CrosSCLR (Li et al., CVPR 2021),
         where it is 0.5. Crop: `valid_crop_resize` of CTR-GCN's NTU feeder (0.5 to 1), which keeps
         at least 64 frames and interpolates between frames; here frames of the window are chosen by
-        the recipe's sampling.
+        the recipe's sampling. Mixup: Zhang et al., ICLR 2018, which draws one weight for a batch.
     """
 
     rotation: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -95,6 +106,7 @@ class Augment:
     joint_masking: float = 0.0
     frame_masking: float = 0.0
     crop: tuple[float, float] = (1.0, 1.0)
+    mixup: float = 0.0
 
     def __post_init__(self) -> None:
         ranges = {  # comparisons with NaN are false, so it is refused as well
@@ -105,6 +117,7 @@ class Augment:
             "joint_masking": ("a fraction below 1", 0 <= self.joint_masking < 1),
             "frame_masking": ("a fraction below 1", 0 <= self.frame_masking < 1),
             "crop": ("(smallest, largest) in 0..1", 0 < self.crop[0] <= self.crop[1] <= 1),
+            "mixup": ("0 or more", 0 <= self.mixup < np.inf),
         }
         for name, (expected, fits) in ranges.items():
             if not fits:
@@ -161,7 +174,7 @@ class Augment:
         order = np.argsort(rng.random((count, skeleton.num_joints)), axis=1)
         place = rng.random((count, 1))
 
-        matrices = joints = frames = None
+        matrices = joints = frames = own = None
         if any(self.rotation) or self.scale != (1.0, 1.0) or self.shear or self.flip:
             shears[:, range(3), range(3)] = 1
             linear = rotations(angles) * factors[:, None, None] @ shears
@@ -178,7 +191,10 @@ class Augment:
             num_masked = _num_masked(self.frame_masking, clip_len)
             since = np.arange(clip_len) - np.floor(place * (clip_len - num_masked + 1))
             frames = (since >= 0) & (since < num_masked)
-        return Draws(matrices, flipped if self.flip else None, joints, frames)
+        if self.mixup:  # drawn last: what is drawn before does not depend on it
+            drawn = rng.beta(self.mixup, self.mixup, count)
+            own = np.maximum(drawn, 1 - drawn).astype(np.float32)
+        return Draws(matrices, flipped if self.flip else None, joints, frames, own)
 
 
 def rotations(angles: np.ndarray) -> np.ndarray:

@@ -33,7 +33,9 @@ class Batch(NamedTuple):
     """Clips for the network."""
 
     x: np.ndarray  # (N, M, T, V, C) float32 for training, (N, clips, M, T, V, C) for testing
-    labels: np.ndarray  # (N,) int64
+    labels: (
+        np.ndarray
+    )  # (N,) int64; of mixed clips the fraction of each class, (N, classes) float32
     indices: np.ndarray  # (N,) int64, positions in the store
 
 
@@ -110,7 +112,10 @@ class TrainBatches:
         indices, draws = indices[mine], draws.select(mine)
         x = self.assemble(indices, chosen[mine, None], draws)[:, 0]
         draws.mask(x)
-        return Batch(x, self.store.labels[indices], indices)
+        labels = self.store.labels[indices]
+        if self.augment.mixup:
+            labels = draws.mix(np.eye(self.store.num_classes, dtype=np.float32)[labels])
+        return Batch(draws.mix(x), labels, indices)
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from step `start` on."""

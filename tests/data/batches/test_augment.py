@@ -18,6 +18,7 @@ EVERYTHING = {
     "joint_masking": 0.2,
     "frame_masking": 0.3,
     "crop": (0.5, 1.0),
+    "mixup": 0.4,
 }
 
 
@@ -45,7 +46,7 @@ def points(count, skeleton=NTU, channels=3, seed=1):
 
 
 def test_augment_is_off_by_default():
-    assert draw() == Draws(None, None, None, None)
+    assert draw() == Draws()
     lengths = np.array([1, 5, 300])
     starts, kept = Augment().window(lengths, np.random.default_rng(0))
     np.testing.assert_array_equal(starts, 0)
@@ -69,6 +70,8 @@ def test_draw_gives_each_augmentation_the_same_alone_and_with_others(name):
         np.testing.assert_array_equal(getattr(alone, field), getattr(together, field))
     elif name == "flip":
         np.testing.assert_array_equal(alone.flipped, together.flipped)
+    elif name == "mixup":
+        np.testing.assert_array_equal(alone.own, together.own)
     else:
         rest = {k: EVERYTHING[k] for k in ("rotation", "scale", "shear") if k != name}
         geometry = draw(**rest, **{name: EVERYTHING[name]}).matrices
@@ -285,6 +288,21 @@ def test_window_is_anywhere_and_of_any_share_in_between():
     np.testing.assert_array_equal(kept, [1, 1, 2, 50])
 
 
+def test_mix_by_hand():
+    x = np.array([[0, 4], [1, 8], [2, 16]], dtype=np.float32)
+    mixed = Draws(own=np.array([1, 0.75, 0.5], dtype=np.float32)).mix(x)
+    assert mixed.tolist() == [[0, 4], [0.75, 7], [1.5, 12]]
+    assert mixed.dtype == np.float32
+
+
+def test_draw_mixup_has_the_mean_of_the_larger_beta():
+    """Of Beta(1, 1), the uniform distribution: uniform between a half and one."""
+    own = draw(4000, mixup=1.0).own
+    assert 0.5 <= own.min() < 0.501
+    assert 0.999 < own.max() <= 1
+    assert own.mean() == pytest.approx(0.75, abs=0.01)
+
+
 @settings(max_examples=50)
 @given(
     st.tuples(*[st.floats(0, 180)] * 3),
@@ -293,10 +311,11 @@ def test_window_is_anywhere_and_of_any_share_in_between():
     st.floats(0, 1),
     st.floats(0, 0.99),
     st.floats(0, 0.99),
+    st.floats(0, 10),
     st.integers(1, 40),
 )
 def test_draw_is_finite_and_of_the_right_shapes(
-    rotation, scale, shear, flip, joint_masking, frame_masking, clip_len
+    rotation, scale, shear, flip, joint_masking, frame_masking, mixup, clip_len
 ):
     drawn = draw(
         6,
@@ -307,8 +326,9 @@ def test_draw_is_finite_and_of_the_right_shapes(
         flip=flip,
         joint_masking=joint_masking,
         frame_masking=frame_masking,
+        mixup=mixup,
     )
-    shapes = ((6, 3, 3), (6,), (6, 25), (6, clip_len))
+    shapes = ((6, 3, 3), (6,), (6, 25), (6, clip_len), (6,))
     for array, shape in zip(drawn, shapes, strict=True):
         assert array is None or array.shape == shape
     assert drawn.matrices is None or np.isfinite(drawn.matrices).all()
@@ -328,6 +348,7 @@ def test_draw_is_finite_and_of_the_right_shapes(
         ({"joint_masking": 1}, "joint_masking: a fraction below 1, found 1"),
         ({"frame_masking": -0.1}, "frame_masking"),
         ({"crop": (0.9, 0.5)}, r"crop: \(smallest, largest\) in 0\.\.1"),
+        ({"mixup": -0.1}, r"mixup: 0 or more, found -0\.1"),
     ],
 )
 def test_augment_refuses_numbers_out_of_range(options, message):

@@ -339,6 +339,24 @@ def test_train_batches_draw_what_they_always_drew(store, sampling, expected):
     assert drawn.hexdigest()[:12] == expected
 
 
+def test_mixup_mixes_clips_and_labels_alike(store):
+    """Every clip with the one before it in the batch, which is drawn as without mixup."""
+    plain, mixed = (
+        train_batches(store, store.indices("all"), clip_len=8, batch_size=6, augment=augment)
+        for augment in (Augment(flip=0.5), Augment(flip=0.5, mixup=0.4))
+    )
+    for before, after in zip(plain.epoch(0), mixed.epoch(0), strict=True):
+        own = np.array([row[label] for row, label in zip(after.labels, before.labels, strict=True)])
+        assert (own >= 0.5).all()
+        assert after.labels.sum(1) == pytest.approx(1)
+        np.testing.assert_array_equal(after.indices, before.indices)
+        same = before.labels == np.roll(before.labels, 1)
+        assert not same.all()
+        own, both = own[~same, None, None, None, None], (before.x, np.roll(before.x, 1, axis=0))
+        expected = own * both[0][~same] + (1 - own) * both[1][~same]
+        np.testing.assert_allclose(after.x[~same], expected, atol=1e-6)
+
+
 def test_train_batches_draw_frames_anew_in_every_epoch(store):
     longest = np.array([int(store.frames.argmax())])
     batches = train_batches(store, longest, clip_len=8, batch_size=1)
