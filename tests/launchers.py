@@ -18,6 +18,13 @@ PRELOADED = ["msg3d_lab.cli", "msg3d_lab.training", "msg3d_lab.evaluation", "lig
 PRELOADED += ["pandas", "scipy.stats", "msg3d_lab.viz", "msg3d_lab.explain"]
 
 
+def fork_server():
+    """A context of multiprocessing whose processes are forked from one that has imported torch."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
 def start(program, *words, environment=None, output=None, folder=None):
     """Start a program as `python program words...` would, and return its process.
 
@@ -28,10 +35,8 @@ def start(program, *words, environment=None, output=None, folder=None):
         output: a file for what it prints.
         folder: where it works.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
     arguments = (str(program), [str(word) for word in words], environment or {}, output, folder)
-    process = context.Process(target=_run, args=arguments)
+    process = fork_server().Process(target=_run, args=arguments)
     process.start()
     return process
 

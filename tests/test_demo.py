@@ -1,5 +1,6 @@
 import pytest
 
+from msg3d_lab import demo
 from msg3d_lab.cli import main
 from msg3d_lab.data.synthetic import dataset
 from msg3d_lab.demo import open_demo, run_demo
@@ -28,7 +29,9 @@ def test_demo_goes_from_nothing_to_a_report(tmp_path, monkeypatch, capsys):
     assert "make lab" in out
     assert "NTU" in out
 
-    # Again: the first run stays, the data set is not made anew.
+    # Again: the first run stays, the data set is not made anew. The report is known by now.
+    reports = []
+    monkeypatch.setattr(demo, "write_report", lambda run, store: reports.append(run.path.name))
     (store,) = (tmp_path / "cache").rglob("*.arrow")
     modified = store.stat().st_mtime_ns
     with monkeypatch.context() as patch:
@@ -52,6 +55,7 @@ def test_demo_goes_from_nothing_to_a_report(tmp_path, monkeypatch, capsys):
     assert whole.finished
     assert whole.scores_path.is_file()
     assert whole.environment["resumed"] == 1
+    assert reports == ["demo", "demo-2"]
     (tmp_path / "runs" / "other").mkdir()
     with pytest.raises(FileNotFoundError, match="is not a run folder"):
         open_demo("runs/other")

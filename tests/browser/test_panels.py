@@ -1,6 +1,8 @@
 """The panels that follow runs, in a real JupyterLab: a run is started, stopped and resumed."""
 
+import os
 import re
+import signal
 
 import pytest
 from made_runs import made_run
@@ -86,7 +88,9 @@ def test_a_run_is_started_watched_stopped_and_resumed(
     page.get_by_role("button", name="resume").click()
     state(page, "training").wait_for(timeout=LONG)
     process = read_activity(run).pid
-    # The process is none of the kernel's: it goes on, and the same call shows it again.
+    # The process is none of the kernel's: it goes on, and the same call shows it again. While pages
+    # load it waits, so that it does not take their processor.
+    os.kill(process, signal.SIGSTOP)
     restart_and_run_all(page)
     page.locator(".monitor").wait_for(state="detached")
     state(page, "training").wait_for(timeout=LONG)
@@ -95,6 +99,7 @@ def test_a_run_is_started_watched_stopped_and_resumed(
     page.reload()
     state(page, "training").wait_for(timeout=LONG)
     screenshot(page, "reloaded")
+    os.kill(process, signal.SIGCONT)
     page.get_by_role("button", name="stop").click()
     state(page, "stopped").wait_for(timeout=LONG)
     assert read_activity(run).pid is None

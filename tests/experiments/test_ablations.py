@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 
+import launchers
 import numpy as np
 import pytest
 
@@ -32,6 +33,15 @@ from msg3d_lab.training.distributed import slurm as cluster
 from msg3d_lab.training.signals import Requeue
 
 QUIET = {"device": "cpu", "progress": False}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked_workers():
+    """Workers need no seconds to import torch. In test_workers.py they are started as for users."""
+    server = launchers.fork_server()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiprocessing, "get_context", lambda method: server)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import launchers
 import numpy as np
 import private_slurm
 import pytest
@@ -54,10 +55,11 @@ def train(recipe, toy_store, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(slurm, train, tmp_path_factory):
-    """That training under srun, undisturbed."""
+def whole(train, tmp_path_factory):
+    """That training, undisturbed, of two processes that think srun has started them."""
     path = tmp_path_factory.mktemp("runs") / "whole"
-    run_here("srun", "-n", "2", *train, path)
+    words = [*train[len(LAB) :], path]
+    launchers.run_group(2, "msg3d_lab", *words, launcher="srun", folder=path.parent)
     return open_run(path)
 
 
