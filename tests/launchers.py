@@ -76,6 +76,14 @@ def finish(processes, *, seconds=120):
     return codes
 
 
+def run_script(code, folder):
+    """Run code as a script of a folder; return its exit code and what it printed."""
+    script, said = Path(folder) / "script.py", Path(folder) / "said.txt"
+    script.write_text(code)
+    [ended] = finish([start(script, output=said)])
+    return ended, said.read_text()
+
+
 def run_group(count, program, *words, launcher="torchrun", folder):
     """Run a group to its end; return what it printed, the first process first."""
     codes = finish(start_group(count, program, *words, launcher=launcher, folder=folder))

@@ -78,8 +78,7 @@ Progress.step = update
 fit_seeds({str(tmp_path / "toy.yaml")!r}, seeds=(1, 5), runs={str(tmp_path / "runs")!r},
           data={str(toy_store.path)!r}, device="cpu", progress=False)
 """
-    (tmp_path / "seeds.py").write_text(code)
-    assert launchers.finish([launchers.start(tmp_path / "seeds.py")]) == [9]
+    assert launchers.run_script(code, tmp_path)[0] == 9
     folder = tmp_path / "runs"
     assert open_run(folder / "seed-1").finished
     assert not open_run(folder / "seed-5").finished

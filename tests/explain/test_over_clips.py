@@ -149,9 +149,7 @@ def test_explain_goes_on_after_a_kill(run, tmp_path):
         over_clips.write_importance = killed
         over_clips.explain_run({str(run.path)!r}, GradientInput(), {options!r}, out={str(out)!r})
     """
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(code))
-    assert launchers.finish([launchers.start(script)]) == [-9]
+    assert launchers.run_script(textwrap.dedent(code), tmp_path)[0] == -9
     script.unlink()
     (part,) = tmp_path.glob(".killed.parquet.*.parts/*.parquet")
     kept = read_importance(part)

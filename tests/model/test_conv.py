@@ -40,6 +40,5 @@ for channels in (6, 12, 18):
     for _ in range(3):
         model(torch.randn(4, 2, 64, 25, 3)).sum().backward()
 """
-    script, said = tmp_path / "script.py", tmp_path / "said"
-    script.write_text(code)
-    assert launchers.finish([launchers.start(script, output=said)]) == [0], said.read_text()
+    ended, said = launchers.run_script(code, tmp_path)
+    assert ended == 0, said

@@ -166,8 +166,7 @@ def kill(metrics):
 fit({str(tmp_path / "toy.yaml")!r}, data={str(toy_store.path)!r}, run={str(tmp_path / "r")!r},
     device="cpu", progress=False, callbacks=[TensorBoard(), kill])
 """
-    (tmp_path / "train.py").write_text(code)
-    assert launchers.finish([launchers.start(tmp_path / "train.py")]) == [9]
+    assert launchers.run_script(code, tmp_path)[0] == 9
     folder = tmp_path / "r" / "tensorboard"
     assert [step for step, _ in scalars(folder)["loss/train"]] == [1, 2]
     time.sleep(1)  # TensorBoard reads files in the order of the seconds in their names

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-VALUES_AT_ONCE = 2**23
+VALUES_AT_ONCE = 2**22
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
