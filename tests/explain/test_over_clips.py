@@ -136,7 +136,7 @@ def test_tables_of_the_version_before_are_read_and_not_continued(run, tmp_path):
         explain_run(run, Motion(), replace(CPU, num_clips=3), out=out, **QUICK)
 
 
-def test_explain_goes_on_after_a_kill(run, tmp_path):
+def test_explain_goes_on_after_a_kill(run, tmp_path, tmp_path_factory):
     options = replace(CPU, split="xsub_train")
     out = tmp_path / "killed.parquet"
     code = f"""
@@ -149,8 +149,7 @@ def test_explain_goes_on_after_a_kill(run, tmp_path):
         over_clips.write_importance = killed
         over_clips.explain_run({str(run.path)!r}, GradientInput(), {options!r}, out={str(out)!r})
     """
-    assert launchers.run_script(textwrap.dedent(code), tmp_path)[0] == -9
-    script.unlink()
+    assert launchers.run_script(textwrap.dedent(code), tmp_path_factory.mktemp("script"))[0] == -9
     (part,) = tmp_path.glob(".killed.parquet.*.parts/*.parquet")
     kept = read_importance(part)
     assert len(kept) == 32
