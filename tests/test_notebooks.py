@@ -104,10 +104,13 @@ class Running(AsyncKernelManager):
 
 
 @pytest.fixture
-def run_notebook(tmp_path, tmp_path_factory):
+def run_notebook(tmp_path, tmp_path_factory, synthetic_store):
     """Run a notebook with other parameters and return its outputs."""
     import papermill
 
+    generated = FOLDER.parent / "data" / synthetic_store.path.name
+    if not generated.is_file():  # else the first notebook that needs it would make it again
+        shutil.copyfile(synthetic_store.path, generated)
     environment = {
         # What notebooks cache goes away with the tests; matplotlib keeps the fonts it found.
         "MPLCONFIGDIR": matplotlib.get_configdir(),
