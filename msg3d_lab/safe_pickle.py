@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import pickle
 import re
+import struct
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -138,6 +140,7 @@ def _load_torch(file: IO[bytes]) -> Any:
 class _Unpickler(pickle._Unpickler):
     def __init__(self, file: IO[bytes], *, tensors: bool) -> None:
         super().__init__(file, encoding="latin1")  # Python 2's bytes and text
+        self._file_size = os.fstat(file.fileno()).st_size
         self._functions = _FUNCTIONS
         if tensors:
             self._functions = _FUNCTIONS | {
@@ -152,6 +155,17 @@ class _Unpickler(pickle._Unpickler):
             return self._functions[module, name]
         except KeyError:
             raise _RefusedError(f"the pickle asks for {module:.80}.{name:.80}") from None
+
+    def load_bytearray8(self) -> None:
+        """Read a bytearray; Python's method makes one of any size before it reads."""
+        [size] = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
+        if size > self._file_size:
+            raise pickle.UnpicklingError(f"{size} bytes in a file of {self._file_size}")
+        content = bytearray(size)
+        self.readinto(content)  # type: ignore[attr-defined]
+        self.append(content)  # type: ignore[attr-defined]
+
+    dispatch = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: load_bytearray8}  # type: ignore
 
 
 class _Function(NamedTuple):
