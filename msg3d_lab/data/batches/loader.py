@@ -3,7 +3,8 @@
 A training batch is a pure function of (seed, epoch, step): the order of the epoch, the frames and
 the augmentation of every clip of the global batch are drawn from generators seeded with these
 numbers, and each process keeps its part. A run can therefore be resumed in the middle of an epoch,
-and any number of processes trains on the same global batches.
+and any number of processes trains on the same global batches. (With mixup in other pairs: a clip is
+mixed with another one of its process.)
 
 How clips are computed, and in which order: `msg3d_lab.data.batches.assemble`.
 """
