@@ -97,6 +97,16 @@ def shared_dir():
 
 
 @pytest.fixture(scope="session")
+def nw_ucla_store(shared_dir, tmp_path_factory):
+    """NW-UCLA, imported from the file that everybody has."""
+    from msg3d_lab.data import import_dataset, open_store
+
+    source = shared_dir / "data" / "nw-ucla" / "all_sqe.zip"
+    out = tmp_path_factory.mktemp("nw-ucla") / "nw-ucla.arrow"
+    return open_store(import_dataset(source, dataset="nw-ucla", out=out, progress=False))
+
+
+@pytest.fixture(scope="session")
 def synthetic_store(tmp_path_factory):
     """The embedded data set, generated once for all test processes."""
     from filelock import FileLock

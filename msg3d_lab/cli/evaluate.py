@@ -33,7 +33,7 @@ def test(
         run: the run's folder.
         weights: instead of a run, a checkpoint of anybody's or the name of published weights
             (msg3d-lab weights). They become a run in runs/weights.
-        recipe: of the weights; published ones know theirs.
+        recipe: of the weights; published ones and those of finished runs know theirs.
         data: the store. Default: the one it was trained on.
         clips: clips per sample. Default: the recipe's number.
         average: what is averaged over the clips.

@@ -36,7 +36,7 @@ def chosen_run(run: str | Path | None, *, weights: str | None, recipe: str | Non
 
     if (run is None) == (weights is None):
         raise ValueError(
-            "expected a run's folder, or --weights FILE_OR_NAME (with --recipe NAME for a file)"
+            "expected a run's folder, or --weights FILE_OR_NAME (and --recipe NAME if it has none)"
         )
     if run is not None and not Path(run).is_dir():
         run, weights = None, str(run)

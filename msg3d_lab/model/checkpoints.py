@@ -121,7 +121,7 @@ def save_model(
         FileExistsError: the file exists.
         ValueError: the model is fused.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if model.fused:
         raise ValueError(
@@ -132,7 +132,8 @@ def save_model(
     record = json.dumps({"version": 1, "arguments": arguments, "notes": dict(notes or {})})
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with write_aside(path, overwrite=overwrite) as aside:
-        save_file(state, aside, metadata={_KEY: record})
+        # `save_file` would make a file that only its owner can read.
+        aside.write_bytes(save(state, metadata={_KEY: record}))
 
 
 def read_notes(path: str | Path) -> dict[str, Any]:

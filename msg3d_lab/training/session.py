@@ -289,7 +289,12 @@ class Session:
             kept, weights = state.best["epoch"], state.best["network"]
         state.net.load_state_dict(weights)
         run.write_metrics(state.rows)
-        notes = {"label_names": list(store.label_names), "synthetic": store.synthetic}
+        notes = {
+            "label_names": list(store.label_names),
+            "preparation": store.preparation,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "synthetic": store.synthetic,
+        }
         save_model(state.net, run.checkpoint, notes=notes, overwrite=True)
         seconds = round(time.monotonic() - state.run_clock, 1)
         run.write_environment({**run.environment, "kept_epoch": kept, "seconds": seconds})

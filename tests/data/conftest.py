@@ -7,7 +7,6 @@ import pytest
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.clips import Clip
-from msg3d_lab.data.formats.registry import import_dataset
 from msg3d_lab.data.store import open_store, write_store
 
 LENGTHS = (1, 2, 7, 12, 15, 16, 23, 24, 40, 61, 5, 9, 30)
@@ -57,11 +56,3 @@ def ucla_store(write):
     """nw-ucla20 with one person."""
     clips = (Clip(c.id, c.keypoints[:1], c.label, c.splits) for c in _clips(20))
     return write(clips, layout="nw-ucla20", name="ucla.arrow")
-
-
-@pytest.fixture(scope="session")
-def nw_ucla_store(shared_dir, tmp_path_factory):
-    """NW-UCLA, imported from the file that everybody has."""
-    source = shared_dir / "data" / "nw-ucla" / "all_sqe.zip"
-    out = tmp_path_factory.mktemp("nw-ucla") / "nw-ucla.arrow"
-    return open_store(import_dataset(source, dataset="nw-ucla", out=out, progress=False))

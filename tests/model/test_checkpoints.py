@@ -146,6 +146,12 @@ def test_save_model_keeps_everything(arguments, tmp_path):
     assert checkpoints.read_notes(path) == {"label_names": ["a", "b"]}
 
 
+def test_save_model_writes_a_file_that_others_may_read(tmp_path):
+    _, path = own_checkpoint(tmp_path)
+    (tmp_path / "any").touch()
+    assert path.stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_save_model_keeps_a_layout_of_ones_own(tmp_path, toy_skeleton):
     _, path = own_checkpoint(tmp_path, skeleton=toy_skeleton)
     assert load_model(path).skeleton == toy_skeleton

@@ -49,7 +49,10 @@ def test_fit_leaves_a_whole_run_folder(run, toy_store, toy_recipe):
     assert environment["synthetic"] is True
     assert environment["packages"]["torch"] == torch.__version__
     assert environment["seconds"] > 0
-    assert read_notes(run.checkpoint)["label_names"] == list(toy_store.label_names)
+    notes = read_notes(run.checkpoint)
+    assert notes["label_names"] == list(toy_store.label_names)
+    assert notes["preparation"] == toy_store.preparation
+    assert notes["recipe"] == again.recipe.model_dump(mode="json")
     model = load_model(run.path)
     assert sum(p.numel() for p in model.parameters()) == environment["parameters"]
 

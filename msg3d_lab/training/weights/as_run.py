@@ -37,7 +37,7 @@ def run_of_weights(
         weights: a file that `load_model` reads, or the name of published weights, which are
             downloaded if they are not there.
         recipe: how clips are prepared for the network, and how it is tested. Default: that of the
-            published weights.
+            published weights, or the one in a file of ours.
         run: the folder. Default: `runs/weights/NAME`.
 
     Raises:
@@ -49,13 +49,16 @@ def run_of_weights(
     name = str(weights)
     published = published_weights().get(name)
     path = find_checkpoint(weights)
+    notes = read_known_notes(path)[0]
     if recipe is None and published is not None:
         recipe = published.recipe
+    if recipe is None and "recipe" in notes:
+        recipe = Recipe.parse(notes["recipe"], wrong=f"the recipe in {path} cannot be read")
     if recipe is None:
         known = ", ".join(list(published_weights())[:3])
         raise ValueError(
             f"{name} needs the recipe it was trained with: --recipe NAME (recipe=). Published "
-            f"weights know theirs, for example {known}"
+            f"weights and those of finished runs know theirs, for example {known}"
         )
     recipe = recipes.get(recipe)
     model = load_model(path)
@@ -63,7 +66,7 @@ def run_of_weights(
     origin = {"file": path.name, "sha256": digest(path), "name": published and published.name}
     folder = Path(run) if run is not None else Path("runs/weights") / _folder_name(path, recipe)
     with suppress(FileExistsError):  # it is there, or another process has just made it
-        return _create(folder, recipe, model, origin, notes=read_known_notes(path)[0])
+        return _create(folder, recipe, model, origin, notes=notes)
     found = open_run(folder)
     same = found.environment.get("weights", {}).get("sha256") == origin["sha256"]
     if not same or found.recipe.hash != recipe.hash:
@@ -117,7 +120,9 @@ def _create(
     elif len(notes.get("label_names", ())) == model.num_classes:
         data["label_names"] = list(notes["label_names"])
     name = recipe.data.preparation or _BY_LAYOUT.get(recipe.data.layout)
-    if name is not None:
+    if "preparation" in notes:
+        data["preparation"] = notes["preparation"]
+    elif name is not None:
         flat = recipe.data.layout != "ntu25"
         data["preparation"] = {"name": name, "scored": flat}
         if name == "prepare_paper":

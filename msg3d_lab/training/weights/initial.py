@@ -257,15 +257,16 @@ def differing_arguments(
 
 
 def read_known_notes(path: Path) -> tuple[dict[str, Any], bool]:
-    """Return the notes of a file, with the classes its run knows, and whether it is one of ours."""
+    """Return the notes of a file, with what its run knows, and whether it is one of ours."""
     try:
         notes = read_notes(path)
     except ValueError:
         return {}, False
     environment = path.parent / "environment.json"
-    if "label_names" not in notes and environment.is_file():
+    if environment.is_file():
         facts = Run(path.parent).environment.get("data", {})
-        notes |= {"label_names": facts["label_names"]} if "label_names" in facts else {}
+        known = {n: facts[n] for n in ("label_names", "preparation") if n in facts}
+        notes = known | notes
     return notes, True
 
 

@@ -1,10 +1,12 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import launchers
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 
 from msg3d_lab import MSG3D, Predictor, evaluate, save_model, skeletons
 from msg3d_lab.cli import main
@@ -13,9 +15,11 @@ from msg3d_lab.data.datasets import DATASETS
 from msg3d_lab.data.synthetic.dataset import generate
 from msg3d_lab.evaluation import read_scores
 from msg3d_lab.model import convert
+from msg3d_lab.model.prediction import predict
 from msg3d_lab.model.weights import find_weights
 from msg3d_lab.reporting import find_runs, measured_results, record_result
 from msg3d_lab.training import recipes, run_of_weights
+from msg3d_lab.training.setup import build_test_batches
 
 SETTINGS = [
     "base_channels=6",
@@ -24,6 +28,7 @@ SETTINGS = [
     "clip_len=12",
     "test_clips=2",
 ]
+DATA = Path(__file__).parents[3] / "data"
 OPENMMLAB = {"edge_set": "star", "normalization": "column"}
 
 
@@ -194,3 +199,29 @@ def test_weights_record_the_preparation_of_their_recipe(name, prepared, tmp_path
     save_model(net, tmp_path / "own.safetensors")
     run = run_of_weights(tmp_path / "own.safetensors", recipe=small, run=tmp_path / "run")
     assert run.environment["data"]["preparation"] == prepared
+
+
+def test_weights_of_ours_know_recipe_classes_and_preparation(toy_run, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(toy_run.checkpoint.read_bytes())
+    again = run_of_weights(file, run=tmp_path / "run")
+    assert again.recipe == toy_run.recipe
+    known = again.environment["data"]
+    assert known["preparation"] == toy_run.environment["data"]["preparation"]
+    assert known["label_names"] == toy_run.environment["data"]["label_names"]
+
+
+@pytest.mark.parametrize(
+    "name", ["nw-ucla-joint-compact", "nw-ucla-bone-compact", "nw-ucla-wide-joint"]
+)
+def test_weights_of_the_project_give_the_scores_of_their_runs(name, nw_ucla_store, tmp_path):
+    weights = DATA / "weights" / f"{name}.safetensors"
+    run = run_of_weights(weights, run=tmp_path / "run")
+    indices = nw_ucla_store.indices(run.recipe.data.test_split)[::40]
+    batches = build_test_batches(run.recipe, nw_ucla_store, indices, batch_size=12, num_clips=1)
+    (logits,) = (found for found, _, _ in predict(run.model(), batches, device=torch.device("cpu")))
+    assert run.recipe == recipes.get(name)
+    assert run.environment["data"]["preparation"] == nw_ucla_store.preparation
+    kept = read_scores(DATA / "runs" / name / "seed-1/scores.parquet")
+    expected = kept.values[[kept.ids.index(nw_ucla_store.ids[i]) for i in indices]]
+    np.testing.assert_allclose(softmax(logits[:, 0], -1), expected, atol=1e-5)
