@@ -5,16 +5,16 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PYTEST_ARGS ?=
 # For example --no-browser --ip 0.0.0.0, or --allow-root in a container.
 LAB_ARGS ?=
-# For make reproduce-*: the downloaded data; the seeds; for example --compact, or --precision bf16-mixed.
+# For make reproduce-*: the downloaded data; the seeds.
 DATA ?=
 SEEDS ?= 1 2 3
-REPRODUCE_ARGS ?=
 
+REPRODUCE := reproduce-nw-ucla reproduce-nw-ucla-aligned reproduce-nw-ucla-wide reproduce-utd-mhad
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce-nw-ucla reproduce-nw-ucla-aligned reproduce-utd-mhad demo test check lint docs lab clean
+.PHONY: help $(REPRODUCE) demo test check lint docs lab clean
 
 help: ## this list
 	@echo "MS-G3D Lab: make TARGET"
@@ -36,12 +36,15 @@ docs: .venv/installed-docs ## the site, in docs/_build/html
 	@$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --quiet -c docs . docs/_build/html
 	@echo "The site is in docs/_build/html/index.html"
 
-reproduce-nw-ucla reproduce-nw-ucla-aligned reproduce-utd-mhad: reproduce-%: .venv/installed
-	@test -n "$(DATA)" || { echo "expected DATA=, the downloaded file; how to get it:"; $(BIN)/msg3d-lab data download $(*:%-aligned=%); exit 2; }
+$(REPRODUCE): reproduce-%: .venv/installed
+	@test -n "$(DATA)" || { echo "expected DATA=, the downloaded file; how to get it:"; $(BIN)/msg3d-lab data download $(patsubst nw-ucla-%,nw-ucla,$*); exit 2; }
 	@$(BIN)/msg3d-lab reproduce $* --data "$(DATA)" --seeds $(SEEDS) $(REPRODUCE_ARGS)
+# Other arguments of `msg3d-lab reproduce`, such as --precision bf16-mixed; without --compact a wide network in hundreds of passes.
+reproduce-nw-ucla reproduce-nw-ucla-aligned reproduce-utd-mhad: REPRODUCE_ARGS ?= --compact
 # For the list of targets:
 reproduce-nw-ucla: ## NW-UCLA from DATA=all_sqe.zip: four streams, SEEDS=1 2 3, tables; the same command continues
-reproduce-nw-ucla-aligned: ## the same with clips turned to the body, REPRODUCE_ARGS=--compact
+reproduce-nw-ucla-aligned: ## the same with clips turned to the body
+reproduce-nw-ucla-wide: ## the same at the published width
 reproduce-utd-mhad: ## the same for UTD-MHAD, DATA=Skeleton.zip
 
 lab: .venv/installed ## environment, then JupyterLab, with the first notebook open

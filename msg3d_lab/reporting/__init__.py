@@ -8,6 +8,7 @@ from msg3d_lab.reporting.measured import (
     results_table,
     runs_like,
     scores_by_seed,
+    stream_gains,
 )
 from msg3d_lab.reporting.model_index import write_metafile
 from msg3d_lab.reporting.recorded import keep_run, record_result
@@ -33,6 +34,7 @@ __all__ = [
     "results_table",
     "runs_like",
     "scores_by_seed",
+    "stream_gains",
     "streams_overview",
     "streams_table",
     "write_metafile",

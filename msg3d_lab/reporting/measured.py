@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,8 @@ import numpy as np
 
 from msg3d_lab.evaluation.fusion import fuse
 from msg3d_lab.evaluation.metrics import accuracies
-from msg3d_lab.evaluation.scores import Scores, read_run_scores
+from msg3d_lab.evaluation.scores import Scores, align, read_run_scores
+from msg3d_lab.evaluation.statistics import difference
 from msg3d_lab.reporting.names import FUSIONS, STREAM_NAMES, input_name
 from msg3d_lab.reporting.recorded import describe_devices, read_recorded
 from msg3d_lab.training import recipes
@@ -184,6 +186,35 @@ def scores_by_seed(runs: Sequence[Run], streams: str) -> dict[int, Scores]:
     }
 
 
+def stream_gains(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return what each fusion of streams adds, clip by clip and seed by seed (`difference`).
+
+    Args:
+        runs: tested runs of one recipe on several streams, see `runs_like`.
+
+    Returns:
+        A row per two sets of streams that were tested with the same seeds; columns streams, minus,
+        seeds, points (mean over the seeds), low, high (its 95 % interval over clips and seeds),
+        p_clips, p_seeds (nan with one seed).
+    """
+    import pandas as pd
+
+    rows = []
+    for one, other in itertools.combinations(("four-stream", "two-stream", "joint"), 2):
+        first, second = scores_by_seed(runs, one), scores_by_seed(runs, other)
+        seeds = sorted(first.keys() & second.keys())
+        if not seeds:
+            continue
+        pairs = [align([first[seed], second[seed]]) for seed in seeds]
+        found = difference(*([pair[i].correct for pair in pairs] for i in (0, 1)))
+        points = {key: 100 * getattr(found, key) for key in ("mean", "low", "high")}
+        points["points"] = points.pop("mean")
+        p_values = {"p_clips": found.p_clips, "p_seeds": found.p_seeds}
+        rows.append({"streams": one, "minus": other, "seeds": len(seeds)} | points | p_values)
+    columns = ["streams", "minus", "seeds", "points", "low", "high", "p_clips", "p_seeds"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def fusion_gain(first: Sequence[Run], second: Sequence[Run]) -> pd.DataFrame:
     """Return what fusing networks of two recipes gives, and fusing two seeds of the first one.
 
@@ -324,7 +355,7 @@ def _recorded_rows(path: Path, known: Sequence[Mapping[str, Any]]) -> list[dict[
 
 
 def _recorded_row(record: Mapping[str, str]) -> dict[str, Any]:
-    name = record["recipe"]
+    name, samples = record["recipe"], int(record["samples"])
     of_library = _is_of_library(name, record["recipe_hash"])
     data = recipes.get(name).data if of_library else None
     return {
@@ -333,10 +364,11 @@ def _recorded_row(record: Mapping[str, str]) -> dict[str, Any]:
         "split": record["split"].removesuffix("_val"),
         "input": input_name(record["edge_set"].partition(" ")[0]),
         "streams": record["streams"],
-        "top1": float(record["top1_percent"]),
+        # The table has two decimals; the clips that were right are whole.
+        "top1": 100 * round(float(record["top1_percent"]) * samples / 100) / samples,
         "clips": int(record["test_clips"]),
         "average": record["average"],
-        "samples": int(record["samples"]),
+        "samples": samples,
         "best_epoch": np.nan,
         "seed": int(record["seed"]),
         "recipe": name,

@@ -120,6 +120,30 @@ def test_msg3d_equals_the_plain_formulation(variant, training, empty):
     assert_exact(model, x, autograd_input=not empty)
 
 
+def test_msg3d_trains_as_the_plain_formulation():
+    """Equal weights and clips, the author's SGD: the losses of eight steps, each of other clips."""
+    model = with_exact_graphs(filled(MSG3D(**SMALL))).train()
+    plain, state = oracle_for(model, training=True)
+    losses = []
+    for net, parameters in (
+        (model, model.parameters()),
+        (plain, [tensor for tensor in state.values() if tensor.requires_grad]),
+    ):
+        sgd = torch.optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+        g = torch.Generator().manual_seed(0)
+        for _ in range(8):
+            x = torch.randn(4, 2, 7, 25, 3, dtype=torch.float64, generator=g)
+            x[1:, 1] = 0
+            labels = torch.randint(0, 4, (4,), generator=g)
+            loss = torch.nn.functional.cross_entropy(net(x), labels)
+            sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+            losses.append(loss.item())
+    assert losses[:8] == pytest.approx(losses[8:], rel=1e-10)
+    assert len(set(losses[:8])) == 8
+
+
 def test_msg3d_single_precision_is_close_to_double():
     model = filled(MSG3D(**SMALL)).eval()
     x = torch.randn(2, 2, 16, 25, 3)

@@ -4,6 +4,7 @@ from made_runs import made_run, made_scores
 
 from msg3d_lab.evaluation import read_scores, write_scores
 from msg3d_lab.evaluation.fusion import fuse
+from msg3d_lab.evaluation.statistics import difference
 from msg3d_lab.reporting.measured import (
     find_runs,
     fusion_gain,
@@ -11,6 +12,7 @@ from msg3d_lab.reporting.measured import (
     results_table,
     runs_like,
     scores_by_seed,
+    stream_gains,
 )
 from msg3d_lab.reporting.recorded import record_result
 
@@ -72,6 +74,26 @@ def test_scores_by_seed_are_of_a_stream_or_a_fusion(tmp_path, four):
     made_run(tmp_path / "again", settings=["learning_rate=0.2"])
     with pytest.raises(ValueError, match="two runs of joint with seed 1"):
         scores_by_seed(runs + find_runs(tmp_path / "again"), "joint")
+
+
+def test_stream_gains_are_differences_of_clips_and_seeds(tmp_path, four):
+    made_run(tmp_path / "joint", settings=["seed=2"], right=0.6, seed=8)
+    made_run(tmp_path / "bone", "ntu60-xsub-3d-bone", settings=["seed=2"], right=0.6, seed=9)
+    runs = find_runs(four) + find_runs(tmp_path)
+    table = stream_gains(runs).set_index(["streams", "minus"])
+    assert table["seeds"].to_dict() == {
+        ("four-stream", "two-stream"): 1,
+        ("four-stream", "joint"): 1,
+        ("two-stream", "joint"): 2,
+    }
+    for (one, other), row in table.iterrows():
+        parts = [scores_by_seed(runs, name) for name in (one, other)]
+        right = [[part[seed].correct for seed in range(1, int(row["seeds"]) + 1)] for part in parts]
+        expected = difference(*right)
+        assert row["points"] == 100 * expected.mean
+        assert (row["low"], row["high"]) == (100 * expected.low, 100 * expected.high)
+        assert (row["p_clips"], str(row["p_seeds"])) == (expected.p_clips, str(expected.p_seeds))
+    assert stream_gains(find_runs(tmp_path)[:1]).empty
 
 
 def test_fusion_gain_has_a_second_seed_as_its_control(tmp_path, four):
@@ -161,7 +183,7 @@ def test_measured_takes_from_the_table_what_has_no_run_folder(tmp_path):
     assert table["seed"].tolist() == [1, 2]
     same = ["dataset", "split", "input", "streams", "clips", "samples", "recipe_hash", "sampling"]
     assert table.loc[0, same].tolist() == table.loc[1, same].tolist()
-    assert table["top1"].tolist() == pytest.approx([table["top1"][0]] * 2, abs=0.005)
+    assert table["top1"].tolist() == [table["top1"][0]] * 2  # not rounded twice
     assert table["of_library"].tolist() == [True, True]
     pd.DataFrame({"dataset": ["x"]}).to_csv(tmp_path / "other.csv", index=False)
     with pytest.raises(ValueError, match="has no column synthetic, split"):
