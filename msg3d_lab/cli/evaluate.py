@@ -76,7 +76,7 @@ def test(
             f"mean class {100 * result.mean_class:.2f} %; {certainty}; nothing is written"
         )
         return
-    table = results_table([opened], scores=[result.scores])
+    table = results_table([opened], scores=[result.scores]).dropna(axis="columns")
     report = write_report(opened, store=result.tested.store, scores=result.scores)
     print(f"\n{transposed(table)}\n\n{certainty}\nScores: {result.path}\nReport: {report}")
 
