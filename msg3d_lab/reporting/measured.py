@@ -207,10 +207,8 @@ def stream_gains(runs: Sequence[Run]) -> pd.DataFrame:
             continue
         pairs = [align([first[seed], second[seed]]) for seed in seeds]
         found = difference(*([pair[i].correct for pair in pairs] for i in (0, 1)))
-        points = {key: 100 * getattr(found, key) for key in ("mean", "low", "high")}
-        points["points"] = points.pop("mean")
-        p_values = {"p_clips": found.p_clips, "p_seeds": found.p_seeds}
-        rows.append({"streams": one, "minus": other, "seeds": len(seeds)} | points | p_values)
+        percent = [100 * value for value in (found.mean, found.low, found.high)]
+        rows.append([one, other, len(seeds), *percent, found.p_clips, found.p_seeds])
     columns = ["streams", "minus", "seeds", "points", "low", "high", "p_clips", "p_seeds"]
     return pd.DataFrame(rows, columns=columns)
 
