@@ -175,7 +175,8 @@ def test_measured_knows_a_changed_recipe(tmp_path):
 
 
 def test_measured_takes_from_the_table_what_has_no_run_folder(tmp_path):
-    kept, gone = made_run(tmp_path / "kept"), made_run(tmp_path / "gone", settings=["seed=2"])
+    kept = made_run(tmp_path / "kept", count=51)  # so that the percentage has many digits
+    gone = made_run(tmp_path / "gone", count=51, settings=["seed=2"])
     for run in (kept, gone):
         record_result(run, tmp_path / "results.csv")
     table = measured_results([kept], recorded=tmp_path / "results.csv")
