@@ -53,9 +53,10 @@ _COLUMNS = (
 def find_runs(*folders: str | Path) -> list[Run]:
     """Return the tested runs below folders, sorted by path; none where a folder does not exist.
 
-    Of two runs with the same recipe, seed, store and test clips the later one counts, and of a run
-    and its copy that of the first folder. The runs of an ablation (below a folder `ablations`) are
-    left out; they have tables of their own. Unreadable folders are left out with a warning.
+    Of two runs with the same recipe, seed, store and test clips the later one counts, of a run and
+    its copy that of the first folder, and a run before its weights, tested again. The runs of an
+    ablation (below a folder `ablations`) are left out; they have tables of their own. Unreadable
+    folders are left out with a warning.
     """
     newest: dict[tuple[Any, ...], tuple[str, Run]] = {}
     tested = ((f, scores) for f in folders for scores in sorted(Path(f).rglob("scores.parquet")))
@@ -65,7 +66,8 @@ def find_runs(*folders: str | Path) -> list[Run]:
         if "ablations" in scores.relative_to(folder).parts or not all(f.is_file() for f in files):
             continue
         try:
-            key, started = _identity(run), str(run.environment.get("started", ""))
+            key = _identity(run)
+            started = str(run.environment.get("started", "")) if run.is_trained_here else ""
         except (ValueError, KeyError) as error:  # JSON's errors are ValueErrors
             _LOG.warning("%s is left out: %s", run.path, error)
             continue
@@ -249,7 +251,7 @@ def fusion_gain(first: Sequence[Run], second: Sequence[Run]) -> pd.DataFrame:
 
 def _identity(run: Run) -> tuple[Any, ...]:
     """Return what two runs of the same experiment have in common."""
-    scores = read_run_scores(run)
+    scores, weights = read_run_scores(run), run.environment.get("weights", {})
     return (
         run.recipe.hash,
         run.recipe.training.seed,
@@ -257,7 +259,8 @@ def _identity(run: Run) -> tuple[Any, ...]:
         scores.facts["split"],
         scores.facts["num_clips"],
         scores.kind,
-        run.environment.get("weights", {}).get("sha256"),  # two zoos have weights of one recipe
+        # Two zoos have weights of one recipe; those of a run of ours are no other result than it.
+        None if weights.get("of_its_recipe") else weights.get("sha256"),
     )
 
 

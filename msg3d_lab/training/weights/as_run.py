@@ -63,7 +63,12 @@ def run_of_weights(
     recipe = recipes.get(recipe)
     model = load_model(path)
     _check_fit(recipe, model, path)
-    origin = {"file": path.name, "sha256": digest(path), "name": published and published.name}
+    origin = {
+        "file": path.name,
+        "sha256": digest(path),
+        "name": published and published.name,
+        "of_its_recipe": notes.get("recipe") == recipe.model_dump(mode="json"),
+    }
     folder = Path(run) if run is not None else Path("runs/weights") / _folder_name(path, recipe)
     with suppress(FileExistsError):  # it is there, or another process has just made it
         return _create(folder, recipe, model, origin, notes=notes)

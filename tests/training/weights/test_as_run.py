@@ -1,4 +1,5 @@
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -225,3 +226,16 @@ def test_weights_of_the_project_give_the_scores_of_their_runs(name, nw_ucla_stor
     kept = read_scores(DATA / "runs" / name / "seed-1/scores.parquet")
     expected = kept.values[[kept.ids.index(nw_ucla_store.ids[i]) for i in indices]]
     np.testing.assert_allclose(softmax(logits[:, 0], -1), expected, atol=1e-5)
+
+
+def test_weights_of_a_run_are_no_second_result(toy_run, toy_store, tmp_path):
+    for name in ("b-run", "c-copy"):
+        shutil.copytree(toy_run.path, tmp_path / name)
+        evaluate(tmp_path / name, data=toy_store, device="cpu", progress=False)
+    again = run_of_weights(toy_run.checkpoint, run=tmp_path / "a-weights")
+    evaluate(again, data=toy_store, device="cpu", progress=False)
+    assert [run.path.name for run in find_runs(tmp_path)] == ["b-run"]
+    other = recipes.with_settings(toy_run.recipe, ["seed=7"])
+    changed = run_of_weights(toy_run.checkpoint, recipe=other, run=tmp_path / "d-seed")
+    evaluate(changed, data=toy_store, device="cpu", progress=False)
+    assert [run.path.name for run in find_runs(tmp_path)] == ["b-run", "d-seed"]
