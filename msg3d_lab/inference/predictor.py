@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from msg3d_lab.data.batches.loader import Batch
-from msg3d_lab.data.batches.sampling import choose_test_frames
 from msg3d_lab.data.store import Store
 from msg3d_lab.inference.preparation import (
     PreparedClips,
@@ -235,16 +234,9 @@ class Predictor:
         data = self.run.recipe.data
         arrays = PreparedClips(clips, skeleton=self.skeleton, scored=self.preparation.scored)
         assemble = build_assembler(self.run.recipe, arrays)
-        chosen = [
-            choose_test_frames(
-                clip.shape[1],
-                sampling=data.sampling,
-                clip_len=data.clip_len,
-                num_clips=self.num_clips,
-            )
-            for clip in clips
-        ]
-        return assemble(np.arange(len(clips)), np.stack(chosen))
+        return assemble.test_clips(
+            np.arange(len(clips)), num_clips=self.num_clips, axis=data.augment.turning_axis
+        )
 
     def probabilities(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """Return the class probabilities of prepared recordings: (N, classes) float32."""

@@ -33,7 +33,10 @@ class Recipe(Section):
         data: which clips.
         model: which network.
         training: how it is trained.
-        test_clips: clips per sample at test time; their softmax scores are averaged.
+        test_clips: clips per sample at test time; their softmax scores are averaged. With uniform
+            sampling they differ by their frames; otherwise they are one clip turned by equal steps
+            about the axis about which training clips are turned all the way round, the one of
+            `rotation` with 180 degrees. Off: 1.
     """
 
     name: str

@@ -185,7 +185,7 @@ def build_test_batches(
 
     Args:
         batch_size: samples per batch.
-        num_clips: clips per sample.
+        num_clips: clips per sample, turned about the recipe's `turning_axis` where it has one.
         world_size: the number of processes; each sample goes to one of them.
     """
     return TestBatches(
@@ -193,6 +193,7 @@ def build_test_batches(
         indices,
         batch_size=batch_size,
         num_clips=num_clips,
+        axis=recipe.data.augment.turning_axis,
         rank=rank,
         world_size=world_size,
     )

@@ -12,12 +12,13 @@ and zeros for absent persons.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Generic, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 
-from msg3d_lab.data.batches.augment import Draws
-from msg3d_lab.data.batches.sampling import SAMPLINGS, UNIFORM
+from msg3d_lab.data.batches.augment import Draws, turns
+from msg3d_lab.data.batches.sampling import SAMPLINGS, UNIFORM, choose_test_frames
 from msg3d_lab.data.batches.streams import (
     STREAMS,
     BoneScores,
@@ -105,6 +106,45 @@ class Assembler(Generic[Clips]):
             self._fill(x[part], indices[part], chosen[part], draws.select(part))
         return x
 
+    def test_clips(
+        self, indices: np.ndarray, *, num_clips: int = 1, axis: int | None = None, seed: int = 255
+    ) -> np.ndarray:
+        """Compute the test clips of each recording; they depend on nothing but the recording.
+
+        With uniform sampling they differ by their frames. With another sampling they are one clip,
+        turned about an axis by equal steps all the way round.
+
+        Shapes:
+            indices (N,) -> (N, num_clips, M, T, V, C)
+
+        Args:
+            axis: 0, 1, 2 for x, y, z. Default: clips are not turned.
+            seed: of the frames.
+
+        Raises:
+            ValueError: several clips that would all be the same; fewer than one.
+        """
+        by_frames = self.sampling in UNIFORM
+        if num_clips < 1 or (num_clips > 1 and not by_frames and axis is None):
+            raise ValueError(
+                f"expected one test clip, found {num_clips} with {self.sampling} sampling: several "
+                "need uniform sampling, or training clips that are turned all the way round one "
+                "axis (`rotation` with one angle of 180)"
+            )
+        chosen = np.stack(
+            [
+                _test_frames(n, self.sampling, self.clip_len, num_clips if by_frames else 1, seed)
+                for n in self.store.frames[indices].tolist()
+            ]
+        )
+        if by_frames or num_clips == 1 or axis is None:
+            return self(indices, chosen)
+        turned = turns(
+            axis, num_clips, channels=self.store.channels, dimensions=self.store.dimensions
+        )
+        draws = [Draws(matrices=np.tile(turn, (len(indices), 1, 1))) for turn in turned]
+        return np.concatenate([self(indices, chosen, draw) for draw in draws], axis=1)
+
     def _fill(self, x: np.ndarray, indices: np.ndarray, chosen: np.ndarray, draws: Draws) -> None:
         """Compute the clips of a few recordings in place."""
         skeleton, scored = self.store.skeleton, self.store.scored
@@ -164,6 +204,16 @@ class Assembler(Generic[Clips]):
         points -= np.repeat(middle[:, None], joints, axis=1)[owner]
         points *= np.repeat(factor[:, None], joints, axis=1)[owner]
         points[~present] = 0
+
+
+@lru_cache(maxsize=4096)
+def _test_frames(
+    num_frames: int, sampling: str, clip_len: int, num_clips: int, seed: int
+) -> np.ndarray:
+    """The frames of a recording's test clips, which are not to be written to: (num_clips, T)."""
+    return choose_test_frames(
+        num_frames, sampling=sampling, clip_len=clip_len, num_clips=num_clips, seed=seed
+    )
 
 
 def _keep_needed_frames(

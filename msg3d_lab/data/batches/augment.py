@@ -123,6 +123,12 @@ class Augment:
             if not fits:
                 raise ValueError(f"expected {name}: {expected}, found {getattr(self, name)}")
 
+    @property
+    def turning_axis(self) -> int | None:
+        """The one axis (0, 1, 2) about which clips are turned all the way round; None: no such."""
+        axes = [axis for axis, angle in enumerate(self.rotation) if angle == 180]
+        return axes[0] if len(axes) == 1 else None
+
     def check(self, skeleton: Skeleton, *, dimensions: int) -> None:
         """Check that clips of a layout can be augmented like this.
 
@@ -195,6 +201,18 @@ class Augment:
             drawn = rng.beta(self.mixup, self.mixup, count)
             own = np.maximum(drawn, 1 - drawn).astype(np.float32)
         return Draws(matrices, flipped if self.flip else None, joints, frames, own)
+
+
+def turns(axis: int, number: int, *, channels: int, dimensions: int) -> np.ndarray:
+    """Rotations by 0, 1, 2, ... of `number` equal steps all the way round: (number, C, C) float32.
+
+    The same kind of matrices as `Draws.matrices`.
+    """
+    angles = np.zeros((number, 3))
+    angles[:, axis] = np.arange(number) * 2 * np.pi / number
+    matrices = np.tile(np.eye(channels, dtype=np.float32), (number, 1, 1))
+    matrices[:, :dimensions, :dimensions] = rotations(angles)[:, :dimensions, :dimensions]
+    return matrices
 
 
 def rotations(angles: np.ndarray) -> np.ndarray:

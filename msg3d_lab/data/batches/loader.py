@@ -21,7 +21,7 @@ import numpy as np
 
 from msg3d_lab.data.batches.assemble import Assembler
 from msg3d_lab.data.batches.augment import Augment
-from msg3d_lab.data.batches.sampling import UNIFORM, choose_test_frames, choose_train_frames
+from msg3d_lab.data.batches.sampling import choose_train_frames
 from msg3d_lab.data.store import Store
 
 # The purpose of a generator is the first number of its seed: NumPy pads seeds with zeros, so one at
@@ -148,8 +148,8 @@ class TestBatches:
         assemble: computes clips of an open store.
         indices: the clips, e.g. `store.indices("xsub_val")`.
         batch_size: samples per batch, each with num_clips clips.
-        num_clips: test clips per sample; above 1 with uniform sampling only.
-        seed: of the test clips.
+        num_clips, axis, seed: test clips per sample and how they differ, see
+            `Assembler.test_clips`.
         rank, world_size: this process's number, and how many there are.
     """
 
@@ -162,19 +162,14 @@ class TestBatches:
         *,
         batch_size: int = 16,
         num_clips: int = 1,
+        axis: int | None = None,
         seed: int = 255,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if num_clips < 1 or (num_clips > 1 and assemble.sampling not in UNIFORM):
-            raise ValueError(
-                "expected one test clip, or several with uniform sampling (with "
-                f"{assemble.sampling} they would all be the same), found {num_clips}"
-            )
         self.assemble, self.store, self.batch_size = assemble, assemble.store, batch_size
-        self.num_clips, self.seed = num_clips, seed
+        self.num_clips, self.axis, self.seed = num_clips, axis, seed
         self.indices = _check_indices(self.store, indices)[rank::world_size]
-        self._chosen: dict[int, np.ndarray] = {}  # by the recording's length
 
     def __len__(self) -> int:
         """Batches of this process."""
@@ -183,21 +178,10 @@ class TestBatches:
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.indices), self.batch_size):
             indices = self.indices[start : start + self.batch_size]
-            chosen = np.stack([self._choose_frames(int(n)) for n in self.store.frames[indices]])
-            x = self.assemble(indices, chosen)
-            yield Batch(x, self.store.labels[indices], indices)
-
-    def _choose_frames(self, num_frames: int) -> np.ndarray:
-        """The test clips' frames, (num_clips, clip_len)."""
-        if num_frames not in self._chosen:
-            self._chosen[num_frames] = choose_test_frames(
-                num_frames,
-                sampling=self.assemble.sampling,
-                clip_len=self.assemble.clip_len,
-                num_clips=self.num_clips,
-                seed=self.seed,
+            x = self.assemble.test_clips(
+                indices, num_clips=self.num_clips, axis=self.axis, seed=self.seed
             )
-        return self._chosen[num_frames]
+            yield Batch(x, self.store.labels[indices], indices)
 
 
 def draw_balanced(

@@ -356,6 +356,14 @@ def test_augment_refuses_numbers_out_of_range(options, message):
         Augment(**options)
 
 
+@pytest.mark.parametrize(
+    ("rotation", "axis"),
+    [((30, 180, 10), 1), ((0, 0, 180), 2), ((60, 60, 0), None), ((180, 180, 0), None)],
+)
+def test_turning_axis_is_the_one_of_all_angles(rotation, axis):
+    assert Augment(rotation=rotation).turning_axis == axis
+
+
 def test_check_refuses_what_the_clips_cannot_bear(toy_skeleton):
     with pytest.raises(ValueError, match=r"only the rotation about z.* \(10, 0, 5\)"):
         Augment(rotation=(10, 0, 5)).check(COCO, dimensions=2)

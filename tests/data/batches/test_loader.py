@@ -584,9 +584,51 @@ def test_batches_refuse_unknown_names(store, name):
         train_batches(store, store.indices("all"), **{name: "x"})
 
 
+def test_test_clips_are_turned_all_the_way_round_where_frames_cannot_differ(store):
+    """A quarter about y takes z to x and x to -z (right-hand rule)."""
+    everything = store.indices("all")
+    options = {"clip_len": 8, "sampling": "resize"}
+    (one,) = [b.x for b in clips_to_test(store, everything, batch_size=99, **options)]
+    (four,) = [
+        b.x
+        for b in clips_to_test(store, everything, batch_size=99, num_clips=4, axis=1, **options)
+    ]
+    x, y, z = np.moveaxis(one[:, 0], -1, 0)
+    for clip, turned in enumerate([(x, y, z), (z, y, -x), (-x, y, -z), (-z, y, x)]):
+        np.testing.assert_allclose(four[:, clip], np.stack(turned, axis=-1), atol=1e-6)
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_test_clips_are_turned_before_they_are_rescaled(store, stream):
+    """As in training: the turned clip fills [-1, 1], and streams are computed of it."""
+    indices = store.indices("all")[:3]
+    options = {"clip_len": 8, "sampling": "resize", "rescale": "minmax"}
+    (found,) = clips_to_test(store, indices, stream=stream, num_clips=8, axis=2, **options)
+    for n, i in enumerate(indices):
+        whole = store.keypoints(i)[:2]
+        for clip, angle in enumerate(np.arange(8) * np.pi / 4):
+            turn = np.array(
+                [[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
+            )
+            points = whole @ turn
+            seen = whole.any((2, 3))  # frames with this person
+            low, high = points[seen].min((0, 1)), points[seen].max((0, 1))
+            points[seen] = 2 * (points[seen] - low) / (high - low) - 1
+            chosen = points[:, resize(store.frames[[i]], 8)[0]].astype(np.float32)
+            made = make_stream(chosen, stream, store.skeleton)
+            np.testing.assert_allclose(found.x[n, clip, : len(made)], made, atol=1e-5)
+
+
+def test_test_clips_with_uniform_sampling_are_not_turned(store):
+    options = {"clip_len": 8, "num_clips": 3}
+    plain = next(iter(clips_to_test(store, store.indices("all"), **options)))
+    assert_same(plain, next(iter(clips_to_test(store, store.indices("all"), axis=1, **options))))
+
+
 def test_test_batches_refuse_several_clips_that_would_be_the_same(store):
-    with pytest.raises(ValueError, match="one test clip, or several with uniform sampling"):
-        clips_to_test(store, store.indices("all"), num_clips=10, sampling="resize")
+    batches = clips_to_test(store, store.indices("all"), num_clips=10, sampling="resize")
+    with pytest.raises(ValueError, match=r"one test clip, found 10 with resize .* angle of 180"):
+        next(iter(batches))
 
 
 def test_prefetch_keeps_the_order_and_the_batches(store):
