@@ -338,10 +338,10 @@ def describe(results: dict[str, dict[str, Any]], *, clips: int, steps: int) -> s
     lines += [
         "",
         "Multiply-accumulates count every person of every clip, as `msg3d-lab info` does; here "
-        "82 % of the clips have one person, and of all empty bodies of a batch only one is computed. A "
-        "process of eight has the same 16 clips, so the same memory, and an eighth of the steps; "
-        "exchanging 3.2 million gradients (13 MB) per step comes on top. No GPU was at hand: the "
-        "last row is arithmetic, for a device that would keep up 10 TMAC/s (20 TFLOP/s).",
+        "82 % of the clips have one person, and of all empty bodies of a batch only one is "
+        "computed. A process of eight has the same 16 clips, so the same memory, and an eighth of "
+        "the steps; exchanging 3.2 million gradients (13 MB) per step comes on top. No GPU was at "
+        "hand: the last row is arithmetic, for a device that would keep up 10 TMAC/s (20 TFLOP/s).",
         "",
     ]
     return "\n".join(lines)
