@@ -590,8 +590,7 @@ def test_test_clips_are_turned_all_the_way_round_where_frames_cannot_differ(stor
     options = {"clip_len": 8, "sampling": "resize"}
     (one,) = [b.x for b in clips_to_test(store, everything, batch_size=99, **options)]
     (four,) = [
-        b.x
-        for b in clips_to_test(store, everything, batch_size=99, num_clips=4, axis=1, **options)
+        b.x for b in clips_to_test(store, everything, batch_size=99, num_clips=4, axis=1, **options)
     ]
     x, y, z = np.moveaxis(one[:, 0], -1, 0)
     for clip, turned in enumerate([(x, y, z), (z, y, -x), (-x, y, -z), (-z, y, x)]):
