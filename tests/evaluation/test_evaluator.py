@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from msg3d_lab.data.batches.sampling import uniform_sample
+from msg3d_lab.data.batches.sampling import resize, uniform_sample
 from msg3d_lab.evaluation import (
     accuracy_interval,
     calibration_error,
@@ -51,6 +51,27 @@ def test_evaluate_averages_scores_over_clips(average, run, toy_store):
         with torch.no_grad():
             logits = model(clips)
         expected = (logits.softmax(1) if average == "softmax" else logits).mean(0).numpy()
+        np.testing.assert_allclose(result.scores.values[i], expected, atol=1e-5)
+
+
+def test_evaluate_turns_clips_as_training_did(toy_run, toy_recipe, toy_store, tmp_path):
+    """Four clips are quarter turns about z: (x, y), (-y, x), (-x, -y), (y, -x)."""
+    shutil.copytree(toy_run.path, tmp_path / "r")
+    settings = ["sampling=resize", "rotation=[0, 0, 180]", "test_clips=4"]
+    recipes.save(recipes.with_settings(toy_recipe, settings), tmp_path / "r" / "recipe.yaml")
+    run = open_run(tmp_path / "r")
+    result = evaluate(run, device="cpu", progress=False)
+    assert result.scores.facts["num_clips"] == 4
+    model = run.model()
+    for i, sample in list(enumerate(toy_store.indices("xsub_val")))[:4]:
+        keypoints = toy_store.keypoints(sample)
+        clip = np.zeros((2, 8, 5, 3), np.float32)
+        clip[: len(keypoints)] = keypoints[:, resize(toy_store.frames[[sample]], 8)[0]]
+        x, y, z = np.moveaxis(clip, -1, 0)
+        turned = [(x, y, z), (-y, x, z), (-x, -y, z), (y, -x, z)]
+        with torch.no_grad():
+            logits = model(torch.from_numpy(np.stack([np.stack(one, -1) for one in turned])))
+        expected = logits.softmax(1).mean(0).numpy()
         np.testing.assert_allclose(result.scores.values[i], expected, atol=1e-5)
 
 

@@ -33,12 +33,20 @@ def test_one_person_needs_no_axis_of_persons(predictor, raw):
     assert np.array_equal(one, predictor(raw[:1]).probabilities)
 
 
-@pytest.mark.parametrize("stream", ["bone", "joint_motion"])
-def test_the_recipes_stream_is_computed(small_run, small_store, stream, tmp_path):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["stream=bone"],
+        ["stream=joint_motion"],
+        ["sampling=resize", "rotation=[0, 0, 180]", "test_clips=3"],
+    ],
+    ids=lambda settings: settings[0],
+)
+def test_the_recipes_clips_are_computed(small_run, small_store, settings, tmp_path):
     from msg3d_lab.training import recipes
     from msg3d_lab.training.runs import create_run
 
-    recipe = recipes.with_settings(small_run.recipe, [f"stream={stream}"])
+    recipe = recipes.with_settings(small_run.recipe, settings)
     run = create_run(tmp_path / "run", recipe, small_run.environment)
     run.checkpoint.write_bytes(small_run.checkpoint.read_bytes())
     scores = evaluate(run, data=small_store, device="cpu", progress=False).scores
