@@ -185,7 +185,7 @@ def build_test_batches(
 
     Args:
         batch_size: samples per batch.
-        num_clips: clips per sample, turned about the recipe's `turning_axis` where it has one.
+        num_clips: clips per sample; see `Assembler.test_clips` for how they differ.
         world_size: the number of processes; each sample goes to one of them.
     """
     return TestBatches(
