@@ -16,6 +16,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
+from msg3d_lab.data.batches.sampling import UNIFORM
 from msg3d_lab.data.batches.streams import STREAMS
 from msg3d_lab.data.datasets import DATASETS, default_store
 from msg3d_lab.training.settings import OLD_NAMES, Data, Model, Section, Training
@@ -54,6 +55,18 @@ class Recipe(Section):
                 f"keep={training.keep} with patience={training.patience} chooses by accuracy, and "
                 "test data must choose nothing: name some subjects of the training split in "
                 "validation_subjects"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _test_clips_differ(self) -> Recipe:
+        data = self.data
+        differ = data.sampling in UNIFORM or data.augment.turning_axis is not None
+        if self.test_clips > 1 and not differ:
+            raise ValueError(
+                f"test_clips={self.test_clips} with sampling={data.sampling} and "
+                f"rotation={list(data.rotation)} would be the same clip each time: several need "
+                "uniform sampling, or one angle of 180 in rotation"
             )
         return self
 

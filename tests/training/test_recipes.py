@@ -210,6 +210,15 @@ def test_with_settings_lets_test_data_choose_nothing(changes, message):
         recipes.with_settings(recipes.get("synthetic-joint"), changes)
 
 
+def test_with_settings_refuses_test_clips_that_are_all_the_same():
+    recipe = recipes.get("nw-ucla-joint-compact")
+    assert recipes.with_settings(recipe, ["test_clips=8"]).test_clips == 8
+    uniform = {"test_clips": 8, "sampling": "uniform", "rotation": [0, 0, 0]}
+    assert recipes.with_settings(recipe, uniform).test_clips == 8
+    with pytest.raises(ValueError, match=r"test_clips=8 with sampling=resize .* the same clip"):
+        recipes.with_settings(recipe, uniform | {"sampling": "resize"})
+
+
 @pytest.mark.parametrize("name", recipes.names())
 def test_get_recipes_augment_on_nw_ucla_and_utd_mhad_only(name):
     ucla = Augment(rotation=(60, 60, 0), scale=(0.5, 1.5))
