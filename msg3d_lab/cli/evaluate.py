@@ -45,7 +45,7 @@ def test(
     """
     from msg3d_lab.allocator import tune_allocator
     from msg3d_lab.data import open_store
-    from msg3d_lab.evaluation import evaluate
+    from msg3d_lab.evaluation import describe_copies, evaluate
     from msg3d_lab.reporting import results_table, write_report
 
     tune_allocator()
@@ -78,7 +78,12 @@ def test(
         return
     table = results_table([opened], scores=[result.scores]).dropna(axis="columns")
     report = write_report(opened, store=result.tested.store, scores=result.scores)
-    print(f"\n{transposed(table)}\n\n{certainty}\nScores: {result.path}\nReport: {report}")
+    notes = [certainty]
+    if result.tested.is_own:
+        trained = opened.recipe.data.train_split
+        notes.append(describe_copies(result.scores, result.tested.store, trained=trained))
+    text = "\n".join(filter(None, notes))
+    print(f"\n{transposed(table)}\n\n{text}\nScores: {result.path}\nReport: {report}")
 
 
 def report(

@@ -309,6 +309,18 @@ class Store:
             joints = out.reshape(-1, self.skeleton.num_joints, self.channels)
             joints[:] = joints[:, self.joint_order]
 
+    def copies(self, indices: np.ndarray, *, of: np.ndarray) -> np.ndarray:
+        """Return which clips are the same recording as one of other clips, under another name.
+
+        The same: as many persons and frames, and the same checksum of the coordinates.
+
+        Shapes:
+            indices (N,), of (K,) -> (N,) bool
+        """
+        contents = np.stack([self.persons, self.frames, self._checksums], axis=1)
+        known = {row.tobytes() for row in contents[of]}
+        return np.array([row.tobytes() in known for row in contents[indices]], dtype=bool)
+
     def with_joints_of(self, skeleton: Skeleton) -> Store:
         """Open the store again, with its joints in the order of another layout of the same names.
 

@@ -1,5 +1,6 @@
 """Evaluating runs: scores by sample id, metrics, statistics, fusion."""
 
+from msg3d_lab.evaluation.copies import describe_copies
 from msg3d_lab.evaluation.evaluator import EvaluationResult, evaluate
 from msg3d_lab.evaluation.external.alignment import read_external_scores
 from msg3d_lab.evaluation.fusion import (
@@ -53,6 +54,7 @@ __all__ = [
     "confused_pairs",
     "confusion_counts",
     "confusion_order",
+    "describe_copies",
     "difference",
     "evaluate",
     "fuse",

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from msg3d_lab import explain, graph, viz
 from msg3d_lab.data.store import Store
+from msg3d_lab.evaluation.copies import describe_copies
 from msg3d_lab.evaluation.metrics import calibration_error, per_class, reliability
 from msg3d_lab.evaluation.scores import Scores, read_run_scores
 from msg3d_lab.evaluation.statistics import accuracy_interval
@@ -76,7 +77,8 @@ def write_report(
             "data": f"{store.dataset}, {len(store)} clips, fingerprint {store.fingerprint}"
             + "".join(f". {note}" for note in tested.notes),
             "training split": recipe.data.train_split + _count_training(run, tested),
-            "test split": f"{scores.facts['split']}, {len(scores.ids)} clips, chooses nothing",
+            "test split": f"{scores.facts['split']}, {len(scores.ids)} clips, chooses nothing"
+            + _copies(run, tested, scores),
             "network": f"MS-G3D, {environment['parameters']:,} parameters, "
             f"width {recipe.model.base_channels}, {skeleton.label}",
             "machine": f"{environment['processor']}, {environment['threads']} threads, "
@@ -120,6 +122,14 @@ def _count_training(run: Run, tested: MatchedStore) -> str:
     """How many training clips there are, where that is known."""
     count = tested.store.splits.get(run.recipe.data.train_split, 0)
     return f", {count} clips" if tested.is_own and count else ""
+
+
+def _copies(run: Run, tested: MatchedStore, scores: Scores) -> str:
+    """How many tested clips are trained on, where that is known."""
+    if not tested.is_own:
+        return ""
+    text = describe_copies(scores, tested.store, trained=run.recipe.data.train_split)
+    return f". {text}" if text else ""
 
 
 def _subtitle(run: Run, row: pd.Series, scores: Scores) -> str:

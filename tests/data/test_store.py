@@ -106,6 +106,38 @@ def test_splits_and_indices(tmp_path):
         store.indices("v")
 
 
+def test_copies_are_the_same_coordinates_under_another_name(tmp_path):
+    a, b = clip("a", 2, 3), clip("b", 2, 3)
+    reshaped = a.keypoints.reshape(1, 6, 25, 3)
+    clips = [
+        a,
+        b,
+        dataclasses.replace(a, id="copy", label=1),
+        dataclasses.replace(a, id="one person", keypoints=reshaped),
+        dataclasses.replace(a, id="nudged", keypoints=np.nextafter(a.keypoints, np.float32(9))),
+    ]
+    store = open_store(write_store(tmp_path / "s.arrow", clips, **FACTS))
+    copied = store.copies(np.array([4, 3, 2, 1]), of=np.array([0]))
+    np.testing.assert_array_equal(copied, [False, False, True, False])
+    assert not store.copies(np.array([0]), of=np.array([1, 3, 4])).any()
+
+
+@pytest.mark.shared
+def test_copies_of_nw_ucla_are_two_actions_of_view_2(nw_ucla_store):
+    """In the file that everybody has, view 3 of actions 2 and 3 is view 2 again."""
+    store = nw_ucla_store
+    tested = store.indices("xview_val")
+    copied = store.copies(tested, of=store.indices("xview_train"))
+    assert copied.sum() == 95
+    actions = np.array([store.ids[i][:3] for i in tested])
+    np.testing.assert_array_equal(copied, np.isin(actions, ["a02", "a03"]))
+    for i in tested[copied]:
+        same = store.ids.index(store.ids[i].replace("v03", "v02"))
+        np.testing.assert_array_equal(store.keypoints(i), store.keypoints(same))
+    one, other = store.indices("view1to2_train"), store.indices("view1to2_val")
+    assert not store.copies(other, of=one).any()
+
+
 def test_fingerprint_tells_stores_apart_but_not_copies(tmp_path):
     def fingerprint(name, clips, **facts):
         return open_store(write_store(tmp_path / name, clips, **(FACTS | facts))).fingerprint

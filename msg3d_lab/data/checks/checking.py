@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from msg3d_lab.data.checks import problems
 from msg3d_lab.data.checks.coordinates import CoordinateCheck
@@ -135,14 +138,16 @@ def _check(
         count_unseen=not published,
     )
     rows: dict[str, LabelRow] = {}
+    contents: dict[str, Hashable] = {}
     for entry in entries:
         if isinstance(entry, Clip):
             coordinates.observe(entry.id, entry.keypoints)
+            contents[entry.id] = _contents(entry)
             rows[entry.id] = LabelRow(entry.label, entry.splits, entry.subject)
         else:
             findings.add(problems.LEFT_OUT + entry.reason, entry.id, entry.detail)
     coordinates.report()
-    check_splits(findings, rows, label_names)
+    check_splits(findings, rows, label_names, contents)
     return findings.problems(published=published) + notes_of(preparation.get("notes", ()))
 
 
@@ -177,13 +182,13 @@ def check_source(
     coordinates = CoordinateCheck(
         findings, layout, axes=opened.axes or 0, image_size=own.image_size, count_unseen=True
     )
-    clips: list[str] = []
+    contents: dict[str, Hashable] = {}
     others: set[str] = set()  # recordings that cannot be used
     complete = True
     try:
         for entry in tqdm(opened.clips, desc="check", unit="clip", disable=not progress):
             if isinstance(entry, Clip):
-                clips.append(entry.id)
+                contents[entry.id] = _contents(entry)
                 coordinates.observe(entry.id, entry.keypoints)
                 continue
             findings.add(entry.reason, entry.id, entry.detail)
@@ -194,14 +199,19 @@ def check_source(
         complete = False
     coordinates.report()
     if known is not None:
-        found = {*clips, *others}
+        found = {*contents, *others}
         for name in sorted(found - set(known.rows)):
             findings.add(faults.NO_LABEL, name)
         for name in sorted(set(known.rows) - found) if complete else ():
             findings.add(faults.NO_RECORDING, name)
-        rows = {name: known.rows[name] for name in clips if name in known.rows}
-        check_splits(findings, rows, known.names)
+        rows = {name: known.rows[name] for name in contents if name in known.rows}
+        check_splits(findings, rows, known.names, contents)
     return findings.problems()
+
+
+def _contents(clip: Clip) -> Hashable:
+    """What is the same for recordings of the same coordinates."""
+    return clip.keypoints.shape, zlib.crc32(np.ascontiguousarray(clip.keypoints).data)
 
 
 def _is_store(path: Path) -> bool:

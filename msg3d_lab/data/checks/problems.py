@@ -17,6 +17,7 @@ CHANNELS = "channels that may be z or a score"
 UNREADABLE_LABELS = "labels that cannot be read"
 DAMAGED = "damaged clips"
 BOTH_HALVES = "clips in both halves of a protocol"
+COPIES = "recordings trained on and tested on, under two names"
 SUBJECTS_MIXED = "subjects on both sides of a cross-subject split"
 SUBJECTS_SHARED = "subjects both trained and tested on"
 SUBJECTS_UNKNOWN = "clips of a cross-subject split without a subject"
@@ -133,6 +134,12 @@ KINDS: dict[str, Kind] = {
         "error",
         "keep each in one half: a clip that is trained on must not be tested",
         published=_PROTOCOL,
+    ),
+    COPIES: Kind(
+        "warning",
+        "remove one of each: a clip that is trained on must not be tested",
+        published="nothing: results of others on these files have them too; `msg3d-lab test` also "
+        "prints the accuracy of the other clips",
     ),
     SUBJECTS_MIXED: Kind(
         "error",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -56,9 +56,17 @@ def find_protocols(splits: Iterable[str]) -> dict[str, Halves]:
 
 
 def check_splits(
-    findings: Findings, rows: Mapping[str, LabelRow], label_names: Sequence[str]
+    findings: Findings,
+    rows: Mapping[str, LabelRow],
+    label_names: Sequence[str],
+    contents: Mapping[str, Hashable],
 ) -> None:
-    """Check classes, splits and subjects of clips, given the labels of each."""
+    """Check classes, splits and subjects of clips.
+
+    Args:
+        rows: the labels of each clip.
+        contents: for each clip, what is the same for recordings of the same coordinates.
+    """
     if not rows:
         return
     ids = list(rows)
@@ -97,8 +105,26 @@ def check_splits(
     numbers = np.array([-1 if s is None else s for s in subjects], dtype=np.int64)
     known = np.array([s is not None for s in subjects], dtype=bool)
     for protocol, halves in protocols.items():
+        for split in halves.train:
+            _check_copies(findings, split, halves, splits, ids, contents)
         own = {split: splits[split] for split in sorted(halves.train + halves.held_out)}
         _check_protocol(findings, protocol, halves, own, ids, numbers, known)
+
+
+def _check_copies(
+    findings: Findings,
+    trained: str,
+    named: Halves,
+    splits: Mapping[str, np.ndarray],
+    ids: Sequence[str],
+    contents: Mapping[str, Hashable],
+) -> None:
+    known = {contents[ids[i]]: ids[i] for i in splits[trained].tolist()}
+    for split in named.held_out:
+        for i in splits[split].tolist():
+            other = known.get(contents[ids[i]], ids[i])
+            if other != ids[i]:
+                findings.add(problems.COPIES, ids[i], f"in {split}, is {other} of {trained}")
 
 
 def _check_protocol(

@@ -129,10 +129,14 @@ def test_check_store_finds_nothing_wrong_with_the_synthetic_set_and_is_quick(syn
 
 
 @pytest.mark.shared
-def test_check_store_of_nw_ucla_names_its_clips_of_one_frame(nw_ucla_store):
-    found = check(nw_ucla_store)
-    assert {problem.severity for problem in found} <= {"warning"}
-    assert problems.ONE_FRAME in [problem.kind for problem in found]
+def test_check_store_of_nw_ucla_names_its_copies_and_clips_of_one_frame(nw_ucla_store):
+    found = {problem.kind: problem for problem in check(nw_ucla_store)}
+    assert {problem.severity for problem in found.values()} <= {"warning"}
+    assert problems.ONE_FRAME in found
+    copies = found[problems.COPIES]
+    assert copies.count == 95
+    assert "a02_s01_e00_v03: in xview_val, is a02_s01_e00_v02 of xview_train" in copies.examples
+    assert "results of others on these files have them too" in copies.advice
 
 
 def test_check_store_says_what_is_wrong_with_coordinates(clean, store_of):
@@ -358,6 +362,14 @@ def test_check_store_compares_each_pair_of_three_halves(clean, store_of):
         "subject 4: 1 clips in sub_train, 1 in sub_val",
         "subject 4: 1 clips in sub_train, 2 in sub_test",
     }
+
+
+def test_check_store_finds_copies_under_another_name(clean, store_of):
+    clips = with_splits(clean, [("xview_train",)] * 4 + [("xview_val",)] * 4)
+    clips[5] = replace(clips[5], keypoints=clips[2].keypoints)
+    clips[3] = replace(clips[3], keypoints=clips[1].keypoints)  # both trained on: no matter
+    found = f"{clips[5].id}: in xview_val, is {clips[2].id} of xview_train"
+    expect(check(store_of(clips)), problems.COPIES, 1, found)
 
 
 def test_check_store_does_not_hold_subjects_against_cross_view(clean, store_of):
@@ -751,6 +763,13 @@ def test_check_source_names_files_of_the_same_name(folder, layout):
     (path / "p1-jump.npy").write_bytes((path / "again" / "p1-jump.npy").read_bytes())
     found = check_source(path, layout, progress=False)
     expect(found, DUPLICATE, 1, "p1-jump: p1-jump.npy")
+
+
+def test_check_source_finds_copies_under_another_name(folder, layout):
+    path = folder()
+    (path / "p4-wave.npy").write_bytes((path / "p1-wave.npy").read_bytes())
+    found = "p4-wave: in xsub_val, is p1-wave of xsub_train"
+    expect(check_source(path, layout, progress=False), problems.COPIES, 1, found)
 
 
 def test_check_source_explains_a_source_that_cannot_be_read(tmp_path, layout, labels, table, look):
