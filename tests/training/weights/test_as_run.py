@@ -195,7 +195,7 @@ def test_weights_of_two_zoos_for_one_recipe_are_two_results(checkpoint, recipe, 
     ],
 )
 def test_weights_record_the_preparation_of_their_recipe(name, prepared, tmp_path):
-    small = recipes.with_settings(recipes.get(name), SETTINGS | {"test_clips": 1})
+    small = recipes.with_settings(recipes.get(name), [*SETTINGS, "test_clips=1"])
     net = MSG3D(num_classes=60, skeleton=small.data.layout, **small.model.model_dump())
     save_model(net, tmp_path / "own.safetensors")
     run = run_of_weights(tmp_path / "own.safetensors", recipe=small, run=tmp_path / "run")
