@@ -172,6 +172,20 @@ def toy_store(tmp_path_factory, toy_skeleton):
 
 
 @pytest.fixture(scope="session")
+def copies_store(toy_store, tmp_path_factory):
+    """`toy_store`, but its first four test clips are training clips under another name."""
+    from dataclasses import replace
+
+    from msg3d_lab.data import open_store, write_store
+
+    clips = [toy_store.clip(i) for i in range(len(toy_store))]
+    clips[36:40] = [replace(clips[36 + i], keypoints=clips[i].keypoints) for i in range(4)]
+    kept = ("dataset", "skeleton", "label_names", "channels", "preparation", "synthetic")
+    facts = {name: getattr(toy_store, name) for name in kept}
+    return open_store(write_store(tmp_path_factory.mktemp("copies") / "toy.arrow", clips, **facts))
+
+
+@pytest.fixture(scope="session")
 def toy_recipe():
     """Seconds of training on `toy_store`."""
     from msg3d_lab.training import recipes

@@ -78,11 +78,8 @@ def test(
         return
     table = results_table([opened], scores=[result.scores]).dropna(axis="columns")
     report = write_report(opened, store=result.tested.store, scores=result.scores)
-    notes = [certainty]
-    if result.tested.is_own:
-        trained = opened.recipe.data.train_split
-        notes.append(describe_copies(result.scores, result.tested.store, trained=trained))
-    text = "\n".join(filter(None, notes))
+    copies = describe_copies(result.scores, result.tested, trained=opened.recipe.data.train_split)
+    text = "\n".join(filter(None, (certainty, copies)))
     print(f"\n{transposed(table)}\n\n{text}\nScores: {result.path}\nReport: {report}")
 
 

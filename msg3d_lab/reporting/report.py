@@ -65,6 +65,7 @@ def write_report(
     row, environment, recipe = table.iloc[0], run.environment, run.recipe
     skeleton = run.model().skeleton
     other = None if against is None else (against, read_run_scores(against))
+    copies = describe_copies(scores, tested, trained=recipe.data.train_split)
     page = render_report(
         title=f"MS-G3D on {row['data']}",
         subtitle=_subtitle(run, row, scores),
@@ -78,7 +79,7 @@ def write_report(
             + "".join(f". {note}" for note in tested.notes),
             "training split": recipe.data.train_split + _count_training(run, tested),
             "test split": f"{scores.facts['split']}, {len(scores.ids)} clips, chooses nothing"
-            + _copies(run, tested, scores),
+            + (f". {copies}" if copies else ""),
             "network": f"MS-G3D, {environment['parameters']:,} parameters, "
             f"width {recipe.model.base_channels}, {skeleton.label}",
             "machine": f"{environment['processor']}, {environment['threads']} threads, "
@@ -122,14 +123,6 @@ def _count_training(run: Run, tested: MatchedStore) -> str:
     """How many training clips there are, where that is known."""
     count = tested.store.splits.get(run.recipe.data.train_split, 0)
     return f", {count} clips" if tested.is_own and count else ""
-
-
-def _copies(run: Run, tested: MatchedStore, scores: Scores) -> str:
-    """How many tested clips are trained on, where that is known."""
-    if not tested.is_own:
-        return ""
-    text = describe_copies(scores, tested.store, trained=run.recipe.data.train_split)
-    return f". {text}" if text else ""
 
 
 def _subtitle(run: Run, row: pd.Series, scores: Scores) -> str:
