@@ -31,7 +31,7 @@ def run_with_cache(
     """Run a network and keep the values at named points.
 
     The network runs as it is, in training or evaluation mode, but without its switches that save
-    memory and time (`recompute`, `share_empty`, `by_clip`), so that every value is of the whole
+    memory and time (`recompute`, `share_empty`, `sliced`), so that every value is of the whole
     batch. Only values asked for are kept.
 
     Args:
@@ -150,11 +150,11 @@ def _run(
 def _whole_batches(model: MSG3D) -> Iterator[None]:
     """Run every layer once per batch, with every person in it.
 
-    Recomputation would run layers twice, `by_clip` once per clip; `share_empty` leaves out persons.
+    Recomputation would run layers twice, `sliced` once per slice; `share_empty` leaves out persons.
     """
-    before = model.recompute, model.share_empty, model.by_clip
-    model.recompute = model.share_empty = model.by_clip = False
+    before = model.recompute, model.share_empty, model.sliced
+    model.recompute = model.share_empty = model.sliced = False
     try:
         yield
     finally:
-        model.recompute, model.share_empty, model.by_clip = before
+        model.recompute, model.share_empty, model.sliced = before

@@ -65,9 +65,9 @@ class MSG3D(nn.Module):
             another kind of batch normalisation, or when the gradient of the input is asked for.
             Exported and traced programs compute every body, and so does `torch.compile`, but not
             the method `compile`. Default: True.
-        by_clip: whether a CPU evaluates a batch clip by clip when no gradients are kept, which
-            needs less memory and time. Set it and `share_empty` to False for hooks that are to see
-            whole batches. Default: True.
+        sliced: whether a CPU evaluates a batch in slices when no gradients are kept, as many bodies
+            at once as need little memory. Set it and `share_empty` to False for hooks that are to
+            see whole batches. Default: True.
         fused: whether this is the form for evaluation that `fuse` makes.
 
         The last four are no arguments, because they are no part of the network: checkpoints do not
@@ -148,7 +148,7 @@ class MSG3D(nn.Module):
         self.num_classes, self.num_persons, self.in_channels = num_classes, num_persons, in_channels
         self.recompute = False
         self.share_empty = True
-        self.by_clip = True
+        self.sliced = True
         self.fused = False
         self._not_shared = ""
 
@@ -221,7 +221,7 @@ class MSG3D(nn.Module):
             bodies,
             clips=x,
             share_empty=self._may_share(x),
-            by_clip=self.by_clip,
+            values=T * V * self.fc.in_features // 2 if self.sliced else None,
         )
         logits: Tensor = self.fc(features.view(N, M, -1).mean(dim=1))
         return logits
@@ -275,6 +275,6 @@ class MSG3D(nn.Module):
             **kwargs: of `torch.compile`. Shapes are dynamic by default: one program serves any
                 number of bodies.
         """
-        self.by_clip = False  # compiled programs are fastest with many bodies at once
+        self.sliced = False  # compiled programs are fastest with many bodies at once
         for block in self.blocks:
             block.compile(*args, **{"dynamic": True, **kwargs})

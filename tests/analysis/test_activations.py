@@ -168,11 +168,11 @@ def hooks_of(model):
 
 
 def test_nothing_is_left_behind(network, batch):
-    network.recompute = network.share_empty = network.by_clip = True
+    network.recompute = network.share_empty = network.sliced = True
     seen = []
 
     def look(value):
-        switches = network.recompute or network.share_empty or network.by_clip
+        switches = network.recompute or network.share_empty or network.sliced
         seen.append((switches, hooks_of(network)))
         return value
 
@@ -185,7 +185,7 @@ def test_nothing_is_left_behind(network, batch):
     assert seen[0] == (False, 1)
     assert network.recompute
     assert network.share_empty
-    assert network.by_clip
+    assert network.sliced
     assert hooks_of(network) == 0
 
 

@@ -68,7 +68,7 @@ def test_spread_over_frames_keeps_the_mean_and_the_order(count, more):
 def test_pathway_contributions_add_up_to_what_the_last_layer_sees(make_network, batch, windows):
     network = make_network(window_sizes=windows[0], window_dilations=windows[1])
     seen = []
-    network.share_empty = network.by_clip = False  # the hooks are to see the whole batch
+    network.share_empty = network.sliced = False  # the hooks are to see the whole batch
     handles = [
         block.tcn.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
         for block in network.blocks

@@ -30,7 +30,7 @@ def test_the_watched_network_is_the_network(make_network, variant, training):
     arguments = VARIANTS[variant]
     model, same = (make_network(**arguments).train(training) for _ in range(2))
     x = torch.randn(3, model.num_persons, 9, 5, model.in_channels, dtype=torch.float64)
-    same.by_clip = False
+    same.sliced = False
     with torch.no_grad():
         expected = same(x)
     logits, cache = analysis.run_with_cache(model, x)

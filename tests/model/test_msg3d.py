@@ -4,6 +4,7 @@ from reference import ReferenceMSG3D
 
 from msg3d_lab import MSG3D, skeletons
 from msg3d_lab.model import upstream
+from msg3d_lab.model.kernels import matmul
 
 SMALL = {
     "num_classes": 4,
@@ -244,16 +245,18 @@ def test_msg3d_explains_wrong_input(shape):
         MSG3D(**SMALL)(torch.zeros(shape))
 
 
-def test_msg3d_evaluates_clip_by_clip_only_where_clips_are_apart():
+def test_msg3d_evaluates_in_slices_only_where_bodies_are_apart(monkeypatch):
     model = filled(MSG3D(**SMALL)).eval()
     x = torch.randn(3, 2, 12, 25, 3, dtype=torch.float64)
     calls = []
     model.blocks[0].register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
+    # Input and output of a layer of 12 channels: a number too few for five bodies.
+    monkeypatch.setattr(matmul, "VALUES_AT_ONCE", 5 * 12 * 25 * 24 - 1)
     with torch.no_grad():
-        by_clip = model(x)
-        model.by_clip = False
-        torch.testing.assert_close(model(x), by_clip, rtol=0, atol=1e-12)
-        model.by_clip = True
+        in_slices = model(x)
+        model.sliced = False
+        torch.testing.assert_close(model(x), in_slices, rtol=0, atol=1e-12)
+        model.sliced = True
         model.train()(x)  # statistics are those of the batch
     model.eval()(x)  # with gradients there is nothing to be saved
-    assert calls == [2, 2, 2, 6, 6, 6]
+    assert calls == [4, 2, 6, 6, 6]

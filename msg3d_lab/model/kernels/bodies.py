@@ -1,4 +1,4 @@
-"""How the bodies of a batch are computed: empty ones once, and clip by clip on a CPU.
+"""How the bodies of a batch are computed: empty ones once, and on a CPU in slices.
 
 Most recordings of one person reach the network with a second body of zeros. After the input's
 normalisation, which has its own weights for each person, all empty bodies of one person have the
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from msg3d_lab.model.kernels.matmul import body_slices
 from msg3d_lab.model.kernels.norm import counted, counts_multiplicity, uses_batch_statistics
 
 
@@ -40,7 +41,7 @@ def run_on_bodies(
     *,
     clips: Tensor,
     share_empty: bool,
-    by_clip: bool,
+    values: int | None,
 ) -> Tensor:
     """Return `features(bodies)`, from less work where that does not change the result.
 
@@ -50,7 +51,8 @@ def run_on_bodies(
         bodies: the bodies of all clips, after the input's normalisation.
         clips: the same before it, in which empty bodies are zero.
         share_empty: whether empty bodies are computed once; see `why_not_shared`.
-        by_clip: whether a CPU evaluates one clip after another, which needs less memory and time.
+        values: how many numbers a layer's input and output have for a body, by which a CPU
+            evaluates the bodies in slices, which needs less memory and time; None for all at once.
             In training, and where gradients are kept, it makes no difference.
 
     Shapes:
@@ -58,11 +60,9 @@ def run_on_bodies(
     """
     shared = find_empty_bodies(clips) if share_empty else None
     kept = bodies if shared is None else bodies[shared.kept]
-    M = clips.shape[1]
-    eager = kept.is_cpu and has_concrete_values(kept)
-    apart = by_clip and eager and len(kept) > M and not torch.is_grad_enabled()
-    if apart and not _use_batch_statistics(blocks):
-        found = torch.cat([features(clip) for clip in torch.split(kept, M)])
+    eager = has_concrete_values(kept) and not torch.is_grad_enabled()
+    if values and eager and not _use_batch_statistics(blocks):
+        found = torch.cat([features(kept[i]) for i in body_slices(kept, values=values)])
     elif shared is not None and _use_batch_statistics(blocks):
         with counted(blocks, shared.multiplicity):
             found = features(kept)

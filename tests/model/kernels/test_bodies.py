@@ -160,7 +160,7 @@ def test_msg3d_is_the_same_when_some_norms_are_not_as_built(toy_skeleton, change
     found, logits = [], []
     for share in (True, False):
         model = built(toy_skeleton, share=share, training=training)
-        model.by_clip = share
+        model.sliced = share
         change(model)
         step = {n: t for n, t in after_a_step(model, x).items() if t is not None}
         found.append(step)
