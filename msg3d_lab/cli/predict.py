@@ -73,6 +73,8 @@ def predict(
         raise ValueError(f"expected --top of at least 1, found {top}")
     if report is not None and (stream or windows):
         raise ValueError("--report goes without --windows and --stream")
+    if stream and (windows or json is not None):
+        raise ValueError("--stream goes without --windows and --json")
     if figure is not None and (not windows or len(files) != 1):
         raise ValueError("--figure goes with --windows and one file")
     tune_allocator()
@@ -98,6 +100,8 @@ def predict(
                         recording.keypoints, window=window, stride=stride, fps=fps, image_size=size
                     )
                     table = found.segments()
+                    if figure is not None and results:
+                        raise ValueError("--figure draws one recording, and here are several")
                     if figure is not None:
                         _draw_timeline(found, recording.id, figure)
                     print(f"{recording.id}: {len(table)} segments")

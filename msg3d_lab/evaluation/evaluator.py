@@ -187,7 +187,7 @@ def evaluate(
     )
     path = None
     if split == recipe.data.test_split:
-        path = run.scores_path.with_name(f"scores{tested.suffix}.parquet")
+        path = run.scores_path.with_stem(run.scores_path.stem + tested.suffix)
     if fabric.is_global_zero:
         if path is not None:
             write_scores(scores, path, overwrite=True)

@@ -150,16 +150,21 @@ def read_scores(path: str | Path) -> Scores:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def read_run_scores(run: Run) -> Scores:
+def read_run_scores(run: Run, *, suffix: str = "") -> Scores:
     """Read a run's test scores.
+
+    Args:
+        run: a tested run.
+        suffix: of the scores on another store than the run's own (`MatchedStore.suffix`).
 
     Raises:
         FileNotFoundError: the run has not been tested.
         ValueError: a damaged file.
     """
-    if not run.scores_path.is_file():
-        raise FileNotFoundError(f"{run.path} has no test scores: run `msg3d-lab test {run.path}`")
-    return read_scores(run.scores_path)
+    path = run.scores_path.with_stem(run.scores_path.stem + suffix)
+    if not path.is_file():
+        raise FileNotFoundError(f"no test scores {path}: run `msg3d-lab test {run.path}`")
+    return read_scores(path)
 
 
 def align(scores: Sequence[Scores]) -> list[Scores]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from msg3d_lab.data.store import Store
 from msg3d_lab.evaluation.scores import Scores, read_scores
 from msg3d_lab.experiments.grids import Grid, Variant, build_recipe
-from msg3d_lab.training.recipes import Recipe, differing_settings, with_settings
+from msg3d_lab.training.recipes import Recipe, with_settings
 from msg3d_lab.training.runs import Run, open_run
 
 _MAX_ERROR = 200  # characters of an error in a table
@@ -103,7 +103,7 @@ def read_progress(planned: PlannedRun, store: Store) -> Progress:
         return Progress("failed", error) if error else Progress("missing")
     try:
         run = open_run(planned.path)
-        difference = _difference(run, planned, store)
+        difference = run.difference(planned.recipe, store)
         epochs = len(run.metrics) if (run.path / "metrics.csv").is_file() else 0
     except (OSError, ValueError, KeyError) as problem:  # JSON's errors are ValueErrors
         why = f"{planned.path} is no readable run: {problem}; remove it to run it again"
@@ -143,15 +143,3 @@ def _test_scores(run: Run, planned: PlannedRun, store: Store) -> Scores | None:
         "kind": "softmax",
     }
     return scores if expected.items() <= scores.facts.items() else None
-
-
-def _difference(run: Run, planned: PlannedRun, store: Store) -> str:
-    """Return how a run in the folder differs from the planned one; "" if it does not."""
-    found = run.environment["data"]["fingerprint"]
-    if found != store.fingerprint:
-        return f"another store (fingerprint {found}, not {store.fingerprint})"
-    changes = [
-        f"{name} is {there!r} there and {here!r} here"
-        for name, there, here in differing_settings(run.recipe, planned.recipe)
-    ]
-    return f"another recipe: {'; '.join(changes)}" if changes else ""

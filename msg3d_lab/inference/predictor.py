@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from msg3d_lab.data.batches.loader import Batch
+from msg3d_lab.data.preprocess import zero_unseen
 from msg3d_lab.data.store import Store
 from msg3d_lab.inference.preparation import (
     PreparedClips,
@@ -27,6 +28,7 @@ from msg3d_lab.inference.windows import ClassCurves, class_curves, window_starts
 from msg3d_lab.model import fuse
 from msg3d_lab.model.prediction import predict
 from msg3d_lab.training.distributed.processes import resolve_device
+from msg3d_lab.training.matching.tested_store import open_matching_store
 from msg3d_lab.training.runs import Run, open_run
 from msg3d_lab.training.setup import build_assembler
 
@@ -115,7 +117,8 @@ class Predictor:
         self.device = resolve_device(device)
         model = self.run.model()
         self.skeleton = model.skeleton
-        facts = self.run.data_facts(data)
+        store = None if data is None else open_matching_store(self.run, data).store
+        facts = self.run.data_facts(store)
         self.label_names = tuple(facts["label_names"])
         self.preparation = RecordedPreparation(
             facts["preparation"], skeleton=self.skeleton, channels=model.arguments["in_channels"]
@@ -289,6 +292,7 @@ class Stream:
         """
         start = time.perf_counter()
         frame = with_persons(np.asarray(frame, dtype=np.float64)[..., None, :, :])[:, 0]
+        frame = zero_unseen(frame, self._predictor.preparation.dimensions)
         somebody = bool(frame.any())  # without anybody, the number of channels is not known
         if self._ring is None and somebody:
             self._ring = np.zeros((frame.shape[0], self.window, *frame.shape[1:]))

@@ -53,8 +53,9 @@ class RecordedPreparation:
             )
 
     def has_person(self, keypoints: np.ndarray) -> bool:
-        """Whether anybody is in any frame."""
-        return not is_zero(keypoints[..., : self.dimensions]).all()
+        """Whether anybody is in any frame; joints that are NaN or zero were not seen."""
+        points = zero_unseen(keypoints, self.dimensions)
+        return not is_zero(points[..., : self.dimensions]).all()
 
     def __call__(
         self, keypoints: np.ndarray, *, image_size: tuple[int, int] | None = None

@@ -259,7 +259,7 @@ def _read_annotations(path: Path) -> Iterator[Recording]:
     for i, annotation in enumerate(annotations):
         named = annotation
         if isinstance(annotation, dict):  # neither is needed for a prediction
-            named = {"frame_dir": f"{path.stem}-{i}", "label": 0, **annotation}
+            named = {"frame_dir": f"{path.stem}-{i}", **annotation, "label": 0}
         entry = read_annotation(named, f"annotation {i}", {})
         if not isinstance(entry, Entry):
             wrong = entry.detail if isinstance(entry, LeftOut) else "no 'keypoint'"

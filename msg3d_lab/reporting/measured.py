@@ -44,6 +44,8 @@ _COLUMNS = (
     "of_library",
     "sampling",
     "devices",
+    "origin",
+    "fingerprint",
     "checkpoint",
     "log",
     "from",
@@ -127,8 +129,9 @@ def measured_results(
         (of clips: "softmax" or "logits"), samples, best_epoch (percent: the highest test accuracy
         of any epoch in metrics.csv, which is what choosing the epoch by the test split would have
         given; nan where that is not known), seed, recipe, recipe_hash, of_library (whether
-        it is the library's recipe, unchanged), sampling, devices, checkpoint, log, from ("run" or
-        "table").
+        it is the library's recipe, unchanged), sampling, devices, origin (which file the weights
+        come from; "" for a training of ours), fingerprint (of the store), checkpoint, log, from
+        ("run" or "table").
 
     Raises:
         ValueError: `recorded` lacks a column.
@@ -251,7 +254,7 @@ def fusion_gain(first: Sequence[Run], second: Sequence[Run]) -> pd.DataFrame:
 
 def _identity(run: Run) -> tuple[Any, ...]:
     """Return what two runs of the same experiment have in common."""
-    scores, weights = read_run_scores(run), run.environment.get("weights", {})
+    scores = read_run_scores(run)
     return (
         run.recipe.hash,
         run.recipe.training.seed,
@@ -259,9 +262,24 @@ def _identity(run: Run) -> tuple[Any, ...]:
         scores.facts["split"],
         scores.facts["num_clips"],
         scores.kind,
-        # Two zoos have weights of one recipe; those of a run of ours are no other result than it.
-        None if weights.get("of_its_recipe") else weights.get("sha256"),
+        _origin(run),
     )
+
+
+def _origin(run: Run) -> str:
+    """Return which file a run's weights come from; "" for a training.
+
+    Two zoos have weights of one recipe, which are no two seeds of it. Those of a training of ours
+    are no other result than it.
+    """
+    ours = run.is_trained_here or run.environment["weights"].get("of_its_recipe")
+    return "" if ours else describe_devices(run.environment)
+
+
+def _zoo(run: Run) -> str:
+    """Return whose weights a run has, in a file for each stream; "" for a training."""
+    name = run.environment["weights"]["name"] or "files" if _origin(run) else ""
+    return str(name).partition("/")[0]
 
 
 def _run_row(run: Run, scores: Scores) -> dict[str, Any]:
@@ -283,6 +301,8 @@ def _run_row(run: Run, scores: Scores) -> dict[str, Any]:
         "of_library": _is_of_library(recipe.name, recipe.hash),
         "sampling": f"{recipe.data.sampling} {recipe.data.clip_len}",
         "devices": describe_devices(run.environment),
+        "origin": _origin(run),
+        "fingerprint": str(scores.facts["data_fingerprint"]),
         "checkpoint": run.checkpoint.as_posix() if run.checkpoint.is_file() else "",
         "log": (run.path / "metrics.csv").as_posix() if run.is_trained_here else "",
         "from": "run",
@@ -305,6 +325,8 @@ def _fused_rows(scores: Mapping[Run, Scores]) -> list[dict[str, Any]]:
             found.facts["split"],
             found.facts["num_clips"],
             found.kind,
+            found.facts["data_fingerprint"],
+            _zoo(run),
         )
         by_stream.setdefault(key, {})[run.recipe.data.stream] = run
     rows = []
@@ -344,7 +366,7 @@ def _without_stream(recipe: Recipe) -> str:
 
 def _recorded_rows(path: Path, known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the newest row of each recorded result that is not among the known ones."""
-    identity = ("recipe_hash", "seed", "split", "clips", "average")
+    identity = ("recipe_hash", "seed", "split", "clips", "average", "origin")
     seen = {tuple(row[name] for name in identity) for row in known}
     newest = {}
     for record in read_recorded(path).to_dict("records"):
@@ -377,6 +399,8 @@ def _recorded_row(record: Mapping[str, str]) -> dict[str, Any]:
         "of_library": of_library,
         "sampling": f"{data.sampling} {data.clip_len}" if data else "",
         "devices": record["device"],
+        "origin": record["device"] if record["device"].startswith("weights ") else "",
+        "fingerprint": record.get("data_fingerprint", ""),
         "checkpoint": "",
         "log": "",
         "from": "table",

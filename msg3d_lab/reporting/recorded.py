@@ -36,7 +36,16 @@ _REQUIRED = (
     "date",
 )
 # Two rows with the same values here are the same result.
-_IDENTITY = ("recipe_hash", "seed", "commit", "data_fingerprint", "split", "test_clips", "average")
+_IDENTITY = (
+    "recipe_hash",
+    "seed",
+    "device",
+    "commit",
+    "data_fingerprint",
+    "split",
+    "test_clips",
+    "average",
+)
 
 
 def record_result(run: Run, path: str | Path) -> pd.DataFrame:

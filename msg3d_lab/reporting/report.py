@@ -46,16 +46,16 @@ def write_report(
         out: the file. Default: `report.html` in the run's folder; of another store than the run's
             own, `report-STORE.html`; with a second run, `report-against-OTHER.html`.
         store: the tested data. Default: opened from where the run's were.
-        scores: of that store. Default: the run's test scores.
+        scores: of that store. Default: the run's test scores on it.
         against: a second tested run of the same samples, to compare with.
 
     Raises:
         FileNotFoundError: a run has not been tested, or its data are gone.
         ValueError: the store does not fit the run, or scores are of other samples.
     """
-    scores = read_run_scores(run) if scores is None else scores
     tested = open_matching_store(run, store, split=run.recipe.data.test_split)
     store = tested.store
+    scores = read_run_scores(run, suffix=tested.suffix) if scores is None else scores
     if not set(scores.ids) <= set(store.ids):
         raise ValueError(
             f"the scores of {run.path} are of other samples than {store.path} has: test the run "

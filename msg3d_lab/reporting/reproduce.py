@@ -112,14 +112,19 @@ class Reproduction:
         return self.recipes[0].default_store
 
     def plan(self) -> pd.DataFrame:
-        """Return a row per step: step, done, needs (disk, memory and time as far as known)."""
+        """Return a row per step: step, done, needs (disk, memory and time as far as known).
+
+        Raises:
+            ValueError: a finished run of another recipe or store is in the way.
+        """
         import pandas as pd
 
-        steps = [("data", "data", self.store_path.is_file())]
+        store = open_store(self.store_path) if self.store_path.is_file() else None
+        steps = [("data", "data", store is not None)]
         kind = "training" if self.trains else "weights"
         for recipe in self.recipes:
             run, seed = self._folder(recipe), recipe.training.seed
-            made = run.is_dir() and (not self.trains or open_run(run).finished)
+            made = self._finished_run(recipe, store) is not None
             of_seed = f" seed {seed}" if self.seeds else ""
             steps.append((f"{kind} {recipe.name}{of_seed}", kind, made))
             tested = (run / "scores.parquet").is_file()
@@ -177,7 +182,8 @@ class Reproduction:
             Of trainings those rows of `accuracy_table` that belong to this row; of weights those of
             `streams_table`.
         """
-        known = measured_results(find_runs(self.runs))
+        runs = [run for run in find_runs(self.runs) if run.is_trained_here == self.trains]
+        known = measured_results(runs)
         published = read_published()
         names = set(self._names)
         of_row = [set(text.split("+")) <= names for text in published["recipe"]]
@@ -228,13 +234,24 @@ class Reproduction:
         own = recipes.get(recipe.name).training.seed == seed
         return self.runs / (recipe.name if own else f"{recipe.name}-seed{seed}")
 
+    def _finished_run(self, recipe: Recipe, store: Store | None) -> Run | None:
+        folder = self._folder(recipe)
+        if not (folder.is_dir() and open_run(folder).finished):
+            return None
+        run = open_run(folder)
+        if store is not None and (difference := run.difference(recipe, store)):
+            raise ValueError(
+                f"{folder} is of {difference}: remove it, or name another folder of runs (--runs)"
+            )
+        return run
+
     def _make_run(
         self, recipe: Recipe, store: Store, *, device: str, precision: Precision, progress: bool
     ) -> Run:
         folder = self._folder(recipe)
+        if (finished := self._finished_run(recipe, store)) is not None:
+            return finished
         if self.trains:
-            if folder.is_dir() and open_run(folder).finished:
-                return open_run(folder)
             return fit(
                 recipe,
                 data=store,
@@ -244,8 +261,6 @@ class Reproduction:
                 precision=precision,
                 progress=progress,
             )
-        if folder.is_dir():
-            return open_run(folder)
         path = download_weights(self._weights(recipe.name), progress=progress)
         return run_of_weights(path, recipe=recipe, run=folder)
 

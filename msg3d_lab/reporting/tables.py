@@ -188,6 +188,7 @@ def _interval(top1: list[float], samples: int) -> tuple[float, float, str]:
 def _group_seeds(results: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a record per recipe and way of testing, with mean and sd over its seeds."""
     keys = ["dataset", "synthetic", "split", "input", "streams", "recipe", "recipe_hash", "clips"]
+    keys += ["origin", "fingerprint"]
     return [
         _records(rows)[0]
         | {"top1": rows["top1"].mean(), "sd": rows["top1"].std(ddof=1), "seeds": len(rows)}

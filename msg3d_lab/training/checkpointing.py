@@ -109,8 +109,13 @@ def check_resumable(run: Run, recipe: Recipe, environment: Mapping[str, Any]) ->
 
     Raises:
         ValueError: another recipe, store, kind of device, precision or number of processes; the
-            message names each.
+            message names each. A run that was made of a checkpoint.
     """
+    if not run.is_trained_here:
+        raise ValueError(
+            f"{run.path} was made of a checkpoint, there is no training to go on with: start a "
+            f"new run with --init {run.path}"
+        )
     wrong = [
         f"{name} is {before!r} in the run and {now!r} now"
         for name, before, now in differing_settings(run.recipe, recipe)

@@ -104,6 +104,17 @@ class Run:
         """Whether the run was trained, or made of a checkpoint (`run_of_weights`)."""
         return "weights" not in self.environment
 
+    def difference(self, recipe: Recipe, store: Store) -> str:
+        """Return how the run differs from one of this recipe and store; "" if it does not."""
+        found = self.environment["data"].get("fingerprint")
+        if found not in (None, store.fingerprint):  # None: made of a checkpoint, not yet tested
+            return f"another store (fingerprint {found}, not {store.fingerprint})"
+        changes = [
+            f"{name} is {there!r} there and {here!r} here"
+            for name, there, here in recipes.differing_settings(self.recipe, recipe)
+        ]
+        return f"another recipe: {'; '.join(changes)}" if changes else ""
+
     @property
     def training_minutes(self) -> float:
         """Minutes of training; NaN for a run that was made of a checkpoint."""

@@ -38,11 +38,11 @@ def open_store_for(recipe: Recipe, data: Store | str | Path | None = None) -> St
 
 
 def open_unchecked_store(recipe: Recipe, data: Store | str | Path | None) -> Store:
-    """Open a recipe's store, see `open_store_for`; the synthetic data set is made if missing."""
+    """Open a recipe's store, see `open_store_for`; the synthetic one is made if none is named."""
     if isinstance(data, Store):
         return data
     path = Path(data) if data is not None else recipe.default_store
-    if recipe.data.dataset == "synthetic" and (data is None or not path.exists()):
+    if recipe.data.dataset == "synthetic" and data is None:
         from msg3d_lab.data.synthetic.dataset import load_synthetic
 
         return load_synthetic()

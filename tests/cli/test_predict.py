@@ -1,5 +1,6 @@
 import io
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -30,13 +31,19 @@ def test_a_recording_as_table_json_and_page(small_run, recording, tmp_path, caps
     assert text.count('<td class="number">') == 3
 
 
-def test_windows(small_run, recording, tmp_path):
+def test_windows(small_run, recording, tmp_path, capsys):
     out = tmp_path / "w.json"
     words = ["predict", str(small_run.path), str(recording), "--device", "cpu"]
     main([*words, "--windows", "--json", str(out), "--figure", str(tmp_path / "t.png")])
     assert (tmp_path / "t.png").stat().st_size > 10_000
     (entry,) = json.loads(out.read_text())
     assert {"id", "file", "segments"} == set(entry)
+    one = {"keypoint": np.load(recording)}
+    (tmp_path / "two.pkl").write_bytes(pickle.dumps([one, one]))
+    words[2] = str(tmp_path / "two.pkl")
+    with pytest.raises(SystemExit):
+        main([*words, "--windows", "--figure", str(tmp_path / "two.png")])
+    assert "two.pkl: --figure draws one recording, and here are several" in capsys.readouterr().err
 
 
 def test_a_stream_of_lines(small_run, recording, capsys, monkeypatch):
@@ -81,6 +88,8 @@ def test_a_bad_file_does_not_cost_the_others(small_run, recording, tmp_path, cap
         (["--stream", "x.npy"], "expected recordings to predict, or --stream"),
         (["x.npy", "--report", "r.html", "--windows"], "--report goes without --windows"),
         (["x.npy", "--figure", "t.png"], "--figure goes with --windows and one file"),
+        (["--stream", "--windows"], "--stream goes without --windows and --json"),
+        (["--stream", "--json", "p.json"], "--stream goes without --windows and --json"),
         (["x.npy"], "no file or folder x.npy"),
         (["x.npy", "--top", "0"], "expected --top of at least 1"),
         (["--stream"], "line 1 of standard input: is no JSON"),

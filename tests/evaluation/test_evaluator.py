@@ -14,7 +14,8 @@ from msg3d_lab.evaluation import (
 )
 from msg3d_lab.evaluation.partial_scores import PartialScores
 from msg3d_lab.model import save_model
-from msg3d_lab.training import Requeue, Stopped, open_run, recipes
+from msg3d_lab.training import Requeue, Stopped, fit, open_run, recipes
+from msg3d_lab.training.matching.tested_store import open_matching_store
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +134,21 @@ def test_evaluate_needs_weights(toy_store, toy_recipe, tmp_path):
 
 
 def test_evaluate_makes_the_synthetic_set_again_if_its_cache_is_gone(
-    tmp_path, toy_store, monkeypatch
+    tmp_path, small_run, small_store, monkeypatch
 ):
     from msg3d_lab.data.synthetic import dataset
-    from msg3d_lab.training.setup import open_unchecked_store
 
-    monkeypatch.setattr(dataset, "load_synthetic", lambda: toy_store)
-    assert (
-        open_unchecked_store(recipes.get("synthetic-joint"), tmp_path / "gone.arrow") is toy_store
-    )
+    run = open_run(shutil.copytree(small_run.path, tmp_path / "run"))
+    data = run.environment["data"] | {"path": str(tmp_path / "gone.arrow")}
+    run.write_environment(run.environment | {"data": data})
+    monkeypatch.setattr(dataset, "load_synthetic", lambda: small_store)
+    assert open_matching_store(run).store is small_store
+    for asked in (
+        lambda path: open_matching_store(run, path),
+        lambda path: fit(run.recipe, data=path),
+    ):
+        with pytest.raises(FileNotFoundError, match=r"no store at .*typo\.arrow"):
+            asked(tmp_path / "typo.arrow")
 
 
 def test_evaluate_wants_at_least_one_clip(run):

@@ -67,6 +67,11 @@ def test_an_older_run_asks_its_store(small_run, small_store, tmp_path, raw, pred
     assert np.array_equal(found, predictor(raw).probabilities)
 
 
+def test_a_store_of_other_data_is_refused(small_run, toy_store):
+    with pytest.raises(ValueError, match="choose another store"):
+        Predictor(small_run, data=toy_store, device="cpu")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -97,6 +102,9 @@ def test_windows_are_prepared_each_as_a_recording(predictor, raw):
     empty = found.probabilities[raw.shape[1] + 16 : 2 * raw.shape[1] - 32]
     assert np.isnan(empty).all()
     assert found.table().shape == (3 * raw.shape[1], 18)
+    long[:, raw.shape[1] : 2 * raw.shape[1]] = np.nan  # not seen, as with zeros
+    again = predictor.windows(long, window=16, stride=16).probabilities
+    np.testing.assert_array_equal(again, found.probabilities)
 
 
 def test_a_stream_answers_as_the_newest_frames_would(predictor, raw):
@@ -128,5 +136,6 @@ def test_a_stream_says_nothing_of_an_empty_room(predictor):
     assert stream.add(nobody) is None
     assert stream.add(np.ones((25, 3))) is not None
     assert [stream.add(nobody) is None for _ in range(2)] == [False, True]
+    assert stream.add(np.full((25, 3), np.nan)) is None
     with pytest.raises(ValueError, match=r"as before, found \(2, 25, 3\)"):
         stream.add(np.ones((2, 25, 3)))

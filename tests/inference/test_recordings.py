@@ -146,7 +146,7 @@ def test_openmmlab_annotations(tmp_path):
         (1, 6, 17, 3),
     )
     assert len(list(read_recordings(tmp_path / "all.pkl", skeleton=COCO))) == 2
-    bare = {"keypoint": one["keypoint"][0].tolist()}
+    bare = {"keypoint": one["keypoint"][0].tolist(), "label": -1}  # as unlabelled data have it
     (tmp_path / "bare.pkl").write_bytes(pickle.dumps([bare]))
     found = read_one(tmp_path / "bare.pkl", COCO)
     assert (found.id, found.keypoints.shape) == ("bare-0", (1, 6, 17, 2))

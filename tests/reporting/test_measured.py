@@ -5,6 +5,7 @@ from made_runs import made_run, made_scores
 from msg3d_lab.evaluation import read_scores, write_scores
 from msg3d_lab.evaluation.fusion import fuse
 from msg3d_lab.evaluation.statistics import difference
+from msg3d_lab.published import read_published
 from msg3d_lab.reporting.measured import (
     find_runs,
     fusion_gain,
@@ -15,6 +16,8 @@ from msg3d_lab.reporting.measured import (
     stream_gains,
 )
 from msg3d_lab.reporting.recorded import record_result
+from msg3d_lab.reporting.tables import streams_table
+from msg3d_lab.training import open_run
 
 STREAMS = ("joint", "bone", "joint-motion", "bone-motion")
 
@@ -159,6 +162,26 @@ def test_measured_fuses_only_what_was_trained_and_tested_alike(tmp_path, bone):
     made_run(tmp_path / "joint")
     made_run(tmp_path / "bone", bone.pop("name", "ntu60-xsub-3d-bone"), **bone)
     assert set(measured_results(find_runs(tmp_path))["streams"]) == {"joint", "bone"}
+
+
+def test_measured_does_not_take_weights_of_others_for_a_second_seed(tmp_path):
+    """Nor a training on another store, nor are streams of two origins fused."""
+    for i, stream in enumerate(("joint", "bone")):
+        name = f"ntu60-xsub-3d-{stream}"
+        made_run(tmp_path / f"ours/{stream}", name, seed=i)
+        made_run(tmp_path / f"moved/{stream}", name, seed=10 + i, data_fingerprint="g")
+        theirs = made_run(tmp_path / f"theirs/{stream}", name, seed=20 + i)
+        weights = {"name": f"pyskl/{name}", "file": "w.pth", "sha256": 8 * str(i)}
+        theirs.write_environment(theirs.environment | {"weights": weights})
+    runs = [open_run(f.parent) for f in sorted(tmp_path.glob("*/*/scores.parquet"))]
+    table = measured_results(runs)
+    assert table["streams"].value_counts().to_dict() == {"joint": 3, "bone": 3, "joint+bone": 3}
+    lines = streams_table(read_published(), table)
+    assert lines["seeds"].max() == 1
+    assert set(lines["measured"].dropna()) == set(table["top1"])
+    pairs = [[made_scores(seed=10 * i + j) for j in range(2)] for i in range(3)]
+    fused = set(table.loc[table["streams"] == "joint+bone", "top1"])
+    assert fused == {100 * fuse(pair).correct.mean() for pair in pairs}
 
 
 def test_measured_leaves_out_a_fusion_of_other_samples_and_says_so(tmp_path, caplog):

@@ -1,12 +1,19 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from msg3d_lab.evaluation import accuracy_interval, calibration_error, read_run_scores
+from msg3d_lab.data import open_store, write_store
+from msg3d_lab.evaluation import (
+    accuracy_interval,
+    calibration_error,
+    evaluate,
+    read_run_scores,
+)
 from msg3d_lab.reporting.report import write_report
 from msg3d_lab.training import open_run, recipes
 
@@ -91,3 +98,21 @@ def test_write_report_goes_where_it_is_told(run, tmp_path):
     (tmp_path / "page.html").write_text("an older one")  # a report may be made again
     assert write_report(run, out=tmp_path / "page.html") == tmp_path / "page.html"
     assert (tmp_path / "page.html").stat().st_size > 100_000
+
+
+def test_write_report_of_another_store_has_the_scores_on_it(run, toy_store, tmp_path):
+    facts = {"dataset": "toy", "skeleton": toy_store.skeleton, "channels": 3, "synthetic": True}
+    facts |= {"label_names": toy_store.label_names, "preparation": toy_store.preparation}
+    clips = [toy_store.clip(i) for i in range(len(toy_store))]
+    noise = np.random.default_rng(0).normal(0, 1, (len(clips), 5, 3)).astype(np.float32)
+    moved = [replace(c, keypoints=c.keypoints + n) for c, n in zip(clips, noise, strict=True)]
+    other = open_store(write_store(tmp_path / "other.arrow", moved, **facts))
+    with pytest.raises(FileNotFoundError, match=r"no test scores .*scores-other\.parquet"):
+        write_report(run, store=other)
+    scores = evaluate(run, data=other, device="cpu", progress=False).scores
+    path = write_report(run, store=other)
+    assert path == run.path / "report-other.html"
+    page = path.read_text(encoding="utf-8")
+    error = 100 * calibration_error(scores)
+    assert f"{error:.1f}" != f"{100 * calibration_error(read_run_scores(run)):.1f}"
+    assert f"calibration error is {error:.1f} %" in page

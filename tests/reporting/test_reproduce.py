@@ -122,6 +122,13 @@ def test_a_row_from_training(annotations, tmp_path, monkeypatch):
     assert work.plan()["done"].all()
     assert (tmp_path / "runs/reproduce" / f"{ROW}-bone-pyskl" / "metrics.csv").is_file()
     assert (tmp_path / "data/ntu60-2d-pyskl.arrow").is_file()
+    # A finished run of other settings is no result of the row.
+    other = Reproduction(
+        ROW, origin="training", data=annotations, settings=[*SMALL, "learning_rate=0.5"]
+    )
+    for ask in (other.plan, lambda: other.run(device="cpu", progress=False)):
+        with pytest.raises(ValueError, match=r"joint-pyskl is of another recipe: .*learning_rate"):
+            ask()
 
 
 def test_the_plan_says_what_is_needed(annotations, tmp_path, monkeypatch, capsys):

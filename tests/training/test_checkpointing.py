@@ -289,6 +289,12 @@ def test_resume_needs_the_same_facts(change, message, again, small, toy_store):
         fit(small, data=toy_store, run=again.path, resume=True, device="cpu", progress=False)
 
 
+def test_resume_of_a_run_made_of_a_checkpoint_is_refused(again, small, toy_store):
+    again.write_environment({"weights": {"sha256": "0"}, "data": again.environment["data"]})
+    with pytest.raises(ValueError, match=r"was made of a checkpoint.* with --init"):
+        fit(small, data=toy_store, run=again.path, resume=True, device="cpu", progress=False)
+
+
 def test_resume_says_what_may_change_the_last_digits(again, small, toy_store, caplog):
     again.write_environment({**again.environment, "threads": 99})
     with caplog.at_level("INFO", logger="msg3d_lab"):

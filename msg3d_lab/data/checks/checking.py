@@ -20,7 +20,7 @@ from msg3d_lab.data.formats.own import faults
 from msg3d_lab.data.formats.own.arrays import ChannelsError
 from msg3d_lab.data.formats.own.labels import LabelRow, Labels, find_labels, read_labels
 from msg3d_lab.data.formats.own.options import NOTHING, OwnData, is_flat
-from msg3d_lab.data.formats.own.recordings import open_labelled, open_source
+from msg3d_lab.data.formats.own.recordings import are_segments, open_labelled, open_source
 from msg3d_lab.data.formats.own.source import Source
 from msg3d_lab.data.store import Store, open_store
 from msg3d_lab.skeletons import Skeleton
@@ -165,7 +165,7 @@ def check_source(
     known: Labels | None = None
     opened: Source | None = None
     try:
-        if own.labels is not None and not Path(own.labels).is_file():
+        if own.labels is not None and are_segments(source, Path(own.labels)):
             opened, known = open_labelled(source, layout, own)
         else:
             known = read_labels(find_labels(source) if own.labels is None else Path(own.labels))

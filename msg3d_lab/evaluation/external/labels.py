@@ -60,7 +60,8 @@ def read_names(path: Path) -> list[str]:
     with path.open("rb") as file:
         pickled = file.read(1) in (b"\x80", b"(")
     if not pickled:
-        return path.read_text(encoding="utf-8").split()
+        lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
+        return [line for line in lines if line]
     names, _ = _names_and_labels(path)
     if names is None:
         raise ValueError(

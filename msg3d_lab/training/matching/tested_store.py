@@ -66,7 +66,9 @@ def open_matching_store(
     facts = run.environment["data"]
     network = read_arguments(run.checkpoint)
     skeleton: Skeleton = network["skeleton"]
-    store = open_unchecked_store(run.recipe, facts["path"] if data is None else data)
+    if data is None and (Path(facts["path"]).exists() or run.recipe.data.dataset != "synthetic"):
+        data = facts["path"]  # else the synthetic set is made again
+    store = open_unchecked_store(run.recipe, data)
     _check_kind(run, network, store)
     store.indices(split or run.recipe.data.test_split)
     differs = _joint_differences(skeleton, store.skeleton)

@@ -9,7 +9,7 @@ import torch
 
 from msg3d_lab.cli import main
 from msg3d_lab.evaluation import fuse, read_external_scores, read_scores
-from msg3d_lab.evaluation.external.labels import read_labels, read_name_rule
+from msg3d_lab.evaluation.external.labels import read_labels, read_name_rule, read_names
 
 LABELS = np.arange(30) % 3
 NAMES = [f"clip{i:02d}" for i in range(30)]
@@ -234,3 +234,7 @@ def test_other_files_are_called_what_they_are(content, message, tmp_path):
     (tmp_path / "x.pkl").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_external_scores(tmp_path / "x.pkl")
+
+
+def test_names_are_one_a_line_whatever_they_hold(put):
+    assert read_names(put("my clip 1\n  b \n\n", "names.txt")) == ["my clip 1", "b"]

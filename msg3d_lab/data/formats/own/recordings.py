@@ -91,13 +91,15 @@ def read_clips(sources: Sequence[Path], *, dataset: Dataset, own: OwnData) -> Re
 def open_labelled(source: Path, layout: Skeleton, own: OwnData) -> tuple[Source, Labels]:
     """Open a source with its labels; see `open_source` and `read_labels`."""
     labels = None if own.labels is None else Path(own.labels)
-    if (
-        labels is not None
-        and (labels.is_dir() or zipfile.is_zipfile(labels))
-        and has_members(source, lambda name: name.endswith(".txt"))
-    ):
+    if labels is not None and are_segments(source, labels):
         return list_segments(source, labels, layout)
     return open_source(source, layout, own), read_labels(labels or find_labels(source))
+
+
+def are_segments(source: Path, labels: Path) -> bool:
+    """Whether labels are those of PKU-MMD: a folder or zip of the segments of each recording."""
+    packed = labels.is_dir() or zipfile.is_zipfile(labels)
+    return packed and has_members(source, lambda name: name.endswith(".txt"))
 
 
 def _digest_labels(path: Path) -> str:

@@ -231,6 +231,11 @@ def test_own_files_have_any_names_and_a_csv_of_labels(tmp_path):
     )
     assert clips["extra"] == LeftOut("extra", "recordings without a label")
     assert clips["gone"] == LeftOut("gone", "labels without a recording")
+    # An interrupted import goes on only with the same labels, by this record.
+    before = found.preparation
+    assert read_clips([tmp_path], dataset=own).preparation == before
+    labels.write_text(labels.read_text().replace("walk,test", "walk,train"))
+    assert read_clips([tmp_path], dataset=own).preparation != before
     with pytest.raises(ValueError, match="have 25 joints, the layout coco17 has 17"):
         read_clips([tmp_path], dataset=own, own=OwnData(layout="coco17"))
     with pytest.raises(ValueError, match="ntu60 has its own layout and labels"):

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 from made_recordings import left_out, read_clips
@@ -36,8 +38,12 @@ def test_pku_mmd_is_cut_into_its_actions(pku):
     assert (first.label, second.label, found.label_names) == (0, 1, ("7", "43"))
     assert (first.splits, first.camera) == (("xsub_train",), 0)
     assert [name for name, _ in left_out(found)] == ["0002-L-2", "0003-M"]
-    kinds = {p.kind for p in check_source(videos, NTU, OwnData(labels=labels), progress=False)}
-    assert "recordings without a label" in kinds
+    packed = shutil.make_archive(str(labels), "zip", labels)
+    for given in (labels, packed):
+        own = OwnData(labels=given)
+        problems = check_source(videos, NTU, own, progress=False)
+        assert "recordings without a label" in {p.kind for p in problems}
+        assert len(list(read_clips(videos, layout="ntu25", labels=given).clips)) == 4
 
 
 def test_pku_mmd_explains_what_it_cannot_read(pku, tmp_path):
