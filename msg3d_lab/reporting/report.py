@@ -64,7 +64,10 @@ def write_report(
     table = results_table([run], scores=[scores])
     row, environment, recipe = table.iloc[0], run.environment, run.recipe
     skeleton = run.model().skeleton
-    other = None if against is None else (against, read_run_scores(against))
+    other = None
+    if against is not None:
+        there = against.environment["data"].get("fingerprint") == store.fingerprint
+        other = against, read_run_scores(against, suffix="" if there else tested.suffix)
     copies = describe_copies(scores, tested, trained=recipe.data.train_split)
     page = render_report(
         title=f"MS-G3D on {row['data']}",
@@ -72,7 +75,7 @@ def write_report(
         synthetic=store.synthetic,
         facts={
             "recipe": f"{recipe.name} ({recipe.hash}), seed {recipe.training.seed}",
-            "seeds": _seeds(run),
+            "seeds": _seeds(run) if tested.is_own else str(recipe.training.seed),
             "started": str(environment.get("started") or "not recorded"),
             "commit of the library": str(environment.get("commit") or "not recorded"),
             "data": f"{store.dataset}, {len(store)} clips, fingerprint {store.fingerprint}"

@@ -261,8 +261,9 @@ class Reproduction:
                 precision=precision,
                 progress=progress,
             )
-        path = download_weights(self._weights(recipe.name), progress=progress)
-        return run_of_weights(path, recipe=recipe, run=folder)
+        name = self._weights(recipe.name)
+        download_weights(name, progress=progress)
+        return run_of_weights(name, recipe=recipe, run=folder)
 
     @property
     def _source_name(self) -> str:

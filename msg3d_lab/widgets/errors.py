@@ -74,8 +74,8 @@ class ErrorBrowser(PlayerWidget):
         if isinstance(run_or_scores, Run):
             network_of = run_or_scores
             split = network_of.recipe.data.test_split
-            store = open_matching_store(network_of, store, split=split).store
-            self.scores = read_run_scores(network_of)
+            matched = open_matching_store(network_of, store, split=split)
+            store, self.scores = matched.store, read_run_scores(network_of, suffix=matched.suffix)
         else:
             self.scores = run_or_scores
         if store is None:

@@ -156,7 +156,11 @@ class RunBrowser(Panel):
             return
         self._compared = (names, stamps)
         runs = {name: open_run(self._folder / name) for name in names}
-        self.comparison = _comparison(runs) if runs else {}
+        readable = {name: run for name, run in runs.items() if _has_recipe(run)}
+        comparison = _comparison(readable) if readable else {}
+        if readable and (others := ", ".join(runs.keys() - readable.keys())):
+            comparison["problems"].append(f"The recipe of {others} cannot be read")
+        self.comparison = comparison
 
 
 def _run_folders(folder: Path) -> list[Path]:
@@ -209,6 +213,13 @@ def _scores(run: Run) -> Scores | None:
         return read_run_scores(run)
     except (OSError, ValueError):  # not tested, or damaged
         return None
+
+
+def _has_recipe(run: Run) -> bool:
+    try:
+        return run.recipe is not None
+    except ValueError:
+        return False
 
 
 def _comparison(runs: Mapping[str, Run]) -> dict[str, Any]:

@@ -149,10 +149,15 @@ class RunMonitor(Panel):
             recipes.save(self._recipe, recipe)
             words = ["--device", self._device, *self._data_words()]
         else:
-            facts, recipe = open_run(path).environment, path / "recipe.yaml"
+            run, recipe = open_run(path), path / "recipe.yaml"
+            facts = run.environment
             kind = str(facts["device"]).partition(":")[0]
             words = ["--device", kind, "--precision", str(facts["precision"])]
-            words += self._data_words() or ["--data", str(Path(facts["data"]["path"]).absolute())]
+            words += self._data_words()
+            data = Path(facts["data"]["path"]).absolute()
+            made_again = run.recipe.data.dataset == "synthetic" and not data.exists()
+            if self._store is None and not made_again:
+                words += ["--data", str(data)]
         self._job.start(["train", str(recipe), "--run", str(path), "--resume", *words])
 
     def stop(self) -> None:

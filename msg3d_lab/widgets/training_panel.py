@@ -224,10 +224,10 @@ def _newest(path: Path) -> Path | None:
 
 def _next_free(path: Path) -> Path:
     """Return PATH, or the PATH-N after the newest one."""
-    base = path.with_name(re.sub(r"-\d+$", "", path.name))
-    newest = _newest(path) or _newest(base)
+    newest = _newest(path)
     if newest is None:
         return path
+    base = path.with_name(re.sub(r"-\d+$", "", path.name))
     number = re.search(r"-(\d+)$", newest.name)
     return base.with_name(f"{base.name}-{int(number[1]) + 1 if number else 2}")
 

@@ -186,7 +186,9 @@ class WindowExplorer(BrowserWidget):
             size, dilation, _ = self._shown()
             frames = window_frames(size, dilation).tolist()
             title = f"{self.graph}, k = {self.k}: mask {self.learned}"
-            return closed_figure(learned_edges(edges, self._body, frames=frames, title=title))
+            quantity = "weight" if self.learned == "added" else "change of the weight"
+            ax = learned_edges(edges, self._body, frames=frames, quantity=quantity, title=title)
+            return closed_figure(ax)
         V, (step, joint) = self._body.num_joints, self._node()
         row = self._row().reshape(self.window_size, V)
         title = f"{self.edges} window, k = {self.k}".capitalize()

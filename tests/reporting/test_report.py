@@ -116,3 +116,11 @@ def test_write_report_of_another_store_has_the_scores_on_it(run, toy_store, tmp_
     error = 100 * calibration_error(scores)
     assert f"{error:.1f}" != f"{100 * calibration_error(read_run_scores(run)):.1f}"
     assert f"calibration error is {error:.1f} %" in page
+    assert "(this run)" not in page  # the seeds beside it were tested on the run's own store
+    second = open_run(shutil.copytree(run.path, tmp_path / "second"))
+    (second.path / "scores-other.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match=r"second/scores-other\.parquet"):
+        write_report(run, store=other, against=second)
+    evaluate(second, data=other, device="cpu", progress=False)
+    page = write_report(run, store=other, against=second).read_text(encoding="utf-8")
+    assert "difference of +0.00 percentage points" in page

@@ -1,7 +1,17 @@
+import shutil
+
 import numpy as np
 import pytest
 
-from msg3d_lab.evaluation import Scores, confusion_counts, confusion_order, evaluate
+from msg3d_lab.data import open_store
+from msg3d_lab.evaluation import (
+    Scores,
+    confusion_counts,
+    confusion_order,
+    evaluate,
+    read_run_scores,
+)
+from msg3d_lab.training import open_run
 from msg3d_lab.widgets import ErrorBrowser
 from msg3d_lab.widgets.browser import pack
 
@@ -67,10 +77,6 @@ def test_error_browser_sends_a_clip_when_it_is_chosen(scores, toy_store):
 
 
 def test_error_browser_of_a_run_shows_importance(toy_run, toy_store, tmp_path):
-    import shutil
-
-    from msg3d_lab.training import open_run
-
     run = open_run(shutil.copytree(toy_run.path, tmp_path / "run"))
     evaluate(run, data=toy_store, device="cpu", progress=False)
     browser = ErrorBrowser(run, toy_store, packed=0)
@@ -79,6 +85,16 @@ def test_error_browser_of_a_run_shows_importance(toy_run, toy_store, tmp_path):
     assert record["shape"][1:] == [run.recipe.data.clip_len, 5]
     assert 0 < record["limit"] <= 1
     assert {pair["limit"] for pair in browser.pair["records"]} == {record["limit"]}
+
+
+def test_error_browser_of_another_store_has_the_scores_on_it(toy_run, copies_store, tmp_path):
+    run = open_run(shutil.copytree(toy_run.path, tmp_path / "run"))
+    evaluate(run, device="cpu", progress=False)
+    path = shutil.copyfile(copies_store.path, tmp_path / "other.arrow")
+    scores = evaluate(run, data=path, device="cpu", progress=False).scores
+    browser = ErrorBrowser(run, open_store(path), packed=0)
+    np.testing.assert_array_equal(browser.scores.values, scores.values)
+    assert (browser.scores.values != read_run_scores(run).values).any()
 
 
 def test_error_browser_refuses(scores, toy_store, small_store):

@@ -63,6 +63,16 @@ def test_scores_of_other_clips_are_not_compared(folder):
     assert browser.comparison["pairs"] == []
 
 
+def test_runs_whose_recipe_cannot_be_read_are_named(folder):
+    recipe = folder / "b/recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("epochs", "epocsh"))
+    browser = RunBrowser(folder, selected=["b"])
+    assert browser.comparison == {}
+    browser.selected = ["a", "b", "deep/c"]
+    assert browser.comparison["names"] == ["a", "deep/c"]
+    assert browser.comparison["problems"] == ["The recipe of b cannot be read"]
+
+
 def test_refresh_reads_only_what_changed(folder, monkeypatch):
     from msg3d_lab.widgets import run_browser
 

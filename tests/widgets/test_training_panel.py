@@ -86,6 +86,8 @@ def test_settings_are_readable_and_checked_from_python(tmp_path):
     with pytest.raises(ValueError, match="unknown setting 'epoch'"):
         panel.settings = {"epoch": 1}
     assert not Job(tmp_path / "run").files.exists()
+    (tmp_path / "seed-1").mkdir()  # another run, not an earlier one of that name
+    assert TrainingPanel(run=tmp_path / "seed-5").folder == str(tmp_path / "seed-5")
     assert "with training.epochs=-1" in panel.describe()
     assert len(panel.html()) < 250_000
 

@@ -103,13 +103,16 @@ def test_masks_are_those_of_the_chosen_window(trained):
         f"Mask alone of {name}, scale 1: the largest weights to the nose at t+4 are from "
         f"{explorer._body.joints[most % 17]} at {frame} ({row[most]:.2g})"
     )
-    assert explorer.figure().axes[0].get_title(loc="left") == f"{name}, k = 1: mask alone"
+    drawn, bar = explorer.figure().axes
+    assert drawn.get_title(loc="left") == f"{name}, k = 1: mask alone"
+    assert bar.get_ylabel() == "change of the weight (unitless)"
     explorer.k = 2
     assert explorer.describe().endswith("are from no joint.")  # the network has scales 0 and 1
     explorer.k, explorer.learned = 1, "added"
     row = own.total[1, 4 * 17 + explorer._body.joints.index("nose")].copy()
     row[4 * 17 + explorer._body.joints.index("nose")] = 0
     assert f"({row[np.abs(row).argmax()]:.2g})" in explorer.describe()
+    assert explorer.figure().axes[1].get_ylabel() == "weight (unitless)"
     explorer.learned = "off"
     assert explorer.describe().startswith("Dense window of 3 frames")
 

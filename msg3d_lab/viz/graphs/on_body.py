@@ -128,6 +128,7 @@ def learned_edges(
     skeleton: Skeleton,
     *,
     frames: Sequence[int] | None = None,
+    quantity: str = "change of the weight",
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -139,6 +140,7 @@ def learned_edges(
     Args:
         edges: rows of `analysis.mask_change`, such as `analysis.strongest_edges` returns.
         frames: the window's frames, one body each. Default: the frames of the edges.
+        quantity: what `mean` is, for the colour bar.
     """
     if frames is None:
         frames = sorted({*edges["receiver_frame"], *edges["sender_frame"]}) or [0]
@@ -163,7 +165,7 @@ def learned_edges(
     ax.margins(x=0.1, y=0.05)
     ax.set_title(title or "")
     scale = ScalarMappable(Normalize(-limit, limit), _arrow_colors())
-    add_colorbar(scale, ax, "change of the weight (unitless)")
+    add_colorbar(scale, ax, f"{quantity} (unitless)")
     lines: list[tuple[str, Any]] = [("sends to" + " (not tested)" * bool(len(edges)), "-")]
     if tested:
         lines = [(f"p < {_LEVEL:g}, adjusted", "-"), ("not significant", (0, (4, 2)))]

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from msg3d_lab import skeletons
-from msg3d_lab.checksums import digest
 from msg3d_lab.data.clips import Clip, LeftOut
 from msg3d_lab.data.datasets import (
     DATASETS,
@@ -121,7 +120,7 @@ def read_clips(sources: Sequence[Path], *, dataset: Dataset, own: OwnData = NOTH
             )
         known = read_labels(Path(own.labels or find_labels(sources[0])))
         known.refuse_faults()
-        done["labels"] = f"{known.path.name} {digest(known.path)[:12]}"
+        done["labels"] = known.record
         entries, names = add_labels(members, known), known.names
     return Recordings(
         clips=LazyClips(entries, partial(_read, prepare=prepare, bodies=bodies, skeleton=skeleton)),

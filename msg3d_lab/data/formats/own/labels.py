@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,6 +47,12 @@ class Labels:
     rows: Mapping[str, LabelRow]  # the labels of each sample that has one
     names: tuple[str, ...]  # class names in the order of the labels
     faults: tuple[LeftOut, ...]  # everything wrong with the file; `id` is the sample or row
+
+    @property
+    def record(self) -> str:
+        """The file's name and a hash of what was read, also of splits in files beside it."""
+        read = repr((self.names, sorted(self.rows.items())))
+        return f"{self.path.name} {hashlib.sha256(read.encode()).hexdigest()[:12]}"
 
     def refuse_faults(self) -> None:
         """Raise ValueError if anything is wrong with the file."""

@@ -35,7 +35,6 @@ from msg3d_lab.data.formats.own.table import RecordingTable, open_tables
 from msg3d_lab.data.formats.zip_or_folder import (
     digest_members,
     has_members,
-    list_members,
 )
 from msg3d_lab.skeletons import Skeleton
 
@@ -80,7 +79,7 @@ def read_clips(sources: Sequence[Path], *, dataset: Dataset, own: OwnData) -> Re
         preparation={
             **preparation.record,
             **source_record(opened.format, sources, sha256),
-            "labels": f"{known.path.name} {_digest_labels(known.path)[:12]}",
+            "labels": known.record,
         },
         channels=preparation.channels,
         count=len(known.rows),
@@ -100,10 +99,6 @@ def are_segments(source: Path, labels: Path) -> bool:
     """Whether labels are those of PKU-MMD: a folder or zip of the segments of each recording."""
     packed = labels.is_dir() or zipfile.is_zipfile(labels)
     return packed and has_members(source, lambda name: name.endswith(".txt"))
-
-
-def _digest_labels(path: Path) -> str:
-    return digest_members(list_members([path], suffix=".txt")) if path.is_dir() else digest(path)
 
 
 def open_source(source: Path, layout: Skeleton, own: OwnData) -> Source:

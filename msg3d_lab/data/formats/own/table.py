@@ -275,7 +275,7 @@ def open_tables(source: Path, layout: Skeleton) -> Source | None:
     axes, scored, numbers = None, False, list[str]()
     for member in members:
         try:
-            table = RecordingTable(Path(member.name), layout, content=read_member(member))
+            table = _open_member(member, layout)
         except DAMAGE:
             continue
         axes, scored, numbers = len(table.axes), table.scored, table.numbers
@@ -285,8 +285,13 @@ def open_tables(source: Path, layout: Skeleton) -> Source | None:
     return Source(clips, axes, scored, "folder of tables")
 
 
+def _open_member(member: Member, layout: Skeleton) -> RecordingTable:
+    content = read_member(member)
+    return RecordingTable(Path(member.name), layout, content=content, sample=member.id)
+
+
 def _read_table(member: Member, *, layout: Skeleton, numbers: list[str]) -> Clip | LeftOut:
-    table = RecordingTable(Path(member.name), layout, content=read_member(member), sample=member.id)
+    table = _open_member(member, layout)
     if table.numbers != numbers:
         detail = f"its columns are {', '.join(table.numbers)}, others have {', '.join(numbers)}"
         return LeftOut(member.id, faults.SHAPE, detail)

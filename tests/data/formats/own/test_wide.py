@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
-from made_recordings import NAMES, body, left_out, read_clips, write_labels
+from made_recordings import NAMES, body, left_out, read_clips, rows, write_labels
 
 from msg3d_lab import skeletons
 from msg3d_lab.data.formats.own.columns import wide_columns
@@ -86,6 +86,17 @@ def test_folder_of_tables_is_a_clip_per_file(zipped, layout, tmp_path):
     assert found.preparation["format"] == "folder of tables"
     for name, made in zip("abc", found.clips, strict=False):
         np.testing.assert_allclose(made.keypoints, clips[name], atol=1e-6)
+
+
+def test_folder_of_long_tables_needs_no_column_of_samples(layout, tmp_path):
+    clips = {name: body(2, seed=seed) for seed, name in enumerate("ab")}
+    for name, clip in clips.items():
+        rows(name, clip).drop(columns="sample").to_csv(tmp_path / f"{name}.csv", index=False)
+    write_labels(tmp_path / "labels.csv", a="0,train,1", b="0,train,1")
+    found = read_clips(tmp_path, layout=layout, prepare="none")
+    assert [clip.id for clip in found.clips] == ["a", "b"]
+    for clip in found.clips:
+        np.testing.assert_allclose(clip.keypoints, clips[clip.id], atol=1e-6)
 
 
 @pytest.mark.parametrize(
