@@ -163,7 +163,9 @@ def read_run_scores(run: Run, *, suffix: str = "") -> Scores:
     """
     path = run.scores_path.with_stem(run.scores_path.stem + suffix)
     if not path.is_file():
-        raise FileNotFoundError(f"no test scores {path}: run `msg3d-lab test {run.path}`")
+        raise FileNotFoundError(
+            f"{run.path} has no test scores ({path.name}): run `msg3d-lab test {run.path}`"
+        )
     return read_scores(path)
 
 

@@ -119,7 +119,9 @@ def test_write_report_of_another_store_has_the_scores_on_it(run, toy_store, tmp_
     assert "(this run)" not in page  # the seeds beside it were tested on the run's own store
     second = open_run(shutil.copytree(run.path, tmp_path / "second"))
     (second.path / "scores-other.parquet").unlink()
-    with pytest.raises(FileNotFoundError, match=r"second/scores-other\.parquet"):
+    with pytest.raises(
+        FileNotFoundError, match=r"second has no test scores \(scores-other\.parquet"
+    ):
         write_report(run, store=other, against=second)
     evaluate(second, data=other, device="cpu", progress=False)
     page = write_report(run, store=other, against=second).read_text(encoding="utf-8")
