@@ -158,7 +158,8 @@ class RunBrowser(Panel):
         runs = {name: open_run(self._folder / name) for name in names}
         readable = {name: run for name, run in runs.items() if _has_recipe(run)}
         comparison = _comparison(readable) if readable else {}
-        if readable and (others := ", ".join(runs.keys() - readable.keys())):
+        others = ", ".join(name for name in runs if name not in readable)
+        if readable and others:
             comparison["problems"].append(f"The recipe of {others} cannot be read")
         self.comparison = comparison
 

@@ -32,10 +32,7 @@ from msg3d_lab.data.formats.own.options import OwnData
 from msg3d_lab.data.formats.own.preparation import Preparation, can_align
 from msg3d_lab.data.formats.own.source import Source, join
 from msg3d_lab.data.formats.own.table import RecordingTable, open_tables
-from msg3d_lab.data.formats.zip_or_folder import (
-    digest_members,
-    has_members,
-)
+from msg3d_lab.data.formats.zip_or_folder import digest_members, has_members
 from msg3d_lab.skeletons import Skeleton
 
 
