@@ -109,18 +109,13 @@ def test_import_loads_nothing_else():
     assert not {"torch", "numpy"} & set(run_python("import sys, msg3d_lab; print(*sys.modules)"))
 
 
-def test_model_is_quick_to_import_beyond_torch():
-    """The network, its checkpoints and the layouts leave slow libraries for later."""
+def test_model_leaves_slow_libraries_for_later():
+    """The network, its checkpoints and the layouts load little beyond torch."""
     code = (
-        "import sys, time, torch; start = time.process_time(); import msg3d_lab as lab; "
+        "import sys, msg3d_lab as lab; "
         "lab.MSG3D, lab.load_model, lab.Skeleton, lab.graph, lab.tune_allocator; "
-        "print(time.process_time() - start, *sys.modules)"
+        "print(*sys.modules)"
     )
-    for _ in range(3):  # another program may have slowed it down
-        seconds, *loaded = run_python(code)
-        if float(seconds) < 0.3:
-            break
-    assert float(seconds) < 0.3
     slow = {
         "networkx",
         "pandas",
@@ -130,7 +125,7 @@ def test_model_is_quick_to_import_beyond_torch():
         "lightning_fabric",
         "scipy",
     }
-    assert not slow & set(loaded)
+    assert not slow & set(run_python(code))
 
 
 def test_public_names_are_there():

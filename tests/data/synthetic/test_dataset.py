@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import time
 from pathlib import Path
 
 import numpy as np
@@ -235,12 +234,6 @@ def test_two_persons_meet_hands_and_shake_them_or_do_not():
 
 
 # The whole set.
-
-
-def test_generate_takes_seconds_for_the_whole_set():
-    started = time.process_time()
-    clips = list(generate(subjects=[5]))
-    assert (time.process_time() - started) * 1920 / len(clips) < 20
 
 
 def test_load_synthetic_says_that_it_is_generated(synthetic_store):
