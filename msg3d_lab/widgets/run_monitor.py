@@ -153,11 +153,7 @@ class RunMonitor(Panel):
             facts = run.environment
             kind = str(facts["device"]).partition(":")[0]
             words = ["--device", kind, "--precision", str(facts["precision"])]
-            words += self._data_words()
-            data = Path(facts["data"]["path"]).absolute()
-            made_again = run.recipe.data.dataset == "synthetic" and not data.exists()
-            if self._store is None and not made_again:
-                words += ["--data", str(data)]
+            words += self._data_words() or self._recorded_data(run)
         self._job.start(["train", str(recipe), "--run", str(path), "--resume", *words])
 
     def stop(self) -> None:
@@ -178,6 +174,13 @@ class RunMonitor(Panel):
 
     def _data_words(self) -> list[str]:
         return [] if self._store is None else ["--data", str(Path(self._store).absolute())]
+
+    @staticmethod
+    def _recorded_data(run: Run) -> list[str]:
+        """Name the store the run began with; the synthetic one is made again if it is gone."""
+        path = Path(run.environment["data"]["path"]).absolute()
+        made_again = run.recipe.data.dataset == "synthetic" and not path.exists()
+        return [] if made_again else ["--data", str(path)]
 
     def _describe_run(self, activity: Activity) -> dict[str, Any]:
         state, job, now = self._state(activity), self._job, activity.progress or {}

@@ -100,7 +100,9 @@ def test_a_row_from_weights(published, annotations, tmp_path, capsys):
     assert "to import" in shown
     work = Reproduction(ROW, data=annotations, settings=SMALL)
     assert work.plan()["done"].all()
-    assert len(list((tmp_path / "runs/reproduce").glob("*/"))) == 4
+    folders = (tmp_path / "runs/reproduce").glob("*/")
+    names = {open_run(folder).environment["weights"]["name"] for folder in folders}
+    assert names == {f"pyskl/{ROW}-{stream}" for stream in STREAMS}
     found = work.table().set_index("streams")
     # Changed recipes stand in rows of their own, the published ones beside "not run".
     measured = found[found["seeds"] == 1]

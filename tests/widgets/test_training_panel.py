@@ -7,6 +7,7 @@ import launchers
 import pytest
 
 from msg3d_lab.training import recipes
+from msg3d_lab.training.runs import create_run
 from msg3d_lab.training.settings import Data, Model, Training
 from msg3d_lab.widgets import RunMonitor, TrainingPanel
 from msg3d_lab.widgets.jobs import Job
@@ -141,6 +142,22 @@ def test_a_start_that_fails_says_why(toy_recipe, tmp_path):
     wait_until(lambda: monitor.refresh() or monitor.data["state"] == "failed")
     assert "no.arrow" in monitor.data["problem"]
     assert monitor.data["actions"] == ["start"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_run_is_resumed_on_the_data_it_began_with(recipe, there, tmp_path, monkeypatch):
+    store = tmp_path / "cache.arrow"
+    if there:
+        store.touch()
+    data = {"path": str(store), "fingerprint": "f"}
+    facts = {"device": "cpu:0", "precision": "32-true", "data": data}
+    create_run(tmp_path / "run", recipe, facts)
+    monitor, said = RunMonitor(tmp_path / "run"), []
+    monkeypatch.setattr(monitor._job, "start", said.extend)
+    monitor.start()
+    assert said[0] == "train" and "--resume" in said
+    # Without a store named, training makes the synthetic set again.
+    assert said[-2:] == ["--data", str(store)] if there else "--data" not in said
 
 
 def test_nothing_is_read_while_nobody_looks(toy_run):
