@@ -155,7 +155,8 @@ def test_a_run_is_resumed_on_the_data_it_began_with(recipe, there, tmp_path, mon
     monitor, said = RunMonitor(tmp_path / "run"), []
     monkeypatch.setattr(monitor._job, "start", said.extend)
     monitor.start()
-    assert said[0] == "train" and "--resume" in said
+    assert said[0] == "train"
+    assert "--resume" in said
     # Without a store named, training makes the synthetic set again.
     assert said[-2:] == ["--data", str(store)] if there else "--data" not in said
 
